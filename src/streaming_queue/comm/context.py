@@ -1,0 +1,195 @@
+"""What rides along with a message: out (the call's context), inside a host (the request), and back (annotations)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from streaming_queue.errors import ConfigError
+from streaming_queue.messages import Reply, payload_text
+
+Kind = Literal["question", "command"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What the coordinator says about a call. Each backend carries it in its protocol's own place.
+
+    `deadline` is a moment of this process's monotonic clock (seconds); a wire carries the milliseconds that remain.
+    `idempotency_key` is the same for every attempt of a question. `traceparent` is W3C Trace Context's header.
+    """
+
+    run_id: str | None = None
+    question_id: str | None = None
+    attempt: int | None = None
+    deadline: float | None = None
+    idempotency_key: str | None = None
+    traceparent: str | None = None
+    hops: int = 0
+    kind: Kind | None = None
+
+    def to_metadata(self) -> dict[str, Any]:
+        """As JSON-able metadata: what is set, with `deadline_ms` in place of `deadline`."""
+        metadata: dict[str, Any] = {}
+        if self.run_id is not None:
+            metadata["run_id"] = self.run_id
+        if self.question_id is not None:
+            metadata["question_id"] = self.question_id
+        if self.attempt is not None:
+            metadata["attempt"] = self.attempt
+        if self.deadline is not None:
+            metadata["deadline_ms"] = max(0, int((self.deadline - time.monotonic()) * 1000))
+        if self.idempotency_key is not None:
+            metadata["idempotency_key"] = self.idempotency_key
+        if self.traceparent is not None:
+            metadata["traceparent"] = self.traceparent
+        if self.hops:
+            metadata["hops"] = self.hops
+        if self.kind is not None:
+            metadata["kind"] = self.kind
+        return metadata
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> CallContext:
+        """The context that `to_metadata` described; a field of a wrong type is left out: a peer may send anything."""
+        kind = metadata.get("kind")
+        deadline_ms = _integer(metadata.get("deadline_ms"))
+        return cls(
+            run_id=_text(metadata.get("run_id")),
+            question_id=_text(metadata.get("question_id")),
+            attempt=_integer(metadata.get("attempt")),
+            deadline=None if deadline_ms is None else time.monotonic() + deadline_ms / 1000,
+            idempotency_key=_text(metadata.get("idempotency_key")),
+            traceparent=_text(metadata.get("traceparent")),
+            hops=_integer(metadata.get("hops")) or 0,
+            kind=kind if kind in ("question", "command") else None,
+        )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _integer(value: object) -> int | None:
+    if isinstance(value, str) and len(value) < 20 and value.isascii() and value.isdigit():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+HEADER_BY_KEY: Mapping[str, str] = {
+    "run_id": "stq-run-id",
+    "question_id": "stq-question-id",
+    "attempt": "stq-attempt",
+    "deadline_ms": "stq-deadline-ms",
+    "idempotency_key": "idempotency-key",
+    "traceparent": "traceparent",
+    "hops": "stq-hops",
+    "kind": "stq-kind",
+}
+"""Metadata key -> header name (lower case), for every protocol that has headers. Values travel percent-encoded."""
+
+
+_call: ContextVar[CallContext | None] = ContextVar("streaming_queue_call", default=None)
+_annotations: ContextVar[dict[str, Any] | None] = ContextVar("streaming_queue_annotations", default=None)
+
+
+def current_call() -> CallContext | None:
+    """The context of the call being made or served, None outside of one."""
+    return _call.get()
+
+
+@contextmanager
+def calling(context: CallContext) -> Iterator[None]:
+    """Make `context` the current call's within the block."""
+    token = _call.set(context)
+    try:
+        yield
+    finally:
+        _call.reset(token)
+
+
+def annotate(**metadata: Any) -> None:
+    """Add metadata to the reply being prepared (`llm_ms`, `usage`, `model`, `mock` ...); outside of a host a no-op.
+
+    So `answer(question) -> str` keeps the guide's signature and still says what it cost.
+    """
+    target = _annotations.get()
+    if target is not None:
+        target.update(metadata)
+
+
+@contextmanager
+def annotating(target: dict[str, Any]) -> Iterator[None]:
+    """Collect annotations in `target` within the block."""
+    token = _annotations.set(target)
+    try:
+        yield
+    finally:
+        _annotations.reset(token)
+
+
+class EventQueue(Protocol):
+    """Where an executor puts its events."""
+
+    async def enqueue_event(self, event: Any) -> None:
+        """Take one `StreamEvent`."""
+
+
+class Executor(Protocol):
+    """What an agent does with a message (the guide's 2.2)."""
+
+    async def execute(self, context: Any, event_queue: Any) -> None:
+        """Answer the request in `context` by events; raise to fail it."""
+
+
+CallAgent = Callable[[str, Mapping[str, Any]], Awaitable[Reply]]
+
+
+class RequestContext:
+    """One request, as an executor sees it.
+
+    `metadata` is what rode along, `call_context` the part of it that we know. `deadline` is a moment of the monotonic
+    clock or None. `principal` is who asked, where the host knows. `streaming` says that somebody reads the deltas.
+    """
+
+    __slots__ = ("_call_agent", "agent_id", "call_context", "payload", "principal", "streaming")
+
+    def __init__(
+        self,
+        payload: Mapping[str, Any],
+        *,
+        agent_id: str = "",
+        principal: str | None = None,
+        streaming: bool = False,
+        call: CallAgent | None = None,
+    ) -> None:
+        self.payload = payload
+        self.agent_id = agent_id
+        self.principal = principal
+        self.streaming = streaming
+        self.call_context = CallContext.from_metadata(self.metadata)
+        self._call_agent = call
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What rode along with the message."""
+        return self.payload.get("metadata") or {}
+
+    @property
+    def deadline(self) -> float | None:
+        """When the caller stops waiting: a moment of the monotonic clock, or None."""
+        return self.call_context.deadline
+
+    def get_user_input(self) -> str:
+        """The text of the message."""
+        return payload_text(self.payload)
+
+    async def call(self, agent_id: str, payload: Mapping[str, Any]) -> Reply:
+        """Ask a neighbour, within the network's edges. Raises ConfigError where this host is in no network."""
+        if self._call_agent is None:
+            raise ConfigError(f"agent {self.agent_id!r} is hosted outside of a network and has no neighbours to call")
+        return await self._call_agent(agent_id, payload)

@@ -1,0 +1,90 @@
+"""Protocols by name: where their backend is and what it needs, imported on first use."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.errors import BackendNotInstalledError, ConfigError, UnknownProtocolError
+
+ENTRY_POINT_GROUP = "streaming_queue.backends"
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSpec:
+    """Where a backend is: `target` is `package.module:Class`; `extra` is the extra that installs what it imports."""
+
+    name: str
+    target: str
+    summary: str
+    extra: str | None = None
+
+    @property
+    def install(self) -> str:
+        """The command that installs what the backend needs."""
+        return f"pip install 'streaming-queue[{self.extra}]'" if self.extra else "pip install streaming-queue"
+
+
+BUILTIN: tuple[BackendSpec, ...] = (
+    BackendSpec("inproc", "streaming_queue.protocol_backend.inproc.comm:InprocCommBackend", "function calls, no wire"),
+    BackendSpec("http", "streaming_queue.protocol_backend.http.comm:HttpCommBackend", "a small JSON contract"),
+)
+
+
+def known() -> Mapping[str, BackendSpec]:
+    """Every protocol that can be named: ours, then those that installed packages declare by entry point."""
+    specs = {spec.name: spec for spec in BUILTIN}
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        package = entry.dist.name if entry.dist else entry.module
+        specs.setdefault(entry.name, BackendSpec(entry.name, entry.value, f"from {package}"))
+    return specs
+
+
+def find(name: str) -> BackendSpec:
+    """The spec for a name or a `package.module:Class`. Raises UnknownProtocolError with the nearest known name."""
+    if ":" in name:
+        return BackendSpec(name.rpartition(":")[2], name, "named by its class")
+    specs = known()
+    if name in specs:
+        return specs[name]
+    near = difflib.get_close_matches(name, specs, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UnknownProtocolError(
+        f"unknown protocol {name!r}: {hint}known are {', '.join(sorted(specs))}, or package.module:Class"
+    )
+
+
+def load(name: str) -> type[BaseCommBackend]:
+    """The backend class for a name or a `package.module:Class`.
+
+    Raises:
+        UnknownProtocolError: nothing goes by that name, or the module has no such class.
+        BackendNotInstalledError: a library it needs is missing.
+    """
+    spec = find(name)
+    module_name, _, attribute = spec.target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise UnknownProtocolError(f"protocol {name!r}: there is no module {error.name!r}") from error
+        raise BackendNotInstalledError(f"protocol {name!r} needs {error.name!r}: {spec.install}") from error
+    backend = getattr(module, attribute, None)
+    if not isinstance(backend, type):
+        raise UnknownProtocolError(f"protocol {name!r}: module {module_name!r} has no class {attribute!r}")
+    missing = [
+        method for method in ("send", "health_check", "register_endpoint", "close") if not hasattr(backend, method)
+    ]
+    if missing:
+        raise ConfigError(f"protocol {name!r}: {attribute} is no backend, it lacks {', '.join(missing)}")
+    return backend
+
+
+def create(name: str, **options: Any) -> BaseCommBackend:
+    """A backend by name, made with `options` (its constructor's keywords). Raises like `load`."""
+    return load(name)(**options)

@@ -1,0 +1,1 @@
+"""The protocol-independent middle: network, coordinator, worker, scheduling."""

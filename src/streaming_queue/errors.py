@@ -1,0 +1,242 @@
+"""Every error the project raises, and the one form in which an error crosses a wire.
+
+```
+StreamingQueueError
+├─ ConfigError(ValueError)
+│  ├─ UnknownProtocolError
+│  └─ BackendNotInstalledError(ImportError)
+├─ TopologyError
+│  ├─ UnknownAgentError(LookupError)
+│  └─ UnreachableError(PermissionError)
+├─ CommError
+│  ├─ ConnectError
+│  ├─ SendTimeoutError(TimeoutError)
+│  ├─ AuthError
+│  ├─ RemoteError
+│  │  └─ AgentFailedError
+│  ├─ ProtocolError
+│  └─ BackendClosedError
+├─ QueueError
+│  ├─ LeaseLostError
+│  ├─ QueueFullError
+│  └─ QueueClosedError
+└─ LLMError
+   ├─ LLMTimeoutError
+   ├─ RateLimitedError
+   ├─ QuotaError
+   └─ BadResponseError
+```
+
+Errors are raised where the fault is seen and decided on where its meaning is known: a backend raises, the
+coordinator retries, requeues or buries by class and `retryable`, the command line picks the exit code. Nobody
+reads words in a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class StreamingQueueError(Exception):
+    """Root of the tree.
+
+    `code` names the class on the wire. `retryable` says whether another try, perhaps elsewhere, can help.
+    `retry_after_s` is the peer's own wish in seconds, None where it stated none.
+    """
+
+    code: ClassVar[str] = "internal"
+    retryable: bool = False
+
+    def __init__(self, message: str = "", *, retryable: bool | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        if retryable is not None:
+            self.retryable = retryable
+        self.retry_after_s = retry_after_s
+
+
+class ConfigError(StreamingQueueError, ValueError):
+    """A setting, an argument or an input file is wrong; the text names it and the remedy."""
+
+    code = "config"
+
+
+class UnknownProtocolError(ConfigError):
+    """No backend goes by this name."""
+
+    code = "unknown_protocol"
+
+
+class BackendNotInstalledError(ConfigError, ImportError):
+    """The backend is known, its library is missing; the text says what to install."""
+
+    code = "backend_not_installed"
+
+
+class TopologyError(StreamingQueueError):
+    """The logical network does not allow this."""
+
+    code = "topology"
+
+
+class UnknownAgentError(TopologyError, LookupError):
+    """No agent is registered under this id."""
+
+    code = "unknown_agent"
+
+
+class UnreachableError(TopologyError, PermissionError):
+    """Both agents exist, but no edge leads from one to the other."""
+
+    code = "unreachable"
+
+
+class CommError(StreamingQueueError):
+    """An exchange with a peer failed."""
+
+    code = "comm"
+
+
+class ConnectError(CommError):
+    """The peer could not be reached, or the connection broke before the answer."""
+
+    code = "connect"
+    retryable = True
+
+
+class SendTimeoutError(CommError, TimeoutError):
+    """The peer stayed silent past the deadline."""
+
+    code = "timeout"
+    retryable = True
+
+
+class AuthError(CommError):
+    """The peer refused our identity or rights."""
+
+    code = "auth"
+
+
+class RemoteError(CommError):
+    """The peer answered with a failure of its own."""
+
+    code = "remote"
+    retryable = True
+
+
+class AgentFailedError(RemoteError):
+    """The agent behind the peer failed on this message."""
+
+    code = "agent_failed"
+
+
+class ProtocolError(CommError):
+    """What came back is not what the protocol allows: garbage, an empty answer, an answer too large."""
+
+    code = "protocol"
+    retryable = True
+
+
+class BackendClosedError(CommError):
+    """The backend was closed."""
+
+    code = "backend_closed"
+
+
+class QueueError(StreamingQueueError):
+    """The queue could not do what was asked."""
+
+    code = "queue"
+
+
+class LeaseLostError(QueueError):
+    """The lease was given to another or is settled; its holder may no longer decide."""
+
+    code = "lease_lost"
+
+
+class QueueFullError(QueueError):
+    """The queue holds as many open questions as it may."""
+
+    code = "queue_full"
+    retryable = True
+
+
+class QueueClosedError(QueueError):
+    """The queue was closed."""
+
+    code = "queue_closed"
+
+
+class LLMError(StreamingQueueError):
+    """The model's provider failed."""
+
+    code = "llm"
+    retryable = True
+
+
+class LLMTimeoutError(LLMError):
+    """The provider stayed silent past its limit."""
+
+    code = "llm_timeout"
+
+
+class RateLimitedError(LLMError):
+    """The provider asks to slow down; `retry_after_s` where it said for how long."""
+
+    code = "rate_limited"
+
+
+class QuotaError(LLMError):
+    """The account is out of quota or credit: waiting does not help, topping up does."""
+
+    code = "quota"
+    retryable = False
+
+
+class BadResponseError(LLMError):
+    """The provider's response cannot be used."""
+
+    code = "bad_response"
+
+
+def _by_code(cls: type[StreamingQueueError]) -> dict[str, type[StreamingQueueError]]:
+    table = {cls.code: cls}
+    for child in cls.__subclasses__():
+        table |= _by_code(child)
+    return table
+
+
+ERRORS_BY_CODE: Mapping[str, type[StreamingQueueError]] = _by_code(StreamingQueueError)
+"""Wire code -> class, for every class above."""
+
+
+def error_event(error: BaseException) -> dict[str, Any]:
+    """The event a host sends for a failure: `{"type": "agent_error", "code", "message", "retryable", "retry_after_s"}`.
+
+    An exception that is not ours becomes `agent_failed` and keeps its text to itself: it may hold secrets.
+    """
+    if not isinstance(error, StreamingQueueError):
+        error = AgentFailedError(f"the agent failed on this message ({type(error).__name__}); its own log says why")
+    return {
+        "type": "agent_error",
+        "code": error.code,
+        "message": str(error),
+        "retryable": error.retryable,
+        "retry_after_s": error.retry_after_s,
+    }
+
+
+def error_from_event(event: Mapping[str, Any], origin: str = "") -> StreamingQueueError:
+    """The error that `error_event` described, as the same class; an unknown code is a `RemoteError`.
+
+    `origin` (an address or agent id) is put before the message, so that a reader knows where it happened.
+    """
+    cls = ERRORS_BY_CODE.get(str(event.get("code")), RemoteError)
+    message = str(event.get("message") or "the agent reported a failure without a message")
+    retryable, retry_after_s = event.get("retryable"), event.get("retry_after_s")
+    return cls(
+        f"{origin}: {message}" if origin else message,
+        retryable=retryable if isinstance(retryable, bool) else None,
+        retry_after_s=float(retry_after_s) if isinstance(retry_after_s, int | float) else None,
+    )

@@ -1,0 +1,186 @@
+"""The shapes that travel: mappings at the seam (what a backend author types), frozen dataclasses inside. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, NotRequired, TypedDict
+
+from streaming_queue.errors import StreamingQueueError
+
+
+class TextPart(TypedDict):
+    """One part of a message, in A2A's older notation."""
+
+    kind: Literal["text"]
+    text: str
+
+
+class Payload(TypedDict, total=False):
+    """What `send` takes: `text` or `parts`, and what rides along."""
+
+    text: str
+    parts: list[TextPart]
+    metadata: dict[str, Any]
+
+
+class Reply(TypedDict):
+    """What `send` returns: the native response, the main text, and what the agent said about its work."""
+
+    raw: Any
+    text: str
+    metadata: NotRequired[dict[str, Any]]
+    error: NotRequired[StreamingQueueError]
+
+
+StreamEvent = dict[str, Any]
+"""One event of an answer, told apart by `type`:
+
+`{"type": "agent_text_delta", "data": text}`, a piece of the answer;
+`{"type": "agent_status", "data": text}`, a word on progress;
+`{"type": "agent_text_message", "data": text, "metadata"?: {...}}`, the whole answer, the end;
+`{"type": "agent_error", "code", "message", "retryable", "retry_after_s"}`, the failure, the end (`errors.error_event`).
+"""
+
+DELTA, STATUS, MESSAGE, ERROR = "agent_text_delta", "agent_status", "agent_text_message", "agent_error"
+
+
+def payload_text(payload: Mapping[str, Any]) -> str:
+    """The text of a payload: `text`, else its text parts joined by newlines, else the empty string."""
+    text = payload.get("text")
+    if isinstance(text, str):
+        return text
+    parts = payload.get("parts") or ()
+    return "\n".join(str(part.get("text", "")) for part in parts if part.get("kind", "text") == "text")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question. `id` is None until the queue names it; `reference` is the expected answer, where one is known."""
+
+    text: str
+    id: str | None = None
+    reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One answer and what it cost, as the coordinator measured it. A time that nobody measured is None, never 0.
+
+    `response_time_s` runs from sending to the whole answer. `queue_ms` is the wait from the moment the question
+    could have been leased, `llm_ms` and `ttft_ms` are the worker's own figures, and `protocol_ms` is the rest of the
+    response time: what the protocol cost. Bytes count the UTF-8 text of question and answer.
+    """
+
+    answer: str
+    worker: str
+    protocol: str
+    response_time_s: float
+    queue_ms: float | None = None
+    protocol_ms: float | None = None
+    llm_ms: float | None = None
+    ttft_ms: float | None = None
+    request_bytes: int = 0
+    response_bytes: int = 0
+    model: str | None = None
+    mock: bool | None = None
+    usage: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt, or in the end a question, failed. `type` is the name of the error's class."""
+
+    type: str
+    message: str
+    worker: str | None = None
+    protocol: str | None = None
+    response_time_s: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        error: BaseException,
+        *,
+        worker: str | None = None,
+        protocol: str | None = None,
+        response_time_s: float | None = None,
+    ) -> Failure:
+        """The failure that `error` describes."""
+        return cls(type(error).__name__, str(error), worker, protocol, response_time_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The recorded end of one question: a result, or the failure it was dead-lettered for.
+
+    `number` grows by one with each question that ends, so that a reader can go on after the last one it saw.
+    `settled_at` is seconds since the epoch.
+    """
+
+    number: int
+    question: Question
+    attempts: int
+    settled_at: float
+    result: Result | None = None
+    failure: Failure | None = None
+
+    def row(self) -> dict[str, Any]:
+        """The row of `results.jsonl`: the same keys in every row, None where nothing is known.
+
+        `response_time` is in seconds, `timestamp` in UTC (ISO 8601), `error` is `{"type", "message"}`.
+        """
+        result, failure = self.result, self.failure
+        seconds = result.response_time_s if result else failure.response_time_s if failure else None
+        return {
+            "question_id": self.question.id,
+            "question": self.question.text,
+            "reference": self.question.reference,
+            "answer": result.answer if result else None,
+            "status": "success" if result else "failed",
+            "worker": result.worker if result else failure.worker if failure else None,
+            "protocol": result.protocol if result else failure.protocol if failure else None,
+            "attempts": self.attempts,
+            "response_time": seconds,
+            "timestamp": datetime.fromtimestamp(self.settled_at, UTC).isoformat(timespec="milliseconds"),
+            "error": {"type": failure.type, "message": failure.message} if failure and not result else None,
+            "queue_ms": result.queue_ms if result else None,
+            "protocol_ms": result.protocol_ms if result else None,
+            "llm_ms": result.llm_ms if result else None,
+            "ttft_ms": result.ttft_ms if result else None,
+            "request_bytes": result.request_bytes if result else None,
+            "response_bytes": result.response_bytes if result else None,
+            "model": result.model if result else None,
+            "mock": result.mock if result else None,
+            "usage": result.usage if result else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many questions are in each state."""
+
+    ready: int = 0
+    leased: int = 0
+    done: int = 0
+    dead: int = 0
+
+    @property
+    def open(self) -> int:
+        """Questions that have not ended."""
+        return self.ready + self.leased
+
+    @property
+    def total(self) -> int:
+        """All questions known."""
+        return self.ready + self.leased + self.done + self.dead
+
+
+@dataclass(frozen=True, slots=True)
+class PutReport:
+    """What became of a batch: `added` questions stored, `known` ones counted only, `renamed` (wished id, given id)."""
+
+    added: int = 0
+    known: int = 0
+    renamed: tuple[tuple[str, str], ...] = field(default=())

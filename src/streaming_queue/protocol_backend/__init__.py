@@ -1,0 +1,1 @@
+"""One folder a protocol; each is reached by name through `comm.registry`."""

@@ -1,0 +1,1 @@
+"""Function calls in one process: the reference backend."""

@@ -1,0 +1,95 @@
+"""The reference backend: a call in this process, no wire, so that every other's cost can be told against it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from streaming_queue.comm.base import BaseCommBackend, Capabilities, RequestContext
+from streaming_queue.comm.execution import Executions
+from streaming_queue.errors import BackendClosedError, ConfigError, ConnectError, error_from_event
+from streaming_queue.messages import ERROR, Reply, StreamEvent
+
+
+@dataclass
+class _Agent:
+    """An executor within reach, and its handle."""
+
+    agent_id: str
+    base_url: str
+    executions: Executions
+    backend: InprocCommBackend
+
+    async def stop(self) -> None:
+        self.backend.hosted.pop(self.base_url, None)
+        await self.executions.aclose()
+
+
+class InprocCommBackend(BaseCommBackend):
+    """Agents are `inproc://<agent id>`; each message runs in a task of its own."""
+
+    name = "inproc"
+    schemes = ("inproc",)
+    capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.hosted: dict[str, _Agent] = {}
+        self._closed = False
+
+    def _agent(self, agent_id: str) -> _Agent:
+        if self._closed:
+            raise BackendClosedError("the inproc backend is closed")
+        address = self.endpoint(agent_id)
+        try:
+            return self.hosted[address]
+        except KeyError:
+            raise ConnectError(f"{address}: no agent is hosted there") from None
+
+    async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
+        """Run the agent's executor on `payload`; `raw` is the terminal event."""
+        async for event in self._events(src_id, dst_id, payload, streaming=False):
+            last = event
+        reply = Reply(raw=last, text=last["data"])
+        if "metadata" in last:
+            reply["metadata"] = last["metadata"]
+        return reply
+
+    def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
+        """The executor's events as it enqueues them."""
+        return self._events(src_id, dst_id, payload, streaming=True)
+
+    async def _events(
+        self, src_id: str, dst_id: str, payload: dict[str, Any], *, streaming: bool
+    ) -> AsyncIterator[StreamEvent]:
+        agent = self._agent(dst_id)
+        context = RequestContext(payload, agent_id=dst_id, principal=src_id, streaming=streaming)
+        async with agent.executions.attach(context) as execution:
+            try:
+                async for event in execution.events():
+                    if event["type"] == ERROR:
+                        raise error_from_event(event, dst_id)
+                    yield event
+            finally:
+                if not execution.done and execution.readers == 1 and context.call_context.kind != "command":
+                    await execution.cancel()
+
+    async def health_check(self, agent_id: str) -> bool:
+        """Whether the agent is hosted here."""
+        return not self._closed and self.endpoints.get(agent_id, "") in self.hosted
+
+    async def close(self) -> None:
+        """Stop every agent."""
+        self._closed = True
+        for agent in list(self.hosted.values()):
+            await agent.stop()
+
+    async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> _Agent:
+        """Put `executor` within reach; host and port mean nothing here."""
+        del host, port
+        base_url = f"inproc://{agent_id}"
+        if base_url in self.hosted:
+            raise ConfigError(f"agent {agent_id!r} is hosted already")
+        agent = self.hosted[base_url] = _Agent(agent_id, base_url, Executions(executor), self)
+        return agent

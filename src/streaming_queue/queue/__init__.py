@@ -1,0 +1,1 @@
+"""Work and results that survive: one interface, several engines."""

@@ -1,0 +1,1 @@
+"""The flow of a run, the same for every protocol."""

@@ -1,0 +1,1 @@
+"""Events out: what the core says while it works, and who listens."""

@@ -1,0 +1,136 @@
+"""What happened, as typed events. The core emits them; terminal, metrics and tests listen, no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streaming_queue.messages import Counts, Failure, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Root of all events."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundStarted(Event):
+    """A round begins, or goes on after a restart (`resumed`)."""
+
+    round_id: str
+    workers: tuple[str, ...]
+    concurrency: int
+    resumed: bool
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Queued(Event):
+    """A batch of questions is durably in the queue."""
+
+    added: int
+    known: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeFinished(Event):
+    """The source is read to its end (or kept as far as it was read): `questions` stored, `skipped` unusable lines."""
+
+    questions: int
+    skipped: int
+    duplicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice(Event):
+    """Something a person should read: a skipped line, a renamed id. `level` is info, warning or error."""
+
+    level: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sent(Event):
+    """A question left for a worker."""
+
+    question_id: str
+    worker: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Event):
+    """A question's answer is durably recorded."""
+
+    question_id: str
+    result: Result
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate(Event):
+    """An answer came after another had been recorded; it was not stored."""
+
+    question_id: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retried(Event):
+    """An attempt failed; the question is back in the queue. `counted` says whether it used up an attempt."""
+
+    question_id: str
+    failure: Failure
+    attempt: int
+    counted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Buried(Event):
+    """A question went to the dead letters."""
+
+    question_id: str
+    failure: Failure
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDown(Event):
+    """A worker takes no questions until it is healthy again; `final` when it will not be asked again in this round."""
+
+    worker: str
+    reason: str
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerUp(Event):
+    """A worker is healthy again."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFinished(Event):
+    """A round ended; `state` is done, stopped or failed, `summary` the figures that `run.json` keeps."""
+
+    state: str
+    counts: Counts
+    summary: Mapping[str, Any]
+
+
+Listener = Callable[[Event], None]
+"""Takes an event, at once: no blocking, no waiting."""
+
+
+def fan_out(listeners: Iterable[Listener]) -> Listener:
+    """One listener that tells all of `listeners`, in order."""
+    told = tuple(listeners)
+
+    def emit(event: Event) -> None:
+        for listener in told:
+            listener(event)
+
+    return emit
