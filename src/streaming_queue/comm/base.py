@@ -6,12 +6,13 @@ import ssl
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
 from streaming_queue.comm.context import EventQueue, Executor, RequestContext
 from streaming_queue.errors import ConfigError, UnknownAgentError
-from streaming_queue.messages import MESSAGE, StreamEvent
+from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 
 __all__ = [
     "AgentHandle",
@@ -105,6 +106,8 @@ class BaseCommBackend(ABC):
     schemes: ClassVar[tuple[str, ...]] = ()
     """URL schemes an address may have; empty: any."""
     capabilities: ClassVar[Capabilities] = Capabilities()
+    route: Callable[[str, str, Mapping[str, Any]], Awaitable[Reply]] | None = None
+    """How hosted agents reach their neighbours: (source, destination, payload); set by the network."""
 
     def __init__(
         self,
@@ -127,6 +130,14 @@ class BaseCommBackend(ABC):
             return self.endpoints[agent_id]
         except KeyError:
             raise UnknownAgentError(f"no address is registered for agent {agent_id!r}") from None
+
+    def request(
+        self, agent_id: str, payload: Mapping[str, Any], *, principal: str | None = None, streaming: bool = False
+    ) -> RequestContext:
+        """The context in which a host runs the executor of `agent_id` for one message."""
+        route = self.route
+        call = None if route is None else partial(route, agent_id)
+        return RequestContext(payload, agent_id=agent_id, principal=principal, streaming=streaming, call=call)
 
     async def register_endpoint(self, agent_id: str, address: str) -> None:
         """Remember where an agent is; idempotent. Raises ConfigError on a scheme that the protocol does not speak."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from streaming_queue.errors import ConfigError
@@ -189,7 +189,11 @@ class RequestContext:
         return payload_text(self.payload)
 
     async def call(self, agent_id: str, payload: Mapping[str, Any]) -> Reply:
-        """Ask a neighbour, within the network's edges. Raises ConfigError where this host is in no network."""
+        """Ask a neighbour, within the network's edges and its hop limit (TopologyError past it).
+
+        Raises ConfigError where this host is in no network.
+        """
         if self._call_agent is None:
             raise ConfigError(f"agent {self.agent_id!r} is hosted outside of a network and has no neighbours to call")
-        return await self._call_agent(agent_id, payload)
+        with calling(replace(self.call_context, hops=self.call_context.hops + 1)):
+            return await self._call_agent(agent_id, payload)

@@ -20,13 +20,15 @@ class Lease:
     """The right to work on a question, until it is settled, given back, or taken over.
 
     `attempt` counts from 1. `fence` grows with every lease of the question: `retry`, `bury`, `release` and `extend`
-    need the newest. `waited_ms` is how long the question had been ready. `payload` is the engine's own handle.
+    need the newest. `waited_ms` is how long the question had been ready, `losses` how many workers it has outlived.
+    `payload` is the engine's own handle.
     """
 
     question: Question
     attempt: int
     fence: int
     waited_ms: float
+    losses: int = 0
     payload: Any = None
 
     @property
@@ -100,10 +102,10 @@ class WorkQueue(ABC):
         """Give back after a counted attempt; not leased again before `delay_s`. Raises LeaseLostError."""
 
     @abstractmethod
-    async def release(self, lease: Lease, delay_s: float = 0.0, *, failure: Failure | None = None) -> int:
+    async def release(self, lease: Lease, delay_s: float = 0.0, *, failure: Failure | None = None) -> None:
         """Give back uncounted: a restart, a drain, a full worker are no attempts. Raises LeaseLostError.
 
-        With `failure` the worker was lost: the question's losses grow by one. Returns the losses so far.
+        With `failure` the worker was lost: the question's losses grow by one.
         """
 
     @abstractmethod

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from streaming_queue.comm.base import BaseCommBackend, Capabilities, RequestContext
+from streaming_queue.comm.base import BaseCommBackend, Capabilities
 from streaming_queue.comm.execution import Executions
 from streaming_queue.errors import BackendClosedError, ConfigError, ConnectError, error_from_event
 from streaming_queue.messages import ERROR, Reply, StreamEvent
@@ -64,7 +64,7 @@ class InprocCommBackend(BaseCommBackend):
         self, src_id: str, dst_id: str, payload: dict[str, Any], *, streaming: bool
     ) -> AsyncIterator[StreamEvent]:
         agent = self._agent(dst_id)
-        context = RequestContext(payload, agent_id=dst_id, principal=src_id, streaming=streaming)
+        context = self.request(dst_id, payload, principal=src_id, streaming=streaming)
         async with agent.executions.attach(context) as execution:
             try:
                 async for event in execution.events():

@@ -1,0 +1,277 @@
+"""The logical network: who is there, who may reach whom, and every message on its way. Knows no protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.comm.context import current_call
+from streaming_queue.core.topology import Topology
+from streaming_queue.errors import (
+    CommError,
+    ConnectError,
+    ProtocolError,
+    RemoteError,
+    SendTimeoutError,
+    StreamingQueueError,
+    TopologyError,
+    UnreachableError,
+    error_from_event,
+)
+from streaming_queue.messages import Reply
+
+RUNNER_ID = "Runner"
+"""The built-in control source: it may reach any agent without an edge, and is no agent itself."""
+
+HEALTH_BOUND_S = 3.0
+HOP_LIMIT = 8
+
+
+class Service(Protocol):
+    """Something that works by means of the network and must end before it: a coordinator."""
+
+    def drain(self) -> None:
+        """Take on nothing new; what is under way is finished."""
+
+    async def close(self) -> None:
+        """End; bounded."""
+
+
+@dataclass(slots=True)
+class MessageMetrics:
+    """What was sent to one agent. Bytes count the UTF-8 text, not the protocol's envelope."""
+
+    messages: int = 0
+    errors: int = 0
+    request_bytes: int = 0
+    response_bytes: int = 0
+    seconds: float = 0.0
+
+    def snapshot(self) -> dict[str, float]:
+        """The figures with the mean latency in milliseconds."""
+        mean_ms = 1000 * self.seconds / self.messages if self.messages else 0.0
+        return {
+            "messages": self.messages,
+            "errors": self.errors,
+            "request_bytes": self.request_bytes,
+            "response_bytes": self.response_bytes,
+            "mean_ms": round(mean_ms, 3),
+        }
+
+
+class NetworkBase:
+    """Agents, edges and routing over one backend (a composite one in a mixed network).
+
+    `message_timeout_s` bounds each question's message (0: no bound); a command has no bound.
+    """
+
+    def __init__(self, comm_backend: BaseCommBackend, *, message_timeout_s: float = 600.0) -> None:
+        self.comm_backend = comm_backend
+        self.message_timeout_s = message_timeout_s
+        self.services: list[Service] = []
+        self._topology = Topology()
+        self._addresses: dict[str, str] = {}
+        self._killed: set[str] = set()
+        self._warm: set[tuple[str, str]] = set()
+        self._warming: dict[tuple[str, str], asyncio.Lock] = {}
+        self._metrics: dict[str, MessageMetrics] = {}
+        self._closed = False
+        comm_backend.route = self.route_message
+
+    # --- agents and edges ---
+
+    async def register_agent(self, agent_id: str, address: str) -> None:
+        """Add an agent at `address`. Raises TopologyError on a duplicate, ConfigError on a wrong address."""
+        if agent_id == RUNNER_ID:
+            raise TopologyError(f"{RUNNER_ID!r} is the control source's own name; choose another agent id")
+        self._topology.add(agent_id)
+        try:
+            await self.comm_backend.register_endpoint(agent_id, address)
+        except BaseException:
+            self._topology.remove(agent_id)
+            raise
+        self._addresses[agent_id] = address
+        self._metrics[agent_id] = MessageMetrics()
+
+    async def unregister_agent(self, agent_id: str) -> None:
+        """Remove an agent and its edges. Raises UnknownAgentError."""
+        self._topology.remove(agent_id)
+        del self._addresses[agent_id], self._metrics[agent_id]
+        self._killed.discard(agent_id)
+        self._warm = {edge for edge in self._warm if agent_id not in edge}
+
+    async def kill_agents(self, agent_ids: Iterable[str]) -> list[str]:
+        """Cut agents off, as if they had crashed: they stay registered, but no message reaches them any more.
+
+        Returns those that were alive. Raises UnknownAgentError.
+        """
+        wanted = list(agent_ids)
+        for agent_id in wanted:
+            self._topology.neighbours(agent_id)
+        alive = [agent_id for agent_id in wanted if agent_id not in self._killed]
+        self._killed.update(alive)
+        return alive
+
+    async def connect_agents(self, a: str, b: str) -> None:
+        """Add the edge between two agents, both ways. Raises UnknownAgentError."""
+        self._topology.connect(a, b)
+
+    async def disconnect_agents(self, a: str, b: str) -> None:
+        """Remove the edge between two agents. Raises UnknownAgentError."""
+        self._topology.disconnect(a, b)
+
+    def setup_star_topology(self, center: str) -> None:
+        """Connect `center` with every agent registered so far. Raises UnknownAgentError."""
+        self._topology.star(center)
+
+    def setup_mesh_topology(self) -> None:
+        """Connect all agents registered so far with each other."""
+        self._topology.mesh()
+
+    def setup_custom_topology(self, edges: Iterable[Sequence[str]]) -> None:
+        """Add edges given as pairs. Raises UnknownAgentError."""
+        for a, b in edges:
+            self._topology.connect(a, b)
+
+    def get_agents(self) -> dict[str, str]:
+        """Addresses by agent id, in order of registration."""
+        return dict(self._addresses)
+
+    def get_topology(self) -> dict[str, list[str]]:
+        """Sorted neighbours by agent id."""
+        return {agent_id: sorted(self._topology.neighbours(agent_id)) for agent_id in self._topology}
+
+    # --- messages ---
+
+    async def route_message(self, src_id: str, dst_id: str, payload: Mapping[str, Any]) -> Reply:
+        """Deliver a message along an edge; a remote failure comes back as `{"raw", "text": "", "error"}`.
+
+        The current call's context (`comm.context`) is merged into the payload's metadata.
+
+        Raises:
+            UnknownAgentError: no such agent.
+            UnreachableError: no edge leads there.
+            TopologyError: the message was passed on too often.
+        """
+        metrics = self._check_edge(src_id, dst_id)
+        call = current_call()
+        message = dict(payload)
+        if call is not None:
+            if call.hops > HOP_LIMIT:
+                raise TopologyError(f"hop limit: a message was passed on {call.hops} times, last to {dst_id!r}")
+            message["metadata"] = {**(message.get("metadata") or {}), **call.to_metadata()}
+        is_command = call is not None and call.kind == "command"
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(None if is_command else self.message_timeout_s or None) as silence:
+                if (src_id, dst_id) not in self._warm:
+                    await self._connect(src_id, dst_id)
+                if dst_id in self._killed:
+                    raise ConnectError(f"agent {dst_id!r} was killed")
+                reply = _checked(await self.comm_backend.send(src_id, dst_id, message), dst_id)
+        except StreamingQueueError as error:
+            reply = Reply(raw=None, text="", error=error)
+        except Exception as error:
+            where = f"agent {dst_id!r} at {self._addresses.get(dst_id)}"
+            if silence.expired():
+                limit = f"{self.message_timeout_s:g} s (network.message_timeout)"
+                failure: CommError = SendTimeoutError(f"{where} gave no answer within {limit}")
+            else:
+                failure = _typed(error, where)
+            failure.__cause__ = error
+            reply = Reply(raw=None, text="", error=failure)
+        metrics.seconds += time.perf_counter() - started
+        metrics.messages += 1
+        metrics.errors += "error" in reply
+        metrics.request_bytes += len(str(message.get("text") or "").encode())
+        metrics.response_bytes += len(reply["text"].encode())
+        return reply
+
+    async def broadcast_message(
+        self, src_id: str, payload: Mapping[str, Any], *, exclude: Collection[str] = ()
+    ) -> dict[str, Reply]:
+        """Deliver to every neighbour of `src_id` (the runner: to all) but `exclude`; a reply or error for each."""
+        targets = self._addresses if src_id == RUNNER_ID else self._topology.neighbours(src_id)
+        wanted = [agent_id for agent_id in targets if agent_id not in exclude]
+        replies = await asyncio.gather(*(self.route_message(src_id, agent_id, payload) for agent_id in wanted))
+        return dict(zip(wanted, replies, strict=True))
+
+    async def health_check(self, agent_ids: Iterable[str] | None = None) -> dict[str, bool]:
+        """Whether each agent (default: all) answers its protocol's probe; all at once, bounded, never raises."""
+        wanted = list(self._addresses if agent_ids is None else agent_ids)
+        return dict(zip(wanted, await asyncio.gather(*map(self._is_healthy, wanted)), strict=True))
+
+    async def _is_healthy(self, agent_id: str) -> bool:
+        if agent_id in self._killed or agent_id not in self._addresses:
+            return False
+        try:
+            async with asyncio.timeout(HEALTH_BOUND_S):
+                return bool(await self.comm_backend.health_check(agent_id))
+        except Exception:
+            return False
+
+    def snapshot_metrics(self) -> dict[str, Any]:
+        """Agents, edges and messages so far: `{"agents", "edges", "messages": {agent id: figures}}`."""
+        edges = sum(len(self._topology.neighbours(agent_id)) for agent_id in self._topology) // 2
+        messages = {agent_id: metrics.snapshot() for agent_id, metrics in self._metrics.items()}
+        return {"agents": len(self._topology), "edges": edges, "messages": messages}
+
+    async def close(self) -> None:
+        """End the services that use the network, then the backend; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        for service in self.services:
+            await service.close()
+        await self.comm_backend.close()
+
+    def _check_edge(self, src_id: str, dst_id: str) -> MessageMetrics:
+        if (src_id, dst_id) not in self._warm or not self._topology.allows(src_id, dst_id):
+            for agent_id in (src_id, dst_id):
+                if agent_id != RUNNER_ID or agent_id == dst_id:
+                    self._topology.neighbours(agent_id)
+            if src_id != RUNNER_ID and not self._topology.allows(src_id, dst_id):
+                raise UnreachableError(f"no edge leads from {src_id!r} to {dst_id!r}: connect_agents() adds one")
+        return self._metrics[dst_id]
+
+    async def _connect(self, src_id: str, dst_id: str) -> None:
+        edge = (src_id, dst_id)
+        async with self._warming.setdefault(edge, asyncio.Lock()):
+            if edge not in self._warm:
+                await self.comm_backend.connect(src_id, dst_id)
+                self._warm.add(edge)
+        self._warming.pop(edge, None)
+
+
+def _typed(error: Exception, where: str) -> CommError:
+    """The typed error for an exception that a backend let through, most specific first."""
+    text = f"{where}: {type(error).__name__}: {error}"
+    if isinstance(error, TimeoutError):
+        return SendTimeoutError(text)
+    if isinstance(error, OSError | EOFError):
+        return ConnectError(text)
+    return CommError(text, retryable=True)
+
+
+def _checked(reply: Any, agent_id: str) -> Reply:
+    """A backend's reply in our shape; a failure told inside of it is raised."""
+    if not isinstance(reply, Mapping):
+        raise ProtocolError(f"agent {agent_id!r}: the backend returned {type(reply).__name__}, not a mapping")
+    raw, text = reply.get("raw"), reply.get("text")
+    if isinstance(raw, Mapping) and (told := raw.get("error")):
+        if isinstance(told, Mapping):
+            raise error_from_event(told, agent_id)
+        raise RemoteError(f"agent {agent_id!r} reports: {told}")
+    if isinstance(error := reply.get("error"), BaseException):
+        raise error
+    if not isinstance(text, str) or not text:
+        raise ProtocolError(f"agent {agent_id!r} sent an empty answer")
+    checked = Reply(raw=raw, text=text)
+    metadata = reply.get("metadata") or (raw.get("metadata") if isinstance(raw, Mapping) else None)
+    if isinstance(metadata, Mapping):
+        checked["metadata"] = dict(metadata)
+    return checked
