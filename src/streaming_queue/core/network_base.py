@@ -34,6 +34,9 @@ HOP_LIMIT = 8
 class Service(Protocol):
     """Something that works by means of the network and must end before it: a coordinator."""
 
+    def figures(self) -> dict[str, Any]:
+        """Where its work stands."""
+
     def drain(self) -> None:
         """Take on nothing new; what is under way is finished."""
 

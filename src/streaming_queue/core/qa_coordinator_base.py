@@ -1,0 +1,184 @@
+"""The coordinator, whatever protocol carries it: streams questions to its workers and records the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from streaming_queue.comm.context import CallContext, annotate, calling
+from streaming_queue.config import Config
+from streaming_queue.core.network_base import NetworkBase
+from streaming_queue.core.round import Round
+from streaming_queue.core.scheduler import Ask
+from streaming_queue.errors import AgentFailedError, ConfigError, ProtocolError, StreamingQueueError, error_event
+from streaming_queue.queue.base import Lease
+from streaming_queue.report.run_directory import RunDirectory, open_or_create
+from streaming_queue.telemetry.events import Listener, fan_out
+
+
+class QACoordinatorBase:
+    """Schedules questions over the network's workers (the guide's `QACoordinatorBase`).
+
+    `config` may be a plain mapping. `output` is told of every event where it can be called (`telemetry.console.Output`
+    can); `listeners` are told too. A subclass may override `send_to_worker`.
+    """
+
+    def __init__(self, config: Config | Mapping[str, Any] | None = None, output: Any = None) -> None:
+        self.config = Config.of(config)
+        self.output = output
+        self.coordinator_id = self.config.qa.coordinator.coordinator_id
+        self.agent_network: NetworkBase | None = None
+        self.worker_ids: list[str] = []
+        self.protocol_name: str | None = None
+        self.listeners: list[Listener] = [output] if callable(output) else []
+        self._round: Round | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._failure: StreamingQueueError | None = None
+
+    def set_network(
+        self, network: NetworkBase, worker_ids: Sequence[str] | None = None, protocol_name: str | None = None
+    ) -> None:
+        """Say which network to use and whom to ask; without `worker_ids` every neighbour is a worker."""
+        self.agent_network = network
+        self.worker_ids = list(worker_ids or ())
+        self.protocol_name = protocol_name
+        if self not in network.services:
+            network.services.append(self)
+
+    async def send_to_worker(self, worker_id: str, question: str) -> dict[str, Any]:
+        """Ask one worker: `{"answer": text, "raw": the network's reply}`. Override to speak in another shape."""
+        reply = await self._network().route_message(self.coordinator_id, worker_id, {"text": question})
+        return {"answer": reply["text"], "raw": reply}
+
+    async def dispatch_round(self) -> str:
+        """Work through the whole source and say how it went; a call during a round attaches to that round.
+
+        The round goes on when the caller leaves; `close` ends it.
+
+        Raises:
+            ConfigError: no network, no workers, an unreadable source, or a directory that is taken.
+            AuthError, QuotaError: no worker can go on; the round is stopped and can be resumed.
+            QueueError: the queue failed.
+        """
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._dispatch(), name="round")
+        await asyncio.shield(self._running)
+        round_ = self._round
+        if round_ is None:
+            raise AgentFailedError("the round ended before it began")
+        annotate(**self.figures())
+        verb = "completed" if round_.state == "done" else "stopped"
+        figures = f"{round_.done} of {round_.total} questions answered, {round_.failed} failed"
+        return f"Dispatch {verb}: {figures} ({round_.directory.path})"
+
+    async def get_status(self) -> str:
+        """Where the round stands, in words and, as the reply's metadata, in figures."""
+        round_ = self._round
+        annotate(**self.figures())
+        workers = len(self.worker_ids)
+        if round_ is None:
+            return f"{self.coordinator_id}: idle, {workers} workers"
+        figures = f"{round_.done} answered, {round_.failed} failed of {round_.total}"
+        return f"{self.coordinator_id}: round {round_.round_id} {round_.state}, {figures}, {workers} workers"
+
+    def drain(self) -> None:
+        """Hand out no more questions; the round ends when what is in flight has ended."""
+        if self._round:
+            self._round.drain()
+
+    async def close(self) -> None:
+        """End the round under way, if any: what is in flight goes back to the queue. Idempotent."""
+        running = self._running
+        if running and not running.done():
+            running.cancel()
+            await asyncio.wait({running})
+
+    async def _dispatch(self) -> None:
+        self._round = self._failure = None
+        try:
+            await self._start_round()
+        except StreamingQueueError as error:
+            self._failure = error
+            raise
+
+    async def _start_round(self) -> None:
+        network = self._network()
+        if not self.worker_ids:
+            neighbours = network.get_topology().get(self.coordinator_id) or network.get_agents()
+            self.worker_ids = [agent_id for agent_id in neighbours if agent_id != self.coordinator_id]
+        if not self.worker_ids:
+            raise ConfigError(f"{self.coordinator_id} has no workers: register some, or name them in set_network()")
+        directory = await asyncio.to_thread(open_or_create, self.config)
+        round_ = Round(
+            self.config,
+            directory,
+            worker_ids=self.worker_ids,
+            ask=self._asker,
+            probe=network.comm_backend.health_check,
+            protocol_of=lambda _: self.protocol_name or network.protocol_of(),
+            emit=fan_out(self.listeners),
+            network_metrics=network.snapshot_metrics,
+        )
+        self._round = round_
+        await round_.run()
+
+    def _asker(self, round_: Round) -> Ask:
+        """How a leased question is asked: with its context around it, and whatever comes back made plain."""
+        core = self.config.core
+        parameters = f"{core.name}|{core.temperature}|{core.max_tokens}"
+
+        async def ask(worker_id: str, lease: Lease) -> tuple[str, Mapping[str, Any]]:
+            digest = hashlib.sha256(f"{parameters}|{lease.question.text}".encode()).hexdigest()[:16]
+            context = CallContext(
+                run_id=round_.round_id,
+                question_id=lease.id,
+                attempt=lease.attempt,
+                idempotency_key=f"{round_.round_id}/{lease.id}/{digest}",
+                kind="question",
+            )
+            with calling(context):
+                try:
+                    outcome = await self.send_to_worker(worker_id, lease.question.text)
+                except StreamingQueueError:
+                    raise
+                except Exception as error:
+                    raise AgentFailedError(f"send_to_worker({worker_id!r}): {type(error).__name__}: {error}") from error
+            reply = outcome.get("raw")
+            reply = reply if isinstance(reply, Mapping) else {}
+            if isinstance(error := reply.get("error"), StreamingQueueError):
+                raise error
+            answer = outcome.get("answer")
+            if not isinstance(answer, str) or not answer:
+                raise ProtocolError(f"worker {worker_id!r} gave an empty answer")
+            return answer, reply.get("metadata") or {}
+
+        return ask
+
+    def _network(self) -> NetworkBase:
+        if self.agent_network is None:
+            raise ConfigError(f"{self.coordinator_id} is in no network: call set_network() first")
+        return self.agent_network
+
+    def figures(self) -> dict[str, Any]:
+        """Where the round stands: `state` (idle, running, done, stopped, failed), `done`, `failed`, `total`, `round_id`.
+
+        With a round also its `directory`, after a failure also `error`, as `errors.error_event` draws it.
+        """
+        round_ = self._round
+        if round_ is None:
+            state = "failed" if self._failure else "idle"
+            figures: dict[str, Any] = {"state": state, "done": 0, "failed": 0, "total": 0, "round_id": None}
+        else:
+            figures = {
+                "state": round_.state,
+                "done": round_.done,
+                "failed": round_.failed,
+                "total": round_.total,
+                "round_id": round_.round_id,
+                "directory": str(round_.directory.path),
+            }
+        if self._failure:
+            figures["error"] = error_event(self._failure)
+        return figures

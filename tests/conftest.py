@@ -1,0 +1,32 @@
+"""What every test gets: a blocking call in the event loop is an error, and a stray task is one too."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls() -> Iterator[BlockBuster]:
+    with blockbuster_ctx("streaming_queue") as blockbuster:
+        yield blockbuster
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith(("STQ_", "OPENAI_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+async def no_stray_tasks():
+    """The test leaves no task of its own behind."""
+    before = asyncio.all_tasks()
+    yield
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() - before == set()
