@@ -131,6 +131,11 @@ class BaseCommBackend(ABC):
         except KeyError:
             raise UnknownAgentError(f"no address is registered for agent {agent_id!r}") from None
 
+    def protocol_of(self, agent_id: str) -> str:
+        """The protocol that reaches `agent_id`, as results name it: `name`, else `toy` for a `ToyCommBackend`."""
+        del agent_id
+        return self.name or type(self).__name__.removesuffix("Backend").removesuffix("Comm").lower()
+
     def request(
         self, agent_id: str, payload: Mapping[str, Any], *, principal: str | None = None, streaming: bool = False
     ) -> RequestContext:

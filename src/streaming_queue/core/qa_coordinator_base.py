@@ -117,7 +117,7 @@ class QACoordinatorBase:
             worker_ids=self.worker_ids,
             ask=self._asker,
             probe=network.comm_backend.health_check,
-            protocol_of=lambda _: self.protocol_name or network.protocol_of(),
+            protocol_of=lambda worker_id: self.protocol_name or network.comm_backend.protocol_of(worker_id),
             emit=fan_out(self.listeners),
             network_metrics=network.snapshot_metrics,
         )

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 from streaming_queue.comm import registry
+from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.comm.composite import CompositeBackend
 from streaming_queue.comm.context import CallContext, calling
 from streaming_queue.config import Config, load_config
 from streaming_queue.core.executors import CoordinatorExecutor, WorkerExecutor
@@ -77,8 +79,18 @@ class RunnerBase:
     # --- the three hooks ---
 
     async def create_network(self) -> NetworkBase:
-        """The network over the backend to use. Default: the configured protocol's."""
-        return NetworkBase(comm_backend=registry.create(self.config.protocol))
+        """The network over the backend to use. Default: the configured protocol's.
+
+        Where that cannot host agents, the coordinator is in this process and reached by function calls.
+        """
+        backend = registry.create(self.config.protocol)
+        if can_host(backend):
+            return NetworkBase(comm_backend=backend)
+        composite = CompositeBackend(backend)
+        coordinator_id = self.config.qa.coordinator.coordinator_id
+        composite.assign(coordinator_id, registry.create("inproc"))
+        self.output.system(f"{self.config.protocol} hosts no agents here: {coordinator_id} runs inside the runner")
+        return NetworkBase(comm_backend=composite)
 
     async def setup_agents(self) -> list[str]:
         """Start or register coordinator and workers, lay the edges, and return the workers' ids.
@@ -240,6 +252,11 @@ class RunnerBase:
         finally:
             for number in numbers:
                 loop.remove_signal_handler(number)
+
+
+def can_host(backend: BaseCommBackend) -> bool:
+    """Whether the backend brings a host of its own."""
+    return type(backend).spawn_local_agent is not BaseCommBackend.spawn_local_agent
 
 
 def run_async(runner: RunnerBase) -> int:

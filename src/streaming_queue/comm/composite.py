@@ -1,0 +1,69 @@
+"""Several protocols behind one seam: each agent is reached through the backend it was assigned to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.messages import StreamEvent
+
+
+class CompositeBackend(BaseCommBackend):
+    """Routes by agent id; an agent that was assigned to no backend belongs to `default`.
+
+    It claims no capabilities of its own: ask the backend of an agent (`backend_of`).
+    """
+
+    name = "composite"
+
+    def __init__(self, default: BaseCommBackend) -> None:
+        super().__init__()
+        self._default = default
+        self._by_agent: dict[str, BaseCommBackend] = {}
+
+    def assign(self, agent_id: str, backend: BaseCommBackend) -> None:
+        """Reach `agent_id` through `backend` from now on."""
+        self._by_agent[agent_id] = backend
+
+    def backend_of(self, agent_id: str) -> BaseCommBackend:
+        """The backend that reaches `agent_id`."""
+        return self._by_agent.get(agent_id, self._default)
+
+    def protocol_of(self, agent_id: str) -> str:
+        """The protocol that `agent_id` is reached by."""
+        return self.backend_of(agent_id).protocol_of(agent_id)
+
+    async def register_endpoint(self, agent_id: str, address: str) -> None:
+        """Remember where an agent is, in its own backend."""
+        await self.backend_of(agent_id).register_endpoint(agent_id, address)
+
+    async def connect(self, src_id: str, dst_id: str) -> None:
+        """Warm up for an edge, by the receiver's protocol."""
+        await self.backend_of(dst_id).connect(src_id, dst_id)
+
+    async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Any:
+        """Deliver by the receiver's protocol."""
+        return await self.backend_of(dst_id).send(src_id, dst_id, payload)
+
+    def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
+        """Deliver by the receiver's protocol, event by event."""
+        return self.backend_of(dst_id).stream(src_id, dst_id, payload)
+
+    async def health_check(self, agent_id: str) -> bool:
+        """Probe by the agent's protocol."""
+        return await self.backend_of(agent_id).health_check(agent_id)
+
+    async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> Any:
+        """Host an agent by its protocol."""
+        backend = self.backend_of(agent_id)
+        backend.route = self.route
+        return await backend.spawn_local_agent(agent_id, host, port, executor)
+
+    async def close(self) -> None:
+        """Close every backend."""
+        for backend in self._backends():
+            await backend.close()
+
+    def _backends(self) -> Iterable[BaseCommBackend]:
+        return dict.fromkeys((*self._by_agent.values(), self._default))

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from typing import Any
+
+from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.comm.composite import CompositeBackend
+from streaming_queue.core.network_base import NetworkBase
+from streaming_queue.protocol_backend.inproc.comm import InprocCommBackend
+
+
+class FixedCommBackend(BaseCommBackend):
+    async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Any:
+        return {"raw": None, "text": f"fixed {dst_id} at {self.endpoint(dst_id)}"}
+
+    async def health_check(self, agent_id: str) -> bool:
+        return False
+
+
+class Relay:
+    async def execute(self, context: Any, event_queue: Any) -> None:
+        reply = await context.call("W", {"text": "x"})
+        await event_queue.enqueue_event({"type": "agent_text_message", "data": f"relayed {reply['text']}"})
+
+
+async def test_each_agent_is_reached_by_its_own_backend() -> None:
+    composite = CompositeBackend(FixedCommBackend())
+    inproc = InprocCommBackend()
+    composite.assign("C", inproc)
+    network = NetworkBase(composite)
+    handle = await composite.spawn_local_agent("C", "", 0, Relay())
+    await network.register_agent("C", handle.base_url)
+    await network.register_agent("W", "anything:1")
+    network.setup_star_topology("C")
+    assert (await network.route_message("C", "W", {"text": "x"}))["text"] == "fixed W at anything:1"
+    assert (await network.route_message("Runner", "C", {"text": "x"}))["text"] == "relayed fixed W at anything:1"
+    assert [event async for event in composite.stream("Runner", "C", {"text": "x"})][-1]["data"].startswith("relayed")
+    assert await network.health_check() == {"C": True, "W": False}
+    assert (composite.protocol_of("C"), composite.protocol_of("W")) == ("inproc", "fixed")
+    await network.close()
+    assert not inproc.hosted

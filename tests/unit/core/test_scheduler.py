@@ -1,0 +1,384 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from streaming_queue.core.scheduler import Scheduler, SchedulerSettings
+from streaming_queue.errors import (
+    AgentFailedError,
+    AuthError,
+    ConnectError,
+    ProtocolError,
+    QuotaError,
+    RateLimitedError,
+    RemoteError,
+    StreamingQueueError,
+)
+from streaming_queue.messages import Question
+from streaming_queue.queue.base import Lease
+from streaming_queue.queue.memory import MemoryQueue
+from streaming_queue.telemetry.events import Answered, Buried, Event, Retried, WorkerDown, WorkerUp
+
+pytestmark = pytest.mark.usefixtures("no_stray_tasks")
+
+
+class Pool:
+    """Workers by script: `behave(worker_id, lease)` answers or raises; `healthy` is what a probe finds."""
+
+    def __init__(self, queue: MemoryQueue, workers: int = 3, **settings: Any) -> None:
+        self.queue = queue
+        self.events: list[Event] = []
+        self.asked: list[tuple[str, str]] = []
+        self.healthy: set[str] = set()
+        self.in_flight: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+        self.intake_done = asyncio.Event()
+        self.intake_done.set()
+        options = {"concurrency": 2, "retry_base_s": 0.001, "probe_interval_s": 0.01, "no_worker_timeout_s": 0.2}
+        self.scheduler = Scheduler(
+            queue,
+            self.ask,
+            [f"W{number + 1}" for number in range(workers)],
+            probe=self.probe,
+            protocol_of=lambda _: "test",
+            emit=self.events.append,
+            settings=SchedulerSettings(**options | settings),
+            intake_done=self.intake_done,
+        )
+
+    async def behave(self, worker_id: str, lease: Lease) -> str:
+        return f"{lease.question.text}!"
+
+    async def ask(self, worker_id: str, lease: Lease) -> tuple[str, Mapping[str, Any]]:
+        self.asked.append((worker_id, lease.id))
+        self.in_flight[worker_id] += 1
+        self.most[worker_id] = max(self.most[worker_id], self.in_flight[worker_id])
+        try:
+            return await self.behave(worker_id, lease), {"llm_ms": 0.0, "mock": True}
+        finally:
+            self.in_flight[worker_id] -= 1
+
+    async def probe(self, worker_id: str) -> bool:
+        return worker_id in self.healthy
+
+    def of(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def run(self) -> bool:
+        async with asyncio.timeout(10):
+            return await self.scheduler.run()
+
+
+@pytest.fixture
+async def queue():
+    queue = MemoryQueue()
+    yield queue
+    await queue.close()
+
+
+async def fill(queue: MemoryQueue, count: int) -> None:
+    await queue.put([Question(f"text {number}", f"q{number}") for number in range(count)])
+
+
+async def test_every_question_is_answered_once(queue: MemoryQueue) -> None:
+    await fill(queue, 300)
+    pool = Pool(queue, batch_size=16)
+    assert await pool.run()
+    assert sorted(event.question_id for event in pool.of(Answered)) == sorted(f"q{number}" for number in range(300))
+    outcomes = await queue.results()
+    assert {outcome.result.answer for outcome in outcomes} == {f"text {number}!" for number in range(300)}
+    assert all(outcome.result.protocol_ms >= 0 for outcome in outcomes)
+
+
+async def test_no_worker_has_more_in_flight_than_slots_and_all_slots_are_used(queue: MemoryQueue) -> None:
+    await fill(queue, 60)
+    pool = Pool(queue, concurrency=4)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        await asyncio.sleep(0.005)
+        return "yes"
+
+    pool.behave = behave
+    await pool.run()
+    assert set(pool.most.values()) == {4}
+
+
+async def test_a_slow_worker_does_not_hold_the_others_back(queue: MemoryQueue) -> None:
+    await fill(queue, 100)
+    pool = Pool(queue)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        await asyncio.sleep(0.2 if worker_id == "W1" else 0.002)
+        return "yes"
+
+    pool.behave = behave
+    await pool.run()
+    by_worker = Counter(worker_id for worker_id, _ in pool.asked)
+    assert by_worker["W1"] <= 6
+    assert sum(by_worker.values()) == 100
+
+
+async def test_a_failed_question_goes_to_another_worker(queue: MemoryQueue) -> None:
+    await fill(queue, 50)
+    pool = Pool(queue)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if worker_id == "W1":
+            raise ProtocolError("garbage")
+        await asyncio.sleep(0.001)
+        return "yes"
+
+    pool.behave = behave
+    assert await pool.run()
+    assert len(pool.of(Answered)) == 50
+    for question_id in {asked for worker_id, asked in pool.asked if worker_id == "W1"}:
+        workers = [worker_id for worker_id, asked in pool.asked if asked == question_id]
+        assert workers.count("W1") == 1
+
+
+async def test_a_question_that_always_fails_is_buried_after_max_attempts_with_its_reason(queue: MemoryQueue) -> None:
+    await fill(queue, 3)
+    pool = Pool(queue, max_attempts=4)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if lease.id == "q1":
+            raise AgentFailedError("cannot")
+        return "yes"
+
+    pool.behave = behave
+    assert await pool.run()
+    (buried,) = pool.of(Buried)
+    assert (buried.question_id, buried.attempt, buried.failure.type) == ("q1", 4, "AgentFailedError")
+    assert len([1 for _, asked in pool.asked if asked == "q1"]) == 4
+    counts = await queue.counts()
+    assert (counts.done, counts.dead) == (2, 1)
+
+
+async def test_what_cannot_be_retried_is_buried_at_once(queue: MemoryQueue) -> None:
+    await fill(queue, 1)
+    pool = Pool(queue)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        raise RemoteError("400: the text is too long", retryable=False)
+
+    pool.behave = behave
+    assert await pool.run()
+    assert len(pool.asked) == 1
+    assert pool.of(Buried)[0].failure.message == "400: the text is too long"
+
+
+async def test_a_dead_workers_questions_go_to_others_uncounted(queue: MemoryQueue) -> None:
+    await fill(queue, 200)
+    pool = Pool(queue, workers=4)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if worker_id == "W1":
+            raise ConnectError("refused")
+        return "yes"
+
+    pool.behave = behave
+    assert await pool.run()
+    assert len(pool.of(Answered)) == 200
+    assert {event.attempt for event in pool.of(Answered)} == {1}
+    assert all(not event.counted for event in pool.of(Retried))
+    assert len([1 for worker_id, _ in pool.asked if worker_id == "W1"]) <= 2
+    assert len(pool.of(WorkerDown)) == 1
+
+
+async def test_a_lost_worker_is_asked_again_when_its_probe_succeeds(queue: MemoryQueue) -> None:
+    await fill(queue, 40)
+    pool = Pool(queue, workers=1)
+    broken = True
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        nonlocal broken
+        if broken:
+            broken = False
+            asyncio.get_running_loop().call_later(0.05, pool.healthy.add, worker_id)
+            raise ConnectError("reset")
+        return "yes"
+
+    pool.behave = behave
+    assert await pool.run()
+    assert len(pool.of(Answered)) == 40
+    assert len(pool.of(WorkerUp)) == 1
+
+
+async def test_with_no_worker_left_the_rest_fails_with_the_reason(queue: MemoryQueue) -> None:
+    await fill(queue, 150)
+    pool = Pool(queue, workers=2)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if len(pool.asked) > 20:
+            raise ConnectError(f"{worker_id} is gone")
+        return "yes"
+
+    pool.behave = behave
+    started = time.monotonic()
+    assert await pool.run()
+    assert time.monotonic() - started >= 0.2
+    counts = await queue.counts()
+    assert counts.open == 0
+    assert counts.done >= 15
+    assert counts.dead == 150 - counts.done
+    assert "no worker was reachable for 0.2 s" in pool.of(Buried)[-1].failure.message
+
+
+async def test_poison_is_buried_after_it_outlived_as_many_workers_as_attempts_are_allowed(queue: MemoryQueue) -> None:
+    await fill(queue, 20)
+    pool = Pool(queue, workers=3, max_attempts=3, no_worker_timeout_s=5.0)
+    pool.healthy = {"W1", "W2", "W3"}
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if lease.id == "q7":
+            raise ConnectError("reset")
+        return "yes"
+
+    pool.behave = behave
+    assert await pool.run()
+    (buried,) = pool.of(Buried)
+    assert buried.question_id == "q7"
+    assert "lost 3 workers" in buried.failure.message
+    assert len(pool.of(Answered)) == 19
+
+
+async def test_a_rate_limited_worker_is_left_alone_for_as_long_as_it_asked(queue: MemoryQueue) -> None:
+    await fill(queue, 20)
+    pool = Pool(queue, workers=1, concurrency=1)
+    limited_at: list[float] = []
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if not limited_at:
+            limited_at.append(time.monotonic())
+            raise RateLimitedError("slow down", retry_after_s=0.3)
+        limited_at.append(time.monotonic())
+        return "yes"
+
+    pool.behave = behave
+    assert await pool.run()
+    assert limited_at[1] - limited_at[0] >= 0.3
+    assert len(pool.of(Answered)) == 20
+    assert not pool.of(Buried)
+
+
+@pytest.mark.parametrize("error", [AuthError("401"), QuotaError("no credit left")])
+async def test_when_no_worker_can_work_the_run_stops_and_keeps_the_questions(
+    queue: MemoryQueue, error: StreamingQueueError
+) -> None:
+    await fill(queue, 30)
+    pool = Pool(queue)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        raise error
+
+    pool.behave = behave
+    with pytest.raises(type(error)):
+        await pool.run()
+    counts = await queue.counts()
+    assert (counts.ready, counts.leased, counts.done, counts.dead) == (30, 0, 0, 0)
+    assert all(lease.attempt == 1 for lease in await queue.lease(30))
+
+
+async def test_one_worker_with_wrong_credentials_does_not_stop_the_others(queue: MemoryQueue) -> None:
+    await fill(queue, 30)
+    pool = Pool(queue)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if worker_id == "W2":
+            raise AuthError("401")
+        return "yes"
+
+    pool.behave = behave
+    assert await pool.run()
+    assert len(pool.of(Answered)) == 30
+    assert [event.final for event in pool.of(WorkerDown)] == [True]
+
+
+async def test_a_drain_finishes_what_is_in_flight_and_gives_the_rest_back(queue: MemoryQueue) -> None:
+    await fill(queue, 100)
+    pool = Pool(queue, workers=2)
+    started = asyncio.Event()
+    release = asyncio.Event()
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        started.set()
+        await release.wait()
+        return "yes"
+
+    pool.behave = behave
+    run = asyncio.create_task(pool.run())
+    await started.wait()
+    pool.scheduler.drain()
+    asyncio.get_running_loop().call_later(0.05, release.set)
+    assert await run is False
+    counts = await queue.counts()
+    assert (counts.done, counts.leased, counts.ready) == (4, 0, 96)
+
+
+async def test_a_drain_is_bounded_and_gives_back_what_did_not_end(queue: MemoryQueue) -> None:
+    await fill(queue, 10)
+    pool = Pool(queue, workers=1, drain_s=0.1)
+    started = asyncio.Event()
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        started.set()
+        return await asyncio.Event().wait()
+
+    pool.behave = behave
+    run = asyncio.create_task(pool.run())
+    await started.wait()
+    pool.scheduler.drain()
+    assert await run is False
+    assert (await queue.counts()).ready == 10
+
+
+async def test_it_waits_for_an_intake_that_goes_on(queue: MemoryQueue) -> None:
+    pool = Pool(queue)
+    pool.intake_done.clear()
+    run = asyncio.create_task(pool.run())
+    for number in range(5):
+        await asyncio.sleep(0.01)
+        await queue.put([Question(f"late {number}")])
+    pool.intake_done.set()
+    assert await run
+    assert len(pool.of(Answered)) == 5
+
+
+async def test_cancelling_the_run_gives_every_lease_back(queue: MemoryQueue) -> None:
+    await fill(queue, 50)
+    pool = Pool(queue)
+    started = asyncio.Event()
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        started.set()
+        return await asyncio.Event().wait()
+
+    pool.behave = behave
+    run = asyncio.create_task(pool.run())
+    await started.wait()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    counts = await queue.counts()
+    assert (counts.ready, counts.leased) == (50, 0)
+
+
+async def test_leases_are_kept_while_a_question_takes_longer_than_they_last() -> None:
+    queue = MemoryQueue(lease_s=0.15)
+    await fill(queue, 2)
+    pool = Pool(queue, workers=2, concurrency=1, lease_s=0.15)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        await asyncio.sleep(0.5)
+        return "yes"
+
+    pool.behave = behave
+    assert await pool.run()
+    assert len(pool.asked) == 2
+    assert (await queue.stats())["re_executions"] == 0
+    await queue.close()
