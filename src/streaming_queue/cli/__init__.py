@@ -1,0 +1,117 @@
+"""The command line: `stq VERB`. A verb is a function in a file of its own here, and a line in `VERBS`.
+
+It may return its exit code (None: 0) or raise; heavy imports belong inside it, so that `stq --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from streaming_queue.cli import config, protocols
+from streaming_queue.cli.exit_codes import ExitCode, exit_code
+from streaming_queue.cli.text import print_error
+from streaming_queue.errors import StreamingQueueError
+
+__all__ = ["app", "main"]
+
+VERBS: tuple[Callable[..., Any], ...] = (protocols.protocols,)
+GROUPS: tuple[typer.Typer, ...] = (config.app,)
+
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+"""The parser's class for a wrong command line; typer brings its own parser or click's, depending on its version."""
+
+app = typer.Typer(
+    name="stq",
+    help="A durable queue in front of LLM agents that speak any protocol.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _verb in VERBS:
+    app.command()(_verb)
+for _group in GROUPS:
+    app.add_typer(_group)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from streaming_queue import __version__
+
+        typer.echo(f"streaming-queue {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 (its callback acts)
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line (default: the process's) and exit with a code of `cli.exit_codes`.
+
+    This is the one place where errors become exit codes and a line on stderr; STQ_DEBUG=1 adds the traceback.
+    """
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BaseException as error:
+        code = _report(error)
+        _forget_stdout()
+    sys.exit(code if isinstance(code, int) else ExitCode.OK)
+
+
+def _report(error: BaseException) -> int:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+        return error.code if isinstance(error.code, int) else ExitCode.OK if error.code is None else ExitCode.INTERNAL
+    debug = os.environ.get("STQ_DEBUG", "") not in {"", "0"}
+    if debug:
+        with contextlib.suppress(OSError):  # stderr is gone: nobody is left to tell
+            traceback.print_exception(error)
+    if isinstance(error, BrokenPipeError | SystemExit):  # typer turns the first into the second
+        return ExitCode.BROKEN_PIPE
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        print_error("interrupted")
+        return ExitCode.INTERRUPTED
+    if isinstance(error, USAGE_ERROR):
+        context = getattr(error, "ctx", None)
+        hint = f" (see {context.command_path} --help)" if context else ""
+        print_error(f"{error.format_message().rstrip('.')}{hint}")  # type: ignore[attr-defined]
+        return ExitCode.USAGE
+    if isinstance(error, StreamingQueueError):
+        print_error(str(error) or type(error).__name__)
+    else:
+        remedy = "" if debug else "; STQ_DEBUG=1 shows the traceback"
+        print_error(f"unexpected {type(error).__name__}: {error}{remedy}")
+    return exit_code(error)
+
+
+def _forget_stdout() -> None:
+    """What is left in stdout's buffer goes nowhere: a second failure at exit would spoil the code and the message."""
+    stdout = sys.__stdout__
+    if stdout is None:
+        return
+    try:
+        stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stdout.fileno())
+        os.close(nowhere)

@@ -1,0 +1,5 @@
+"""`python -m streaming_queue.cli`."""
+
+from streaming_queue.cli import main
+
+main()

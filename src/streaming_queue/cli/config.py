@@ -1,0 +1,66 @@
+"""`stq config`: what holds, what may be said, and a file to begin with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streaming_queue.cli.options import AsJson, ConfigPath, Sets
+from streaming_queue.errors import ConfigError
+
+app = typer.Typer(name="config", help="Show, describe or write the configuration.", rich_markup_mode=None)
+
+
+@app.command()
+def show(path: ConfigPath = None, sets: Sets = None, as_json: AsJson = False) -> None:
+    """Print every setting, its value and where it comes from; secrets are hidden."""
+    from streaming_queue.cli.config_file import one_line
+    from streaming_queue.cli.text import columns
+    from streaming_queue.config import KEYS, load_config
+
+    config = load_config(path, sets=sets or ())
+    public = config.public()
+    values = {key: _at(public, key) for key in KEYS.names}
+    if as_json:
+        shown = {key: {"value": value, "origin": config.origin(key)} for key, value in values.items()}
+        typer.echo(json.dumps(shown, indent=2))
+        return
+    rows = [("KEY", "VALUE", "ORIGIN")]
+    rows += [(key, one_line(value), config.origin(key)) for key, value in values.items()]
+    typer.echo(columns(rows))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a configuration file."""
+    from streaming_queue.cli.config_file import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="The file to write.")] = Path("config.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Write a commented configuration file of the defaults."""
+    from streaming_queue.cli.config_file import default_file
+
+    try:
+        with path.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(default_file())
+    except FileExistsError:
+        raise ConfigError(f"{path} exists already; --force overwrites it") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+    typer.echo(f"wrote {path}")
+
+
+def _at(tree: dict[str, Any], key: str) -> Any:
+    value: Any = tree
+    for name in key.split("."):
+        value = value[name]
+    return value

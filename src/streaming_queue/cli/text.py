@@ -1,0 +1,35 @@
+"""Text for a terminal: hostile characters shown, not obeyed; rows in columns; the one form of an error."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import unicodedata
+from collections.abc import Sequence
+
+_HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def printable(text: str) -> str:
+    r"""`text` on one line, with control, direction and other invisible characters as `\n`, `\x1b`, `\u202e`."""
+    return "".join(
+        char.encode("unicode_escape").decode() if unicodedata.category(char) in _HARMFUL else char for char in text
+    )
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows in aligned columns, two blanks apart; the last column is as wide as it is. Cells are made printable."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    )
+
+
+def print_error(message: str) -> None:
+    """Write `error: message` as one line to stderr, red where that is a terminal and NO_COLOR is not set."""
+    coloured = sys.stderr is not None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    label = "\x1b[1;31merror:\x1b[0m" if coloured else "error:"
+    with contextlib.suppress(OSError):  # stderr is gone: nobody is left to tell
+        print(label, printable(message), file=sys.stderr, flush=True)  # noqa: T201

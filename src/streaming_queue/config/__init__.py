@@ -1,0 +1,25 @@
+"""Every setting of a run: models, defaults, rules, and how they are loaded. It knows only `errors`."""
+
+from streaming_queue.config.agents import QA, Coordinator, Worker
+from streaming_queue.config.load import FLAGS, load_config
+from streaming_queue.config.model import Core, Latency, Mock
+from streaming_queue.config.network import Network, Output, Scheduler
+from streaming_queue.config.root import KEYS, Config
+from streaming_queue.config.section import Section
+
+__all__ = [
+    "FLAGS",
+    "KEYS",
+    "QA",
+    "Config",
+    "Coordinator",
+    "Core",
+    "Latency",
+    "Mock",
+    "Network",
+    "Output",
+    "Scheduler",
+    "Section",
+    "Worker",
+    "load_config",
+]

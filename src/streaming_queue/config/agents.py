@@ -1,0 +1,102 @@
+"""The agents of a run: one coordinator, and its workers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from streaming_queue.config.section import AtLeastOne, Integer, PathText, Port, Section, Text
+
+
+class Coordinator(Section):
+    """The coordinator: where it listens, what it asks.
+
+    `port` may be given and read as `start_port`, too.
+    """
+
+    other_names: ClassVar[Mapping[str, str]] = {"start_port": "port"}
+
+    coordinator_id: Text = Field("Coordinator-1", description="Its agent id.")
+    host: Text = Field("127.0.0.1", description="Address to listen on.")
+    port: Port | None = Field(None, description="Port to listen on; null or 0: a free one.")
+    data_file: PathText | None = Field(
+        None, description="File of questions; null: the set that comes with the package."
+    )
+    result_file: PathText | None = Field(None, description="Further file for the results; null: only the run's own.")
+    batch_size: AtLeastOne = Field(64, description="Most questions leased from the queue at once.")
+    first_50: bool = Field(False, description="Ask only the first 50 questions.")
+    limit: AtLeastOne | None = Field(None, description="Ask only so many questions; null: all.")
+    count: Integer = Field(1, description="How many coordinators: one owns a run.")
+
+    @field_validator("coordinator_id")
+    @classmethod
+    def _own_id(cls, value: str) -> str:
+        if value == "Runner" or re.fullmatch(r"Worker-\d+", value):
+            raise ValueError("this id belongs to another agent of the run")
+        return value
+
+    @field_validator("count")
+    @classmethod
+    def _one(cls, value: int) -> int:
+        if value != 1:
+            raise ValueError("must be 1: one coordinator owns a run; start another run beside it for more")
+        return value
+
+    @property
+    def question_limit(self) -> int | None:
+        """How many questions to ask by `limit` and `first_50`, the smaller where both are given; None: all."""
+        limits = [limit for limit in (self.limit, 50 if self.first_50 else None) if limit is not None]
+        return min(limits, default=None)
+
+
+class Worker(Section):
+    """The workers: how many, where, how much at a time."""
+
+    count: AtLeastOne = Field(4, description="How many workers to start.")
+    host: Text = Field("127.0.0.1", description="Address they listen on.")
+    start_port: Port | None = Field(
+        None, description="Port of Worker-1; Worker-2 takes the next, and so on. null or 0: free ones."
+    )
+    concurrency: AtLeastOne = Field(8, description="Questions in flight at each worker.")
+    endpoints: tuple[Text, ...] = Field(
+        (), description="Addresses of workers that run already; where given, none is started and count says nothing."
+    )
+
+    @field_validator("endpoints", mode="before")
+    @classmethod
+    def _addresses(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            raise ValueError("must be a list of addresses, like [http://127.0.0.1:10001]")  # noqa: TRY004
+        return value
+
+    @model_validator(mode="after")
+    def _enough_ports(self) -> Self:
+        if self.ports and self.ports[-1] > 65535:
+            raise ValueError(f"qa.worker.start_port {self.start_port} and qa.worker.count {self.count} pass port 65535")
+        return self
+
+    @property
+    def ports(self) -> range:
+        """The ports of the workers to start, in their order; empty: free ones."""
+        return range(self.start_port, self.start_port + self.count) if self.start_port else range(0)
+
+
+class QA(Section):
+    """Questions and answers: who asks, who answers."""
+
+    coordinator: Coordinator = Coordinator()
+    worker: Worker = Worker()
+
+    @model_validator(mode="after")
+    def _own_ports(self) -> Self:
+        port, worker = self.coordinator.port, self.worker
+        if port is not None and port in worker.ports and self.coordinator.host == worker.host and not worker.endpoints:
+            number = worker.ports.index(port) + 1
+            raise ValueError(
+                f"qa.coordinator.port {port} is also the port of Worker-{number} "
+                f"(qa.worker.start_port {worker.start_port})"
+            )
+        return self

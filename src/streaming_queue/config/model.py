@@ -1,0 +1,92 @@
+"""Who answers: a model behind an OpenAI-compatible API, or the mock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Discriminator, Field, SecretStr, Tag, model_validator
+
+from streaming_queue.config.section import AtLeastOne, Integer, NotBoolean, NotNegative, Positive, Section, Text, Url
+
+
+class Core(Section):
+    """The model that answers."""
+
+    type: Literal["mock", "openai"] | None = Field(
+        None,
+        description="Who answers: mock, or openai for any OpenAI-compatible API; null: openai if a model is named.",
+    )
+    name: Text | None = Field(None, description="The model's name, as its provider calls it.")
+    temperature: NotNegative | None = Field(None, description="Sampling temperature; null: the provider's.")
+    max_tokens: AtLeastOne | None = Field(None, description="Longest answer, in tokens; null: the provider's.")
+    base_url: Url | None = Field(None, description="Address of a local OpenAI-compatible server; port completes it.")
+    port: Annotated[int, Field(ge=1, le=65535), NotBoolean] | None = Field(
+        None, description="Port of the local server: http://127.0.0.1:PORT/v1, or the host of base_url."
+    )
+    openai_api_key: SecretStr | None = Field(None, description="API key; better given as OPENAI_API_KEY. Never shown.")
+    openai_base_url: Url | None = Field(None, description="API address; null: the provider's. Also OPENAI_BASE_URL.")
+    timeout_s: Positive = Field(300.0, description="Longest wait for the model, in seconds.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _local_is_openai(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("type") == "local":
+            if given.get("base_url") is None and given.get("port") is None:
+                raise ValueError("core.type local needs core.base_url or core.port: where the model is")
+            return {**given, "type": "openai"}
+        return given
+
+    @model_validator(mode="after")
+    def _one_port(self) -> Self:
+        port = urlsplit(self.base_url or "").port
+        if port and self.port not in {None, port}:
+            raise ValueError(f"core.base_url has port {port}, core.port is {self.port}; give one of them")
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `base_url` or `port` name the server to ask."""
+        return self.base_url is not None or self.port is not None
+
+    @property
+    def provider(self) -> Literal["mock", "openai"]:
+        """Who answers: `type`; where that is None, openai if a model or a local server is named, else the mock."""
+        return self.type or ("openai" if self.name is not None or self.is_local else "mock")
+
+    @property
+    def api_base(self) -> str | None:
+        """The OpenAI-compatible base URL to ask, None for the provider's own.
+
+        `base_url` and `port` make `http://host:port/v1` (a path in `base_url` is kept) and come before
+        `openai_base_url`.
+        """
+        if not self.is_local:
+            return self.openai_base_url
+        parts = urlsplit(self.base_url or "http://127.0.0.1")
+        netloc = parts.netloc if parts.port or not self.port else f"{parts.netloc.rstrip(':')}:{self.port}"
+        return f"{parts.scheme}://{netloc}{parts.path.rstrip('/') or '/v1'}"
+
+
+class Latency(Section):
+    """A log-normal time: `mean` of the distribution itself, in ms, and `sigma` of its logarithm."""
+
+    mean: NotNegative = Field(50.0, description="Mean of the distribution itself, in milliseconds.")
+    sigma: NotNegative = Field(0.0, description="Standard deviation of the logarithm; 0: always the mean.")
+
+
+def _latency_kind(value: Any) -> str:
+    return "spread" if isinstance(value, Mapping | Latency) else "constant"
+
+
+class Mock(Section):
+    """The model that only pretends."""
+
+    seed: Integer = Field(0, description="Seed of its randomness: the same seed gives the same run.")
+    latency_ms: Annotated[
+        Annotated[NotNegative, Tag("constant")] | Annotated[Latency, Tag("spread")], Discriminator(_latency_kind)
+    ] = Field(50.0, description="Time to answer, in milliseconds: a number, or mean and sigma of a log-normal.")
+    failure_rate: Annotated[float, Field(ge=0, le=1), NotBoolean] = Field(
+        0.0, description="Share of questions that fail, from 0 to 1."
+    )

@@ -1,0 +1,69 @@
+"""The network, the scheduler, and where a run writes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from streaming_queue.config.section import AtLeastOne, NotNegative, PathText, Positive, Section, Text
+
+
+def _pair(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError("must be a pair of agent ids, like [Coordinator-1, Worker-1]")
+    return value
+
+
+Edge = Annotated[tuple[Text, Text], BeforeValidator(_pair)]
+
+
+class Network(Section):
+    """Who reaches whom, and how long silence may last."""
+
+    topology: Literal["star", "mesh", "custom"] = Field(
+        "star", description="star: the coordinator with each worker; mesh: everybody; custom: the edges given."
+    )
+    edges: tuple[Edge, ...] = Field((), description="Pairs of agent ids that reach each other; only with custom.")
+    health_check_interval: Positive = Field(5.0, description="Time between health checks of a worker, in seconds.")
+    message_timeout: NotNegative = Field(
+        600.0, description="Longest silence within one attempt, in seconds; 0: no limit."
+    )
+    metrics: bool = Field(True, description="Whether run.json has the message metrics.")
+
+    @model_validator(mode="after")
+    def _edges_fit(self) -> Self:
+        if self.topology == "custom" and not self.edges:
+            raise ValueError("network.topology custom needs network.edges, like [[Coordinator-1, Worker-1]]")
+        if self.topology != "custom" and self.edges:
+            raise ValueError(f"network.edges needs network.topology custom; {self.topology} makes its own edges")
+        return self
+
+
+class Scheduler(Section):
+    """How often and how long a question is tried."""
+
+    max_attempts: AtLeastOne = Field(5, description="Tries of a question before it is given up.")
+    no_worker_timeout_s: Positive = Field(30.0, description="How long a run waits without any worker, in seconds.")
+    drain_s: NotNegative = Field(
+        30.0, description="How long questions in flight may finish when a run is stopped, in seconds."
+    )
+    lease_s: Positive = Field(60.0, description="How long a lease holds without being renewed, in seconds.")
+    retry_base_s: Positive = Field(
+        0.1, description="Longest wait before the first retry, in seconds; it doubles with each further one."
+    )
+    retry_cap_s: Positive = Field(5.0, description="Longest wait before any retry, in seconds.")
+
+    @model_validator(mode="after")
+    def _cap_above_base(self) -> Self:
+        if self.retry_cap_s < self.retry_base_s:
+            raise ValueError(
+                f"scheduler.retry_cap_s {self.retry_cap_s:g} is below scheduler.retry_base_s {self.retry_base_s:g}"
+            )
+        return self
+
+
+class Output(Section):
+    """Where a run writes."""
+
+    dir: PathText | None = Field(None, description="Directory of the run; null: a new one under runs/.")

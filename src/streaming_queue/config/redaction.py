@@ -1,0 +1,32 @@
+"""Values as other people may see them."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
+
+
+class Display(reprlib.Repr):
+    """Short forms of given values, however deep or long, without the credentials in URLs."""
+
+    maxstring = maxother = 80
+
+    def repr_str(self, x: str, level: int) -> str:
+        """As `reprlib` calls it for a string."""
+        return super().repr_str(redacted(x), level)
+
+
+def redacted(value: Any) -> Any:
+    """`value` as it may be shown: a secret as `***`, the credentials in a URL too."""
+    if isinstance(value, SecretStr):
+        return "***"
+    if isinstance(value, str):
+        return _CREDENTIALS.sub("***@", value)
+    if isinstance(value, BaseModel):
+        return {name: redacted(getattr(value, name)) for name in type(value).model_fields}
+    return [redacted(item) for item in value] if isinstance(value, tuple | list) else value

@@ -1,0 +1,71 @@
+"""YAML that cannot surprise: the safe loader, duplicate keys refused, every error with its line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from streaming_queue.errors import ConfigError
+
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+class _Loader(yaml.SafeLoader):
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                continue
+            if first := seen.get((key.tag, key.value)):
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key.value!r} is given twice, first in line {first}", problem_mark=key.start_mark
+                )
+            seen[key.tag, key.value] = key.start_mark.line + 1
+        return node
+
+
+def parse(text: str, name: str, *, lines: bool = True) -> tuple[Any, dict[str, int]]:
+    """The one document in `text` (None if it is empty), and the line of each key, by its dotted path.
+
+    Raises ConfigError, its text beginning with `name:line`, or `name` alone where `lines` is false.
+    """
+    loader = None
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None, {}
+        return loader.construct_document(node), _lines(node)
+    except yaml.reader.ReaderError as error:
+        line, problem = text.count("\n", 0, error.position) + 1, f"the character {error.character!r} is not allowed"
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
+    except (ValueError, OverflowError) as error:  # a date or number that its notation allows and Python does not
+        line, problem = 1, str(error)
+    except RecursionError:
+        line, problem = 1, "it is nested too deeply"
+    finally:
+        if loader is not None:
+            loader.dispose()
+    raise ConfigError(f"{name}:{line}: {problem}" if lines else f"{name}: {problem}")
+
+
+def _lines(root: yaml.Node) -> dict[str, int]:
+    found: dict[str, int] = {}
+    seen: set[int] = set()  # an alias leads to a node once more, or back to itself
+    todo = [("", root)]
+    while todo:
+        prefix, node = todo.pop()
+        if not isinstance(node, yaml.MappingNode) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                path = f"{prefix}{key.value}"
+                found.setdefault(path, key.start_mark.line + 1)
+                todo.append((f"{path}.", value))
+    return found
