@@ -15,9 +15,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from streaming_queue.cli import config, protocols
-from streaming_queue.cli.exit_codes import ExitCode, exit_code
 from streaming_queue.cli.text import print_error
 from streaming_queue.errors import StreamingQueueError
+from streaming_queue.exit_codes import ExitCode, exit_code
 
 __all__ = ["app", "main"]
 
@@ -60,7 +60,7 @@ def _root(
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line (default: the process's) and exit with a code of `cli.exit_codes`.
+    """Run the command line (default: the process's) and exit with a code of `exit_codes`.
 
     This is the one place where errors become exit codes and a line on stderr; STQ_DEBUG=1 adds the traceback.
     """

@@ -17,7 +17,9 @@ class Provider(StrEnum):
 
 
 def run(
-    config: Annotated[Path | None, typer.Argument(help="Configuration file (YAML). Without one, defaults apply.")] = None,
+    config: Annotated[
+        Path | None, typer.Argument(help="Configuration file (YAML). Without one, defaults apply.")
+    ] = None,
     questions: Annotated[
         str | None, typer.Option("--questions", "-q", help="JSONL or CSV file, .gz too, or - for a pipe. [bundled set]")
     ] = None,
@@ -34,7 +36,9 @@ def run(
     ] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", "-s", help="Any setting, as key.path=value.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse the input for one unusable line.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="JSON Lines on stdout: a result a line, then the summary.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="JSON Lines on stdout: a result a line, then the summary.")
+    ] = False,
 ) -> None:
     """Answer a set of questions and record every answer exactly once."""
     from streaming_queue.config import load_config

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from streaming_queue.comm.context import CallContext, annotate, calling
 from streaming_queue.config import Config
 from streaming_queue.core.network_base import NetworkBase
-from streaming_queue.core.round import Round
+from streaming_queue.core.round import Round, open_directory
 from streaming_queue.core.scheduler import Ask
 from streaming_queue.errors import AgentFailedError, ConfigError, ProtocolError, StreamingQueueError, error_event
 from streaming_queue.queue.base import Lease
-from streaming_queue.report.run_directory import RunDirectory, open_or_create
 from streaming_queue.telemetry.events import Listener, fan_out
 
 
@@ -33,6 +32,8 @@ class QACoordinatorBase:
         self.worker_ids: list[str] = []
         self.protocol_name: str | None = None
         self.listeners: list[Listener] = [output] if callable(output) else []
+        self.on_row: Callable[[dict[str, Any]], None] | None = None
+        """Told each row of results once it is recorded, in a thread of its own."""
         self._round: Round | None = None
         self._running: asyncio.Task[None] | None = None
         self._failure: StreamingQueueError | None = None
@@ -110,7 +111,7 @@ class QACoordinatorBase:
             self.worker_ids = [agent_id for agent_id in neighbours if agent_id != self.coordinator_id]
         if not self.worker_ids:
             raise ConfigError(f"{self.coordinator_id} has no workers: register some, or name them in set_network()")
-        directory = await asyncio.to_thread(open_or_create, self.config)
+        directory = await asyncio.to_thread(open_directory, self.config)
         round_ = Round(
             self.config,
             directory,
@@ -119,12 +120,13 @@ class QACoordinatorBase:
             probe=network.comm_backend.health_check,
             protocol_of=lambda worker_id: self.protocol_name or network.comm_backend.protocol_of(worker_id),
             emit=fan_out(self.listeners),
+            on_row=self.on_row,
             network_metrics=network.snapshot_metrics,
         )
         self._round = round_
         await round_.run()
 
-    def _asker(self, round_: Round) -> Ask:
+    def _asker(self, run_id: str) -> Ask:
         """How a leased question is asked: with its context around it, and whatever comes back made plain."""
         core = self.config.core
         parameters = f"{core.name}|{core.temperature}|{core.max_tokens}"
@@ -132,10 +134,10 @@ class QACoordinatorBase:
         async def ask(worker_id: str, lease: Lease) -> tuple[str, Mapping[str, Any]]:
             digest = hashlib.sha256(f"{parameters}|{lease.question.text}".encode()).hexdigest()[:16]
             context = CallContext(
-                run_id=round_.round_id,
+                run_id=run_id,
                 question_id=lease.id,
                 attempt=lease.attempt,
-                idempotency_key=f"{round_.round_id}/{lease.id}/{digest}",
+                idempotency_key=f"{run_id}/{lease.id}/{digest}",
                 kind="question",
             )
             with calling(context):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 from streaming_queue.config import Config
 from streaming_queue.core.scheduler import Ask, Scheduler, SchedulerSettings
-from streaming_queue.errors import StreamingQueueError, error_event
+from streaming_queue.errors import ConfigError, StreamingQueueError, error_event
 from streaming_queue.intake import Source, open_source
-from streaming_queue.messages import Counts
+from streaming_queue.llm.choice import choose
 from streaming_queue.queue.base import WorkQueue
 from streaming_queue.queue.sqlite import SQLiteQueue
 from streaming_queue.report.projection import Projection
@@ -24,7 +27,6 @@ from streaming_queue.telemetry.events import (
     Listener,
     Notice,
     Queued,
-    Recorded,
     RoundFinished,
     RoundStarted,
 )
@@ -41,32 +43,35 @@ class Round:
         directory: RunDirectory,
         *,
         worker_ids: Sequence[str],
-        ask: Callable[[Round], Ask],
+        ask: Callable[[str], Ask],
         probe: Callable[[str], Awaitable[bool]],
         protocol_of: Callable[[str], str],
         emit: Listener,
-        network_metrics: Callable[[], Mapping[str, Any]],
+        on_row: Callable[[dict[str, Any]], None] | None = None,
+        network_metrics: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
+        """`ask` makes the way to ask for a run id; `on_row` is told each row of results, in a thread of its own."""
         self.config = config
         self.directory = directory
-        self.round_id: str = directory.manifest["run_id"]
+        self.round_id = directory.run_id
         self.state = "running"
         self.error: StreamingQueueError | None = None
         self.done = self.failed = self.total = 0
         self._worker_ids = tuple(worker_ids)
-        self._ask = ask(self)
+        self._ask = ask(self.round_id)
         self._probe = probe
         self._protocol_of = protocol_of
         self._tell = emit
+        self._on_row = on_row
         self._network_metrics = network_metrics
-        self._drained = False
+        self._draining = False
         self._scheduler: Scheduler | None = None
         self._intake: asyncio.Task[None] | None = None
-        self._projection: Projection
+        self._projection: Projection | None = None
 
     def drain(self) -> None:
         """Stop taking questions in and handing them out; `run` ends when what is in flight has ended."""
-        self._drained = True
+        self._draining = True
         if self._scheduler:
             self._scheduler.drain()
         if self._intake:
@@ -76,25 +81,30 @@ class Round:
         """Work until all has ended, or the drain is over; then `state` and the files are final.
 
         Raises:
-            ConfigError: the source cannot be read.
+            ConfigError: the source cannot be read (on); what was read of it has been worked through.
             AuthError, QuotaError: no worker can go on; the round is stopped and can be resumed.
             QueueError: the queue failed.
         """
+        started = time.monotonic()
         try:
-            async with await SQLiteQueue.open(
-                self.directory.queue_path, lease_s=self.config.scheduler.lease_s
-            ) as queue:
-                self._projection = Projection(
-                    queue, self.directory.results_jsonl, also=lambda row: self._tell(Recorded(row))
-                )
-                async with self._projection:
+            async with AsyncExitStack() as stack:
+                queue = await SQLiteQueue.open(self.directory.queue_path, lease_s=self.config.scheduler.lease_s)
+                stack.push_async_callback(queue.close)
+                async with Projection(queue, self.directory.results_jsonl, also=self._on_row) as self._projection:
                     await self._work(queue)
-                await self._finish(queue)
+                await self._finish(queue, time.monotonic() - started)
         except StreamingQueueError as error:
-            self.state = "stopped" if self.state == "stopped" else "failed"
             self.error = error
-            await asyncio.to_thread(self.directory.update, state=self.state, error=error_event(error))
+            if self.state == "running":
+                self.state = "failed"
+        except BaseException:
+            self.state = "stopped"
             raise
+        finally:
+            if self.state == "running":
+                self.state = "failed"
+        if self.error:
+            raise self.error
 
     async def _work(self, queue: WorkQueue) -> None:
         counts = await queue.counts()
@@ -117,52 +127,57 @@ class Round:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._intake = tasks.create_task(self._take_in(queue, intake_done), name="intake")
-                if self._drained:
+                if self._draining:
                     self.drain()
-                try:
-                    finished = await self._scheduler.run()
-                except StreamingQueueError as error:
-                    self.state, self.error = "stopped", error
-                    finished = False
+                finished = await self._scheduler.run()
                 self._intake.cancel()
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from None
-        self.state = "done" if finished else "stopped"
+        except* StreamingQueueError as group:
+            self.error, finished = _first(group), False
+        self.state = "done" if finished and self.error is None else "stopped"
 
     async def _take_in(self, queue: WorkQueue, intake_done: asyncio.Event) -> None:
         """Move the source into the queue, each batch together with how far it has been read."""
-        mark: dict[str, Any] = await queue.bookmark() or {"records": 0, "questions": 0, "skipped": 0, "duplicates": 0}
-        if not mark.get("complete"):
-            source = await self._reopen(mark)
-            if source is not None:
-                async for batch in source.batches(INTAKE_BATCH):
-                    mark["records"] = batch.records
-                    mark["questions"] += len(batch.questions)
-                    mark["skipped"] += len(batch.problems)
-                    report = await queue.put(batch.questions, bookmark=mark)
-                    mark["duplicates"] += report.known
-                    self.total += report.added
-                    for problem in batch.problems:
-                        self._tell(Notice("warning", f"{problem.location}: skipped: {problem.reason}"))
-                    for wished, given in report.renamed:
-                        if not given.startswith(f"{wished}#") or wished:
-                            self._tell(Notice("warning", f"id {wished!r} is taken by another text: stored as {given!r}"))
-                    self._tell(Queued(report.added, report.known, self.total))
-            await queue.put([], bookmark={**mark, "complete": True})
+        mark = {"lines": 0, "questions": 0, "skipped": 0, "duplicates": 0, "complete": False} | (
+            await queue.bookmark() or {}
+        )
+        try:
+            if not mark["complete"] and (source := await self._open_source(mark)):
+                async with source:
+                    self._tell(Notice("info", source.describe()))
+                    await self._copy(source, queue, mark)
+            await queue.put([], bookmark=mark | {"complete": True})
+        except ConfigError as error:
+            # What was read is worked through all the same; the round ends with this error.
+            self.error = error
+            self._tell(Notice("error", str(error)))
         intake_done.set()
         self._tell(IntakeFinished(self.total, mark["skipped"], mark["duplicates"]))
 
-    async def _reopen(self, mark: Mapping[str, Any]) -> Source | None:
+    async def _copy(self, source: Source, queue: WorkQueue, mark: dict[str, Any]) -> None:
+        async for batch in source.batches(INTAKE_BATCH):
+            mark["lines"] = batch.lines
+            mark["questions"] += len(batch.questions)
+            mark["skipped"] += len(batch.problems)
+            for problem in batch.problems:
+                self._tell(Notice("warning", f"{problem}: skipped"))
+            report = await queue.put(batch.questions, bookmark=mark)
+            mark["duplicates"] += report.known
+            self.total += report.added
+            for wished, given in report.renamed:
+                self._tell(Notice("warning", f"id {wished!r} stands for another text already: stored as {given!r}"))
+            self._tell(Queued(report.added, report.known, self.total))
+
+    async def _open_source(self, mark: Mapping[str, Any]) -> Source | None:
         path = self.config.qa.coordinator.data_file
-        limit = self.config.question_limit
+        limit = self.config.qa.coordinator.question_limit
         left = None if limit is None else limit - mark["questions"]
-        if mark["records"] and path == "-":
-            kept = f"{mark['questions']} questions that had been read from the pipe are kept; the rest is gone"
-            self._tell(Notice("warning", f"{kept} with the pipe"))
-            return None
         if left is not None and left <= 0:
             return None
-        return await open_source(path, strict=self.config.output.strict, limit=left, skip=mark["records"])
+        if mark["lines"] and await asyncio.to_thread(is_pipe, path):
+            kept = f"{mark['questions']} questions had been read from the pipe and are kept"
+            self._tell(Notice("warning", f"{kept}; what was still in it is gone"))
+            return None
+        return await open_source(path, strict=self.config.output.strict, limit=left, skip=mark["lines"])
 
     def _settings(self) -> SchedulerSettings:
         config = self.config
@@ -179,32 +194,72 @@ class Round:
         )
 
     def _emit(self, event: Event) -> None:
-        if isinstance(event, Answered):
-            self.done += 1
-            self._projection.nudge()
-        elif isinstance(event, Buried):
-            self.failed += 1
-            self._projection.nudge()
+        if isinstance(event, Answered | Buried):
+            if isinstance(event, Answered):
+                self.done += 1
+            else:
+                self.failed += 1
+            if self._projection:
+                self._projection.nudge()
         self._tell(event)
 
-    async def _finish(self, queue: WorkQueue) -> None:
+    async def _finish(self, queue: WorkQueue, seconds: float) -> None:
         """Write the summary where people and scripts look for it."""
         counts = await queue.counts()
         self.done, self.failed, self.total = counts.done, counts.dead, counts.total
-        metrics = self._network_metrics() if self.config.network.metrics else None
         summary = await write_results(
-            queue,
             self.directory,
+            queue,
             state=self.state,
-            network=metrics,
+            seconds=seconds,
+            workers=self._worker_ids,
             result_file=self.config.qa.coordinator.result_file,
         )
-        await asyncio.to_thread(self.directory.update, state=self.state, summary=summary)
+        if self._network_metrics and self.config.network.metrics:
+            summary["network"] = self._network_metrics()
+        told = error_event(self.error) if self.error else None
+        await asyncio.to_thread(self.directory.update, state=self.state, summary=summary, error=told)
         self._tell(RoundFinished(self.state, counts, summary))
-        if self.error:
-            raise self.error
 
 
-def describe(counts: Counts) -> str:
-    """The counts in words."""
-    return f"{counts.done} answered, {counts.dead} failed, {counts.total} in all"
+def open_directory(config: Config) -> RunDirectory:
+    """The directory for the round that `config` describes: a new one, or the one to go on with. Blocks.
+
+    Raises:
+        ConfigError: it holds another run, or cannot be read or written.
+    """
+    if config.output.resume:
+        if config.output.dir is None:
+            raise ConfigError("output.resume needs output.dir: which run to go on with")
+        directory = RunDirectory.open(config.output.dir)
+        directory.update(state="running")
+        return directory
+    coordinator = config.qa.coordinator
+    settings = config.public()
+    for key in ("data_file", "result_file"):  # so that a resume from another working directory finds them
+        path = settings["qa"]["coordinator"][key]
+        if path not in (None, "-"):
+            settings["qa"]["coordinator"][key] = str(Path(path).resolve())
+    provider = None
+    if not config.qa.worker.endpoints:
+        choice = choose(config.core, config.mock)
+        llm = choice.llm
+        provider = {"name": llm.provider, "model": llm.model, "mock": llm.is_mock, "reason": choice.reason}
+        settings["core"]["type"] = llm.provider
+    facts = {
+        "config": settings,
+        "seed": config.mock.seed,
+        "provider": provider,
+        "source": coordinator.data_file or "bundled questions",
+    }
+    return RunDirectory.create(config.output.dir, config.protocol, facts)
+
+
+def is_pipe(path: str | None) -> bool:
+    """Whether what is read from `path` is gone afterwards: standard input, or a named pipe. Blocks."""
+    return path == "-" or (path is not None and Path(path).is_fifo())
+
+
+def _first(group: BaseExceptionGroup[StreamingQueueError]) -> StreamingQueueError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

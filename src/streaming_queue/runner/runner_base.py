@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -24,14 +24,13 @@ from streaming_queue.config import Config, load_config
 from streaming_queue.core.executors import CoordinatorExecutor, WorkerExecutor
 from streaming_queue.core.network_base import RUNNER_ID, NetworkBase
 from streaming_queue.errors import (
-    CommError,
     ConfigError,
     ConnectError,
     ProtocolError,
     StreamingQueueError,
     error_from_event,
 )
-from streaming_queue.exit_codes import ALL_ANSWERED, SOME_FAILED, exit_code
+from streaming_queue.exit_codes import ExitCode, exit_code
 from streaming_queue.llm.choice import choose
 from streaming_queue.messages import Reply
 from streaming_queue.runner.preflight import preflight
@@ -46,7 +45,7 @@ class RunnerBase:
     """Runs one round from a configuration; `run()` ends the process with the documented exit code.
 
     `config_path` is a path or a ready `Config`; the default `config.yaml` may be missing, then defaults apply.
-    `listeners` are told every event beside `output`.
+    `listeners` are told every event beside `output`; `on_row` is told each row of results, in a thread of its own.
     """
 
     protocol: ClassVar[str | None] = None
@@ -55,6 +54,7 @@ class RunnerBase:
         self._config_path = config_path
         self.output = output or Output()
         self.listeners: list[Listener] = []
+        self.on_row: Callable[[dict[str, Any]], None] | None = None
         self._network: NetworkBase | None = None
         self._signal: int | None = None
 
@@ -100,6 +100,7 @@ class RunnerBase:
         config, network = self.config, self.network
         executor = CoordinatorExecutor(config, self.output)
         executor.coordinator.listeners.extend(self.listeners)
+        executor.coordinator.on_row = self.on_row
         coordinator = config.qa.coordinator
         await self._spawn(coordinator.coordinator_id, coordinator.host, coordinator.port or 0, executor)
         worker_ids = []
@@ -134,7 +135,7 @@ class RunnerBase:
     async def execute(self) -> int:
         """Do the run and return its exit code; every failure is told through `output`."""
         try:
-            reading = await preflight(self.config)
+            await preflight(self.config)
             self._network = await self.create_network()
             self._network.message_timeout_s = self.config.network.message_timeout
             try:
@@ -172,9 +173,13 @@ class RunnerBase:
         while True:
             status = await self._figures()
             if "state" not in status:
-                raise error if isinstance(error, StreamingQueueError) else ProtocolError(
-                    f"{self.config.qa.coordinator.coordinator_id} reported no figures with its status: "
-                    "whether the round succeeded is unknown here; the coordinator's own records say"
+                raise (
+                    error
+                    if isinstance(error, StreamingQueueError)
+                    else ProtocolError(
+                        f"{self.config.qa.coordinator.coordinator_id} reported no figures with its status: "
+                        "whether the round succeeded is unknown here; the coordinator's own records say"
+                    )
                 )
             if status["state"] != "running":
                 if status["state"] == "idle":
@@ -198,7 +203,7 @@ class RunnerBase:
         figures = f"{status.get('done', 0)} of {total} questions answered, {failed} failed"
         if state == "done":
             (self.output.warning if failed else self.output.success)(f"{figures}: {status.get('directory', '')}")
-            return SOME_FAILED if failed else ALL_ANSWERED
+            return ExitCode.SOME_FAILED if failed else ExitCode.OK
         if error is not None:
             self.output.error(str(error))
         if state == "stopped":

@@ -70,13 +70,6 @@ class Answered(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded(Event):
-    """A question's row is in `results.jsonl`."""
-
-    row: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Duplicate(Event):
     """An answer came after another had been recorded; it was not stored."""
 
