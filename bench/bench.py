@@ -104,15 +104,14 @@ def main() -> None:
         name: {key: round(statistics.median(row[key] for row in measured[1:]), 1) for key in measured[0]}
         for name, measured in rows.items()
     }
-    for name, row in report.items():
+    for row in report.values():
         row["ratio_of_raw"] = round(row["questions_per_s"] / report["raw pair"]["questions_per_s"], 3)
         row["coordinator_us_above_raw"] = round(row["coordinator_us"] - report["raw pair"]["coordinator_us"], 1)
     if options.json:
         print(json.dumps(report))
         return
-    print(
-        f"{options.questions} questions, {WORKERS} worker processes x {SLOTS} slots, instant answers, median of {options.rounds}"
-    )
+    print(f"{options.questions} questions, {WORKERS} worker processes x {SLOTS} slots, instant answers, ", end="")
+    print(f"median of {options.rounds}")
     print(f"{'':10} {'questions/s':>12} {'of raw':>8} {'coordinator us/q':>17} {'above raw':>10} {'workers us/q':>13}")
     for name, row in report.items():
         print(

@@ -164,7 +164,7 @@ class QACoordinatorBase:
         return self.agent_network
 
     def figures(self) -> dict[str, Any]:
-        """Where the round stands: `state` (idle, running, done, stopped, failed), `done`, `failed`, `total`, `round_id`.
+        """Where the round stands: `state` (idle, running, done, stopped, failed), done, failed, total, `round_id`.
 
         With a round also its `directory`, after a failure also `error`, as `errors.error_event` draws it.
         """
