@@ -1,0 +1,7 @@
+"""Where questions come from: a file, a pipe or the bundled set, read as a stream."""
+
+from streaming_queue.intake.bundled import bundled_questions
+from streaming_queue.intake.parser import Problem
+from streaming_queue.intake.source import Batch, Source, open_source
+
+__all__ = ["Batch", "Problem", "Source", "bundled_questions", "open_source"]

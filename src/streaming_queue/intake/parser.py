@@ -1,0 +1,111 @@
+"""From bytes to questions: no I/O, any cut of the input gives the same result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from streaming_queue.errors import ConfigError
+from streaming_queue.intake.fields import RecordError
+from streaming_queue.intake.jsonl import JsonLines
+from streaming_queue.intake.lines import LineBuffer
+from streaming_queue.intake.table import Table, is_header
+from streaming_queue.messages import Question
+
+Format = Literal["jsonl", "table"]
+
+_BOM = b"\xef\xbb\xbf"
+_EXTENSIONS: dict[str, Format] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "table",
+    ".tsv": "table",
+}
+
+
+def format_of(path: str) -> Format | None:
+    """The format that a file's name states, None where its beginning must tell."""
+    name = path.lower().removesuffix(".gz")
+    return next((form for extension, form in _EXTENSIONS.items() if name.endswith(extension)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A line that was skipped: `location` is `file:line` (a row's first line), `reason` says why."""
+
+    location: str
+    reason: str
+
+
+class Parser:
+    """Takes bytes, gives questions and problems, each with the number of lines used up to its end.
+
+    `line` counts the lines used up. Lines up to `skip` are passed over unread. With `strict` the first bad line
+    raises ConfigError.
+    """
+
+    def __init__(self, name: str, form: Format | None = None, *, strict: bool = False) -> None:
+        self.line = 0
+        self.skip = 0
+        self._name = name
+        self._form = form
+        self._strict = strict
+        self._lines = LineBuffer()
+        self._decoder: JsonLines | Table | None = None
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, Question | Problem]]:
+        """What `data` completes. Exhaust it before the next call. Raises ConfigError on a header without a question."""
+        return self._entries(self._lines.feed(data))
+
+    def finish(self) -> Iterator[tuple[int, Question | Problem]]:
+        """What the end completes. Raises ConfigError if there was not one line with something in it."""
+        yield from self._entries(self._lines.finish())
+        if self._decoder is None:
+            raise ConfigError(f"{self._name} is empty: give JSONL, one object a line, or CSV with a header")
+        try:
+            self._decoder.finish()
+        except RecordError as error:
+            yield self.line, self._problem(error)
+
+    def describe(self) -> str:
+        """`question from 'query', id from 'id', reference from 'answer'`: the fields in use."""
+        return self._decoder.describe() if self._decoder else ""
+
+    @property
+    def names(self) -> list[str]:
+        """The fields that the records have, as far as they are known."""
+        return self._decoder.names if self._decoder else []
+
+    def _entries(self, lines: Iterable[bytes | None]) -> Iterator[tuple[int, Question | Problem]]:
+        for line in lines:
+            self.line += 1
+            if self.line <= self.skip:
+                continue
+            if self._decoder is None:
+                self._decoder = self._choose(line)
+                if not isinstance(self._decoder, JsonLines):
+                    continue
+            try:
+                question = self._decoder.take(line)
+            except RecordError as error:
+                yield self.line, self._problem(error)
+            else:
+                if question is not None:
+                    yield self.line, question
+
+    def _choose(self, line: bytes | None) -> JsonLines | Table | None:
+        """The decoder that the first line asks for: a table's has taken it as its header; None if it is blank."""
+        start = None if line is None else line.removeprefix(_BOM)
+        if start is not None and not start.decode(errors="replace").strip():
+            return None
+        if self._form == "table" or (self._form is None and start is not None and is_header(start)):
+            return Table(self._name, start)
+        return JsonLines()
+
+    def _problem(self, error: RecordError) -> Problem:
+        problem = Problem(f"{self._name}:{self.line - error.lines + 1}", str(error))
+        if self._strict:
+            raise ConfigError(f"{problem.location}: {problem.reason}")
+        return problem

@@ -1,0 +1,207 @@
+"""A source of questions: opened and checked, then read batch by batch, memory flat at any size."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from streaming_queue.errors import ConfigError
+from streaming_queue.intake.bundled import bundled_questions
+from streaming_queue.intake.fields import LOOKED_FOR, shown
+from streaming_queue.intake.gunzip import GunzipStream
+from streaming_queue.intake.parser import Parser, Problem, format_of
+from streaming_queue.intake.stream import FileStream
+from streaming_queue.messages import Question
+
+STDIN = "-"
+FLUSH_S = 0.05
+"""How long a batch that has something waits for more."""
+
+MAX_UNUSABLE = 10_000
+"""So many bad records before the first good one, and the source is refused."""
+
+_CLOSE_S = 1.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some questions and the lines skipped among them, in order.
+
+    `lines` counts the source's lines used up so far, from its beginning: the bookmark. A source opened again with
+    `skip=lines` goes on with the very next question.
+    """
+
+    questions: list[Question] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    lines: int = 0
+
+
+class Source:
+    """A source as `open_source` gives it. It is read once, by one reader; close it, or use it in `async with`.
+
+    `name` stands in messages. `rereadable` says whether opening it again gives the same lines: true for files, false
+    for standard input and pipes.
+    """
+
+    def __init__(self, path: str | None, *, strict: bool, limit: int | None, skip: int) -> None:
+        self.name = "standard input" if path == STDIN else "bundled questions" if path is None else path
+        self._left: float = math.inf if limit is None else limit
+        self._skip = skip
+        self._stream = FileStream(self.name, None if path == STDIN else path or str(bundled_questions()))
+        self._bytes = GunzipStream(self.name, self._stream)
+        self._parser = Parser(self.name, format_of(path or ".jsonl"), strict=strict)
+        self._fields = ""
+        self._entries: Iterator[tuple[int, Question | Problem]] = iter(())
+        self._ended = False
+        self._lines = skip
+        self._error: ConfigError | None = None
+        self._reading: asyncio.Future[Any] | None = None
+
+    @property
+    def rereadable(self) -> bool:
+        """Whether opening it again gives the same lines."""
+        return self._stream.rereadable
+
+    def describe(self) -> str:
+        """Which fields are read, by the first usable record: `a.jsonl: question from 'query', id from 'id'`."""
+        return f"{self.name}: {self._fields}"
+
+    async def batches(self, size: int = 500) -> AsyncIterator[Batch]:
+        """Batches of up to `size` questions and problems, none empty; closing the source ends them.
+
+        A pipe that trickles is not waited for: a batch with something in it comes after `FLUSH_S` at the latest.
+
+        Raises:
+            ConfigError: the file cannot be read on, is cut off or corrupt, has fewer lines than `skip`, or has a bad
+                line under `strict`. What came before has been given out.
+        """
+        while (batch := await self._in_thread(lambda: self._fill(size))) is not None:
+            yield batch
+
+    async def close(self) -> None:
+        """End a read under way and close the file (standard input stays open); idempotent, bounded."""
+        self._stream.stop()
+        reading = self._reading
+        if reading is not None and not reading.done():
+            await asyncio.wait({reading}, timeout=_CLOSE_S)
+            if not reading.done():
+                reading.add_done_callback(lambda _: self._stream.close())
+                return
+        self._stream.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Run `work` in a thread. A cancelled wait stops the stream, so that the thread ends too."""
+        reading = asyncio.get_running_loop().run_in_executor(None, work)
+        self._reading = reading
+        try:
+            return await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            self._stream.stop()
+            raise
+
+    def _start(self) -> None:
+        """Open, and read as far as the first usable record. Raises ConfigError."""
+        self._stream.open()
+        read: list[tuple[int, Question | Problem]] = []
+        problems: list[Problem] = []
+        while len(problems) == len(read):
+            item = next(self._entries, None)
+            if item is not None:
+                read.append(item)
+                if isinstance(item[1], Problem):
+                    problems.append(item[1])
+            if len(problems) == MAX_UNUSABLE or (item is None and not self._load(None)):
+                raise self._no_question(problems)
+        self._fields = self._parser.describe()
+        self._parser.skip = self._skip
+        self._entries = itertools.chain([item for item in read if item[0] > self._skip], self._entries)
+
+    def _no_question(self, problems: list[Problem]) -> ConfigError:
+        found = shown(self._parser.names)
+        first = f" First of {len(problems)}: {problems[0].location}: {problems[0].reason}." if problems else ""
+        return ConfigError(
+            f"{self.name} has no usable question{'' if self._ended else ' so far'}: looked for text in a field named "
+            f"{LOOKED_FOR} (in any case) and found {f'the fields {found}' if found else 'no fields'}.{first}"
+        )
+
+    def _load(self, until: float | None) -> bool:
+        """Read on; False at the end, when stopped, or when nothing came `until` then."""
+        if self._ended:
+            if self._parser.line < self._parser.skip:
+                raise ConfigError(
+                    f"{self.name} has {self._parser.line} lines, but {self._skip} were read before: it is not "
+                    "what was read then; start a new run, or bring the old file back"
+                )
+            return False
+        data = self._bytes.read(until)
+        if data is None:
+            return False
+        self._ended = not data
+        self._entries = self._parser.feed(data) if data else self._parser.finish()
+        return True
+
+    def _fill(self, size: int) -> Batch | None:
+        """The next batch, None at the end."""
+        if self._error is not None:
+            raise self._error
+        questions: list[Question] = []
+        problems: list[Problem] = []
+        until = None
+        try:
+            while self._left > 0 and len(questions) + len(problems) < size:
+                item = next(self._entries, None)
+                if item is None:
+                    if until is None and (questions or problems):
+                        until = time.monotonic() + FLUSH_S
+                    if self._load(until):
+                        continue
+                    break
+                self._lines, entry = item
+                if isinstance(entry, Question):
+                    questions.append(entry)
+                    self._left -= 1
+                else:
+                    problems.append(entry)
+        except ConfigError as error:
+            if not questions and not problems:
+                raise
+            self._error = error
+        return Batch(questions, problems, self._lines) if questions or problems else None
+
+
+async def open_source(
+    path: str | os.PathLike[str] | None = None, *, strict: bool = False, limit: int | None = None, skip: int = 0
+) -> Source:
+    """Open a source of questions and check it: a file, `-` for standard input, None for the bundled set.
+
+    Reads as far as the first usable record. `strict` refuses the first bad line instead of skipping it. At most
+    `limit` questions are given out. `skip` is a bookmark: see `Batch.lines`.
+
+    Raises:
+        ConfigError: there is nothing to read, or no question in it; the text names the file, what was looked for
+            and what is there. Under `strict`, the first bad line.
+    """
+    source = Source(None if path is None else os.fspath(path), strict=strict, limit=limit, skip=skip)
+    try:
+        await source._in_thread(source._start)  # noqa: SLF001 - a half-open source is nobody's to see
+    except BaseException:
+        await source.close()
+        raise
+    return source

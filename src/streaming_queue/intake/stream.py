@@ -1,0 +1,103 @@
+"""Bytes from a file or a pipe; a wait has an end and can be ended."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import socket
+import stat
+import threading
+import time
+from typing import Protocol
+
+from streaming_queue.errors import ConfigError
+
+CHUNK_BYTES = 64 * 1024
+
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # Windows has none, nor FIFOs
+
+
+class ByteStream(Protocol):
+    """A source of bytes. `read` blocks: call it in a thread."""
+
+    def read(self, until: float | None) -> bytes | None:
+        """Some bytes; none (`b""`) at the end; None if nothing came `until` then (monotonic, None: for ever).
+
+        Raises:
+            ConfigError: the file cannot be read, or its gzip data is broken.
+        """
+
+
+class FileStream:
+    """A file, a FIFO, or standard input (`path` None). `stop` ends a wait in another thread at once."""
+
+    def __init__(self, name: str, path: str | None) -> None:
+        self.rereadable = False
+        self._name = name
+        self._path = path
+        self._file: io.FileIO | None = None
+        self._poll: select.poll | None = None
+        self._woken, self._waker = socket.socketpair()
+        self._stopped = threading.Event()
+
+    def open(self) -> None:
+        """Open it, without waiting for a FIFO's writer. Raises ConfigError."""
+        try:
+            # Opening a FIFO would block until somebody writes to it.
+            self._file = (
+                io.FileIO(0, closefd=False)
+                if self._path is None
+                else io.FileIO(self._path, opener=lambda path, flags: os.open(path, flags | _NONBLOCK))
+            )
+            mode = os.fstat(self._file.fileno()).st_mode
+        except FileNotFoundError:
+            raise ConfigError(
+                f"{self._name}: there is no such file; give a JSONL or CSV file, or - for standard input"
+            ) from None
+        except IsADirectoryError:
+            raise ConfigError(f"{self._name} is a directory; give a JSONL or CSV file in it") from None
+        except (OSError, ValueError) as error:
+            raise self._unreadable(error) from error
+        if stat.S_ISREG(mode):
+            self.rereadable = self._path is not None
+            return
+        poll = select.poll()
+        poll.register(self._file, select.POLLIN)
+        poll.register(self._woken, select.POLLIN)
+        self._poll = poll
+
+    def read(self, until: float | None) -> bytes | None:
+        """See `ByteStream`. None also once it is stopped."""
+        if self._file is None:
+            raise ValueError("the stream is not open")
+        while not self._stopped.is_set():
+            if self._poll is not None:
+                wait_ms = None if until is None else max(0.0, until - time.monotonic()) * 1000
+                if not self._poll.poll(wait_ms):
+                    return None
+                if self._stopped.is_set():
+                    break
+            try:
+                data = self._file.read(CHUNK_BYTES)
+            except OSError as error:
+                raise self._unreadable(error) from error
+            if data is not None:
+                return data
+        return None
+
+    def stop(self) -> None:
+        """End the wait of `read`, now and later."""
+        self._stopped.set()
+        self._waker.close()
+
+    def close(self) -> None:
+        """Close the file (not standard input). Nobody may be in `read`; idempotent."""
+        self.stop()
+        if self._file is not None:
+            self._file.close()
+        self._woken.close()
+
+    def _unreadable(self, error: Exception) -> ConfigError:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return ConfigError(f"{self._name} cannot be read: {reason}")

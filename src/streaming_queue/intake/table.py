@@ -1,0 +1,157 @@
+"""Records of a table: CSV (RFC 4180) or its likes with semicolons or tabs, with a header."""
+
+from __future__ import annotations
+
+import csv
+from typing import Self
+
+from streaming_queue.errors import ConfigError
+from streaming_queue.intake.fields import LOOKED_FOR, Fields, RecordError, shown
+from streaming_queue.intake.lines import MAX_LINE_BYTES, TOO_LONG
+from streaming_queue.messages import Question
+
+DELIMITERS = (",", ";", "\t")
+
+# The csv module's own limit, one for the whole process, is 128 KiB a cell and would refuse what we allow.
+csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+
+
+class _Rows:
+    """The csv module's reader, asked for one row at a time. It is that reader's supply, too."""
+
+    def __init__(self, delimiter: str) -> None:
+        self._reader = csv.reader(self, delimiter=delimiter)
+        self._text: str | None = None
+        self._is_open = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        text, self._text = self._text, None
+        if text is not None:
+            return text
+        self._is_open = True
+        raise StopIteration
+
+    def parse(self, text: str) -> tuple[list[str], bool]:
+        """The row that `text` holds, and whether a quote in it is still open. Raises RecordError."""
+        self._text, self._is_open = text, False
+        try:
+            return next(self._reader, []), self._is_open
+        except csv.Error as error:
+            raise RecordError(f"not CSV: {error}") from None
+
+
+def is_header(line: bytes) -> bool:
+    """Whether a line reads as the header of a table with a question's column."""
+    text = line.decode(errors="replace").strip()
+    try:
+        return not text.startswith("{") and _delimiter(text) is not None
+    except RecordError:
+        return False
+
+
+def _delimiter(header: str) -> str | None:
+    """The delimiter by which a header has a question's column, None if there is none. Raises RecordError."""
+    for delimiter in DELIMITERS:
+        names, _ = _Rows(delimiter).parse(header)
+        if Fields.find(names, names).question:
+            return delimiter
+    return None
+
+
+class Table:
+    """Takes lines, gives questions; the first line is the header. A quoted cell may run over lines."""
+
+    def __init__(self, name: str, header: bytes | None) -> None:
+        if header is None:
+            raise ConfigError(f"{name}: the header is {TOO_LONG}")
+        try:
+            text = header.decode()
+            self._rows = _Rows(_delimiter(text) or max(DELIMITERS, key=text.count))
+            names, is_open = self._rows.parse(text)
+        except UnicodeDecodeError:
+            raise ConfigError(f"{name}: the header is not UTF-8; save the table as UTF-8") from None
+        except RecordError as error:
+            raise ConfigError(f"{name}: the header is {error}") from None
+        self.fields = Fields.find(names, range(len(names)))
+        if is_open or not self.fields.question:
+            problem = "a quote in the header is never closed" if is_open else "no column holds the question"
+            raise ConfigError(
+                f"{name}: {problem}: looked for a column named {LOOKED_FOR} (in any case), "
+                f"the header has {shown(names)}"
+            )
+        self._kept = bytearray()
+        self._kept_lines = 0
+
+    def take(self, line: bytes | None) -> Question | None:
+        """The question of the row that `line` ends, None for a blank line or an unfinished row. Raises RecordError."""
+        number = self._kept_lines + 1
+        try:
+            cells = self._cells(line)
+            if cells is None:
+                self._kept_lines = number
+                return None
+            self._forget()
+            return self._question(cells)
+        except RecordError as error:
+            self._forget()
+            error.lines = number
+            raise
+
+    def finish(self) -> None:
+        """Raises RecordError if a row is not whole."""
+        if self._kept:
+            error = RecordError("a quote opens in this row and is never closed: all that follows was read as its cell")
+            error.lines = self._kept_lines
+            raise error
+
+    @property
+    def names(self) -> list[str]:
+        """The header."""
+        return list(self.fields.names)
+
+    def describe(self) -> str:
+        """The columns in use."""
+        return self.fields.describe(self.fields.names.__getitem__)
+
+    def _forget(self) -> None:
+        self._kept.clear()
+        self._kept_lines = 0
+
+    def _cells(self, line: bytes | None) -> list[str] | None:
+        """The row that `line` ends; None, and the line is kept, while a quote in it is open. Raises RecordError."""
+        kept = self._kept
+        if line is None or len(kept) + len(line) > MAX_LINE_BYTES + 1:
+            raise RecordError(f"the row is {TOO_LONG}{'; is a quote in it never closed?' if kept else ''}")
+        data = line + b"\n"
+        if kept:
+            kept += data
+            # Inside a quoted cell a line reads as one that begins with a quote: the row is read once, when it is whole.
+            if b'"' not in line or self._rows.parse('"' + data.decode(errors="replace"))[1]:
+                return None
+            data = bytes(kept)
+        fault = None
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            text = data.decode(errors="replace")
+            fault = RecordError(f"not UTF-8: byte 0x{data[error.start]:02x}")
+        cells, is_open = self._rows.parse(text)
+        if is_open:
+            kept += data
+            return None
+        if fault is not None:
+            raise fault
+        return cells
+
+    def _question(self, cells: list[str]) -> Question | None:
+        if not "".join(cells).strip():
+            return None
+        width = len(self.fields.names)
+        if len(cells) > width and any(cells[width:]):
+            raise RecordError(f"{len(cells)} cells under a header of {width}: quote a cell that holds the delimiter")
+        row = [cell or None for cell in cells]
+        row.extend([None] * (width - len(row)))
+        return self.fields.read(row)
