@@ -1,0 +1,146 @@
+"""How fast, and where the time went: exact figures over any number of rows, in a few bytes a row."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+METRICS = ("response_time", "queue_ms", "protocol_ms", "llm_ms", "ttft_ms")
+"""What is measured, of answered questions only: `response_time` in seconds, the rest in milliseconds."""
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """The percentile of ascending values, interpolated linearly (`statistics.quantiles`, method "inclusive")."""
+    position = (len(ordered) - 1) * percent / 100
+    below = int(position)
+    low = ordered[below]
+    high = ordered[min(below + 1, len(ordered) - 1)]
+    return low + (high - low) * (position - below)
+
+
+def describe(ordered: Sequence[float]) -> dict[str, Any]:
+    """count, mean, std (of the population), min, p50, p95, p99, max of ascending values; all None but count if none."""
+    if not ordered:
+        return {"count": 0} | dict.fromkeys(("mean", "std", "min", "p50", "p95", "p99", "max"))
+    mean = math.fsum(ordered) / len(ordered)
+    return {
+        "count": len(ordered),
+        "mean": mean,
+        "std": math.sqrt(math.fsum((value - mean) ** 2 for value in ordered) / len(ordered)),
+        "min": ordered[0],
+        "p50": percentile(ordered, 50),
+        "p95": percentile(ordered, 95),
+        "p99": percentile(ordered, 99),
+        "max": ordered[-1],
+    }
+
+
+def _ordered(values: Iterable[float]) -> array[float]:
+    return array("d", sorted(values))
+
+
+class _Group:
+    """The rows of one worker over one protocol."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self.failed = 0
+        self.mock_answers = 0
+        self.protocol_ms = 0.0
+        self.response_ms = 0.0
+        self.values = {metric: array("d") for metric in METRICS}
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        if row["status"] != "success":
+            self.failed += 1
+            return
+        self.answered += 1
+        self.mock_answers += row["mock"] is True
+        for metric, values in self.values.items():
+            if row[metric] is not None:
+                values.append(row[metric])
+        if row["protocol_ms"] is not None and row["response_time"] is not None:
+            self.protocol_ms += row["protocol_ms"]
+            self.response_ms += row["response_time"] * 1000
+
+
+class Performance:
+    """Takes rows, gives figures: 40 bytes a row, and each percentile is exact."""
+
+    def __init__(self, workers: Iterable[str] = ()) -> None:
+        """`workers` are the pool's ids, so that one that never answered is seen too."""
+        self._groups: dict[tuple[str | None, str | None], _Group] = {(worker, None): _Group() for worker in workers}
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count a row of `results.jsonl`."""
+        key = (row["worker"], row["protocol"])
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = _Group()
+        group.add(row)
+
+    @property
+    def answered(self) -> int:
+        """Questions with an answer."""
+        return sum(group.answered for group in self._groups.values())
+
+    @property
+    def failed(self) -> int:
+        """Dead letters."""
+        return sum(group.failed for group in self._groups.values())
+
+    @property
+    def mock_answers(self) -> int:
+        """Answers that no model gave."""
+        return sum(group.mock_answers for group in self._groups.values())
+
+    def report(self, seconds: float) -> dict[str, Any]:
+        """The `performance` of results.json; `seconds` is how long the run worked.
+
+        `overall`, each of `workers` and each of `protocols` hold answered, failed, questions_per_s, overhead_share and
+        the description of each metric. `overhead_share` is the protocol's part of the response time, 0 to 1, over the
+        answers where it is known. `load_balance_variance` is the variance (of the population) of the answered
+        questions per worker: 0 is a perfect balance; None without workers.
+        """
+        for group in self._groups.values():
+            for metric, values in group.values.items():
+                group.values[metric] = _ordered(values)
+        by_worker: dict[str, list[_Group]] = {}
+        by_protocol: dict[str, list[_Group]] = {}
+        for (worker, protocol), group in self._groups.items():
+            if worker is not None:
+                by_worker.setdefault(worker, []).append(group)
+            if protocol is not None:
+                by_protocol.setdefault(protocol, []).append(group)
+        shares = [sum(group.answered for group in groups) for groups in by_worker.values()]
+        mean = sum(shares) / len(shares) if shares else 0.0
+        return {
+            "overall": _figures(list(self._groups.values()), seconds),
+            "workers": {worker: _figures(by_worker[worker], seconds) for worker in sorted(by_worker, key=_natural)},
+            "protocols": {protocol: _figures(by_protocol[protocol], seconds) for protocol in sorted(by_protocol)},
+            "load_balance_variance": sum((share - mean) ** 2 for share in shares) / len(shares) if shares else None,
+        }
+
+
+def _natural(name: str) -> tuple[int, str]:
+    """Worker-2 before Worker-10."""
+    return len(name), name
+
+
+def _figures(groups: list[_Group], seconds: float) -> dict[str, Any]:
+    answered = sum(group.answered for group in groups)
+    response_ms = sum(group.response_ms for group in groups)
+    figures: dict[str, Any] = {
+        "answered": answered,
+        "failed": sum(group.failed for group in groups),
+        "questions_per_s": answered / seconds if seconds > 0 else None,
+        "overhead_share": sum(group.protocol_ms for group in groups) / response_ms if response_ms else None,
+    }
+    for metric in METRICS:
+        if len(groups) == 1:
+            figures[metric] = describe(groups[0].values[metric])
+        else:
+            figures[metric] = describe(_ordered(value for group in groups for value in group.values[metric]))
+    return figures

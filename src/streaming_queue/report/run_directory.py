@@ -1,0 +1,215 @@
+"""The directory of a run: where its queue, its manifest and its results live."""
+
+from __future__ import annotations
+
+import platform
+import re
+import secrets
+import sqlite3
+from collections.abc import Mapping
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+
+from streaming_queue import __version__
+from streaming_queue.errors import ConfigError
+from streaming_queue.report.files import replacing, sync_directory
+from streaming_queue.telemetry.json_lines import encode
+
+FORMAT = 1
+"""Version of the directory's layout and of `run.json`; it grows when an older program could not read them."""
+
+STATES = ("running", "done", "stopped", "failed")
+
+
+def versions() -> dict[str, str]:
+    """What the run is made of: `python`, `streaming_queue`, `sqlite`, `platform`."""
+    return {
+        "python": platform.python_version(),
+        "streaming_queue": __version__,
+        "sqlite": sqlite3.sqlite_version,
+        "platform": platform.platform(),
+    }
+
+
+class RunDirectory:
+    """One run's directory. `create`, `open` and `update` block: call them from a thread inside an event loop.
+
+    `manifest` is the content of `run.json`: format, run_id, created, state (running, done, stopped, failed),
+    protocol, config, versions, seed, provider (name, model, mock, reason), source, summary.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @property
+    def queue_path(self) -> Path:
+        """The durable queue."""
+        return self.path / "queue.db"
+
+    @property
+    def manifest_path(self) -> Path:
+        """What was run, with what, and how it ended."""
+        return self.path / "run.json"
+
+    @property
+    def results_jsonl(self) -> Path:
+        """One row a question, as they end."""
+        return self.path / "results.jsonl"
+
+    @property
+    def results_json(self) -> Path:
+        """The whole report."""
+        return self.path / "results.json"
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return str(self.manifest["run_id"])
+
+    @classmethod
+    def create(cls, path: str | Path | None, protocol: str, manifest: Mapping[str, Any]) -> Self:
+        """A directory for a new run, `run.json` durably in it before anything else.
+
+        Without `path` it is `runs/<YYYYmmdd-HHMMSS>-<protocol>`, with `-2`, `-3` ... where that is taken. A directory
+        that holds no queue is started anew; results found in it are kept as `*.previous`. `manifest` gives what only
+        the caller knows (config with its secrets redacted, seed, provider, source), the rest is filled in.
+
+        Raises:
+            ConfigError: the directory holds a run already, or cannot be written.
+        """
+        now = datetime.now().astimezone()
+        stamp = now.strftime("%Y%m%d-%H%M%S")
+        facts = {
+            "format": FORMAT,
+            "run_id": f"{stamp}-{secrets.token_hex(4)}",
+            "created": now.isoformat(timespec="milliseconds"),
+            "state": "running",
+            "protocol": protocol,
+            "config": {},
+            "versions": versions(),
+            "seed": None,
+            "provider": None,
+            "source": None,
+            "summary": None,
+        }
+        wanted = Path(path) if path is not None else Path("runs")
+        try:
+            if path is None:
+                directory = cls(_new_directory(wanted, f"{stamp}-{_plain_name(protocol)}"), {})
+            else:
+                _make_directory(wanted)
+                directory = cls(wanted, {})
+                directory._refuse_a_run()
+            directory.manifest = facts
+            directory.update(**manifest)
+            for stale in (directory.results_jsonl, directory.results_json):
+                if stale.exists():
+                    stale.replace(stale.with_name(f"{stale.name}.previous"))
+        except OSError as error:
+            raise ConfigError(
+                f"{error.filename or wanted}: the run's directory cannot be written: {error.strerror}; "
+                "choose another -o"
+            ) from error
+        return directory
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """The directory of an earlier run, to resume or to read.
+
+        Raises:
+            ConfigError: there is none, or its `run.json` is missing, unreadable or from a newer version.
+        """
+        directory = cls(Path(path), {})
+        if not directory.path.exists():
+            raise ConfigError(f"{path}: no such directory; give the directory of a run, as `stq run` printed it")
+        directory.manifest = directory._read_manifest()
+        return directory
+
+    def update(self, **changes: Any) -> None:
+        """Change keys of the manifest; `run.json` is replaced whole and durably.
+
+        Raises:
+            ConfigError: the state is none of `STATES`.
+            OSError: the file cannot be written; nothing has changed.
+        """
+        manifest = self.manifest | changes
+        if manifest["state"] not in STATES:
+            raise ConfigError(f"{self.manifest_path}: state {manifest['state']!r} is none of {', '.join(STATES)}")
+        with replacing(self.manifest_path) as file:
+            file.write(encode(manifest, indent=True) + b"\n")
+        self.manifest = manifest
+
+    def _read_manifest(self) -> dict[str, Any]:
+        path = self.manifest_path
+        try:
+            manifest: Any = orjson.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            raise ConfigError(f"{self.path} is not the directory of a run: it has no run.json") from None
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        except orjson.JSONDecodeError as error:
+            raise ConfigError(f"{path}: damaged, not valid JSON ({error}); restore it, or start a new run") from error
+        if not isinstance(manifest, dict) or not isinstance(found := manifest.get("format"), int):
+            raise ConfigError(f"{path}: damaged, or not a run's manifest: it states no format version")
+        if found > FORMAT:
+            raise ConfigError(
+                f"{path}: format {found} is newer than this program's ({FORMAT}); "
+                "update streaming-queue to go on with this run"
+            )
+        missing = [key for key in ("run_id", "state", "protocol") if not isinstance(manifest.get(key), str)]
+        if missing:
+            raise ConfigError(f"{path}: damaged: {', '.join(missing)} is missing; restore it, or start a new run")
+        return manifest
+
+    def _refuse_a_run(self) -> None:
+        if not self.queue_path.exists():
+            return
+        try:
+            manifest = self._read_manifest()
+        except ConfigError as error:
+            raise ConfigError(
+                f"{self.path} holds the queue of a run that `stq resume` cannot read ({error}); choose another -o"
+            ) from error
+        if manifest["state"] == "done":
+            raise ConfigError(
+                f"{self.path} holds a finished run ({manifest['run_id']}): choose another -o for a new one; "
+                f"`stq resume {self.path}` shows its summary and asks nothing again"
+            )
+        raise ConfigError(
+            f"{self.path} holds a run that is not finished ({manifest['run_id']}, {manifest['state']}): "
+            f"`stq resume {self.path}` continues it; choose another -o for a new one"
+        )
+
+
+def _plain_name(protocol: str) -> str:
+    """`protocol` fit for a file name: nobody's text becomes a path."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", protocol).strip("-")[:40] or "run"
+
+
+def _make_directory(path: Path) -> None:
+    """Make a directory and its parents, durably. Raises ConfigError where a file is in the way."""
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{path} is a file; -o wants a directory")
+    missing = [parent for parent in (path, *path.parents) if not parent.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        sync_directory(made.parent)
+
+
+def _new_directory(parent: Path, name: str) -> Path:
+    """A directory that nobody else has, `name` or the first free `name-2`, `name-3` ..."""
+    _make_directory(parent)
+    for number in count(1):
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        sync_directory(parent)
+        return path
+    raise AssertionError("unreachable: the numbers do not end")

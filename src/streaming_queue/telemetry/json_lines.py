@@ -1,0 +1,69 @@
+"""JSON Lines: one object, one line. What `--json` prints, and the encoding that every file of rows shares."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import orjson
+
+from streaming_queue.telemetry.streams import SafeStream
+
+_INT64 = 2**63
+
+
+def _plain(value: Any) -> Any:
+    """`value` with what JSON cannot hold replaced: lone surrogates by `?`, integers past 64 bits by floats."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, int) and not -_INT64 <= value < _INT64:
+        return float(value) if abs(value) < 10**300 else str(value)
+    if isinstance(value, Mapping):
+        return {_plain(str(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _default(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+def encode(value: Any, *, indent: bool = False) -> bytes:
+    """`value` as UTF-8 JSON; never fails on hostile text. NaN becomes null, an unknown type its `str`."""
+    option = orjson.OPT_NON_STR_KEYS | (orjson.OPT_INDENT_2 if indent else 0)
+    try:
+        return orjson.dumps(value, default=_default, option=option)
+    except orjson.JSONEncodeError:
+        return orjson.dumps(_plain(value), default=lambda item: _plain(_default(item)), option=option)
+
+
+def encode_line(row: Mapping[str, Any]) -> bytes:
+    """`row` as one line of JSON Lines, with its newline."""
+    return encode(row) + b"\n"
+
+
+class JsonLines:
+    """The `--json` face of a run: `{"type": "result", ...row}` a question, `{"type": "summary", ...}` at the end.
+
+    Each line is written and flushed at once. A reader that went away is no failure of the run: the rest is dropped,
+    and `broken` says so. The calls block as long as the reader is slow: make them from a thread.
+    """
+
+    def __init__(self, stream: BinaryIO | None = None) -> None:
+        """`stream` defaults to standard output."""
+        self._stream = SafeStream(stream or (sys.stdout.buffer if sys.stdout is not None else None))
+
+    @property
+    def broken(self) -> bool:
+        """Whether the reader went away."""
+        return self._stream.broken
+
+    def result(self, row: Mapping[str, Any]) -> None:
+        """Print a row (`Outcome.row()`)."""
+        self._stream.write_bytes(encode_line({"type": "result", **row}))
+
+    def summary(self, summary: Mapping[str, Any]) -> None:
+        """Print the summary of the run."""
+        self._stream.write_bytes(encode_line({"type": "summary", **summary}))

@@ -1,0 +1,79 @@
+"""Standard output and error, made safe to write to: a reader that goes away must not end a run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+
+class SafeStream:
+    """A stream for `print`, rich and bytes; the first failed write makes it `broken`, and the rest is dropped.
+
+    A character that the stream's encoding lacks is written as its backslash escape. The descriptor of a broken
+    stream is pointed to the null device, so that the interpreter's own flush at exit stays quiet.
+    """
+
+    def __init__(self, stream: Any | None) -> None:
+        """`stream` is a text or binary file; None (a closed standard stream) counts as broken."""
+        self._stream = stream
+        self.broken = stream is None
+
+    @property
+    def encoding(self) -> str:
+        """The stream's encoding."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        """Whether a person may be looking."""
+        try:
+            return self._stream is not None and bool(self._stream.isatty())
+        except (OSError, ValueError, AttributeError):
+            return False
+
+    def fileno(self) -> int:
+        """The stream's descriptor. Raises OSError where there is none."""
+        if self._stream is None:
+            raise OSError("the stream is closed")
+        return int(self._stream.fileno())
+
+    def write(self, text: str) -> int:
+        """Write `text`; returns its length."""
+        try:
+            self._attempt(text)
+        except UnicodeEncodeError:
+            self._attempt(text.encode(self.encoding, "backslashreplace").decode(self.encoding))
+        return len(text)
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write `data` to a binary stream and flush."""
+        self._attempt(data)
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand over what is buffered."""
+        if not self.broken and self._stream is not None:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError):
+                self._give_up()
+
+    def _attempt(self, data: str | bytes) -> None:
+        if self.broken or self._stream is None:
+            return
+        try:
+            self._stream.write(data)
+        except UnicodeEncodeError:
+            raise
+        except (OSError, ValueError):
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.broken = True
+        with contextlib.suppress(OSError, ValueError):  # not a real file, or closed: nothing is left to quieten
+            descriptor = self.fileno()
+            null = os.open(os.devnull, os.O_WRONLY)
+            try:
+                os.dup2(null, descriptor)
+            finally:
+                os.close(null)

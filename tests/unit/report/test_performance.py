@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import math
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.report.record import Record
+
+from streaming_queue.report.performance import METRICS, Performance, describe, percentile
+
+FINITE = st.floats(0, 1e9, allow_nan=False)
+
+
+@given(st.lists(FINITE, min_size=2, max_size=300))
+def test_the_figures_are_those_of_the_statistics_module(values):
+    ordered = sorted(values)
+    hundredths = statistics.quantiles(ordered, n=100, method="inclusive")
+    figures = describe(ordered)
+    assert figures["count"] == len(values)
+    assert (figures["min"], figures["max"]) == (min(values), max(values))
+    assert math.isclose(figures["mean"], statistics.fmean(values), rel_tol=1e-9, abs_tol=1e-9)
+    assert math.isclose(figures["std"], statistics.pstdev(values), rel_tol=1e-6, abs_tol=1e-6)
+    assert math.isclose(figures["p50"], statistics.median(values), rel_tol=1e-9, abs_tol=1e-9)
+    for percent in (50, 95, 99):
+        assert math.isclose(figures[f"p{percent}"], hundredths[percent - 1], rel_tol=1e-9, abs_tol=1e-9)
+
+
+def test_one_value_is_all_its_percentiles():
+    assert describe([3.0]) == {
+        "count": 1,
+        "mean": 3.0,
+        "std": 0.0,
+        "min": 3.0,
+        "p50": 3.0,
+        "p95": 3.0,
+        "p99": 3.0,
+        "max": 3.0,
+    }
+    assert percentile([3.0], 0) == percentile([3.0], 100) == 3.0
+
+
+def test_nothing_measured_is_none_and_not_zero():
+    assert describe([]) == {
+        "count": 0,
+        "mean": None,
+        "std": None,
+        "min": None,
+        "p50": None,
+        "p95": None,
+        "p99": None,
+        "max": None,
+    }
+
+
+def rows(*ends) -> Performance:
+    performance = Performance(["Worker-1", "Worker-2", "Worker-10"])
+    record = Record()
+    for number, (worker, answer, figures) in enumerate(ends):
+        performance.add(record.end(f"q-{number}", answer, worker=worker, **figures).row())
+    return performance
+
+
+def test_each_worker_and_protocol_has_its_own_figures():
+    performance = rows(
+        ("Worker-1", "a", {"response_time_s": 1.0, "protocol_ms": 100.0}),
+        ("Worker-1", "b", {"response_time_s": 3.0, "protocol_ms": 300.0}),
+        ("Worker-2", "c", {"response_time_s": 2.0, "protocol_ms": None}),
+        ("Worker-2", None, {}),
+    )
+    report = performance.report(10.0)
+    assert set(report) == {"overall", "workers", "protocols", "load_balance_variance"}
+    assert list(report["workers"]) == ["Worker-1", "Worker-2", "Worker-10"]
+    assert list(report["protocols"]) == ["a2a"]
+    first, second, idle = report["workers"].values()
+    assert (first["answered"], first["failed"], first["questions_per_s"]) == (2, 0, 0.2)
+    assert first["response_time"]["mean"] == 2.0
+    assert first["overhead_share"] == pytest.approx(0.1)
+    assert (second["answered"], second["failed"], second["overhead_share"]) == (1, 1, None)
+    assert second["protocol_ms"]["count"] == 0
+    assert (idle["answered"], idle["response_time"]["p50"]) == (0, None)
+    overall = report["overall"]
+    assert overall["response_time"] | {"std": 0} == {
+        "count": 3,
+        "mean": 2.0,
+        "std": 0,
+        "min": 1.0,
+        "p50": 2.0,
+        "p95": 2.9,
+        "p99": 2.98,
+        "max": 3.0,
+    }
+    assert (overall["answered"], overall["failed"]) == (performance.answered, performance.failed) == (3, 1)
+    assert set(METRICS) < set(overall)
+    assert overall == report["protocols"]["a2a"]
+
+
+def test_the_balance_is_the_variance_of_answers_per_worker_and_counts_idle_ones():
+    ends = [("Worker-1", "a", {})] * 4 + [("Worker-2", "a", {})] * 2
+    assert rows(*ends).report(1.0)["load_balance_variance"] == pytest.approx(statistics.pvariance([4, 2, 0]))
+    assert Performance().report(1.0)["load_balance_variance"] is None
+
+
+def test_a_run_that_took_no_time_has_no_rate():
+    assert rows(("Worker-1", "a", {})).report(0.0)["overall"]["questions_per_s"] is None
+
+
+def test_a_failure_that_no_worker_caused_counts_overall_only():
+    performance = Performance()
+    row = Record().end("q", None).row() | {"worker": None, "protocol": None}
+    performance.add(row)
+    report = performance.report(1.0)
+    assert report["overall"]["failed"] == 1
+    assert report["workers"] == report["protocols"] == {}
+
+
+def test_mock_answers_are_counted():
+    assert (
+        rows(("Worker-1", "a", {"mock": True}), ("Worker-1", "b", {"mock": False}), ("Worker-1", "c", {})).mock_answers
+        == 1
+    )
