@@ -83,7 +83,7 @@ def _report(error: BaseException) -> int:
     if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
         return error.code if isinstance(error.code, int) else ExitCode.OK if error.code is None else ExitCode.INTERNAL
     debug = os.environ.get("STQ_DEBUG", "") not in {"", "0"}
-    if debug:
+    if debug and sys.stderr is not None:
         with contextlib.suppress(OSError):  # stderr is gone: nobody is left to tell
             traceback.print_exception(error)
     if isinstance(error, BrokenPipeError | SystemExit):  # typer turns the first into the second

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 ConfigPath = Annotated[
-    Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file of settings.", show_default="the defaults")
+    Path | None,
+    typer.Argument(metavar="CONFIG", help="YAML file of settings; without it, the defaults hold.", show_default=False),
 ]
 Sets = Annotated[
     list[str] | None,
