@@ -16,3 +16,4 @@ Sets = Annotated[
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="Any setting, e.g. -s qa.worker.count=8; may be repeated."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON Lines: each result, then the summary.")]

@@ -12,7 +12,7 @@ import typer
 
 from streaming_queue import __version__, cli
 from streaming_queue.cli import exit_codes
-from streaming_queue.cli.exit_codes import ExitCode, exit_code
+from streaming_queue.exit_codes import ExitCode, exit_code
 from streaming_queue.errors import (
     AuthError,
     BackendNotInstalledError,
