@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import tracemalloc
 
@@ -67,7 +68,8 @@ async def test_the_summary_is_the_report_in_short(directory):
     assert list(summary["workers"]) == ["Worker-1", "Worker-2", "Worker-3"]
     assert summary["workers"]["Worker-3"]["response_time_p50"] is None
     assert json.loads(json.dumps(summary)) == summary
-    directory.update(state="stopped", summary=summary)
+    await asyncio.to_thread(directory.update, state="stopped", summary=summary)
+    assert RunDirectory.open(directory.path).manifest["summary"] == summary
 
 
 async def test_no_rows_is_a_report_too(directory):
