@@ -100,3 +100,31 @@ def worker() -> Iterator[Callable[..., WorkerProcess]]:
     for process in started:
         process.kill()
         process.communicate(timeout=10)
+
+
+@pytest.fixture
+def openai_server() -> Iterator[str]:
+    """An OpenAI-compatible server that knows one key, `right-key`; its base URL."""
+    command = [sys.executable, str(HERE / "openai_process.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        yield process.stdout.readline().strip()
+        process.kill()
+
+
+@pytest.fixture
+def bad_worker() -> Iterator[Callable[[str], str]]:
+    """`bad_worker(kind)` starts a peer that is healthy by its probe and answers questions as `kind` says."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(kind: str) -> str:
+        command = [sys.executable, str(HERE / "bad_worker_process.py"), kind]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout
+        return process.stdout.readline().strip()
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate(timeout=10)
