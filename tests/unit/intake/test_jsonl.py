@@ -5,6 +5,7 @@ import json
 import pytest
 
 from streaming_queue.intake import Problem
+from streaming_queue.intake.jsonl import _SHAPES_KEPT, JsonLines
 from streaming_queue.intake.lines import MAX_LINE_BYTES
 from streaming_queue.messages import Question
 
@@ -166,10 +167,15 @@ async def test_each_record_may_have_its_own_fields(write, read):
     assert reading.description.endswith("in.jsonl: question from 'q'")
 
 
-async def test_more_shapes_than_are_remembered(write, read):
-    records = [json.dumps({f"extra {n}": n, "q": f"text {n}"}) for n in range(300)]
-    reading = await read(write("\n".join(records)))
-    assert reading.texts == [f"text {n}" for n in range(300)]
+def test_only_so_many_shapes_are_remembered_and_none_that_is_large():
+    decoder = JsonLines()
+    huge = json.dumps({"x" * 2000: 1, "q": "a"}).encode()
+    assert decoder.take(huge) == decoder.take(huge) == Question("a")
+    assert len(decoder._shapes) == 0
+    for number in range(300):
+        line = json.dumps({f"extra {number}": number, "q": f"text {number}"}).encode()
+        assert decoder.take(line) == Question(f"text {number}")
+    assert len(decoder._shapes) == _SHAPES_KEPT
 
 
 async def test_strict_refuses_the_first_bad_line_after_what_came_before(write, read):
