@@ -185,7 +185,7 @@ class MemoryQueue(WorkQueue):
             self._stats["re_executions"] += entry.sent
             self._leases[seq] = (entry.fence, now + self._lease_s)
             waited_ms = (now - entry.since) * 1000
-            leases.append(Lease(entry.question, entry.attempts + 1, entry.fence, waited_ms, seq))
+            leases.append(Lease(entry.question, entry.attempts + 1, entry.fence, waited_ms, entry.losses, seq))
         return leases
 
     def _unclaim(self, leases: Sequence[Lease]) -> None:
@@ -245,9 +245,9 @@ class MemoryQueue(WorkQueue):
         """See WorkQueue."""
         self._give_back(lease, delay_s, "retried", failure)
 
-    async def release(self, lease: Lease, delay_s: float = 0.0, *, failure: Failure | None = None) -> int:
+    async def release(self, lease: Lease, delay_s: float = 0.0, *, failure: Failure | None = None) -> None:
         """See WorkQueue."""
-        return self._give_back(lease, delay_s, "released" if failure is None else "lost", failure).losses
+        self._give_back(lease, delay_s, "released" if failure is None else "lost", failure)
 
     def _give_back(self, lease: Lease, delay_s: float, outcome: str, failure: Failure | None) -> Entry:
         entry = self._drop(lease)

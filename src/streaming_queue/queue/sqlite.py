@@ -148,9 +148,9 @@ class SQLiteQueue(WorkQueue):
         """See WorkQueue."""
         await self._call(lambda store: store.retry(lease, _bounded(delay_s), failure))
 
-    async def release(self, lease: Lease, delay_s: float = 0.0, *, failure: Failure | None = None) -> int:
+    async def release(self, lease: Lease, delay_s: float = 0.0, *, failure: Failure | None = None) -> None:
         """See WorkQueue."""
-        return await self._call(lambda store: store.release(lease, _bounded(delay_s), failure))
+        await self._call(lambda store: store.release(lease, _bounded(delay_s), failure))
 
     async def bury(self, lease: Lease, failure: Failure) -> None:
         """See WorkQueue."""

@@ -27,7 +27,7 @@ Row = Sequence[Any]
 CLAIMABLE = """
 SELECT '[' || group_concat(line) || ']' FROM (
     SELECT '[' || q.seq || ',' || json_quote(q.qid) || ',' || json_quote(b.text) || ',' || json_quote(b.reference)
-        || ',' || q.attempts || ',' || q.fence || ',' || q.sent || ',' || q.not_before || ']' AS line
+        || ',' || q.attempts || ',' || q.fence || ',' || q.sent || ',' || q.not_before || ',' || q.losses || ']' AS line
     FROM question q CROSS JOIN body b ON b.seq = q.seq
     WHERE q.state = 'ready' ORDER BY q.priority DESC, q.seq LIMIT ?)
 """

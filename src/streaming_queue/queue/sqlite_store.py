@@ -120,11 +120,11 @@ class Store(State):
             self.db.execute(_CLAIM, (time.time(), orjson.dumps([row[0] for row in rows]).decode()))
             self.tally.ready -= len(rows)
             self.tally.leased += len(rows)
-            for seq, qid, text, reference, attempts, fence, sent, not_before in rows:
+            for seq, qid, text, reference, attempts, fence, sent, not_before, losses in rows:
                 self.leases[seq] = (fence + 1, expires)
                 self.tally.re_executions += sent
                 waited_ms = max(0.0, now - max(not_before, self.opened)) * 1000
-                leases.append(Lease(Question(text, qid, reference), attempts + 1, fence + 1, waited_ms, seq))
+                leases.append(Lease(Question(text, qid, reference), attempts + 1, fence + 1, waited_ms, losses, seq))
         return leases
 
     def unclaim(self, leases: Sequence[Lease]) -> None:
@@ -181,11 +181,9 @@ class Store(State):
         """See `WorkQueue.retry`."""
         self._give_back(lease, delay_s, "retried", failure)
 
-    def release(self, lease: Lease, delay_s: float, failure: Failure | None) -> int:
+    def release(self, lease: Lease, delay_s: float, failure: Failure | None) -> None:
         """See `WorkQueue.release`."""
         self._give_back(lease, delay_s, "lost" if failure else "released", failure)
-        losses: int = self.db.execute("SELECT losses FROM question WHERE seq=?", (lease.payload,)).fetchone()[0]
-        return losses
 
     def bury(self, lease: Lease, failure: Failure) -> None:
         """See `WorkQueue.bury`."""
