@@ -282,13 +282,22 @@ class Output:
 
 
 class _Display:
-    """Calls `show` every `interval_s` in a thread of its own, so that drawing never holds up the event loop."""
+    """Calls `show` every `interval_s` in a thread of its own, so that drawing never holds up the event loop.
 
-    def __init__(self, interval_s: float, show: Callable[[], None], end: Callable[[], None]) -> None:
+    `stopped` is also the clock: the thread waits on it between two calls.
+    """
+
+    def __init__(
+        self,
+        interval_s: float,
+        show: Callable[[], None],
+        end: Callable[[], None],
+        stopped: threading.Event | None = None,
+    ) -> None:
         self._show = show
         self._end = end
         self._interval_s = interval_s
-        self._stopped = threading.Event()
+        self._stopped = stopped or threading.Event()
         self._lock = threading.RLock()
         self._thread = threading.Thread(target=self._run, name="streaming-queue-display", daemon=True)
         self._thread.start()

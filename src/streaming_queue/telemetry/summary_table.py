@@ -181,14 +181,14 @@ def _notes(summary: Mapping[str, Any]) -> Sequence[RenderableType]:
     parts: list[RenderableType] = []
     words = []
     if summary.get("overhead_share") is not None:
-        words.append(f"protocol overhead {percent(summary['overhead_share'])} of the response time")
+        words.append(f"protocol overhead: {percent(summary['overhead_share'])} of the response time")
     for key, name in (
         ("re_executions", "asked again"),
         ("late_duplicates_rejected", "late duplicates rejected"),
         ("losses", "lost with their worker"),
     ):
         if summary.get(key):
-            words.append(f"{summary[key]:,} {name}")
+            words.append(f"{name}: {summary[key]:,}")
     if words:
         parts += ["", Text(", ".join(words), style="dim")]
     files = summary.get("files") or ()

@@ -10,7 +10,8 @@ _HOSTILE = re.compile(
     "\u2028\u2029\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 _MOST_CHARACTERS = 4000
-NONE = "–"  # noqa: RUF001 - what stands where nothing was measured
+NONE = "-"
+"""What stands where nothing was measured."""
 
 
 def _visible(match: re.Match[str]) -> str:
