@@ -24,6 +24,10 @@ def lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+def wait_for_lines(path: Path, count: int) -> None:
+    until(lambda: lines(path) > count)
+
+
 def assert_each_once(rows: list[dict], count: int) -> None:
     ids = Counter(row["question_id"] for row in rows)
     assert set(ids) == {f"q{number}" for number in range(count)}
@@ -38,9 +42,9 @@ def test_killed_at_any_moment_a_run_is_resumed_with_nothing_lost_and_nothing_twi
     for kill in range(4):
         process = stq.start(*arguments)
         if kill == 0:
-            until(lambda: (stq.directory / "run" / "run.json").exists())
+            until((stq.directory / "run" / "run.json").exists)
         else:
-            until(lambda goal=len(recorded) + chance.randrange(1, 60): lines(results) > goal or process.poll() is not None)
+            wait_for_lines(results, len(recorded) + chance.randrange(1, 60))
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         whole = results.read_bytes().rpartition(b"\n")[0] if results.exists() else b""
@@ -84,7 +88,7 @@ def test_there_is_nothing_to_resume(stq, directory: str) -> None:
 def test_a_signal_drains_the_run_and_it_can_be_resumed(stq, number: int, code: int, protocol: str) -> None:
     arguments = ["run", "-q", str(stq.questions(2000)), "-p", protocol, "-o", "run", "-s", "mock.latency_ms=50"]
     process = stq.start(*arguments)
-    until(lambda: lines(stq.directory / "run" / "results.jsonl") > 20)
+    wait_for_lines(stq.directory / "run" / "results.jsonl", 20)
     process.send_signal(number)
     _, talk = process.communicate(timeout=40)
     assert process.returncode == code, talk
@@ -100,7 +104,7 @@ def test_a_signal_drains_the_run_and_it_can_be_resumed(stq, number: int, code: i
 
 def test_a_second_signal_ends_at_once(stq) -> None:
     process = stq.start("run", "-q", str(stq.questions(50)), "-o", "run", "-s", "mock.latency_ms=30000")
-    until(lambda: (stq.directory / "run" / "queue.db").exists())
+    until((stq.directory / "run" / "queue.db").exists)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
@@ -111,7 +115,7 @@ def test_a_second_signal_ends_at_once(stq) -> None:
 
 def test_a_second_run_on_one_directory_is_refused_with_the_owners_pid(stq) -> None:
     process = stq.start("run", "-q", str(stq.questions(2000)), "-o", "run", "-s", "mock.latency_ms=200")
-    until(lambda: lines(stq.directory / "run" / "results.jsonl") > 0)
+    wait_for_lines(stq.directory / "run" / "results.jsonl", 0)
     done = stq("resume", "run")
     assert done.returncode != 0
     assert str(process.pid) in done.stderr
@@ -124,10 +128,8 @@ def test_a_second_run_on_one_directory_is_refused_with_the_owners_pid(stq) -> No
 def test_a_worker_that_dies_mid_run_costs_nothing(stq, worker) -> None:
     workers = [worker(latency_ms=20) for _ in range(4)]
     endpoints = ",".join(each.address for each in workers)
-    process = stq.start(
-        "run", "-q", str(stq.questions(600)), "-o", "run", "-s", f"qa.worker.endpoints=[{endpoints}]"
-    )
-    until(lambda: lines(stq.directory / "run" / "results.jsonl") > 100)
+    process = stq.start("run", "-q", str(stq.questions(600)), "-o", "run", "-s", f"qa.worker.endpoints=[{endpoints}]")
+    wait_for_lines(stq.directory / "run" / "results.jsonl", 100)
     workers[0].process.kill()
     _, talk = process.communicate(timeout=40)
     assert process.returncode == 0, talk
@@ -142,7 +144,7 @@ def test_a_worker_that_comes_back_is_used_again(stq, worker) -> None:
     process = stq.start(
         "run", "-q", str(stq.questions(300)), "-o", "run", "-s", f"qa.worker.endpoints=[{first.address}]"
     )
-    until(lambda: lines(stq.directory / "run" / "results.jsonl") > 30)
+    wait_for_lines(stq.directory / "run" / "results.jsonl", 30)
     first.process.kill()
     first.process.wait()
     worker(latency_ms=5, port=int(first.address.rpartition(":")[2]))
@@ -158,7 +160,7 @@ def test_with_no_worker_left_the_rest_fails_with_the_reason(stq, worker) -> None
         "run", "-q", str(stq.questions(300)), "-o", "run",
         "-s", f"qa.worker.endpoints=[{only.address}]", "-s", "scheduler.no_worker_timeout_s=1",
     )  # fmt: skip
-    until(lambda: lines(stq.directory / "run" / "results.jsonl") > 30)
+    wait_for_lines(stq.directory / "run" / "results.jsonl", 30)
     only.process.kill()
     _, talk = process.communicate(timeout=40)
     assert process.returncode == 3, talk
@@ -202,7 +204,7 @@ def test_a_pipe_that_is_gone_keeps_what_was_read_and_says_so(stq) -> None:
 def test_a_source_not_read_to_its_end_is_read_on(stq) -> None:
     stq.questions(3000)
     process = stq.start("run", "-q", "questions.jsonl", "-o", "run", "-s", "mock.latency_ms=100", "-w", "1", "-c", "1")
-    until(lambda: (stq.directory / "run" / "queue.db").exists())
+    until((stq.directory / "run" / "queue.db").exists)
     process.kill()
     process.communicate()
     done = stq("resume", "run", "-s", "mock.latency_ms=0", "-s", "qa.worker.count=4", "-s", "qa.worker.concurrency=8")

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-SECRET = "***"
+SECRET = "***"  # noqa: S105 (a secret is what it is not)
 """What stands in place of a secret."""
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from streaming_queue.comm.context import EventQueue, RequestContext
+from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
 from streaming_queue.core.qa_worker_base import QAWorkerBase
 from streaming_queue.errors import BadResponseError
 from streaming_queue.messages import DELTA, MESSAGE
@@ -66,3 +67,26 @@ def _streams(worker: type[QAWorkerBase]) -> bool:
         if "answer" in cls.__dict__:
             return False
     return False
+
+
+class CoordinatorExecutor:
+    """A coordinator behind a protocol: `dispatch` runs a round, everything else asks for the status (guide 3.2)."""
+
+    def __init__(
+        self,
+        config: Config | Mapping[str, Any] | None = None,
+        output: Any = None,
+        *,
+        coordinator: QACoordinatorBase | None = None,
+    ) -> None:
+        """`coordinator` works, default a `QACoordinatorBase(config, output)`."""
+        self.coordinator = QACoordinatorBase(config, output) if coordinator is None else coordinator
+
+    async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
+        """Obey the command; raises like the coordinator."""
+        command = (context.get_user_input() or "status").strip().lower()
+        if command == "dispatch":
+            result = await self.coordinator.dispatch_round()
+        else:
+            result = await self.coordinator.get_status()
+        await event_queue.enqueue_event({"type": MESSAGE, "data": result})

@@ -149,8 +149,8 @@ class QACoordinatorBase:
                     raise AgentFailedError(f"send_to_worker({worker_id!r}): {type(error).__name__}: {error}") from error
             reply = outcome.get("raw")
             reply = reply if isinstance(reply, Mapping) else {}
-            if isinstance(error := reply.get("error"), StreamingQueueError):
-                raise error
+            if isinstance(failure := reply.get("error"), StreamingQueueError):
+                raise failure
             answer = outcome.get("answer")
             if not isinstance(answer, str) or not answer:
                 raise ProtocolError(f"worker {worker_id!r} gave an empty answer")

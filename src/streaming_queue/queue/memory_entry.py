@@ -35,23 +35,25 @@ class Entry:
 
     def answered(self, lease: Lease, result: Result, outcome: str) -> None:
         """Note an answer."""
-        self._note(lease, result.worker, result.protocol, result.response_time_s, outcome, None)
+        self._note(lease, outcome, worker=result.worker, protocol=result.protocol, seconds=result.response_time_s)
 
     def ended_without(self, lease: Lease, outcome: str, failure: Failure | None) -> None:
         """Note an end of a lease without an answer."""
         if failure is None:
-            self._note(lease, None, None, None, outcome, None)
-        else:
-            self._note(lease, failure.worker, failure.protocol, failure.response_time_s, outcome, failure)
+            self._note(lease, outcome)
+            return
+        seconds = failure.response_time_s
+        self._note(lease, outcome, failure, worker=failure.worker, protocol=failure.protocol, seconds=seconds)
 
     def _note(
         self,
         lease: Lease,
-        worker: str | None,
-        protocol: str | None,
-        seconds: float | None,
         outcome: str,
-        failure: Failure | None,
+        failure: Failure | None = None,
+        *,
+        worker: str | None = None,
+        protocol: str | None = None,
+        seconds: float | None = None,
     ) -> None:
         ended = time.time()
         started = None if seconds is None else ended - seconds

@@ -246,7 +246,7 @@ class RunnerBase:
             for service in self.network.services:
                 service.drain()
 
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
         try:
             for number in numbers:
                 loop.add_signal_handler(number, received, number)

@@ -12,7 +12,6 @@ import typer
 
 from streaming_queue import __version__, cli
 from streaming_queue.cli import exit_codes
-from streaming_queue.exit_codes import ExitCode, exit_code
 from streaming_queue.errors import (
     AuthError,
     BackendNotInstalledError,
@@ -28,6 +27,7 @@ from streaming_queue.errors import (
     UnknownAgentError,
     UnknownProtocolError,
 )
+from streaming_queue.exit_codes import ExitCode, exit_code
 
 STQ = [sys.executable, "-m", "streaming_queue.cli"]
 
