@@ -177,7 +177,7 @@ def test_equal_ids_and_texts_are_counted_and_equal_ids_alone_are_renamed(stq) ->
         (("-s", "qa.worker.cuont=3"), ["qa.worker.cuont", "qa.worker.count"]),
         (("-s", "qa.worker.count=many"), ["qa.worker.count", "many"]),
         (("missing.yaml",), ["missing.yaml"]),
-        (("-w", "0"), ["0"]),
+        (("-w", "0"), ["qa.worker.count", "--workers", "0"]),
         (("--no-such-flag",), ["no-such-flag"]),
     ],
 )
@@ -218,7 +218,8 @@ def test_an_endpoint_that_answers_nothing_is_69_and_names_the_address(stq) -> No
 
 
 def test_wrong_credentials_are_77_and_keep_the_questions(stq, openai_server) -> None:
-    done = stq("run", "-n", "3", "-o", "run", env={"OPENAI_BASE_URL": openai_server, "OPENAI_API_KEY": "wrong-key"})
+    environment = {"OPENAI_BASE_URL": openai_server, "OPENAI_API_KEY": "wrong-key"}
+    done = stq("run", "-n", "3", "-o", "run", "--model", "m", env=environment)
     assert done.returncode == 77, done.stderr
     assert "wrong-key" not in done.stderr
     assert stq.rows() == []

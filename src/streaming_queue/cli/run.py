@@ -29,13 +29,13 @@ def run(
     protocol: Annotated[
         str | None, typer.Option("--protocol", "-p", help="Name (see `stq protocols`) or package.module:Class.")
     ] = None,
-    workers: Annotated[int | None, typer.Option("--workers", "-w", min=1, help="How many workers to start.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", "-w", help="How many workers to start.")] = None,
     concurrency: Annotated[
-        int | None, typer.Option("--concurrency", "-c", min=1, help="Questions in flight at each worker.")
+        int | None, typer.Option("--concurrency", "-c", help="Questions in flight at each worker.")
     ] = None,
     llm: Annotated[Provider | None, typer.Option("--llm", help="Who answers.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="The provider's model.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only the first N questions.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", help="Only the first N questions.")] = None,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", metavar="DIR", help="Directory of this run. [runs/<time>-<protocol>]"),

@@ -215,6 +215,8 @@ class Round:
             workers=self._worker_ids,
             result_file=self.config.qa.coordinator.result_file,
         )
+        mark = await queue.bookmark() or {}
+        summary |= {"skipped": mark.get("skipped", 0), "duplicates": mark.get("duplicates", 0)}
         if self._network_metrics and self.config.network.metrics:
             summary["network"] = self._network_metrics()
         told = error_event(self.error) if self.error else None

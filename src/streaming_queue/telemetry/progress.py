@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import singledispatchmethod
 from itertools import pairwise
+from typing import Any
 
 from streaming_queue.messages import Counts, Result
 from streaming_queue.telemetry.events import (
@@ -85,6 +85,19 @@ class Progress:
         self.mock = False
         self.workers: dict[str, WorkerProgress] = {}
         self._asked: dict[str, list[str]] = {}
+        self._counts: Mapping[type[Event], Callable[[Any], None]] = {
+            RoundStarted: self._on_started,
+            Queued: self._on_queued,
+            IntakeFinished: self._on_intake,
+            Sent: self._on_sent,
+            Answered: self._on_answered,
+            Duplicate: self._on_duplicate,
+            Retried: self._on_retried,
+            Buried: self._on_buried,
+            WorkerDown: self._on_down,
+            WorkerUp: self._on_up,
+            RoundFinished: self._on_finished,
+        }
         self._started = clock()
         self._base = 0
         self._samples: deque[tuple[float, int]] = deque([(self._started, 0)], maxlen=_SAMPLES)
@@ -137,12 +150,10 @@ class Progress:
 
     def apply(self, event: Event) -> None:
         """Count an event; one that changes no figure is passed over."""
-        self._count(event)
+        count = self._counts.get(type(event))
+        if count is not None:
+            count(event)
         self.sample()
-
-    @singledispatchmethod
-    def _count(self, event: Event) -> None:
-        """Count an event of one class; by default there is nothing to count."""
 
     def line(self) -> str:
         """All of it in one plain line."""
@@ -180,8 +191,7 @@ class Progress:
     def _take(self, counts: Counts) -> None:
         self.total, self.answered, self.failed = counts.total, counts.done, counts.dead
 
-    @_count.register
-    def _(self, event: RoundStarted) -> None:
+    def _on_started(self, event: RoundStarted) -> None:
         self.round_id, self.concurrency = event.round_id, event.concurrency
         self.reading, self.state = True, "running"
         self._asked.clear()
@@ -191,21 +201,17 @@ class Progress:
         self._started = self._clock()
         self._samples = deque([(self._started, 0)], maxlen=_SAMPLES)
 
-    @_count.register
-    def _(self, event: Queued) -> None:
+    def _on_queued(self, event: Queued) -> None:
         self.total = max(self.total, event.total)
 
-    @_count.register
-    def _(self, _: IntakeFinished) -> None:
+    def _on_intake(self, _: IntakeFinished) -> None:
         self.reading = False
 
-    @_count.register
-    def _(self, event: Sent) -> None:
+    def _on_sent(self, event: Sent) -> None:
         self._worker(event.worker).in_flight += 1
         self._asked.setdefault(event.question_id, []).append(event.worker)
 
-    @_count.register
-    def _(self, event: Answered) -> None:
+    def _on_answered(self, event: Answered) -> None:
         self._returned(event.question_id)
         self.answered += 1
         self._worker(event.result.worker).add(event.result)
@@ -213,18 +219,15 @@ class Progress:
             self.protocols.append(event.result.protocol)
         self.mock = self.mock or event.result.mock is True
 
-    @_count.register
-    def _(self, event: Duplicate) -> None:
+    def _on_duplicate(self, event: Duplicate) -> None:
         self._returned(event.question_id, event.worker)
 
-    @_count.register
-    def _(self, event: Retried) -> None:
+    def _on_retried(self, event: Retried) -> None:
         back = self._returned(event.question_id, event.failure.worker)
         self.retried += 1
         self._blame(event.failure.worker, back)
 
-    @_count.register
-    def _(self, event: Buried) -> None:
+    def _on_buried(self, event: Buried) -> None:
         back = self._returned(event.question_id)
         self.failed += 1
         self._blame(event.failure.worker, back)
@@ -233,17 +236,14 @@ class Progress:
         for name in [worker] if worker is not None else back:
             self._worker(name).errors += 1
 
-    @_count.register
-    def _(self, event: WorkerDown) -> None:
+    def _on_down(self, event: WorkerDown) -> None:
         worker = self._worker(event.worker)
         worker.up, worker.final = False, event.final
 
-    @_count.register
-    def _(self, event: WorkerUp) -> None:
+    def _on_up(self, event: WorkerUp) -> None:
         self._worker(event.worker).up = True
 
-    @_count.register
-    def _(self, event: RoundFinished) -> None:
+    def _on_finished(self, event: RoundFinished) -> None:
         self.state, self.reading = event.state, False
         self._take(event.counts)
         self._asked.clear()
