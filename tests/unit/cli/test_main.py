@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from streaming_queue import __version__, cli
-from streaming_queue.cli import exit_codes
+from streaming_queue import __version__, cli, exit_codes
 from streaming_queue.errors import (
     AuthError,
     BackendNotInstalledError,
