@@ -110,9 +110,8 @@ class Round:
         counts = await queue.counts()
         self.done, self.failed, self.total = counts.done, counts.dead, counts.total
         settings = self._settings()
-        self._tell(
-            RoundStarted(self.round_id, self._worker_ids, settings.concurrency, resumed=counts.total > 0, counts=counts)
-        )
+        slots = settings.concurrency * len(self._worker_ids)
+        self._tell(RoundStarted(self.round_id, self._worker_ids, slots, resumed=counts.total > 0, counts=counts))
         intake_done = asyncio.Event()
         self._scheduler = Scheduler(
             queue,
@@ -194,13 +193,13 @@ class Round:
         )
 
     def _emit(self, event: Event) -> None:
-        if isinstance(event, Answered | Buried):
-            if isinstance(event, Answered):
-                self.done += 1
-            else:
-                self.failed += 1
-            if self._projection:
-                self._projection.nudge()
+        kind = type(event)
+        if kind is Answered:
+            self.done += 1
+        elif kind is Buried:
+            self.failed += 1
+        if self._projection and kind in (Answered, Buried):
+            self._projection.nudge()
         self._tell(event)
 
     async def _finish(self, queue: WorkQueue, seconds: float) -> None:

@@ -137,6 +137,7 @@ class RunnerBase:
     async def execute(self) -> int:
         """Do the run and return its exit code; every failure is told through `output`."""
         try:
+            await asyncio.to_thread(self.output.prepare)
             await preflight(self.config)
             self._network = await self.create_network()
             self._network.message_timeout_s = self.config.network.message_timeout

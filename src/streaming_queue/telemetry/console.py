@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from streaming_queue.telemetry.events import (
@@ -162,6 +163,12 @@ class Output:
             self._on_finished(event)
         else:
             self._on_remarkable(event)
+
+    def prepare(self) -> None:
+        """Load what drawing needs, so that the first message does not; blocks, so call it outside of the event loop."""
+        if not self.quiet:
+            import_module("streaming_queue.telemetry.live")
+            import_module("streaming_queue.telemetry.summary_table")
 
     def close(self) -> None:
         """Take the display down; idempotent. Messages still work."""
