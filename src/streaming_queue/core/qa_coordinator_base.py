@@ -36,7 +36,7 @@ class QACoordinatorBase:
         """Told each row of results once it is recorded, in a thread of its own."""
         self._round: Round | None = None
         self._running: asyncio.Task[None] | None = None
-        self._failure: StreamingQueueError | None = None
+        self._failure: Exception | None = None
 
     def set_network(
         self, network: NetworkBase, worker_ids: Sequence[str] | None = None, protocol_name: str | None = None
@@ -100,7 +100,7 @@ class QACoordinatorBase:
         self._round = self._failure = None
         try:
             await self._start_round()
-        except StreamingQueueError as error:
+        except Exception as error:
             self._failure = error
             raise
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -11,7 +12,7 @@ from typing import Any
 
 from streaming_queue.config import Config
 from streaming_queue.core.scheduler import Ask, Scheduler, SchedulerSettings
-from streaming_queue.errors import ConfigError, StreamingQueueError, error_event
+from streaming_queue.errors import ConfigError, QueueError, StreamingQueueError, error_event
 from streaming_queue.intake import Source, open_source
 from streaming_queue.llm.choice import choose
 from streaming_queue.queue.base import WorkQueue
@@ -93,18 +94,21 @@ class Round:
                 async with Projection(queue, self.directory.results_jsonl, also=self._on_row) as self._projection:
                     await self._work(queue)
                 await self._finish(queue, time.monotonic() - started)
-        except StreamingQueueError as error:
-            self.error = error
-            if self.state == "running":
-                self.state = "failed"
-        except BaseException:
-            self.state = "stopped"
+        except asyncio.CancelledError:
+            await self._ended("stopped", None)
             raise
-        finally:
-            if self.state == "running":
-                self.state = "failed"
+        except Exception as error:
+            await self._ended("failed", error)
+            raise
         if self.error:
             raise self.error
+
+    async def _ended(self, state: str, error: Exception | None) -> None:
+        """Note an end that left no report; where even that cannot be written, `resume` finds the run still running."""
+        self.state = state
+        told = error_event(error) if error else None
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self.directory.update, state=state, error=told)
 
     async def _work(self, queue: WorkQueue) -> None:
         counts = await queue.counts()
@@ -132,6 +136,8 @@ class Round:
                 self._intake.cancel()
         except* StreamingQueueError as group:
             self.error, finished = _first(group), False
+        if isinstance(self.error, QueueError):
+            raise self.error
         self.state = "done" if finished and self.error is None else "stopped"
 
     async def _take_in(self, queue: WorkQueue, intake_done: asyncio.Event) -> None:
