@@ -35,26 +35,20 @@ class Entry:
 
     def answered(self, lease: Lease, result: Result, outcome: str) -> None:
         """Note an answer."""
-        self._note(lease, result.worker, result.protocol, result.response_time_s, outcome, None)
-
-    def ended_without(self, lease: Lease, outcome: str, failure: Failure | None) -> None:
-        """Note an end of a lease without an answer."""
-        if failure is None:
-            self._note(lease, None, None, None, outcome, None)
-        else:
-            self._note(lease, failure.worker, failure.protocol, failure.response_time_s, outcome, failure)
-
-    def _note(
-        self,
-        lease: Lease,
-        worker: str | None,
-        protocol: str | None,
-        seconds: float | None,
-        outcome: str,
-        failure: Failure | None,
-    ) -> None:
         ended = time.time()
-        started = None if seconds is None else ended - seconds
+        started = ended - result.response_time_s
+        self.history.append(
+            Attempt(self.name, lease.attempt, lease.fence, result.worker, result.protocol, started, ended, outcome)
+        )
+
+    def given_back(self, lease: Lease, outcome: str, failure: Failure | None) -> None:
+        """Note an end of a lease without an answer."""
+        ended = time.time()
+        worker = protocol = started = None
+        if failure is not None:
+            worker, protocol = failure.worker, failure.protocol
+            if failure.response_time_s is not None:
+                started = ended - failure.response_time_s
         self.history.append(
             Attempt(self.name, lease.attempt, lease.fence, worker, protocol, started, ended, outcome, failure)
         )
