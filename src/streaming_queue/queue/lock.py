@@ -46,13 +46,13 @@ def _unescape(field: str) -> str:
     return field
 
 
-def refuse_network_file_system(path: Path) -> None:
+def refuse_network_file_system(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
     """Raise QueueError when `path` (resolved) is on a network file system; elsewhere than on Linux nothing is known."""
     try:
-        mountinfo = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+        mounts = mountinfo.read_text(errors="surrogateescape")
     except OSError:
         return
-    mount = mount_of(str(path), mountinfo)
+    mount = mount_of(str(path), mounts)
     if mount is not None and mount[1] in NETWORK_FILE_SYSTEMS:
         raise QueueError(
             f"{path}: {mount[0]} is a network file system ({mount[1]}), on which a queue's database gets corrupted; "

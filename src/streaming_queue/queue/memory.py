@@ -145,7 +145,8 @@ class MemoryQueue(WorkQueue):
                 waiter.future.set_result(leases)
             self._waiters.popleft()
         if self._waiters and not self._paused:
-            moments = [expires for _, expires in self._leases.values()][:1] + [due for due, _ in self._delayed[:1]]
+            moments = [due for due, _ in self._delayed[:1]]
+            moments += [expires for _, expires in islice(self._leases.values(), 1)]
             if moments:
                 delay = min(max(0.0, min(moments) - self._clock()), 3600.0)
                 self._alarm = asyncio.get_running_loop().call_later(delay, self._serve)
@@ -263,7 +264,7 @@ class MemoryQueue(WorkQueue):
         else:
             self._move(entry, "ready")
             heapq.heappush(self._ready, lease.payload)
-        entry.ended_without(lease, outcome, failure)
+        entry.given_back(lease, outcome, failure)
         self._serve()
         return entry
 
@@ -274,7 +275,7 @@ class MemoryQueue(WorkQueue):
         self._move(entry, "dead")
         self._end(entry, entry.attempts + 1, None, failure)
         self._dead[entry.name] = entry
-        entry.ended_without(lease, "buried", failure)
+        entry.given_back(lease, "buried", failure)
 
     async def extend(self, lease: Lease) -> None:
         """See WorkQueue."""

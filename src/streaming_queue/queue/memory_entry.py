@@ -35,28 +35,20 @@ class Entry:
 
     def answered(self, lease: Lease, result: Result, outcome: str) -> None:
         """Note an answer."""
-        self._note(lease, outcome, worker=result.worker, protocol=result.protocol, seconds=result.response_time_s)
-
-    def ended_without(self, lease: Lease, outcome: str, failure: Failure | None) -> None:
-        """Note an end of a lease without an answer."""
-        if failure is None:
-            self._note(lease, outcome)
-            return
-        seconds = failure.response_time_s
-        self._note(lease, outcome, failure, worker=failure.worker, protocol=failure.protocol, seconds=seconds)
-
-    def _note(
-        self,
-        lease: Lease,
-        outcome: str,
-        failure: Failure | None = None,
-        *,
-        worker: str | None = None,
-        protocol: str | None = None,
-        seconds: float | None = None,
-    ) -> None:
         ended = time.time()
-        started = None if seconds is None else ended - seconds
+        started = ended - result.response_time_s
+        self.history.append(
+            Attempt(self.name, lease.attempt, lease.fence, result.worker, result.protocol, started, ended, outcome)
+        )
+
+    def given_back(self, lease: Lease, outcome: str, failure: Failure | None) -> None:
+        """Note an end of a lease without an answer."""
+        ended = time.time()
+        worker = protocol = started = None
+        if failure is not None:
+            worker, protocol = failure.worker, failure.protocol
+            if failure.response_time_s is not None:
+                started = ended - failure.response_time_s
         self.history.append(
             Attempt(self.name, lease.attempt, lease.fence, worker, protocol, started, ended, outcome, failure)
         )

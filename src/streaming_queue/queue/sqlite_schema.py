@@ -183,13 +183,16 @@ def damaged(path: Path, what: str) -> QueueError:
 
 def _refuse_truncated(path: Path) -> None:
     try:
-        with path.open("rb") as file:
+        # For writing as well: SQLite would open a file that it may only read, and say so at the first change.
+        with path.open("r+b") as file:
             header = file.read(100)
             size = os.fstat(file.fileno()).st_size
     except FileNotFoundError:
         return
     except OSError as error:
-        raise QueueError(f"{path}: cannot read it: {error.strerror}") from error
+        raise QueueError(
+            f"{path}: cannot open it: {error.strerror}; it must be a file that is writable by this user"
+        ) from error
     if not header:
         return
     if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):

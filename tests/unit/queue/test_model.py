@@ -1,0 +1,272 @@
+"""Both engines against a model so simple that it is right: random histories, every answer compared."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from streaming_queue.errors import LeaseLostError, QueueFullError
+from streaming_queue.messages import Counts, Failure, Question, Result
+from streaming_queue.queue.base import candidate_ids
+from streaming_queue.queue.memory import MemoryQueue
+from streaming_queue.queue.sqlite import SQLiteQueue
+
+LEASE_S = 60.0
+MAX_OPEN = 9
+DEADLINE_S = 20.0
+QUESTIONS = st.builds(Question, st.sampled_from("abc"), st.sampled_from([None, "p", "p#2", "q"]))
+SOME_IDS = st.none() | st.lists(st.sampled_from(["p", "p#2", "p#3", "q", "q#2"]), max_size=3)
+SOME_TYPE = st.none() | st.sampled_from(["OneError", "OtherError"])
+
+
+@dataclass
+class Item:
+    name: str
+    text: str
+    state: str = "ready"
+    due: float = 0.0
+    expires: float = 0.0
+    attempts: int = 0
+    losses: int = 0
+    fence: int = 0
+    sent: bool = False
+    number: int = 0
+    end: str = ""
+    history: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Given:
+    """A lease, and the item it is for: a purged id may come again as another question."""
+
+    lease: Any
+    item: Item
+
+
+class QueueMachine(RuleBasedStateMachine):
+    durable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.folder = tempfile.TemporaryDirectory()
+        self.now = 1000.0
+        self.items: dict[str, Item] = {}
+        self.given: list[Given] = []
+        self.numbers = self.revision = self.late = self.losses = self.re_executions = 0
+        self.mark: dict[str, Any] | None = None
+        self.paused = False
+        self.queue: Any = None
+
+    def run(self, awaitable: Any) -> Any:
+        return self.loop.run_until_complete(asyncio.wait_for(awaitable, DEADLINE_S))
+
+    def open(self) -> None:
+        if self.durable:
+            self.queue = SQLiteQueue(Path(self.folder.name) / "queue.db", lease_s=LEASE_S, max_open=MAX_OPEN)
+            self.queue._clock = lambda: self.now
+            self.run(self.queue._start())
+        else:
+            self.queue = MemoryQueue(lease_s=LEASE_S, max_open=MAX_OPEN, clock=lambda: self.now)
+
+    @initialize()
+    def begin(self) -> None:
+        self.open()
+
+    def teardown(self) -> None:
+        if self.queue is not None:
+            self.run(self.queue.close())
+        self.loop.close()
+        self.folder.cleanup()
+
+    def in_state(self, *states: str) -> list[Item]:
+        return [item for item in self.items.values() if item.state in states]
+
+    def lose(self, item: Item) -> None:
+        item.state, item.sent = "ready", True
+        item.history.append("lost")
+
+    @rule(
+        questions=st.lists(QUESTIONS, max_size=4), mark=st.none() | st.dictionaries(st.just("line"), st.integers(0, 9))
+    )
+    def put(self, questions: list[Question], mark: dict[str, Any] | None) -> None:
+        items, known, renamed = dict(self.items), 0, []
+        for question in questions:
+            for name in candidate_ids(question):
+                if name not in items:
+                    items[name] = Item(name, question.text)
+                    if question.id not in (None, name):
+                        renamed.append((question.id, name))
+                    break
+                if question.id is not None and items[name].text == question.text:
+                    known += 1
+                    break
+        added = len(items) - len(self.items)
+        if added and len(self.in_state("ready", "delayed", "leased")) + added > MAX_OPEN:
+            try:
+                self.run(self.queue.put(questions, bookmark=mark))
+            except QueueFullError:
+                return
+            raise AssertionError("a full queue took more")
+        report = self.run(self.queue.put(questions, bookmark=mark))
+        assert (report.added, report.known, report.renamed) == (added, known, tuple(renamed))
+        self.items = items
+        self.mark = self.mark if mark is None else mark
+
+    @rule(limit=st.integers(1, 4))
+    def lease(self, limit: int) -> None:
+        leases = self.run(self.queue.lease(limit))
+        expected = []
+        if not self.paused:
+            for item in self.items.values():
+                if item.state == "delayed" and item.due <= self.now:
+                    item.state = "ready"
+                elif item.state == "leased" and item.expires <= self.now:
+                    self.lose(item)
+            expected = self.in_state("ready")[:limit]
+        assert [lease.id for lease in leases] == [item.name for item in expected]
+        for lease, item in zip(leases, expected, strict=True):
+            item.state, item.expires, item.fence = "leased", self.now + LEASE_S, item.fence + 1
+            self.re_executions += item.sent
+            assert (lease.attempt, lease.fence, lease.question.text) == (item.attempts + 1, item.fence, item.text)
+            assert lease.losses == item.losses
+            self.given.append(Given(lease, item))
+
+    @precondition(lambda self: self.given)
+    @rule(data=st.data())
+    def commit(self, data: st.DataObject) -> None:
+        given = data.draw(st.sampled_from(self.given))
+        item = given.item
+        answer = f"answer {len(item.history)}"
+        first = self.run(self.queue.commit(given.lease, Result(answer, "w", "inproc", 0.5)))
+        known = self.items.get(item.name) is item
+        assert first == (known and item.state != "done")
+        if not first:
+            self.late += 1
+            if known:
+                item.history.append("late")
+            return
+        self.revision += item.state == "dead"
+        self.numbers += 1
+        item.state, item.end, item.number = "done", answer, self.numbers
+        item.attempts = max(item.attempts, given.lease.attempt)
+        item.history.append("answered")
+
+    @precondition(lambda self: self.given)
+    @rule(
+        data=st.data(),
+        verb=st.sampled_from(["retry", "release", "lose", "bury", "bury", "extend"]),
+        delay_s=st.sampled_from([0.0, 0.0, 5.0, 90.0]),
+        kind=st.sampled_from(["OneError", "OtherError"]),
+    )
+    def settle(self, data: st.DataObject, verb: str, delay_s: float, kind: str) -> None:
+        given = data.draw(st.sampled_from(self.given))
+        item, lease, failure = given.item, given.lease, Failure(kind, "why")
+        call = {
+            "retry": lambda: self.queue.retry(lease, delay_s, failure),
+            "release": lambda: self.queue.release(lease, delay_s),
+            "lose": lambda: self.queue.release(lease, delay_s, failure=failure),
+            "bury": lambda: self.queue.bury(lease, failure),
+            "extend": lambda: self.queue.extend(lease),
+        }[verb]
+        if self.items.get(item.name) is not item or item.state != "leased" or item.fence != lease.fence:
+            try:
+                self.run(call())
+            except LeaseLostError:
+                return
+            raise AssertionError(f"{verb} with a lease that was lost")
+        self.run(call())
+        if verb == "extend":
+            item.expires = self.now + LEASE_S
+            return
+        item.sent = item.sent or verb != "release"
+        item.attempts += verb in ("retry", "bury")
+        item.losses += verb == "lose"
+        self.losses += verb == "lose"
+        item.history.append({"retry": "retried", "release": "released", "lose": "lost", "bury": "buried"}[verb])
+        if verb == "bury":
+            self.numbers += 1
+            item.state, item.end, item.number = "dead", kind, self.numbers
+        else:
+            item.state, item.due = ("delayed" if delay_s else "ready"), self.now + delay_s
+
+    @rule(seconds=st.sampled_from([1.0, 10.0, 61.0]))
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(ids=SOME_IDS, kind=SOME_TYPE, verb=st.sampled_from(["replay", "purge"]))
+    def tidy(self, ids: list[str] | None, kind: str | None, verb: str) -> None:
+        chosen = [
+            item
+            for item in self.in_state("dead")
+            if (ids is None or item.name in ids) and (kind is None or item.end == kind)
+        ]
+        assert self.run(getattr(self.queue, verb)(ids=ids, failure_type=kind)) == len(chosen)
+        self.revision += len(chosen)
+        for item in chosen:
+            if verb == "purge":
+                del self.items[item.name]
+            else:
+                item.state, item.attempts, item.losses, item.number = "ready", 0, 0, 0
+
+    @rule(on=st.booleans())
+    def pause(self, on: bool) -> None:
+        self.paused = on
+        if on:
+            self.queue.pause()
+        else:
+            self.queue.resume()
+
+    @precondition(lambda self: self.durable and not self.in_state("delayed"))
+    @rule()
+    def reopen(self) -> None:
+        self.run(self.queue.close())
+        self.open()
+        self.paused = False
+        for item in self.in_state("leased"):
+            self.lose(item)
+
+    @invariant()
+    def agree(self) -> None:
+        if self.queue is None:
+            return
+        states = [len(self.in_state(*names)) for names in (("ready", "delayed"), ("leased",), ("done",), ("dead",))]
+        assert self.run(self.queue.counts()) == Counts(*states)
+        ended = sorted(self.in_state("done", "dead"), key=lambda item: item.number)
+        outcomes = self.run(self.queue.results())
+        assert [(o.number, o.question.id, o.attempts) for o in outcomes] == [
+            (item.number, item.name, item.attempts) for item in ended
+        ]
+        assert [o.result.answer if o.result else o.failure.type for o in outcomes] == [item.end for item in ended]
+        assert self.run(self.queue.dead()) == [outcome for outcome in outcomes if outcome.result is None]
+        assert self.run(self.queue.revision()) == self.revision
+        assert self.run(self.queue.bookmark()) == self.mark
+        assert self.run(self.queue.stats()) == {
+            "re_executions": self.re_executions,
+            "late_duplicates_rejected": self.late,
+            "losses": self.losses,
+        }
+        for item in self.items.values():
+            history = self.run(self.queue.attempts(item.name))
+            assert [entry.outcome for entry in history] == item.history
+
+
+class DurableMachine(QueueMachine):
+    durable = True
+
+
+TestMemory = QueueMachine.TestCase
+TestMemory.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+TestDurable = DurableMachine.TestCase
+TestDurable.settings = settings(
+    max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
