@@ -5,17 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 from streaming_queue.comm.context import Executor, RequestContext, annotating, calling
-from streaming_queue.errors import AgentFailedError, SendTimeoutError, StreamingQueueError, error_event
+from streaming_queue.errors import (
+    AgentFailedError,
+    ConnectError,
+    ProtocolError,
+    SendTimeoutError,
+    StreamingQueueError,
+    error_event,
+)
 from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
 
 logger = logging.getLogger(__name__)
 
 CANCEL_BOUND_S = 1.0
+
+
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class Execution:
@@ -27,10 +39,13 @@ class Execution:
 
     def __init__(self, executor: Executor, context: RequestContext) -> None:
         self.context = context
+        self.identity = (context.principal, context.call_context.idempotency_key)
         self.readers = 0
+        self.taken = False
+        """Whether a reader was given the end."""
         self._executor = executor
         self._events: list[StreamEvent] = []
-        self._news = asyncio.Event()
+        self._waiters: list[asyncio.Future[None]] = []
         self._annotations: dict[str, Any] = {}
         self._end: StreamEvent | None = None
         self.task = asyncio.create_task(self._run(), name=f"execute:{context.agent_id}")
@@ -47,10 +62,11 @@ class Execution:
             self._wake()
 
     def _wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            _resolve(waiter)
 
-    async def _run(self) -> StreamEvent:
+    async def _run(self) -> None:
         call = self.context.call_context
         try:
             with calling(call), annotating(self._annotations):
@@ -59,9 +75,9 @@ class Execution:
                 else:
                     async with asyncio.timeout(max(0.0, call.deadline - time.monotonic())) as limit:
                         await self._executor.execute(self.context, self)
-            end = self._terminal()
+            self._finish(self._terminal())
         except asyncio.CancelledError:
-            self._finish(error_event(AgentFailedError("the request was cancelled")))
+            self._finish(error_event(AgentFailedError("the agent's work was cancelled")))
             raise
         except Exception as error:
             if isinstance(error, TimeoutError) and not isinstance(error, StreamingQueueError):
@@ -69,8 +85,7 @@ class Execution:
                 error = SendTimeoutError("the deadline passed before the answer") if expired else error
             if not isinstance(error, StreamingQueueError):
                 logger.exception("agent %s failed", self.context.agent_id)
-            end = error_event(error)
-        return self._finish(end)
+            self._finish(error_event(error))
 
     def _terminal(self) -> StreamEvent:
         for event in reversed(self._events):
@@ -85,122 +100,189 @@ class Execution:
             event = {**event, "metadata": {**self._annotations, **(event.get("metadata") or {})}}
         return event
 
-    def _finish(self, end: StreamEvent) -> StreamEvent:
-        self._end = end
-        self._wake()
-        return end
+    def _finish(self, end: StreamEvent) -> None:
+        if self._end is None:
+            self._end = end
+            self._wake()
 
     @property
     def done(self) -> bool:
         """Whether the end is known."""
         return self._end is not None
 
+    @property
+    def is_command(self) -> bool:
+        """Whether it is tagged as a command, which nobody's leaving cancels."""
+        return self.context.call_context.kind == "command"
+
     async def result(self) -> StreamEvent:
         """The terminal event. Cancelling the wait does not cancel the execution."""
         while self._end is None:
-            await self._news.wait()
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+        self.taken = True
         return self._end
 
-    async def events(self) -> AsyncIterator[StreamEvent]:
+    async def events(self) -> AsyncGenerator[StreamEvent, None]:
         """Deltas and statuses as they come, from the first, then the terminal event."""
+        async with aclosing(self.batches()) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield event
+
+    async def batches(self, heartbeat_s: float | None = None) -> AsyncGenerator[list[StreamEvent], None]:
+        """Like `events`, but all that is there at a time; an empty list after each `heartbeat_s` of silence."""
+        loop = asyncio.get_running_loop()
         seen = 0
         while True:
-            news = self._news
-            while seen < len(self._events):
-                event = self._events[seen]
-                seen += 1
-                if event["type"] in (DELTA, STATUS):
-                    yield event
+            batch = [event for event in self._events[seen:] if event["type"] in (DELTA, STATUS)]
+            seen = len(self._events)
             if self._end is not None:
-                yield self._end
+                self.taken = True
+                yield [*batch, self._end]
                 return
-            if seen == len(self._events):
-                await news.wait()
+            if batch:
+                yield batch
+                continue
+            waiter = loop.create_future()
+            self._waiters.append(waiter)
+            beat = None if heartbeat_s is None else loop.call_later(heartbeat_s, _resolve, waiter)
+            try:
+                await waiter
+            finally:
+                if beat is not None:
+                    beat.cancel()
+            if self._end is None and seen == len(self._events):
+                yield []
+
+    def stop(self, reason: StreamingQueueError) -> None:
+        """Cancel the executor; readers get `reason` at once, even if the executor will not go."""
+        self._finish(error_event(reason))
+        self.task.cancel()
 
     async def cancel(self) -> None:
         """Cancel the executor; returns when it is gone, after one second at the most."""
-        self.task.cancel()
+        self.stop(AgentFailedError("the request was cancelled"))
         await asyncio.wait({self.task}, timeout=CANCEL_BOUND_S)
 
 
 class Executions:
-    """All executions of one hosted agent: found again by idempotency key, cancelled when nobody waits any more."""
+    """All executions of one hosted agent: found again by idempotency key, cancelled when nobody waits any more.
+
+    A key is its principal's own: another principal's equal key is another execution.
+    """
 
     def __init__(self, executor: Executor, *, grace_s: float = 10.0) -> None:
         self._executor = executor
         self._grace_s = grace_s
-        self._by_key: dict[str, Execution] = {}
+        self._by_identity: dict[tuple[str | None, str | None], Execution] = {}
         self._running: set[Execution] = set()
         self._timers: dict[Execution, asyncio.TimerHandle] = {}
+        self._closed = False
 
     def __len__(self) -> int:
         """How many are under way or kept for a reader to return."""
         return len(self._running)
 
-    @asynccontextmanager
-    async def attach(self, context: RequestContext) -> AsyncIterator[Execution]:
+    @contextmanager
+    def attach(self, context: RequestContext) -> Iterator[Execution]:
         """The execution for this request: the one under way with the same idempotency key, else a new one.
 
-        Leaving the block before its end starts the grace: if nobody attaches in time, a question is cancelled, a
-        command goes on.
+        Leaving the block before the end was read starts the grace: if nobody attaches in time, a question is
+        cancelled, a command goes on. Without a key nobody can come back, and there is no grace.
+
+        Raises:
+            ProtocolError: the key is in use for another text; not retryable.
+            ConnectError: the agent was stopped.
         """
-        key = context.call_context.idempotency_key
-        execution = self._by_key.get(key) if key else None
-        if execution is None:
-            execution = Execution(self._executor, context)
-            self._running.add(execution)
-            if key:
-                self._by_key[key] = execution
-        elif timer := self._timers.pop(execution, None):
+        execution = self._find(context) or self._start(context)
+        if timer := self._timers.pop(execution, None):
             timer.cancel()
         execution.readers += 1
-        left_early = True
         try:
             yield execution
-            left_early = False
         finally:
             execution.readers -= 1
-            if execution.readers == 0:
-                if left_early or not execution.done:
-                    self._keep(execution)
-                else:
-                    self._forget(execution)
+            self._left(execution)
 
-    def _keep(self, execution: Execution) -> None:
-        def expire() -> None:
-            self._timers.pop(execution, None)
-            if execution.context.call_context.kind != "command":
-                execution.task.cancel()
-            if execution.task.done():
-                self._forget(execution)
-            else:
-                execution.task.add_done_callback(lambda _: self._forget(execution))
+    def _find(self, context: RequestContext) -> Execution | None:
+        if self._closed:
+            raise ConnectError(f"agent {context.agent_id!r} was stopped")
+        key = context.call_context.idempotency_key
+        execution = self._by_identity.get((context.principal, key)) if key else None
+        if execution is not None and execution.context.get_user_input() != context.get_user_input():
+            told = f"idempotency key {key!r} is in use for another text: a key belongs to one question"
+            raise ProtocolError(told, retryable=False)
+        return execution
 
-        self._timers[execution] = asyncio.get_running_loop().call_later(self._grace_s, expire)
+    def _start(self, context: RequestContext) -> Execution:
+        execution = Execution(self._executor, context)
+        self._running.add(execution)
+        if context.call_context.idempotency_key:
+            self._by_identity[execution.identity] = execution
+        return execution
+
+    def _left(self, execution: Execution) -> None:
+        if execution.readers or execution not in self._running:
+            return
+        if execution.done and execution.taken:
+            self._forget(execution)
+        elif execution.is_command and not execution.done:
+            execution.task.add_done_callback(lambda _: self._left(execution))
+        elif self._by_identity.get(execution.identity) is execution:
+            if timer := self._timers.pop(execution, None):
+                timer.cancel()
+            loop = asyncio.get_running_loop()
+            self._timers[execution] = loop.call_later(self._grace_s, self._expire, execution)
+        else:
+            self._expire(execution)
+
+    def _expire(self, execution: Execution) -> None:
+        if not execution.done:
+            execution.stop(AgentFailedError("the request was cancelled: its caller went away"))
+        self._forget(execution)
 
     def _forget(self, execution: Execution) -> None:
-        self._running.discard(execution)
-        key = execution.context.call_context.idempotency_key
-        if key and self._by_key.get(key) is execution:
-            del self._by_key[key]
+        self._free_key(execution)
+        if execution.done and not execution.task.done():
+            execution.task.add_done_callback(lambda _: self._running.discard(execution))
+        else:
+            self._running.discard(execution)
 
-    async def cancel(self, key: str) -> bool:
+    def _free_key(self, execution: Execution) -> None:
+        """Whoever comes with this key from now on starts anew, even while a cancelled executor takes its time."""
+        if timer := self._timers.pop(execution, None):
+            timer.cancel()
+        if self._by_identity.get(execution.identity) is execution:
+            del self._by_identity[execution.identity]
+
+    async def cancel(self, key: str, *, principal: str | None = None) -> bool:
         """Cancel the question with this idempotency key, whoever waits; False when there is none or it is a command."""
-        execution = self._by_key.get(key)
-        if execution is None or execution.context.call_context.kind == "command":
+        execution = self._by_identity.get((principal, key))
+        if execution is None or execution.done or execution.is_command:
             return False
-        await execution.cancel()
+        await self.discard(execution)
         return True
 
+    async def discard(self, execution: Execution) -> None:
+        """Cancel this execution and free its key; returns when the executor is gone, after one second at the most."""
+        self._free_key(execution)
+        await execution.cancel()
+        self._forget(execution)
+
     async def aclose(self, timeout_s: float = CANCEL_BOUND_S) -> None:
-        """Cancel everything and wait for it, `timeout_s` at the most."""
+        """Cancel everything, commands too, and wait for it, `timeout_s` at the most; later messages are refused."""
+        self._closed = True
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        tasks = {execution.task for execution in self._running}
+        self._by_identity.clear()
+        running = list(self._running)
+        for execution in running:
+            execution.stop(ConnectError(f"agent {execution.context.agent_id!r} was stopped before it answered"))
+        if running:
+            _, hung = await asyncio.wait({execution.task for execution in running}, timeout=timeout_s)
+            for task in hung:
+                logger.warning("%s does not end when it is cancelled", task.get_name())
         self._running.clear()
-        self._by_key.clear()
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout_s)

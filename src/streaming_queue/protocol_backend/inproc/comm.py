@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,15 +66,16 @@ class InprocCommBackend(BaseCommBackend):
     ) -> AsyncIterator[StreamEvent]:
         agent = self._agent(dst_id)
         context = self.request(dst_id, payload, principal=src_id, streaming=streaming)
-        async with agent.executions.attach(context) as execution:
+        with agent.executions.attach(context) as execution:
             try:
-                async for event in execution.events():
-                    if event["type"] == ERROR:
-                        raise error_from_event(event, dst_id)
-                    yield event
+                async with aclosing(execution.events()) as events:
+                    async for event in events:
+                        if event["type"] == ERROR:
+                            raise error_from_event(event, dst_id)
+                        yield event
             finally:
-                if not execution.done and execution.readers == 1 and context.call_context.kind != "command":
-                    await execution.cancel()
+                if not execution.done and execution.readers == 1 and not execution.is_command:
+                    await agent.executions.discard(execution)
 
     async def health_check(self, agent_id: str) -> bool:
         """Whether the agent is hosted here."""
