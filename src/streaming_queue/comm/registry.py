@@ -49,6 +49,8 @@ def find(name: str) -> BackendSpec:
     """The spec for a name or a `package.module:Class`. Raises UnknownProtocolError with the nearest known name."""
     if ":" in name:
         return BackendSpec(name.rpartition(":")[2], name, "named by its class")
+    if ours := next((spec for spec in BUILTIN if spec.name == name), None):
+        return ours  # entry points are files on disk: not read for what is ours
     specs = known()
     if name in specs:
         return specs[name]
