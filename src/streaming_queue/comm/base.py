@@ -185,7 +185,8 @@ class BaseCommBackend(ABC):
         """Host `executor` in this process and return its `AgentHandle` once it is ready. Port 0 takes a free one.
 
         Raises:
-            ConfigError: the protocol cannot host here, the address is not allowed, or the port is in use.
+            ConfigError: the protocol cannot host here, or the address is not allowed.
+            ConnectError: the port is in use.
         """
         del host, port, executor
         raise ConfigError(
