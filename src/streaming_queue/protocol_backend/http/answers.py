@@ -1,0 +1,166 @@
+"""An answer as the contract writes it: a body or lines of events, a status beside it. No I/O."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+
+from streaming_queue.errors import (
+    ERRORS_BY_CODE,
+    AgentFailedError,
+    AuthError,
+    ProtocolError,
+    RateLimitedError,
+    RemoteError,
+    StreamingQueueError,
+    error_event,
+    error_from_event,
+)
+from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, Reply, StreamEvent
+
+STATUS_BY_CODE: Mapping[str, int] = {
+    "config": 400,
+    "unknown_protocol": 400,
+    "auth": 401,
+    "quota": 402,
+    "unreachable": 403,
+    "unknown_agent": 404,
+    "topology": 409,
+    "lease_lost": 409,
+    "rate_limited": 429,
+    "internal": 500,
+    "agent_failed": 500,
+    "backend_not_installed": 501,
+    "comm": 502,
+    "remote": 502,
+    "protocol": 502,
+    "llm": 502,
+    "bad_response": 502,
+    "connect": 503,
+    "backend_closed": 503,
+    "queue": 503,
+    "queue_full": 503,
+    "queue_closed": 503,
+    "timeout": 504,
+    "llm_timeout": 504,
+}
+"""An error's code -> the status that tells a proxy the same; between our own ends the body is the truth."""
+
+
+def encode_end(end: StreamEvent) -> tuple[int, bytes, float | None]:
+    """The status, the body and the seconds for Retry-After of an execution's end."""
+    try:
+        if end["type"] == MESSAGE:
+            answer = {"text": end["data"]}
+            if end.get("metadata"):
+                answer["metadata"] = end["metadata"]
+            return 200, orjson.dumps(answer), None
+        body = orjson.dumps({"error": end})
+    except TypeError as error:
+        return encode_end(_unfit(error))
+    retry_after_s = end.get("retry_after_s")
+    wish = float(retry_after_s) if isinstance(retry_after_s, int | float) and math.isfinite(retry_after_s) else None
+    return STATUS_BY_CODE.get(str(end.get("code")), 500), body, wish
+
+
+def encode_events(events: Iterable[StreamEvent]) -> bytes:
+    """One line an event."""
+    lines = []
+    for event in events:
+        try:
+            lines.append(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
+        except TypeError as error:
+            lines.append(orjson.dumps(_unfit(error), option=orjson.OPT_APPEND_NEWLINE))
+    return b"".join(lines)
+
+
+def _unfit(error: TypeError) -> StreamEvent:
+    return error_event(AgentFailedError(f"the agent's answer cannot be sent as JSON: {error}"))
+
+
+def decode_answer(status: int, body: bytes, retry_after: str | None, origin: str) -> Reply:
+    """The reply in a response that was read to its end; `origin` is put before errors.
+
+    Raises:
+        StreamingQueueError: what the agent raised, as the same class.
+        ProtocolError: it is no answer of this contract: HTML, garbage, the wrong shape, nothing at all.
+        AuthError, RateLimitedError, RemoteError: a status of somebody who does not speak the contract, say a proxy.
+    """
+    document = _parsed(body)
+    retry_after_s = parse_retry_after(retry_after)
+    failure = document.get("error") if isinstance(document, dict) else None
+    if isinstance(failure, dict) and (failure.get("type") == ERROR or str(failure.get("code")) in ERRORS_BY_CODE):
+        if failure.get("retry_after_s") is None:
+            failure["retry_after_s"] = retry_after_s
+        raise error_from_event(failure, origin)
+    if not 200 <= status < 300:
+        raise _foreign_error(status, body, retry_after_s, origin)
+    if not isinstance(document, dict):
+        what = "no JSON object" if body else "an empty body"
+        raise ProtocolError(f"{origin}: answered {status} with {what}{_excerpt(body)}")
+    if failure is not None:
+        raise RemoteError(f"{origin}: answered {status} with an error{_excerpt(body)}", retry_after_s=retry_after_s)
+    text, metadata = document.get("text"), document.get("metadata")
+    if not isinstance(text, str):
+        raise ProtocolError(f'{origin}: the answer has no "text"{_excerpt(body)}')
+    reply = Reply(raw=document, text=text)
+    if isinstance(metadata, dict):
+        reply["metadata"] = metadata
+    elif metadata is not None:
+        raise ProtocolError(f'{origin}: the answer\'s "metadata" is no object{_excerpt(body)}')
+    return reply
+
+
+def decode_event(line: bytes, origin: str) -> StreamEvent:
+    """The event in a line of a stream. Raises what an error event describes, ProtocolError when it is no event."""
+    event = _parsed(line)
+    kind = event.get("type") if isinstance(event, dict) else None
+    if kind == ERROR:
+        raise error_from_event(event, origin)
+    if kind not in (DELTA, STATUS, MESSAGE) or not isinstance(event.get("data"), str):
+        raise ProtocolError(f"{origin}: a line of the stream is no event{_excerpt(line)}")
+    return dict(event)
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _foreign_error(status: int, body: bytes, retry_after_s: float | None, origin: str) -> StreamingQueueError:
+    if 300 <= status < 400:
+        remedy = "redirects are not followed: register the final address"
+        return RemoteError(f"{origin}: answered {status}, a redirect; {remedy}", retryable=False)
+    said = f"{origin}: answered {status}{_excerpt(body)}"
+    if status in (401, 403):
+        return AuthError(f"{said}; check the agent's credential")
+    if status == 429:
+        return RateLimitedError(said, retry_after_s=retry_after_s)
+    return RemoteError(said, retryable=status >= 500, retry_after_s=retry_after_s)
+
+
+def _excerpt(body: bytes) -> str:
+    """The beginning of what a stranger sent, with nothing in it that a terminal would obey."""
+    return f": {body[:120].decode('utf-8', 'replace')!a}" if body else ""
+
+
+def parse_retry_after(value: str | None) -> float | None:
+    """Seconds to wait, from either form of Retry-After (RFC 9110, 10.2.3); None when there is none that is valid."""
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
