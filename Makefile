@@ -8,7 +8,7 @@ ARGS ?=
 .PHONY: run test check bench clean
 
 run: $(VENV)/.run
-	$(BIN)/streaming-queue run $(ARGS)
+	$(BIN)/streaming-queue run -s 'mock.latency_ms={mean: 500, sigma: 0.5}' $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(ARGS)

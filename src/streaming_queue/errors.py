@@ -19,6 +19,7 @@ StreamingQueueError
 ├─ QueueError
 │  ├─ LeaseLostError
 │  ├─ QueueFullError
+│  │  └─ DiskFullError
 │  └─ QueueClosedError
 └─ LLMError
    ├─ LLMTimeoutError
@@ -160,6 +161,12 @@ class QueueFullError(QueueError):
 
     code = "queue_full"
     retryable = True
+
+
+class DiskFullError(QueueFullError):
+    """The disk has no space for what was asked; nothing of it was stored."""
+
+    code = "disk_full"
 
 
 class QueueClosedError(QueueError):

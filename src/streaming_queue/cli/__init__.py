@@ -15,13 +15,15 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from streaming_queue.cli import config, protocols
+from streaming_queue.cli.resume import resume
+from streaming_queue.cli.run import run
 from streaming_queue.cli.text import print_error
 from streaming_queue.errors import StreamingQueueError
 from streaming_queue.exit_codes import ExitCode, exit_code
 
 __all__ = ["app", "main"]
 
-VERBS: tuple[Callable[..., Any], ...] = (protocols.protocols,)
+VERBS: tuple[Callable[..., Any], ...] = (run, resume, protocols.protocols)
 GROUPS: tuple[typer.Typer, ...] = (config.app,)
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
@@ -83,7 +85,7 @@ def _report(error: BaseException) -> int:
     if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
         return error.code if isinstance(error.code, int) else ExitCode.OK if error.code is None else ExitCode.INTERNAL
     debug = os.environ.get("STQ_DEBUG", "") not in {"", "0"}
-    if debug:
+    if debug and sys.stderr is not None:
         with contextlib.suppress(OSError):  # stderr is gone: nobody is left to tell
             traceback.print_exception(error)
     if isinstance(error, BrokenPipeError | SystemExit):  # typer turns the first into the second

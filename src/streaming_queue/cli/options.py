@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 ConfigPath = Annotated[
-    Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file of settings.", show_default="the defaults")
+    Path | None,
+    typer.Argument(metavar="CONFIG", help="YAML file of settings; without it, the defaults hold.", show_default=False),
 ]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="Any setting, e.g. -s qa.worker.count=8; may be repeated."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON Lines: each result, then the summary.")]

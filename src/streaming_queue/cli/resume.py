@@ -7,19 +7,18 @@ from typing import Annotated
 
 import typer
 
+from streaming_queue.cli.options import JsonLines, Sets
 from streaming_queue.cli.run import execute
 
 
 def resume(
-    directory: Annotated[Path, typer.Argument(help="The run's directory.")],
-    sets: Annotated[list[str] | None, typer.Option("--set", "-s", help="Any setting, as key.path=value.")] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="JSON Lines on stdout: a result a line, then the summary.")
-    ] = False,
-) -> None:
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.", show_default=False)],
+    sets: Sets = None,
+    json: JsonLines = False,
+) -> int:
     """Go on with a run that was stopped or killed: answers are kept, the rest is asked."""
     from streaming_queue.config import resume_config
     from streaming_queue.report.run_directory import RunDirectory
 
-    config = resume_config(RunDirectory.open(directory).manifest["config"], directory, sets=sets or ())
-    execute(config, json=json)
+    manifest = RunDirectory.open(directory).manifest
+    return execute(resume_config(manifest["config"], directory, sets=sets or ()), json=json)

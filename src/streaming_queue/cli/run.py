@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from streaming_queue.cli.options import ConfigPath, JsonLines, Sets
+
+if TYPE_CHECKING:
+    from streaming_queue.config import Config
 
 
 class Provider(StrEnum):
@@ -17,30 +21,30 @@ class Provider(StrEnum):
 
 
 def run(
-    config: Annotated[
-        Path | None, typer.Argument(help="Configuration file (YAML). Without one, defaults apply.")
-    ] = None,
+    config: ConfigPath = None,
     questions: Annotated[
-        str | None, typer.Option("--questions", "-q", help="JSONL or CSV file, .gz too, or - for a pipe. [bundled set]")
+        str | None,
+        typer.Option("--questions", "-q", metavar="PATH", help="JSONL or CSV, .gz too; - reads a pipe. [bundled set]"),
     ] = None,
-    protocol: Annotated[str | None, typer.Option("--protocol", "-p", help="Name or package.module:Class.")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", "-w", min=1, help="How many workers.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", "-p", help="Name (see `stq protocols`) or package.module:Class.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", "-w", help="How many workers to start.")] = None,
     concurrency: Annotated[
-        int | None, typer.Option("--concurrency", "-c", min=1, help="Questions at a time per worker.")
+        int | None, typer.Option("--concurrency", "-c", help="Questions in flight at each worker.")
     ] = None,
-    llm: Annotated[Provider | None, typer.Option(help="Provider of the answers.")] = None,
-    model: Annotated[str | None, typer.Option(help="The provider's model.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only the first N questions.")] = None,
+    llm: Annotated[Provider | None, typer.Option("--llm", help="Who answers.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The provider's model.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", help="Only the first N questions.")] = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="Directory of this run. [runs/<time>-<protocol>]")
+        str | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Directory of this run. [runs/<time>-<protocol>]"),
     ] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", "-s", help="Any setting, as key.path=value.")] = None,
+    sets: Sets = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse the input for one unusable line.")] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="JSON Lines on stdout: a result a line, then the summary.")
-    ] = False,
-) -> None:
-    """Answer a set of questions and record every answer exactly once."""
+    json: JsonLines = False,
+) -> int:
+    """Answer a set of questions; every answer is recorded exactly once."""
     from streaming_queue.config import load_config
 
     flags: dict[str, Any] = {
@@ -54,16 +58,29 @@ def run(
         "output.dir": output,
         "output.strict": strict or None,
     }
-    execute(load_config(config, flags=flags, sets=sets or ()), json=json)
+    return execute(load_config(config, flags=flags, sets=sets or ()), json=json)
 
 
-def execute(config: Any, *, json: bool) -> None:
-    """Run a round and end with its exit code."""
+def execute(config: Config, *, json: bool) -> int:
+    """Run a round, shown to a person or (`json`) to a script; returns the exit code."""
     from streaming_queue.runner.runner_base import RunnerBase, run_async
     from streaming_queue.telemetry.console import Output
-    from streaming_queue.telemetry.json_lines import JsonLines
+    from streaming_queue.telemetry.events import Event, RoundFinished
+    from streaming_queue.telemetry.json_lines import JsonLines as Printer
 
-    runner = RunnerBase(config, output=Output(summary=not json))
-    if json:
-        runner.listeners.append(JsonLines())
-    raise typer.Exit(run_async(runner))
+    runner = RunnerBase(config, output=Output(json_lines=json))
+    if not json:
+        return run_async(runner)
+    printer = Printer()
+    summaries: list[Any] = []
+
+    def keep_summary(event: Event) -> None:
+        if isinstance(event, RoundFinished):
+            summaries.append(event.summary)
+
+    runner.on_row = printer.result
+    runner.listeners.append(keep_summary)
+    code = run_async(runner)
+    for summary in summaries:
+        printer.summary(summary)
+    return code

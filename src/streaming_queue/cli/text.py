@@ -29,7 +29,9 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 def print_error(message: str) -> None:
     """Write `error: message` as one line to stderr, red where that is a terminal and NO_COLOR is not set."""
-    coloured = sys.stderr is not None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    if sys.stderr is None:  # closed; `print` would take stdout in its place
+        return
+    coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     label = "\x1b[1;31merror:\x1b[0m" if coloured else "error:"
     with contextlib.suppress(OSError):  # stderr is gone: nobody is left to tell
         print(label, printable(message), file=sys.stderr, flush=True)  # noqa: T201

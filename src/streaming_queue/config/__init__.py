@@ -1,7 +1,7 @@
 """Every setting of a run: models, defaults, rules, and how they are loaded. It knows only `errors`."""
 
 from streaming_queue.config.agents import QA, Coordinator, Worker
-from streaming_queue.config.load import FLAGS, load_config
+from streaming_queue.config.load import FLAGS, load_config, resume_config
 from streaming_queue.config.model import Core, Latency, Mock
 from streaming_queue.config.network import Network, Output, Scheduler
 from streaming_queue.config.root import KEYS, Config
@@ -22,4 +22,5 @@ __all__ = [
     "Section",
     "Worker",
     "load_config",
+    "resume_config",
 ]

@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -58,8 +59,9 @@ class Keys:
 
     def _read(self, model: type[BaseModel], prefix: str) -> None:
         for name, field in model.model_fields.items():
-            models = list(_models(field.annotation))
-            if models != [field.annotation]:
+            types = kinds(field.annotation)
+            models = [inner for inner in types if isinstance(inner, type) and issubclass(inner, BaseModel)]
+            if len(types) > len(models):
                 self.leaves[prefix + name] = field
             for inner in models:
                 self.branches.add(prefix + name)
@@ -92,14 +94,15 @@ class Keys:
         self, value: Any, origin: str, *, key: str = "", lines: Mapping[str, int] | None = None
     ) -> Iterator[Setting]:
         """The settings in `value`, which was given for `key` (empty: the whole tree). Raises ConfigError."""
-        place = f"{origin}:{lines[key]}" if lines and key in lines else origin
+        place = _place(origin, key, lines)
         if isinstance(value, BaseModel):
             value = {name: getattr(value, name) for name in type(value).model_fields}
         if key in self.branches and isinstance(value, Mapping):
             for name, inner in value.items():
+                below = join(key, str(name))
                 if "." in str(name) or not str(name):
-                    raise self.unknown(join(key, str(name)), place)
-                yield from self.flatten(inner, origin, key=join(key, str(name)), lines=lines)
+                    raise self.unknown(below, _place(origin, below, lines))
+                yield from self.flatten(inner, origin, key=below, lines=lines)
         elif key in self.aliases:
             alias = self.aliases[key]
             yield Setting(alias.key, alias.convert(value), origin, place, key, value)
@@ -119,7 +122,7 @@ class Keys:
         if not key or (target not in self.leaves and target not in self.branches):
             raise self.unknown(key, origin)
         bare = text.strip()
-        verbatim = target in self.leaves and _is_text(self.leaves[target].annotation)
+        verbatim = target in self.leaves and kinds(self.leaves[target].annotation) <= {str, SecretStr}
         if verbatim and bare not in {"", "~", "null"} and bare[:1] not in {"'", '"'}:
             return self.flatten(bare, origin, key=key)
         return self.flatten(strict_yaml.parse(text, f"{origin}: {key}", lines=False)[0], origin, key=key)
@@ -165,13 +168,14 @@ def join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models(argument)
+def kinds(annotation: Any) -> set[Any]:
+    """The types that a field may hold, None aside."""
+    if get_origin(annotation) is Annotated:
+        return kinds(get_args(annotation)[0])
+    if get_origin(annotation) in {Union, UnionType}:
+        return set().union(*map(kinds, get_args(annotation)))
+    return {annotation} - {type(None)}
 
 
-def _is_text(annotation: Any) -> bool:
-    kinds = set(get_args(annotation) or [annotation]) - {type(None)}
-    return kinds <= {str, SecretStr}
+def _place(origin: str, key: str, lines: Mapping[str, int] | None) -> str:
+    return f"{origin}:{lines[key]}" if lines and key in lines else origin

@@ -8,6 +8,7 @@ from typing import Any
 
 from streaming_queue.config.keys import Setting
 from streaming_queue.config.merging import merge
+from streaming_queue.config.redaction import SECRET
 from streaming_queue.config.root import KEYS, Config
 
 ENVIRONMENT_PREFIX = "STQ_"
@@ -23,9 +24,9 @@ PROVIDER_VARIABLES: Mapping[str, str] = {
 FLAGS: Mapping[str, str] = {
     "core.name": "--model",
     "output.dir": "--output",
-    "qa.coordinator.data_file": "--data",
+    "core.type": "--llm",
+    "qa.coordinator.data_file": "--questions",
     "qa.worker.count": "--workers",
-    "qa.worker.endpoints": "--endpoint",
 }
 """Key -> the flag that gives it, where that is not the key's last word (`network.topology`: `--topology`)."""
 
@@ -63,6 +64,25 @@ def load_config(
     if local and key is not None and key.origin in PROVIDER_VARIABLES:
         del settings["core.openai_api_key"]
     return Config.from_settings(settings)
+
+
+def resume_config(
+    settings: Mapping[str, Any],
+    directory: str | os.PathLike[str],
+    *,
+    sets: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """The configuration to go on with the run in `directory`, from the `settings` in its `run.json`.
+
+    Secrets do not stand there: they come from the provider's own variables. `sets` are as in `load_config`; nothing
+    else changes what the run began with. Raises ConfigError.
+    """
+    kept = [setting for setting in KEYS.flatten(settings, "run.json") if setting.value != SECRET]
+    place = {"output.dir": os.fspath(directory), "output.resume": True}
+    environ = os.environ if environ is None else environ
+    given = KEYS.from_assignments(sets, "-s")
+    return Config.from_settings(merge([_from_provider(environ), kept, given, _from_flags(place)]))
 
 
 def _from_provider(environ: Mapping[str, str]) -> Iterator[Setting]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
-from streaming_queue.config.keys import Keys, Setting, join
+from streaming_queue.config.keys import Keys, Setting, join, kinds
 from streaming_queue.config.redaction import Display
 from streaming_queue.errors import ConfigError
 
@@ -76,13 +76,9 @@ def _problem(keys: Keys, merged: Mapping[str, Setting], error: ErrorDetails) -> 
     if setting.spelling != key:
         note = keys.aliases[setting.spelling].note
         spelling = f"{setting.spelling} (now {key}{item}{', ' if note else ''}{note})"
-    given = "***" if _is_secret(keys.leaves[key].annotation) else Display().repr(setting.given)
+    given = "***" if SecretStr in kinds(keys.leaves[key].annotation) else Display().repr(setting.given)
     return f"{setting.place}: {spelling}{' ' if text.startswith('must ') else ': '}{text} (given: {given})"
 
 
 def _overlap(one: str, other: str) -> bool:
     return one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")
-
-
-def _is_secret(annotation: Any) -> bool:
-    return SecretStr in (get_args(annotation) or [annotation])

@@ -51,11 +51,6 @@ class Core(Section):
         return self.base_url is not None or self.port is not None
 
     @property
-    def provider(self) -> Literal["mock", "openai"]:
-        """Who answers: `type`; where that is None, openai if a model or a local server is named, else the mock."""
-        return self.type or ("openai" if self.name is not None or self.is_local else "mock")
-
-    @property
     def api_base(self) -> str | None:
         """The OpenAI-compatible base URL to ask, None for the provider's own.
 

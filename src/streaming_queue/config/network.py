@@ -67,3 +67,5 @@ class Output(Section):
     """Where a run writes."""
 
     dir: PathText | None = Field(None, description="Directory of the run; null: a new one under runs/.")
+    strict: bool = Field(False, description="Refuse the whole input for one unusable line.")
+    resume: bool = Field(False, description="Go on with the run in dir instead of starting one there.")

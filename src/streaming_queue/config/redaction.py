@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
+SECRET = "***"  # noqa: S105 (a secret is what it is not)
+"""What stands in place of a secret."""
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 
 
@@ -24,7 +26,7 @@ class Display(reprlib.Repr):
 def redacted(value: Any) -> Any:
     """`value` as it may be shown: a secret as `***`, the credentials in a URL too."""
     if isinstance(value, SecretStr):
-        return "***"
+        return SECRET
     if isinstance(value, str):
         return _CREDENTIALS.sub("***@", value)
     if isinstance(value, BaseModel):

@@ -36,7 +36,7 @@ class QACoordinatorBase:
         """Told each row of results once it is recorded, in a thread of its own."""
         self._round: Round | None = None
         self._running: asyncio.Task[None] | None = None
-        self._failure: StreamingQueueError | None = None
+        self._failure: Exception | None = None
 
     def set_network(
         self, network: NetworkBase, worker_ids: Sequence[str] | None = None, protocol_name: str | None = None
@@ -100,7 +100,7 @@ class QACoordinatorBase:
         self._round = self._failure = None
         try:
             await self._start_round()
-        except StreamingQueueError as error:
+        except Exception as error:
             self._failure = error
             raise
 
@@ -149,8 +149,8 @@ class QACoordinatorBase:
                     raise AgentFailedError(f"send_to_worker({worker_id!r}): {type(error).__name__}: {error}") from error
             reply = outcome.get("raw")
             reply = reply if isinstance(reply, Mapping) else {}
-            if isinstance(error := reply.get("error"), StreamingQueueError):
-                raise error
+            if isinstance(failure := reply.get("error"), StreamingQueueError):
+                raise failure
             answer = outcome.get("answer")
             if not isinstance(answer, str) or not answer:
                 raise ProtocolError(f"worker {worker_id!r} gave an empty answer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -11,7 +12,7 @@ from typing import Any
 
 from streaming_queue.config import Config
 from streaming_queue.core.scheduler import Ask, Scheduler, SchedulerSettings
-from streaming_queue.errors import ConfigError, StreamingQueueError, error_event
+from streaming_queue.errors import ConfigError, QueueError, StreamingQueueError, error_event
 from streaming_queue.intake import Source, open_source
 from streaming_queue.llm.choice import choose
 from streaming_queue.queue.base import WorkQueue
@@ -93,26 +94,28 @@ class Round:
                 async with Projection(queue, self.directory.results_jsonl, also=self._on_row) as self._projection:
                     await self._work(queue)
                 await self._finish(queue, time.monotonic() - started)
-        except StreamingQueueError as error:
-            self.error = error
-            if self.state == "running":
-                self.state = "failed"
-        except BaseException:
-            self.state = "stopped"
+        except asyncio.CancelledError:
+            await self._ended("stopped", None)
             raise
-        finally:
-            if self.state == "running":
-                self.state = "failed"
+        except Exception as error:
+            await self._ended("failed", error)
+            raise
         if self.error:
             raise self.error
+
+    async def _ended(self, state: str, error: Exception | None) -> None:
+        """Note an end that left no report; where even that cannot be written, `resume` finds the run still running."""
+        self.state = state
+        told = error_event(error) if error else None
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self.directory.update, state=state, error=told)
 
     async def _work(self, queue: WorkQueue) -> None:
         counts = await queue.counts()
         self.done, self.failed, self.total = counts.done, counts.dead, counts.total
         settings = self._settings()
-        self._tell(
-            RoundStarted(self.round_id, self._worker_ids, settings.concurrency, resumed=counts.total > 0, counts=counts)
-        )
+        slots = settings.concurrency * len(self._worker_ids)
+        self._tell(RoundStarted(self.round_id, self._worker_ids, slots, resumed=counts.total > 0, counts=counts))
         intake_done = asyncio.Event()
         self._scheduler = Scheduler(
             queue,
@@ -133,6 +136,8 @@ class Round:
                 self._intake.cancel()
         except* StreamingQueueError as group:
             self.error, finished = _first(group), False
+        if isinstance(self.error, QueueError):
+            raise self.error
         self.state = "done" if finished and self.error is None else "stopped"
 
     async def _take_in(self, queue: WorkQueue, intake_done: asyncio.Event) -> None:
@@ -194,13 +199,13 @@ class Round:
         )
 
     def _emit(self, event: Event) -> None:
-        if isinstance(event, Answered | Buried):
-            if isinstance(event, Answered):
-                self.done += 1
-            else:
-                self.failed += 1
-            if self._projection:
-                self._projection.nudge()
+        kind = type(event)
+        if kind is Answered:
+            self.done += 1
+        elif kind is Buried:
+            self.failed += 1
+        if self._projection and kind in (Answered, Buried):
+            self._projection.nudge()
         self._tell(event)
 
     async def _finish(self, queue: WorkQueue, seconds: float) -> None:
@@ -215,6 +220,8 @@ class Round:
             workers=self._worker_ids,
             result_file=self.config.qa.coordinator.result_file,
         )
+        mark = await queue.bookmark() or {}
+        summary |= {"skipped": mark.get("skipped", 0), "duplicates": mark.get("duplicates", 0)}
         if self._network_metrics and self.config.network.metrics:
             summary["network"] = self._network_metrics()
         told = error_event(self.error) if self.error else None

@@ -214,13 +214,15 @@ class Scheduler:
 
     async def _work(self, worker_id: str, lease: Lease) -> None:
         self._emit(Sent(lease.id, worker_id, lease.attempt))
+        queue_ms = lease.waited_ms + (time.monotonic() - lease.leased_at) * 1000
         started = time.perf_counter()
         try:
             answer, metadata = await self._ask(worker_id, lease)
         except StreamingQueueError as error:
             await self._failed(worker_id, lease, error, time.perf_counter() - started)
             return
-        result = self._result(worker_id, lease, answer, metadata, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        result = self._result(worker_id, lease, answer, metadata, queue_ms=queue_ms, seconds=seconds)
         self._pool.answered(worker_id)
         self._failed_at.pop(lease.id, None)
         if await self._queue.commit(lease, result):
@@ -228,7 +230,16 @@ class Scheduler:
         else:
             self._emit(Duplicate(lease.id, worker_id))
 
-    def _result(self, worker_id: str, lease: Lease, answer: str, metadata: Mapping[str, Any], seconds: float) -> Result:
+    def _result(
+        self,
+        worker_id: str,
+        lease: Lease,
+        answer: str,
+        metadata: Mapping[str, Any],
+        *,
+        queue_ms: float,
+        seconds: float,
+    ) -> Result:
         llm_ms = _number(metadata.get("llm_ms"))
         model, mock, usage = metadata.get("model"), metadata.get("mock"), metadata.get("usage")
         return Result(
@@ -236,7 +247,7 @@ class Scheduler:
             worker=worker_id,
             protocol=self._protocol_of(worker_id),
             response_time_s=seconds,
-            queue_ms=lease.waited_ms,
+            queue_ms=queue_ms,
             protocol_ms=None if llm_ms is None else max(0.0, seconds * 1000 - llm_ms),
             llm_ms=llm_ms,
             ttft_ms=_number(metadata.get("ttft_ms")),

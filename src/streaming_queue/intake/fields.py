@@ -68,6 +68,8 @@ class Fields:
         if type(text) is not str:
             if not self.question:
                 raise RecordError(f"no question: looked for {LOOKED_FOR}, found {shown(self.names) or 'no field'}")
+            if text is None:
+                raise RecordError("the question is missing")
             raise RecordError(f"the question is {kind_of(text)}, not text")
         if not text or text.isspace():
             raise RecordError("the question is empty")

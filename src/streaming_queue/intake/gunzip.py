@@ -23,7 +23,6 @@ class GunzipStream:
         self._held = b""
         self._member = zlib.decompressobj(_GZIP_WBITS)
         self._in_member = False
-        self._has_more = False
         self._fault: ConfigError | None = None
 
     def read(self, until: float | None) -> bytes | None:
@@ -50,7 +49,7 @@ class GunzipStream:
         while True:
             if self._fault is not None:
                 raise self._fault
-            if self._held or self._has_more:
+            if self._held:
                 if data := self._step():
                     return data
                 continue
@@ -77,9 +76,8 @@ class GunzipStream:
         except zlib.error as error:
             self._fault = ConfigError(f"{self._name}: the gzip data is corrupt ({error}); get the file again")
             return self._salvage(before, piece)
-        self._has_more = len(data) == CHUNK_BYTES
         if self._member.eof:
-            self._held, self._in_member, self._has_more = self._member.unused_data + rest, False, False
+            self._held, self._in_member = self._member.unused_data + rest, False
         else:
             self._held = self._member.unconsumed_tail + rest
         return data

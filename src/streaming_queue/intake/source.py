@@ -48,17 +48,17 @@ class Batch:
 class Source:
     """A source as `open_source` gives it. It is read once, by one reader; close it, or use it in `async with`.
 
-    `name` stands in messages. `rereadable` says whether opening it again gives the same lines: true for files, false
-    for standard input and pipes.
+    `name` stands in messages.
     """
 
     def __init__(self, path: str | None, *, strict: bool, limit: int | None, skip: int) -> None:
-        self.name = "standard input" if path == STDIN else "bundled questions" if path is None else path
+        self.name = {None: "bundled questions", STDIN: "standard input", "": "''"}.get(path, path or "")
         self._left: float = math.inf if limit is None else limit
         self._skip = skip
-        self._stream = FileStream(self.name, None if path == STDIN else path or str(bundled_questions()))
+        file = str(bundled_questions()) if path is None else path
+        self._stream = FileStream(self.name, None if path == STDIN else file)
         self._bytes = GunzipStream(self.name, self._stream)
-        self._parser = Parser(self.name, format_of(path or ".jsonl"), strict=strict)
+        self._parser = Parser(self.name, format_of(file), strict=strict)
         self._fields = ""
         self._entries: Iterator[tuple[int, Question | Problem]] = iter(())
         self._ended = False
@@ -68,7 +68,7 @@ class Source:
 
     @property
     def rereadable(self) -> bool:
-        """Whether opening it again gives the same lines."""
+        """Whether opening it again gives the same lines: true for files, false for standard input and pipes."""
         return self._stream.rereadable
 
     def describe(self) -> str:

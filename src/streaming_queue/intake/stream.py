@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import stat
+import sys
 import threading
 import time
 from typing import Protocol
@@ -43,6 +44,8 @@ class FileStream:
 
     def open(self) -> None:
         """Open it, without waiting for a FIFO's writer. Raises ConfigError."""
+        if self._path is None and sys.__stdin__ is None:  # closed from the start: descriptor 0 is somebody else's now
+            raise ConfigError(f"{self._name} is closed; give a JSONL or CSV file")
         try:
             # Opening a FIFO would block until somebody writes to it.
             self._file = (

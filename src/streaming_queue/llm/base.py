@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,8 +26,11 @@ class LLM(ABC):
         self.model = model
 
     @abstractmethod
-    def stream(self, question: str) -> AsyncIterator[Chunk]:
-        """The answer in pieces, in order. Closing the iterator cancels the request."""
+    def stream(self, question: str, *, question_id: str | None = None) -> AsyncGenerator[Chunk, None]:
+        """The answer in pieces, in order. Closing the generator cancels the request.
+
+        `question_id` names the question where its text alone does not; most providers need it for nothing.
+        """
 
     async def close(self) -> None:
         """Give up connections; idempotent. Default: nothing to do."""

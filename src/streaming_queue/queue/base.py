@@ -7,9 +7,10 @@ database and a broker alike, so that nothing above it changes when the engine do
 from __future__ import annotations
 
 import hashlib
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from streaming_queue.messages import Counts, Failure, Outcome, PutReport, Question, Result
@@ -21,7 +22,7 @@ class Lease:
 
     `attempt` counts from 1. `fence` grows with every lease of the question: `retry`, `bury`, `release` and `extend`
     need the newest. `waited_ms` is how long the question had been ready, `losses` how many workers it has outlived.
-    `payload` is the engine's own handle.
+    `payload` is the engine's own handle. `leased_at` is a moment of the monotonic clock.
     """
 
     question: Question
@@ -30,6 +31,7 @@ class Lease:
     waited_ms: float
     losses: int = 0
     payload: Any = None
+    leased_at: float = field(default_factory=time.monotonic, compare=False)
 
     @property
     def id(self) -> str:

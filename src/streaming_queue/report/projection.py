@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from streaming_queue.messages import Outcome
     from streaming_queue.queue.base import WorkQueue
 
-PACE_S = 0.15
+PACE_S = 0.1
 """How long a new end can go unnoticed when nobody calls `nudge`."""
 _PAUSE_S = 0.05
 _RETRY_S = 1.0

@@ -56,6 +56,7 @@ class RunnerBase:
         self.listeners: list[Listener] = []
         self.on_row: Callable[[dict[str, Any]], None] | None = None
         self._network: NetworkBase | None = None
+        self._workers: list[WorkerExecutor] = []
         self._signal: int | None = None
 
     @cached_property
@@ -111,8 +112,9 @@ class RunnerBase:
                 await network.register_agent(worker_id, endpoints[number])
             else:
                 start = config.qa.worker.start_port
-                port = start + number if start else 0
-                await self._spawn(worker_id, config.qa.worker.host, port, WorkerExecutor(config, self.output))
+                worker = WorkerExecutor(config, self.output)
+                self._workers.append(worker)
+                await self._spawn(worker_id, config.qa.worker.host, start + number if start else 0, worker)
             worker_ids.append(worker_id)
         self._lay_edges(coordinator.coordinator_id)
         executor.coordinator.set_network(network, worker_ids)
@@ -135,6 +137,7 @@ class RunnerBase:
     async def execute(self) -> int:
         """Do the run and return its exit code; every failure is told through `output`."""
         try:
+            await asyncio.to_thread(self.output.prepare)
             await preflight(self.config)
             self._network = await self.create_network()
             self._network.message_timeout_s = self.config.network.message_timeout
@@ -143,6 +146,8 @@ class RunnerBase:
                     return await self._flow(await self.setup_agents())
             finally:
                 await self._network.close()
+                for worker in self._workers:
+                    await worker.close()
         except StreamingQueueError as error:
             self.output.error(str(error))
             return exit_code(error)
@@ -246,7 +251,7 @@ class RunnerBase:
             for service in self.network.services:
                 service.drain()
 
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
         try:
             for number in numbers:
                 loop.add_signal_handler(number, received, number)

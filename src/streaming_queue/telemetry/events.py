@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from streaming_queue.messages import Counts, Failure, Result
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +19,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class RoundStarted(Event):
-    """A round begins, or goes on after a restart (`resumed`)."""
+    """A round begins, or goes on after a restart (`resumed`). `concurrency`: questions in flight at the most."""
 
     round_id: str
     workers: tuple[str, ...]
@@ -126,11 +129,14 @@ Listener = Callable[[Event], None]
 
 
 def fan_out(listeners: Iterable[Listener]) -> Listener:
-    """One listener that tells all of `listeners`, in order."""
+    """One listener that tells all of `listeners`, in order. One that raises is logged; the work it hears of goes on."""
     told = tuple(listeners)
 
     def emit(event: Event) -> None:
         for listener in told:
-            listener(event)
+            try:
+                listener(event)
+            except Exception:
+                logger.exception("a listener failed on %s", type(event).__name__)
 
     return emit

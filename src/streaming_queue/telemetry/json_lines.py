@@ -27,7 +27,9 @@ def _plain(value: Any) -> Any:
 
 
 def _default(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, set | frozenset) else str(value)
 
 
 def encode(value: Any, *, indent: bool = False) -> bytes:

@@ -59,6 +59,7 @@ class Pool:
         self.in_flight[worker_id] += 1
         self.most[worker_id] = max(self.most[worker_id], self.in_flight[worker_id])
         try:
+            await asyncio.sleep(0)
             return await self.behave(worker_id, lease), {"llm_ms": 0.0, "mock": True}
         finally:
             self.in_flight[worker_id] -= 1

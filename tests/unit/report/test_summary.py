@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import tracemalloc
 
@@ -67,7 +68,8 @@ async def test_the_summary_is_the_report_in_short(directory):
     assert list(summary["workers"]) == ["Worker-1", "Worker-2", "Worker-3"]
     assert summary["workers"]["Worker-3"]["response_time_p50"] is None
     assert json.loads(json.dumps(summary)) == summary
-    directory.update(state="stopped", summary=summary)
+    await asyncio.to_thread(directory.update, state="stopped", summary=summary)
+    assert json.loads(directory.manifest_path.read_text())["summary"] == summary
 
 
 async def test_no_rows_is_a_report_too(directory):
@@ -78,8 +80,11 @@ async def test_no_rows_is_a_report_too(directory):
 
 
 async def test_a_run_whose_workers_mocked_although_the_provider_is_real_says_so(tmp_path):
-    directory = RunDirectory.create(
-        tmp_path / "real", "a2a", {"provider": {"name": "openai", "model": "gpt", "mock": False, "reason": None}}
+    directory = await asyncio.to_thread(
+        RunDirectory.create,
+        tmp_path / "real",
+        "a2a",
+        {"provider": {"name": "openai", "model": "gpt", "mock": False, "reason": None}},
     )
     summary = await write_results(directory, await recorded(directory, 5), state="done", seconds=1.0)
     assert (summary["mock"], summary["mock_answers"]) == (True, 5)
@@ -88,7 +93,7 @@ async def test_a_run_whose_workers_mocked_although_the_provider_is_real_says_so(
 async def test_the_copy_is_the_same_and_its_folder_is_made(directory, tmp_path):
     record = await recorded(directory, 10)
     target = tmp_path / "new" / "folder" / "out.json"
-    check_result_file(target)
+    await asyncio.to_thread(check_result_file, target)
     assert list(target.parent.iterdir()) == []
     summary = await write_results(directory, record, state="done", seconds=1.0, result_file=target)
     assert target.read_bytes() == directory.results_json.read_bytes()

@@ -1,0 +1,92 @@
+"""What hosted agents do with a message, whatever protocol brought it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from streaming_queue.comm.context import EventQueue, RequestContext
+from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
+from streaming_queue.core.qa_worker_base import QAWorkerBase
+from streaming_queue.errors import BadResponseError
+from streaming_queue.messages import DELTA, MESSAGE
+
+if TYPE_CHECKING:
+    from streaming_queue.config import Config
+
+
+class WorkerExecutor:
+    """A worker behind a protocol: every text is a question, except the command `status`."""
+
+    def __init__(
+        self,
+        config: Config | Mapping[str, Any] | None = None,
+        output: Any = None,
+        *,
+        worker: QAWorkerBase | None = None,
+    ) -> None:
+        """`worker` answers, default a `QAWorkerBase(config, output)`."""
+        self.worker = QAWorkerBase(config, output) if worker is None else worker
+
+    async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
+        """Answer: deltas where somebody reads them, then the whole text. Raises like the worker.
+
+        A worker whose class overrides `answer` below `stream_answer` is asked by `answer`: its word is the last.
+        """
+        text = context.get_user_input()
+        if context.call_context.kind == "command" and text.strip().lower() == "status":
+            await event_queue.enqueue_event({"type": MESSAGE, "data": self.worker.status()})
+            return
+        if context.streaming and _streams(type(self.worker)):
+            answer = await self._stream(self.worker.stream_answer(text), event_queue)
+        else:
+            answer = await self.worker.answer(text)
+        if not (answer and answer.strip()):
+            raise BadResponseError("the worker's answer is empty")
+        await event_queue.enqueue_event({"type": MESSAGE, "data": answer})
+
+    async def _stream(self, deltas: AsyncGenerator[str, None], event_queue: EventQueue) -> str:
+        pieces = []
+        async with aclosing(deltas):
+            async for delta in deltas:
+                pieces.append(delta)
+                await event_queue.enqueue_event({"type": DELTA, "data": delta})
+        return "".join(pieces)
+
+    async def close(self) -> None:
+        """Close the worker."""
+        await self.worker.close()
+
+
+def _streams(worker: type[QAWorkerBase]) -> bool:
+    """Whether `stream_answer` gives what `answer` does: no class overrides `answer` after it."""
+    for cls in worker.__mro__:
+        if "stream_answer" in cls.__dict__:
+            return True
+        if "answer" in cls.__dict__:
+            return False
+    return False
+
+
+class CoordinatorExecutor:
+    """A coordinator behind a protocol: `dispatch` runs a round, everything else asks for the status (guide 3.2)."""
+
+    def __init__(
+        self,
+        config: Config | Mapping[str, Any] | None = None,
+        output: Any = None,
+        *,
+        coordinator: QACoordinatorBase | None = None,
+    ) -> None:
+        """`coordinator` works, default a `QACoordinatorBase(config, output)`."""
+        self.coordinator = QACoordinatorBase(config, output) if coordinator is None else coordinator
+
+    async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
+        """Obey the command; raises like the coordinator."""
+        command = (context.get_user_input() or "status").strip().lower()
+        if command == "dispatch":
+            result = await self.coordinator.dispatch_round()
+        else:
+            result = await self.coordinator.get_status()
+        await event_queue.enqueue_event({"type": MESSAGE, "data": result})

@@ -1,0 +1,232 @@
+"""Any server that speaks OpenAI's chat completions, by the official SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from streaming_queue.errors import BackendNotInstalledError, BadResponseError, ConfigError, LLMError
+from streaming_queue.llm.base import LLM, Chunk
+from streaming_queue.llm.openai_stream import ChunkReader
+
+if TYPE_CHECKING:
+    import openai
+    from openai.types.chat import ChatCompletionChunk
+
+    from streaming_queue.llm.openai_errors import Translator
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MODEL = "gpt-6-luna"
+"""OpenAI's model for focused work in high volume; only for OpenAI's own address."""
+OPENAI_HOST = "api.openai.com"
+"""OpenAI's own host; its regional ones end like it."""
+DEFAULT_BASE_URL = f"https://{OPENAI_HOST}/v1"
+PLACEHOLDER_KEY = "not-needed"
+"""Sent where a server of one's own has no key: the SDK wants one, such servers ignore it."""
+CONNECT_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Dialect:
+    """How this server wants to be asked: which name the limit of tokens has, whether usage may be asked for."""
+
+    limit: str
+    usage: bool = True
+
+
+class OpenAILLM(LLM):
+    """Chat completions, streamed; OpenAI's own API or any that is compatible with it.
+
+    Nothing is retried here. The first use imports the SDK and, where no model is named, asks the server for one, so
+    `model` may be empty until the first answer.
+    """
+
+    provider = "openai"
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        timeout_s: float = 300.0,
+    ) -> None:
+        """`base_url` None is OpenAI's own; `timeout_s` bounds the silence of the server, not the whole answer.
+
+        Without `model`, OpenAI's own address answers with `DEFAULT_MODEL`, any other with the first it lists.
+
+        Raises:
+            BackendNotInstalledError: the SDK is not installed.
+            ConfigError: OpenAI itself is to be asked without a key, or key or base URL cannot be used.
+        """
+        if find_spec("openai") is None:
+            raise BackendNotInstalledError(
+                "core.type openai needs the OpenAI SDK: pip install 'streaming-queue[openai]'"
+            )
+        if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
+            raise ConfigError("the API key (core.openai_api_key, OPENAI_API_KEY) holds blanks or letters no key has")
+        self._base_url = base_url or DEFAULT_BASE_URL
+        parts = urlsplit(self._base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError("the base URL of the model (core.openai_base_url) must look like http://host:port/v1")
+        self.origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        """The server's address, without credentials."""
+        self._is_openai = f".{parts.hostname}".endswith(f".{OPENAI_HOST}")
+        if self._is_openai and not api_key:
+            raise ConfigError(
+                "core.type openai has no key: set OPENAI_API_KEY, or core.openai_base_url (OPENAI_BASE_URL) for a "
+                "server of your own, or core.type mock"
+            )
+        super().__init__(model or (DEFAULT_MODEL if self._is_openai else ""))
+        self._api_key = api_key
+        self._temperature = temperature
+        self._max_tokens = max_tokens
+        self._timeout_s = timeout_s
+        self._dialect = _Dialect("max_completion_tokens" if self._is_openai else "max_tokens")
+        self._usage_accepted = False
+        self._opening = asyncio.Lock()
+        self._client: tuple[openai.AsyncOpenAI, Translator] | None = None
+
+    async def stream(self, question: str, *, question_id: str | None = None) -> AsyncGenerator[Chunk, None]:
+        """The answer as the server sends it; the usage, where told, comes last, with an empty text.
+
+        Raises:
+            AuthError: the server refused the key (401, 403).
+            RateLimitedError: it asks to slow down (429).
+            QuotaError: the account is out of quota (402, or 429 that says so).
+            LLMTimeoutError: it stayed silent for `timeout_s` (or said so: 408, 504).
+            BadResponseError: the stream is empty, malformed or cut off, or it has no text to give.
+            ConfigError: no model is named and the server lists none.
+            LLMError: anything else; retryable for lost connections and 5xx, not for a refused request (400, 404, 422).
+        """
+        del question_id
+        client, translator = await self._open()
+        import openai
+
+        reader = ChunkReader()
+        try:
+            model = self.model or await self._first_model(client)
+            async with await self._request(client, model, question) as completion:
+                async for chunk in completion:
+                    if text := reader.text(chunk):
+                        yield Chunk(text)
+            reader.finish(completion.response.headers.get("content-type", "no content type"), self._max_tokens)
+        except openai.OpenAIError as error:
+            # The SDK's error holds the request with its key, and the server's words as they came.
+            raise translator.translate(error) from None
+        except BadResponseError as error:
+            reason = translator.redact(str(error))
+            raise BadResponseError(f"{self.origin}: {reason}", retryable=error.retryable) from None
+        except ConfigError:
+            raise
+        except UnicodeEncodeError as error:
+            raise LLMError(f"the question cannot be sent: {error.reason}", retryable=False) from None
+        except ValueError as error:
+            reason = translator.redact(str(error))
+            raise BadResponseError(f"{self.origin}: the stream is malformed: {reason}") from None
+        if reader.usage:
+            yield Chunk("", reader.usage)
+
+    async def close(self) -> None:
+        """Give up the connections; idempotent."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client[0].close()
+
+    async def _open(self) -> tuple[openai.AsyncOpenAI, Translator]:
+        if self._client is None:
+            async with self._opening:
+                if self._client is None:
+                    # Importing the SDK and reading the certificates take a second of file work.
+                    self._client = await asyncio.to_thread(self._connect)
+        return self._client
+
+    def _connect(self) -> tuple[openai.AsyncOpenAI, Translator]:
+        import openai
+
+        from streaming_queue.llm.openai_errors import Translator
+
+        timeout = openai.Timeout(self._timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s))
+        client = openai.AsyncOpenAI(
+            api_key=self._api_key or PLACEHOLDER_KEY,
+            base_url=self._base_url,
+            max_retries=0,  # the scheduler retries, elsewhere first and within its budget
+            timeout=timeout,
+            http_client=openai.DefaultAsyncHttpxClient(timeout=timeout, follow_redirects=False),
+        )
+        return client, Translator(self.origin, self._timeout_s, self._api_key)
+
+    async def _first_model(self, client: openai.AsyncOpenAI) -> str:
+        """The first model that the server lists; remembered."""
+        import openai
+
+        async with self._opening:
+            if self.model:
+                return self.model
+            try:
+                body = await client.get("/models", cast_to=object)
+            except openai.NotFoundError:
+                body = None
+            names = _model_names(body)
+            if not names:
+                raise ConfigError(f"{self.origin} lists no models: name one in core.name (--model)")
+            self.model = names[0]
+            logger.info("%s lists %d models; the first answers: %s", self.origin, len(names), self.model)
+            return self.model
+
+    async def _request(
+        self, client: openai.AsyncOpenAI, model: str, question: str
+    ) -> openai.AsyncStream[ChatCompletionChunk]:
+        """Ask, in the server's dialect; a request that it refuses for the dialect is put in the other one."""
+        import openai
+
+        dialect, tried = self._dialect, set[_Dialect]()
+        while True:
+            tried.add(dialect)
+            options: dict[str, Any] = {"stream_options": {"include_usage": True}} if dialect.usage else {}
+            if self._temperature is not None:
+                options["temperature"] = self._temperature
+            if self._max_tokens is not None:
+                options[dialect.limit] = self._max_tokens
+            try:
+                completion: openai.AsyncStream[ChatCompletionChunk] = await client.chat.completions.create(
+                    model=model, messages=[{"role": "user", "content": question}], stream=True, **options
+                )
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                other = self._other_dialect(dialect, error.param)
+                if other is None or other in tried:
+                    raise
+                dialect = other
+            else:
+                self._dialect = dialect
+                self._usage_accepted = self._usage_accepted or dialect.usage
+                return completion
+
+    def _other_dialect(self, dialect: _Dialect, param: str | None) -> _Dialect | None:
+        """The dialect to try after a refusal that names `param`; None: the request itself is at fault.
+
+        Many compatible servers name no parameter. Until one has taken a request with stream_options, they are
+        suspected; a second refusal without them then tells the true reason.
+        """
+        if self._max_tokens is not None and param == dialect.limit:
+            return replace(dialect, limit="max_tokens" if param == "max_completion_tokens" else "max_completion_tokens")
+        if not dialect.usage:
+            return None
+        named = isinstance(param, str) and param.startswith("stream_options")
+        suspected = param is None and not self._is_openai and not self._usage_accepted
+        return replace(dialect, usage=False) if named or suspected else None
+
+
+def _model_names(body: object) -> list[str]:
+    """The ids in the reply to GET /models; the SDK's own type cannot be relied on where the server is another's."""
+    listed = body.get("data") if isinstance(body, Mapping) else None
+    ids = [model.get("id") for model in listed if isinstance(model, Mapping)] if isinstance(listed, list) else []
+    return [name for name in ids if isinstance(name, str) and name]

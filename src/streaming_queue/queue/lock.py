@@ -1,0 +1,126 @@
+"""One owner a database: the lock beside it, and where such a lock cannot be trusted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import orjson
+
+from streaming_queue.errors import QueueError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock
+    fcntl = None  # type: ignore[assignment]
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    [
+        *("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "coda", "ceph", "glusterfs", "lustre", "gpfs"),
+        *("beegfs", "pvfs2", "orangefs", "ocfs2", "gfs2", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs"),
+        *("fuse.rclone", "fuse.gcsfuse", "fuse.davfs", "fuse.juicefs", "fuse.mfs"),
+    ]
+)
+"""File systems on which another machine may hold the file too: neither flock nor SQLite's shared memory reach it."""
+
+
+def mount_of(path: str, mountinfo: str) -> tuple[str, str] | None:
+    """Mount point and file system type that hold the absolute `path`, by the text of `/proc/self/mountinfo`."""
+    found: tuple[str, str] | None = None
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, kinds = before.split(), after.split()
+        if len(fields) < 5 or not kinds:
+            continue
+        point = _unescape(fields[4])
+        below = point.rstrip("/") + "/"
+        # A later line of the same mount point was mounted over the earlier one.
+        if (path == point or path.startswith(below)) and (found is None or len(point) >= len(found[0])):
+            found = point, kinds[0]
+    return found
+
+
+def _unescape(field: str) -> str:
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        field = field.replace(code, character)
+    return field
+
+
+def refuse_network_file_system(path: Path) -> None:
+    """Raise QueueError when `path` (resolved) is on a network file system; elsewhere than on Linux nothing is known."""
+    try:
+        mountinfo = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+    except OSError:
+        return
+    mount = mount_of(str(path), mountinfo)
+    if mount is not None and mount[1] in NETWORK_FILE_SYSTEMS:
+        raise QueueError(
+            f"{path}: {mount[0]} is a network file system ({mount[1]}), on which a queue's database gets corrupted; "
+            "put it on a local disk"
+        )
+
+
+class OwnerLock:
+    """Says that this process owns a database: `flock` on `<database>.lock`, mode 0600, the owner's pid inside.
+
+    The lock dies with the process however it ends; the file stays, empty after a clean release.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self.database = database
+        self.path = database.with_name(database.name + ".lock")
+        self.left_behind = False
+        self._fd: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock, at once or never; `left_behind` then says whether the owner before did not release it.
+
+        Raises:
+            QueueError: another process (its pid is named) has it, or the file cannot be made.
+        """
+        if fcntl is None:
+            raise QueueError(f"{self.database}: a durable queue needs POSIX file locks, which this system lacks")
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise QueueError(
+                f"{self.database}: cannot make its lock file ({error.strerror}: {self.path}); the folder must exist "
+                "and be writable"
+            ) from error
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise QueueError(
+                    f"{self.database} is in use by {_owner(os.pread(fd, 256, 0))}: stop that process, or give this "
+                    "one a database of its own"
+                ) from None
+            os.fchmod(fd, 0o600)
+            self.left_behind = bool(os.pread(fd, 1, 0))
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, orjson.dumps({"pid": os.getpid()}) + b"\n", 0)
+        except OSError as error:
+            os.close(fd)
+            raise QueueError(f"{self.database}: cannot lock {self.path}: {error.strerror}") from error
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+
+    def release(self, *, clean: bool) -> None:
+        """Give the lock up; idempotent. `clean` False leaves the pid: the next owner then checks the database."""
+        if self._fd is None:
+            return
+        fd, self._fd = self._fd, None
+        try:
+            if clean:
+                os.ftruncate(fd, 0)
+        finally:
+            os.close(fd)
+
+
+def _owner(content: bytes) -> str:
+    try:
+        return f"process {int(orjson.loads(content)['pid'])}"
+    except (ValueError, KeyError, TypeError):
+        return "another process (it is only now writing its pid)"

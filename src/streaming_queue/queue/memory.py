@@ -1,0 +1,372 @@
+"""The queue without a disk: the same promises, for as long as the process lives."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from streaming_queue.errors import QueueClosedError
+from streaming_queue.messages import Counts, Failure, Outcome, PutReport, Question, Result
+from streaming_queue.queue.base import Attempt, Lease, WorkQueue
+from streaming_queue.queue.codec import encode_bookmark
+from streaming_queue.queue.memory_entry import Entry
+from streaming_queue.queue.naming import Namer
+from streaming_queue.queue.refusals import foreign_lease, lease_lost, queue_full
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """A `lease` that found nothing yet."""
+
+    limit: int
+    future: asyncio.Future[list[Lease]]
+
+
+class MemoryQueue(WorkQueue):
+    """A queue in memory: nothing survives the process.
+
+    A lease lasts `lease_s` of `clock` (seconds, monotonic). `put` refuses what would make more than `max_open`
+    questions open.
+    """
+
+    def __init__(
+        self, *, lease_s: float = 60.0, max_open: int | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._lease_s = lease_s
+        self._max_open = max_open
+        self._clock = clock
+        self._entries: dict[int, Entry] = {}
+        self._seqs: dict[str, int] = {}
+        self._last_seq = 0
+        self._ready: list[int] = []
+        self._delayed: list[tuple[float, int]] = []
+        self._leases: dict[int, tuple[int, float]] = {}
+        self._ends: list[Entry | None] = []
+        self._dead: dict[str, Entry] = {}
+        self._counts = {"ready": 0, "delayed": 0, "leased": 0, "done": 0, "dead": 0}
+        self._stats = {"re_executions": 0, "late_duplicates_rejected": 0, "losses": 0}
+        self._revision = 0
+        self._bookmark: str | None = None
+        self._namer = Namer(self._taken)
+        self._waiters: deque[_Waiter] = deque()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._paused = False
+        self._closed = False
+
+    def _taken(self, ids: Sequence[str]) -> dict[str, str]:
+        return {id_: self._entries[self._seqs[id_]].question.text for id_ in ids if id_ in self._seqs}
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise QueueClosedError("the queue is closed")
+
+    def _move(self, entry: Entry, state: str) -> None:
+        self._counts[entry.state] -= 1
+        self._counts[state] += 1
+        entry.state = state
+
+    @property
+    def _open(self) -> int:
+        return self._counts["ready"] + self._counts["delayed"] + self._counts["leased"]
+
+    async def put(self, questions: Sequence[Question], *, bookmark: Mapping[str, Any] | None = None) -> PutReport:
+        """See WorkQueue."""
+        self._check_open()
+        mark = None if bookmark is None else encode_bookmark(bookmark)
+        naming = self._namer.name(questions)
+        if naming.new and self._max_open is not None and self._open + len(naming.new) > self._max_open:
+            self._namer.forget()
+            raise queue_full(self._open, self._max_open, len(naming.new))
+        now = self._clock()
+        for name, question in naming.new:
+            self._last_seq += 1
+            self._seqs[name] = self._last_seq
+            self._entries[self._last_seq] = Entry(name, replace(question, id=name), now)
+            self._counts["ready"] += 1
+            heapq.heappush(self._ready, self._last_seq)
+        if mark is not None:
+            self._bookmark = mark
+        self._serve()
+        return PutReport(len(naming.new), naming.known, tuple(naming.renamed))
+
+    async def bookmark(self) -> dict[str, Any] | None:
+        """See WorkQueue."""
+        self._check_open()
+        return None if self._bookmark is None else orjson.loads(self._bookmark)
+
+    async def lease(self, limit: int, wait_s: float = 0.0) -> list[Lease]:
+        """See WorkQueue."""
+        self._check_open()
+        if limit < 1:
+            return []
+        leases = self._claim(limit)
+        if leases or wait_s <= 0:
+            return leases
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(limit, loop.create_future())
+        self._waiters.append(waiter)
+        self._serve()
+        timer = loop.call_later(wait_s, _give_up, waiter)
+        try:
+            leases = await waiter.future
+        except asyncio.CancelledError:
+            if waiter.future.done() and not waiter.future.cancelled():
+                self._unclaim(waiter.future.result())
+            raise
+        finally:
+            timer.cancel()
+            with suppress(ValueError):
+                self._waiters.remove(waiter)
+        if leases and self._paused:
+            self._unclaim(leases)
+            return []
+        return leases
+
+    def _serve(self) -> None:
+        """Hand out what is ready to those who wait, and set the alarm for what is ready next."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        while self._waiters:
+            waiter = self._waiters[0]
+            if not waiter.future.done():
+                leases = self._claim(waiter.limit)
+                if not leases:
+                    break
+                waiter.future.set_result(leases)
+            self._waiters.popleft()
+        if self._waiters and not self._paused:
+            moments = [expires for _, expires in self._leases.values()][:1] + [due for due, _ in self._delayed[:1]]
+            if moments:
+                delay = min(max(0.0, min(moments) - self._clock()), 3600.0)
+                self._alarm = asyncio.get_running_loop().call_later(delay, self._serve)
+
+    def _refresh(self) -> None:
+        now = self._clock()
+        while self._delayed and self._delayed[0][0] <= now:
+            _, seq = heapq.heappop(self._delayed)
+            entry = self._entries.get(seq)
+            if entry is not None and entry.state == "delayed":
+                self._move(entry, "ready")
+                heapq.heappush(self._ready, seq)
+        while self._leases:
+            seq, (_, expires) = next(iter(self._leases.items()))
+            if expires > now:
+                break
+            del self._leases[seq]
+            entry = self._entries[seq]
+            entry.since = now
+            entry.lost()
+            self._move(entry, "ready")
+            heapq.heappush(self._ready, seq)
+
+    def _claim(self, limit: int) -> list[Lease]:
+        leases: list[Lease] = []
+        if self._paused:
+            return leases
+        self._refresh()
+        now = self._clock()
+        while self._ready and len(leases) < limit:
+            seq = heapq.heappop(self._ready)
+            entry = self._entries.get(seq)
+            if entry is None or entry.state != "ready":
+                continue
+            self._move(entry, "leased")
+            entry.fence += 1
+            self._stats["re_executions"] += entry.sent
+            self._leases[seq] = (entry.fence, now + self._lease_s)
+            waited_ms = (now - entry.since) * 1000
+            leases.append(Lease(entry.question, entry.attempts + 1, entry.fence, waited_ms, entry.losses, seq))
+        return leases
+
+    def _unclaim(self, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            if not self._closed and self._holds(lease):
+                entry = self._drop(lease)
+                self._stats["re_executions"] -= entry.sent
+                self._move(entry, "ready")
+                heapq.heappush(self._ready, lease.payload)
+        self._serve()
+
+    def _holds(self, lease: Lease) -> bool:
+        held = self._leases.get(lease.payload)
+        return held is not None and held[0] == lease.fence
+
+    def _drop(self, lease: Lease) -> Entry:
+        self._check_open()
+        if not self._holds(lease):
+            raise lease_lost(lease)
+        del self._leases[lease.payload]
+        return self._entries[lease.payload]
+
+    def _end(self, entry: Entry, attempts: int, result: Result | None, failure: Failure | None) -> None:
+        entry.attempts = attempts
+        number = len(self._ends) + 1
+        entry.outcome = Outcome(number, entry.question, attempts, time.time(), result, failure)
+        self._ends.append(entry)
+
+    def _take_end_back(self, entry: Entry) -> None:
+        if entry.outcome is not None:
+            self._ends[entry.outcome.number - 1] = None
+        entry.outcome = None
+        del self._dead[entry.name]
+        self._revision += 1
+
+    async def commit(self, lease: Lease, result: Result) -> bool:
+        """See WorkQueue."""
+        self._check_open()
+        if not isinstance(lease.payload, int):
+            raise foreign_lease(lease)
+        entry = self._entries.get(lease.payload)
+        first = entry is not None and entry.state != "done"
+        if not first:
+            self._stats["late_duplicates_rejected"] += 1
+        if entry is None:
+            return False
+        entry.answered(lease, result, "answered" if first else "late")
+        if first:
+            self._leases.pop(lease.payload, None)
+            if entry.state == "dead":
+                self._take_end_back(entry)
+            self._move(entry, "done")
+            self._end(entry, max(entry.attempts, lease.attempt), result, None)
+        return first
+
+    async def retry(self, lease: Lease, delay_s: float, failure: Failure) -> None:
+        """See WorkQueue."""
+        self._give_back(lease, delay_s, "retried", failure)
+
+    async def release(self, lease: Lease, delay_s: float = 0.0, *, failure: Failure | None = None) -> None:
+        """See WorkQueue."""
+        self._give_back(lease, delay_s, "released" if failure is None else "lost", failure)
+
+    def _give_back(self, lease: Lease, delay_s: float, outcome: str, failure: Failure | None) -> Entry:
+        entry = self._drop(lease)
+        entry.attempts += outcome == "retried"
+        entry.losses += outcome == "lost"
+        self._stats["losses"] += outcome == "lost"
+        entry.sent = entry.sent or failure is not None
+        entry.since = self._clock()
+        if delay_s > 0:
+            entry.since += delay_s
+            self._move(entry, "delayed")
+            heapq.heappush(self._delayed, (entry.since, lease.payload))
+        else:
+            self._move(entry, "ready")
+            heapq.heappush(self._ready, lease.payload)
+        entry.ended_without(lease, outcome, failure)
+        self._serve()
+        return entry
+
+    async def bury(self, lease: Lease, failure: Failure) -> None:
+        """See WorkQueue."""
+        entry = self._drop(lease)
+        entry.sent = True
+        self._move(entry, "dead")
+        self._end(entry, entry.attempts + 1, None, failure)
+        self._dead[entry.name] = entry
+        entry.ended_without(lease, "buried", failure)
+
+    async def extend(self, lease: Lease) -> None:
+        """See WorkQueue."""
+        self._drop(lease)
+        self._leases[lease.payload] = (lease.fence, self._clock() + self._lease_s)
+
+    async def counts(self) -> Counts:
+        """See WorkQueue."""
+        self._check_open()
+        counts = self._counts
+        return Counts(counts["ready"] + counts["delayed"], counts["leased"], counts["done"], counts["dead"])
+
+    async def results(self, after: int = 0, limit: int = 1000) -> list[Outcome]:
+        """See WorkQueue."""
+        self._check_open()
+        ended = (self._ends[index] for index in range(max(0, after), len(self._ends)))
+        return list(islice((entry.outcome for entry in ended if entry and entry.outcome), max(0, limit)))
+
+    async def revision(self) -> int:
+        """See WorkQueue."""
+        self._check_open()
+        return self._revision
+
+    async def dead(self, limit: int = 1000) -> list[Outcome]:
+        """See WorkQueue."""
+        self._check_open()
+        return list(islice((entry.outcome for entry in self._dead.values() if entry.outcome), max(0, limit)))
+
+    async def attempts(self, question_id: str) -> list[Attempt]:
+        """See WorkQueue."""
+        self._check_open()
+        seq = self._seqs.get(question_id)
+        return [] if seq is None else list(self._entries[seq].history)
+
+    async def stats(self) -> dict[str, int]:
+        """See WorkQueue."""
+        self._check_open()
+        return dict(self._stats)
+
+    def _chosen(self, ids: Sequence[str] | None, failure_type: str | None) -> list[Entry]:
+        self._check_open()
+        names = list(self._dead) if ids is None else [name for name in dict.fromkeys(ids) if name in self._dead]
+        chosen = [self._dead[name] for name in names]
+        return [
+            entry
+            for entry in chosen
+            if failure_type is None
+            or (entry.outcome and entry.outcome.failure and entry.outcome.failure.type == failure_type)
+        ]
+
+    async def replay(self, *, ids: Sequence[str] | None = None, failure_type: str | None = None) -> int:
+        """See WorkQueue."""
+        chosen = self._chosen(ids, failure_type)
+        for entry in chosen:
+            self._take_end_back(entry)
+            entry.attempts = entry.losses = 0
+            entry.since = self._clock()
+            self._move(entry, "ready")
+            heapq.heappush(self._ready, self._seqs[entry.name])
+        self._serve()
+        return len(chosen)
+
+    async def purge(self, *, ids: Sequence[str] | None = None, failure_type: str | None = None) -> int:
+        """See WorkQueue."""
+        chosen = self._chosen(ids, failure_type)
+        for entry in chosen:
+            self._take_end_back(entry)
+            self._counts["dead"] -= 1
+            del self._entries[self._seqs.pop(entry.name)]
+        self._namer.forget()
+        return len(chosen)
+
+    def pause(self) -> None:
+        """See WorkQueue."""
+        self._check_open()
+        self._paused = True
+
+    def resume(self) -> None:
+        """See WorkQueue."""
+        self._check_open()
+        self._paused = False
+        self._serve()
+
+    async def close(self) -> None:
+        """End the waiting of every `lease`, with nothing; idempotent."""
+        self._closed = True
+        if self._alarm is not None:
+            self._alarm.cancel()
+        while self._waiters:
+            _give_up(self._waiters.popleft())
+
+
+def _give_up(waiter: _Waiter) -> None:
+    if not waiter.future.done():
+        waiter.future.set_result([])

@@ -1,0 +1,137 @@
+"""Which id a question gets: one rule for every engine, without a look-up per question."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from streaming_queue.errors import QueueError
+from streaming_queue.messages import Question
+from streaming_queue.queue.base import candidate_ids
+
+Lookup = Callable[[Sequence[str]], Mapping[str, str]]
+"""Those of the given ids that are taken, each with the text of its question."""
+
+FAMILIES = 256
+MOST_AHEAD = 256
+
+
+@dataclass(slots=True)
+class Naming:
+    """What a batch comes to: `new` (id, question) in order, how many are `known`, `renamed` (wished id, given id)."""
+
+    new: list[tuple[str, Question]] = field(default_factory=list)
+    known: int = 0
+    renamed: list[tuple[str, str]] = field(default_factory=list)
+
+
+class _Family:
+    """The candidates of one stem: those taken, by digest of their text, and those looked up but not yet given."""
+
+    __slots__ = ("_ahead", "_candidates", "_step", "by_text")
+
+    def __init__(self, question: Question) -> None:
+        self._candidates: Iterator[str] = iter(candidate_ids(question))
+        self._ahead: deque[tuple[str, str | None]] = deque()
+        self._step = 2
+        self.by_text: set[bytes] = set()
+
+    def walk(self, lookup: Lookup) -> str:
+        """Pass the taken candidates and stop before the first free one, which is returned."""
+        while True:
+            while self._ahead:
+                candidate, text = self._ahead[0]
+                if text is None:
+                    return candidate
+                self.by_text.add(_digest(text))
+                self._ahead.popleft()
+            ids = list(islice(self._candidates, self._step))
+            self._step = min(self._step * 2, MOST_AHEAD)
+            taken = lookup(ids)
+            self._ahead.extend((candidate, taken.get(candidate)) for candidate in ids)
+
+    def take(self, text: str) -> None:
+        """Give the first free candidate to a question with this text."""
+        self._ahead.popleft()
+        self.by_text.add(_digest(text))
+
+
+class Namer:
+    """Names batches as `WorkQueue.put` promises; `lookup` reads the store.
+
+    Stems that had a collision are remembered (a bounded number of them), so that ten thousand questions that state
+    one and the same id do not each walk all candidates. Whoever deletes questions, or does not store a batch that was
+    named, must `forget`.
+    """
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+        self._families: OrderedDict[str, _Family] = OrderedDict()
+
+    def forget(self) -> None:
+        """Drop what is remembered about the store."""
+        self._families.clear()
+
+    def name(self, questions: Sequence[Question]) -> Naming:
+        """Find an id for every question that is new. Raises QueueError for a text that is not valid Unicode."""
+        for question in questions:
+            _check(question)
+        stems = [next(iter(candidate_ids(question))) for question in questions]
+        naming = Naming()
+        taken = dict(self._lookup(list(dict.fromkeys(stems))))
+        fresh: dict[str, str] = {}
+
+        def lookup(ids: Sequence[str]) -> Mapping[str, str]:
+            return {**self._lookup(ids), **{id_: fresh[id_] for id_ in ids if id_ in fresh}}
+
+        for stem, question in zip(stems, questions, strict=True):
+            holder = taken.get(stem)
+            if holder is None:
+                given = stem
+            elif question.id is not None and holder == question.text:
+                naming.known += 1
+                continue
+            else:
+                family = self._family(stem, question)
+                given = family.walk(lookup)
+                if question.id is not None:
+                    if _digest(question.text) in family.by_text:
+                        naming.known += 1
+                        continue
+                    naming.renamed.append((question.id, given))
+                family.take(question.text)
+            naming.new.append((given, question))
+            taken[given] = fresh[given] = question.text
+            parent, mark, _ = given.rpartition("#")
+            if mark and parent != stem:
+                self._families.pop(parent, None)
+        return naming
+
+    def _family(self, stem: str, question: Question) -> _Family:
+        family = self._families.get(stem)
+        if family is None:
+            family = self._families[stem] = _Family(question)
+            if len(self._families) > FAMILIES:
+                self._families.popitem(last=False)
+        else:
+            self._families.move_to_end(stem)
+        return family
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()[:16]
+
+
+def _check(question: Question) -> None:
+    for what, text in (("text", question.text), ("id", question.id), ("reference", question.reference)):
+        if text is not None and not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise QueueError(
+                    f"question {question.id!r}: its {what} is not valid Unicode at position {error.start}; "
+                    "repair or skip it, nothing of its batch was stored"
+                ) from None

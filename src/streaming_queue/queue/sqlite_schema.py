@@ -1,0 +1,231 @@
+"""The database: its tables, how it is opened and checked, and what SQLite's errors mean."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from pathlib import Path
+
+from streaming_queue.errors import DiskFullError, QueueError
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x53545131
+QUICK_CHECK_S = 1.0
+"""How long the check after an unclean stop may take; a database too large for it is checked in part."""
+
+PRAGMAS = """
+PRAGMA synchronous=FULL;
+PRAGMA busy_timeout=5000;
+PRAGMA foreign_keys=ON;
+PRAGMA wal_autocheckpoint=1000;
+PRAGMA journal_size_limit=67108864;
+PRAGMA cache_size=-16384;
+PRAGMA temp_store=MEMORY;
+"""
+
+SCHEMA = """
+CREATE TABLE question(
+    seq INTEGER PRIMARY KEY,        -- never given twice, not even after a purge
+    qid TEXT NOT NULL UNIQUE,
+    priority INTEGER NOT NULL DEFAULT 0,
+    state TEXT NOT NULL DEFAULT 'ready' CHECK(state IN ('ready', 'delayed', 'leased', 'done', 'dead')),
+    attempts INTEGER NOT NULL DEFAULT 0,
+    losses INTEGER NOT NULL DEFAULT 0,
+    sent INTEGER NOT NULL DEFAULT 0,  -- a lease of it may have been executed
+    fence INTEGER NOT NULL DEFAULT 0,
+    not_before REAL NOT NULL,       -- since when, or from when on, it may be leased; epoch seconds
+    delay_s REAL,                   -- what was asked for while delayed: the wall clock may jump
+    leased_at REAL,                 -- for people; a lease's clock is the process's own
+    number INTEGER,                 -- order of ending, done and dead alike
+    settled_at REAL,
+    failure TEXT                    -- JSON, of a dead letter
+){strict};
+CREATE INDEX question_ready ON question(priority DESC, seq) WHERE state = 'ready';
+CREATE INDEX question_delayed ON question(seq) WHERE state = 'delayed';
+CREATE INDEX question_leased ON question(seq) WHERE state = 'leased';
+CREATE UNIQUE INDEX question_number ON question(number) WHERE number IS NOT NULL;
+CREATE UNIQUE INDEX question_dead ON question(number) WHERE state = 'dead';
+
+CREATE TABLE body(                  -- apart, so that a change of state does not write the text again
+    seq INTEGER PRIMARY KEY REFERENCES question(seq) ON DELETE CASCADE,
+    text TEXT NOT NULL,
+    reference TEXT
+){strict};
+
+CREATE TABLE result(
+    seq INTEGER PRIMARY KEY REFERENCES question(seq),  -- one answer a question, by key
+    attempt INTEGER NOT NULL,
+    fence INTEGER NOT NULL,
+    committed_at REAL NOT NULL,
+    body TEXT NOT NULL,             -- JSON
+    answer TEXT GENERATED ALWAYS AS (json_extract(body, '$.answer')) VIRTUAL,
+    worker TEXT GENERATED ALWAYS AS (json_extract(body, '$.worker')) VIRTUAL
+){strict};
+
+CREATE TABLE attempt(               -- append-only; the attempt that won is told by `result`
+    id INTEGER PRIMARY KEY,
+    seq INTEGER NOT NULL REFERENCES question(seq) ON DELETE CASCADE,
+    attempt INTEGER NOT NULL,
+    fence INTEGER NOT NULL,
+    worker TEXT,
+    protocol TEXT,
+    started REAL,
+    ended REAL NOT NULL,
+    outcome TEXT NOT NULL CHECK(outcome IN ('late', 'retried', 'released', 'lost', 'buried')),
+    failure TEXT                    -- JSON
+){strict};
+CREATE INDEX attempt_seq ON attempt(seq);
+
+CREATE TABLE meta(
+    only INTEGER PRIMARY KEY CHECK(only = 1),
+    ready INTEGER NOT NULL DEFAULT 0,   -- delayed ones included
+    leased INTEGER NOT NULL DEFAULT 0,
+    done INTEGER NOT NULL DEFAULT 0,
+    dead INTEGER NOT NULL DEFAULT 0,
+    last_seq INTEGER NOT NULL DEFAULT 0,
+    last_number INTEGER NOT NULL DEFAULT 0,
+    revision INTEGER NOT NULL DEFAULT 0,
+    re_executions INTEGER NOT NULL DEFAULT 0,
+    late_duplicates_rejected INTEGER NOT NULL DEFAULT 0,
+    losses INTEGER NOT NULL DEFAULT 0,
+    bookmark TEXT                   -- JSON
+){strict};
+INSERT INTO meta(only) VALUES (1);
+"""
+
+_FATAL = frozenset(
+    {
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PERM,
+    }
+)
+
+
+def connect(path: Path, *, unclean: bool) -> sqlite3.Connection:
+    """Open the database at `path`, made if there is none; `unclean` has its pages checked first. Blocks.
+
+    Raises:
+        QueueError: what is there is damaged, not ours, of another version, or cannot be opened; the text says which.
+    """
+    _refuse_truncated(path)
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, timeout=5.0, cached_statements=256)
+    except sqlite3.Error as error:
+        raise storage_error(path, error) from error
+    try:
+        _refuse_foreign(path, connection)
+        if connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+            raise QueueError(f"{path}: its file system does not support SQLite's write-ahead log; use a local disk")
+        connection.executescript(PRAGMAS)
+        if unclean:
+            _quick_check(path, connection)
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+            strict = " STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
+            connection.executescript(
+                f"BEGIN IMMEDIATE; PRAGMA application_id={APPLICATION_ID};"
+                f"{SCHEMA.replace('{strict}', strict)} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
+            )
+    except sqlite3.Error as error:
+        connection.close()
+        raise storage_error(path, error) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def unclean_stop(path: Path) -> bool:
+    """Whether a log with frames lies beside the database: its last owner did not close it."""
+    try:
+        return path.with_name(path.name + "-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def is_fatal(error: sqlite3.Error) -> bool:
+    """Whether the file can no longer be trusted; after a failed fsync above all, for a second one would lie."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _FATAL
+
+
+def storage_error(path: Path, error: sqlite3.Error) -> QueueError:
+    """Our error for SQLite's, by its result code."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    if code == sqlite3.SQLITE_FULL:
+        return DiskFullError(f"{path}: no space left for the queue's database; free some, nothing stored is lost")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return damaged(path, str(error))
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return QueueError(
+            f"{path}: another program holds the database locked ({name}); end its transaction", retryable=True
+        )
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return QueueError(f"{path}: {error} ({name}); the file and its folder must be writable by this user")
+    if code == sqlite3.SQLITE_IOERR:
+        return QueueError(
+            f"{path}: the disk failed ({name}); check it, then start again: what was acknowledged is kept"
+        )
+    return QueueError(f"{path}: {error} ({name})")
+
+
+def damaged(path: Path, what: str) -> QueueError:
+    """The error for a file that is no whole database."""
+    return QueueError(
+        f"{path} is damaged or no queue database ({what}): restore it from a copy, or move it and its -wal file away "
+        "to start anew; `sqlite3 FILE .recover` may save what is left"
+    )
+
+
+def _refuse_truncated(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+            size = os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise QueueError(f"{path}: cannot read it: {error.strerror}") from error
+    if not header:
+        return
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+        raise damaged(path, "it has no SQLite header")
+    page_size = int.from_bytes(header[16:18]) or 0
+    page_size = 65536 if page_size == 1 else page_size
+    pages = int.from_bytes(header[28:32])
+    # With a log beside it, the missing pages may stand there; the check after an unclean stop reads both.
+    if not unclean_stop(path) and size < pages * page_size:
+        raise damaged(path, f"truncated: {size} of {pages * page_size} bytes")
+
+
+def _refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if application == APPLICATION_ID and version != SCHEMA_VERSION:
+        raise QueueError(
+            f"{path} was written by another release (schema {version}, this one reads {SCHEMA_VERSION}): finish it "
+            "with that release, or give this one a database of its own"
+        )
+    if application != APPLICATION_ID and (tables or version or application):
+        raise QueueError(f"{path} is the database of another program; name another file for the queue")
+
+
+def _quick_check(path: Path, connection: sqlite3.Connection) -> None:
+    timer = threading.Timer(QUICK_CHECK_S, connection.interrupt)
+    timer.start()
+    try:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        found = "ok"
+    finally:
+        timer.cancel()
+        timer.join()
+    if found != "ok":
+        raise damaged(path, str(found).replace("\n", " "))

@@ -1,0 +1,201 @@
+"""The open database and what is known of it in memory: figures, leases, delays; and the transaction around changes."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from streaming_queue.queue.lock import OwnerLock, refuse_network_file_system
+from streaming_queue.queue.naming import Namer
+from streaming_queue.queue.sqlite_rows import read_by_keys, read_json
+from streaming_queue.queue.sqlite_schema import connect, unclean_stop
+
+
+@dataclass(slots=True)
+class Tally:
+    """The figures kept with the questions: the columns of `meta`, written once a transaction."""
+
+    ready: int = 0
+    leased: int = 0
+    done: int = 0
+    dead: int = 0
+    last_seq: int = 0
+    last_number: int = 0
+    revision: int = 0
+    re_executions: int = 0
+    late_duplicates_rejected: int = 0
+    losses: int = 0
+    bookmark: str | None = None
+
+
+_COLUMNS = tuple(field.name for field in fields(Tally))
+_values: Callable[[Tally], tuple[Any, ...]] = attrgetter(*_COLUMNS)
+_READ_TALLY = "SELECT {columns} FROM meta".replace("{columns}", ", ".join(_COLUMNS))
+_WRITE_TALLY = "UPDATE meta SET {columns}".replace("{columns}", ", ".join(f"{name}=?" for name in _COLUMNS))
+_READ_DELAYED = "SELECT json_group_array(json_array(seq, not_before, delay_s)) FROM question WHERE state='delayed'"
+_READ_LEASED = "SELECT json_group_array(json_array(seq, fence)) FROM question WHERE state='leased'"
+_READ_TAKEN = (
+    "SELECT json_group_array(json_array(q.qid, b.text)) "
+    "FROM question q CROSS JOIN body b ON b.seq = q.seq WHERE q.qid IN {keys}"
+)
+_LOST = """
+INSERT INTO attempt(seq, attempt, fence, ended, outcome)
+SELECT seq, attempts + 1, fence, ?, 'lost' FROM question WHERE seq IN (SELECT value FROM json_each(?))
+"""
+_LOST_READY = """
+UPDATE question SET state='ready', sent=1, not_before=?, leased_at=NULL WHERE seq IN (SELECT value FROM json_each(?))
+"""
+_DUE_READY = "UPDATE question SET state='ready', delay_s=NULL WHERE seq IN (SELECT value FROM json_each(?))"
+
+
+class State:
+    """The database, its lock and what is known of it in memory. One thread opens, uses and closes it.
+
+    Changes gather in a transaction until `end`; `undo` takes them back, in memory too. Leases expire by `clock`
+    (seconds, monotonic).
+    """
+
+    def __init__(self, path: Path, *, lease_s: float, max_open: int | None, clock: Callable[[], float]) -> None:
+        """Open the database, made if there is none; leases of an earlier process are void. Raises QueueError."""
+        path = path.resolve()
+        refuse_network_file_system(path)
+        self.lease_s = lease_s
+        self.max_open = max_open
+        self.clock = clock
+        self._lock = OwnerLock(path)
+        self._lock.acquire()
+        try:
+            self.db = connect(path, unclean=self._lock.left_behind or unclean_stop(path))
+        except BaseException:
+            self._lock.release(clean=False)
+            raise
+        # Moments in the database are this process's monotonic time told as epoch seconds: a jump of the wall clock
+        # neither delays a question nor falsifies its waiting time.
+        self.opened = time.time()
+        self._epoch = self.opened - clock()
+        self.namer = Namer(self._taken)
+        self.leases: dict[int, tuple[int, float]] = {}
+        """Seq -> fence and moment of expiry, the earliest first: every lease lasts as long as every other."""
+        self.delayed: dict[int, float] = {}
+        """Seq -> the moment it may be leased."""
+        try:
+            self._load()
+            self._void_leases()
+        except BaseException:
+            self.close(clean=False)
+            raise
+
+    def now(self) -> float:
+        """Seconds since the epoch, steady."""
+        return self._epoch + self.clock()
+
+    def _load(self) -> None:
+        values = self.db.execute(_READ_TALLY).fetchone()
+        self.tally = Tally(*values)
+        self._written = tuple(values)
+        now, moment = self.now(), self.clock()
+        rows = read_json(self.db, _READ_DELAYED)
+        self.delayed = {seq: moment + min(delay, max(0.0, due - now)) for seq, due, delay in rows}
+        self._heap = [(due, seq) for seq, due in self.delayed.items()]
+        heapq.heapify(self._heap)
+
+    def _void_leases(self) -> None:
+        seqs = [seq for seq, _ in read_json(self.db, _READ_LEASED)]
+        if seqs:
+            self.begin()
+            self._lose(seqs)
+            self.end()
+
+    def _taken(self, ids: Sequence[str]) -> dict[str, str]:
+        return dict(read_by_keys(self.db, _READ_TAKEN, ids))
+
+    def _lose(self, seqs: Sequence[int]) -> None:
+        """Make leased questions ready again whose holders are not heard of any more; uncounted."""
+        keys = orjson.dumps(seqs).decode()
+        self.db.execute(_LOST, (time.time(), keys))
+        self.db.execute(_LOST_READY, (self.now(), keys))
+        self.tally.leased -= len(seqs)
+        self.tally.ready += len(seqs)
+        for seq in seqs:
+            self.leases.pop(seq, None)
+
+    @property
+    def available(self) -> int:
+        """How many questions could be leased at once."""
+        return self.tally.ready - len(self.delayed)
+
+    def next_change(self) -> float:
+        """The moment of `clock` at which a delay ends or a lease expires; infinity when nothing is due ever."""
+        expiry = next((expires for _, expires in self.leases.values()), float("inf"))
+        return min(expiry, self._heap[0][0]) if self._heap else expiry
+
+    def refresh(self) -> None:
+        """Make ready what is due: delays that ended, leases that expired."""
+        moment = self.clock()
+        due = []
+        while self._heap and self._heap[0][0] <= moment:
+            when, seq = heapq.heappop(self._heap)
+            if self.delayed.get(seq) == when:
+                due.append(seq)
+                del self.delayed[seq]
+        expired = []
+        for seq, (_, expires) in self.leases.items():
+            if expires > moment:
+                break
+            expired.append(seq)
+        if due:
+            self.begin()
+            self.db.execute(_DUE_READY, (orjson.dumps(due).decode(),))
+        if expired:
+            self.begin()
+            self._lose(expired)
+
+    def delay(self, seq: int, delay_s: float) -> None:
+        """Keep a question back for `delay_s`."""
+        due = self.clock() + delay_s
+        self.delayed[seq] = due
+        heapq.heappush(self._heap, (due, seq))
+
+    def begin(self) -> None:
+        """Start a transaction unless one is open."""
+        if not self.db.in_transaction:
+            self.db.execute("BEGIN IMMEDIATE")
+
+    def end(self) -> None:
+        """Make what gathered durable."""
+        if not self.db.in_transaction:
+            return
+        values = _values(self.tally)
+        if values != self._written:
+            self.db.execute(_WRITE_TALLY, values)
+        self.db.execute("COMMIT")
+        self._written = values
+
+    def undo(self) -> None:
+        """Take back what gathered: the database is the truth, memory follows it."""
+        if self.db.in_transaction:
+            self.db.execute("ROLLBACK")
+        self.namer.forget()
+        self._load()
+        new = self.clock() + self.lease_s
+        known = {seq: self.leases.get(seq, (fence, new)) for seq, fence in read_json(self.db, _READ_LEASED)}
+        self.leases = dict(sorted(known.items(), key=lambda lease: lease[1][1]))
+
+    def close(self, *, clean: bool) -> None:
+        """Close and give up the lock; idempotent. `clean` checkpoints first, as far as readers let it."""
+        try:
+            if clean:
+                self.db.execute("PRAGMA busy_timeout=1000")
+                self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            try:
+                self.db.close()
+            finally:
+                self._lock.release(clean=clean)

@@ -1,0 +1,320 @@
+"""What a queue does, as changes to the database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import orjson
+
+from streaming_queue.messages import Failure, Outcome, PutReport, Question, Result
+from streaming_queue.queue.base import Attempt, Lease
+from streaming_queue.queue.codec import decode_failure, encode_failure
+from streaming_queue.queue.refusals import lease_lost, queue_full
+from streaming_queue.queue.sqlite_rows import (
+    CLAIMABLE,
+    DEAD,
+    ENDED,
+    PAGE,
+    read_by_keys,
+    read_json,
+    read_page,
+    write_rows,
+)
+from streaming_queue.queue.sqlite_state import State
+
+
+class Answer(Protocol):
+    """One answer to commit; `body` is its JSON."""
+
+    lease: Lease
+    result: Result
+    body: str
+
+
+_PUT_QUESTION = """
+INSERT INTO question(seq, qid, not_before) SELECT column1, column2, ? FROM {rows} WHERE column1 IS NOT NULL
+"""
+_PUT_BODY = """
+INSERT INTO body(seq, text, reference) SELECT column1, column2, column3 FROM {rows} WHERE column1 IS NOT NULL
+"""
+_CLAIM = "UPDATE question SET state='leased', fence=fence+1, leased_at=? WHERE seq IN (SELECT value FROM json_each(?))"
+_UNCLAIM = "UPDATE question SET state='ready', leased_at=NULL WHERE seq IN (SELECT value FROM json_each(?))"
+_COUNT_SENT = "SELECT count(*) FROM question WHERE sent AND seq IN (SELECT value FROM json_each(?))"
+_STATES = "SELECT json_group_array(json_array(seq, state)) FROM question WHERE seq IN (SELECT value FROM json_each(?))"
+_PUT_RESULT = """
+INSERT INTO result(seq, attempt, fence, committed_at, body)
+SELECT column1, column2, column3, ?, column4 FROM {rows} WHERE column1 IS NOT NULL
+"""
+_SETTLE = """
+UPDATE question SET state='done', number=v.column2, attempts=max(attempts, v.column3), settled_at=?,
+    delay_s=NULL, leased_at=NULL, failure=NULL
+FROM {rows} AS v WHERE question.seq = v.column1
+"""
+_GIVE_BACK = """
+UPDATE question SET state=?, not_before=?, delay_s=?, attempts=attempts+?, losses=losses+?, sent=max(sent, ?),
+    leased_at=NULL
+WHERE seq=?
+"""
+_BURY = """
+UPDATE question SET state='dead', number=?, settled_at=?, attempts=attempts+1, sent=1, failure=?, leased_at=NULL
+WHERE seq=?
+"""
+_PUT_ATTEMPT = """
+INSERT INTO attempt(seq, attempt, fence, worker, protocol, started, ended, outcome, failure)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_HISTORY = """
+SELECT a.attempt, a.fence, a.worker, a.protocol, a.started, a.ended, a.outcome, a.failure,
+    a.outcome = 'late' AS place, a.id AS age
+FROM question q JOIN attempt a ON a.seq = q.seq WHERE q.qid = ?1
+UNION ALL
+SELECT r.attempt, r.fence, r.worker, json_extract(r.body, '$.protocol'),
+    r.committed_at - json_extract(r.body, '$.response_time_s'), r.committed_at, 'answered', NULL, 0.5, 0
+FROM question q JOIN result r ON r.seq = q.seq WHERE q.qid = ?1
+ORDER BY place, age
+"""
+_DEAD_SEQS = """
+SELECT json_group_array(seq) FROM question
+WHERE state='dead' AND (?1 IS NULL OR json_extract(failure, '$.type') = ?1)
+"""
+_REPLAY = """
+UPDATE question SET state='ready', attempts=0, losses=0, not_before=?, number=NULL, settled_at=NULL, failure=NULL
+WHERE seq IN (SELECT value FROM json_each(?))
+"""
+_PURGE = "DELETE FROM question WHERE seq IN (SELECT value FROM json_each(?))"
+
+
+class Store(State):
+    """The operations. A change joins the open transaction; what raises a QueueError has changed nothing."""
+
+    def put(self, questions: Sequence[Question], bookmark: str | None) -> PutReport:
+        """See `WorkQueue.put`; `bookmark` is JSON."""
+        naming = self.namer.name(questions)
+        tally, new = self.tally, naming.new
+        if new and self.max_open is not None and tally.ready + tally.leased + len(new) > self.max_open:
+            self.namer.forget()
+            raise queue_full(tally.ready + tally.leased, self.max_open, len(new))
+        if new or bookmark is not None:
+            self.begin()
+        if new:
+            first = tally.last_seq + 1
+            names = [(seq, name) for seq, (name, _) in enumerate(new, first)]
+            bodies = [(seq, question.text, question.reference) for seq, (_, question) in enumerate(new, first)]
+            write_rows(self.db, _PUT_QUESTION, names, self.now())
+            write_rows(self.db, _PUT_BODY, bodies)
+            tally.last_seq += len(new)
+            tally.ready += len(new)
+        if bookmark is not None:
+            tally.bookmark = bookmark
+        return PutReport(len(new), naming.known, tuple(naming.renamed))
+
+    def claim(self, limit: int) -> list[Lease]:
+        """Lease up to `limit` ready questions."""
+        leases: list[Lease] = []
+        while (wanted := min(PAGE, limit - len(leases), self.available)) > 0:
+            self.begin()
+            now, expires = self.now(), self.clock() + self.lease_s
+            rows = read_json(self.db, CLAIMABLE, wanted)
+            self.db.execute(_CLAIM, (time.time(), orjson.dumps([row[0] for row in rows]).decode()))
+            self.tally.ready -= len(rows)
+            self.tally.leased += len(rows)
+            for seq, qid, text, reference, attempts, fence, sent, not_before, losses in rows:
+                self.leases[seq] = (fence + 1, expires)
+                self.tally.re_executions += sent
+                waited_ms = max(0.0, now - max(not_before, self.opened)) * 1000
+                leases.append(Lease(Question(text, qid, reference), attempts + 1, fence + 1, waited_ms, losses, seq))
+        return leases
+
+    def unclaim(self, leases: Sequence[Lease]) -> None:
+        """Give back leases that never reached anybody; no history is written."""
+        seqs = [lease.payload for lease in leases if self._holds(lease)]
+        if seqs:
+            self.begin()
+            keys = orjson.dumps(seqs).decode()
+            self.tally.re_executions -= self.db.execute(_COUNT_SENT, (keys,)).fetchone()[0]
+            self.db.execute(_UNCLAIM, (keys,))
+            self.tally.leased -= len(seqs)
+            self.tally.ready += len(seqs)
+            for seq in seqs:
+                del self.leases[seq]
+
+    def commit(self, answers: Sequence[Answer]) -> list[bool]:
+        """Record answers; for each, whether it was the first of its question."""
+        outside = [answer.lease.payload for answer in answers if answer.lease.payload not in self.leases]
+        states: dict[int, str] = dict(read_json(self.db, _STATES, orjson.dumps(outside).decode())) if outside else {}
+        tally, now = self.tally, time.time()
+        results: list[tuple[object, ...]] = []
+        settled: list[tuple[int, int, int]] = []
+        verdicts: list[bool] = []
+        self.begin()
+        for answer in answers:
+            lease = answer.lease
+            seq: int = lease.payload
+            state = "leased" if self.leases.pop(seq, None) else states.get(seq)
+            verdicts.append(state not in (None, "done"))
+            if not verdicts[-1]:
+                tally.late_duplicates_rejected += 1
+                if state is not None:
+                    self._remember_late(answer)
+                continue
+            states[seq] = "done"
+            if state == "leased":
+                tally.leased -= 1
+            elif state == "dead":
+                tally.dead -= 1
+                tally.revision += 1
+            else:
+                tally.ready -= 1
+                self.delayed.pop(seq, None)
+            tally.done += 1
+            tally.last_number += 1
+            results.append((seq, lease.attempt, lease.fence, answer.body))
+            settled.append((seq, tally.last_number, lease.attempt))
+        if settled:
+            write_rows(self.db, _PUT_RESULT, results, now)
+            write_rows(self.db, _SETTLE, settled, now)
+        return verdicts
+
+    def retry(self, lease: Lease, delay_s: float, failure: Failure) -> None:
+        """See `WorkQueue.retry`."""
+        self._give_back(lease, delay_s, "retried", failure)
+
+    def release(self, lease: Lease, delay_s: float, failure: Failure | None) -> None:
+        """See `WorkQueue.release`."""
+        self._give_back(lease, delay_s, "lost" if failure else "released", failure)
+
+    def bury(self, lease: Lease, failure: Failure) -> None:
+        """See `WorkQueue.bury`."""
+        seq = self._drop(lease)
+        tally = self.tally
+        tally.leased -= 1
+        tally.dead += 1
+        tally.last_number += 1
+        self.db.execute(_BURY, (tally.last_number, time.time(), encode_failure(failure), seq))
+        self._remember(lease, "buried", failure)
+
+    def extend(self, lease: Lease) -> None:
+        """See `WorkQueue.extend`."""
+        if not self._holds(lease):
+            raise lease_lost(lease)
+        del self.leases[lease.payload]
+        self.leases[lease.payload] = (lease.fence, self.clock() + self.lease_s)
+
+    def results(self, after: int, limit: int) -> list[Outcome]:
+        """See `WorkQueue.results`."""
+        return read_page(self.db, ENDED, after, limit)
+
+    def dead(self, limit: int) -> list[Outcome]:
+        """See `WorkQueue.dead`."""
+        return read_page(self.db, DEAD, 0, limit)
+
+    def attempts(self, question_id: str) -> list[Attempt]:
+        """See `WorkQueue.attempts`."""
+        return [
+            Attempt(
+                question_id,
+                attempt,
+                fence,
+                worker,
+                protocol,
+                started,
+                ended,
+                outcome,
+                decode_failure(orjson.loads(failure)) if failure is not None else None,
+            )
+            for attempt, fence, worker, protocol, started, ended, outcome, failure, _, _ in self.db.execute(
+                _HISTORY, (question_id,)
+            )
+        ]
+
+    def replay(self, ids: Sequence[str] | None, failure_type: str | None) -> int:
+        """See `WorkQueue.replay`."""
+        seqs = self._dead_seqs(ids, failure_type)
+        if seqs:
+            self.begin()
+            self.db.execute(_REPLAY, (self.now(), orjson.dumps(seqs).decode()))
+            self.tally.dead -= len(seqs)
+            self.tally.ready += len(seqs)
+            self.tally.revision += len(seqs)
+        return len(seqs)
+
+    def purge(self, ids: Sequence[str] | None, failure_type: str | None) -> int:
+        """See `WorkQueue.purge`."""
+        seqs = self._dead_seqs(ids, failure_type)
+        if seqs:
+            self.begin()
+            self.db.execute(_PURGE, (orjson.dumps(seqs).decode(),))
+            self.tally.dead -= len(seqs)
+            self.tally.revision += len(seqs)
+            self.namer.forget()
+        return len(seqs)
+
+    def _dead_seqs(self, ids: Sequence[str] | None, failure_type: str | None) -> list[int]:
+        if ids is None:
+            return read_json(self.db, _DEAD_SEQS, failure_type)
+        keys = list(dict.fromkeys(ids))
+        return list(read_by_keys(self.db, f"{_DEAD_SEQS} AND qid IN {{keys}}", keys, failure_type))
+
+    def _holds(self, lease: Lease) -> bool:
+        held = self.leases.get(lease.payload)
+        return held is not None and held[0] == lease.fence
+
+    def _drop(self, lease: Lease) -> int:
+        if not self._holds(lease):
+            raise lease_lost(lease)
+        self.begin()
+        seq: int = lease.payload
+        del self.leases[seq]
+        return seq
+
+    def _give_back(self, lease: Lease, delay_s: float, outcome: str, failure: Failure | None) -> None:
+        seq = self._drop(lease)
+        delayed = delay_s > 0
+        lost = outcome == "lost"
+        self.db.execute(
+            _GIVE_BACK,
+            (
+                "delayed" if delayed else "ready",
+                self.now() + (delay_s if delayed else 0.0),
+                delay_s if delayed else None,
+                outcome == "retried",
+                lost,
+                failure is not None,
+                seq,
+            ),
+        )
+        self.tally.leased -= 1
+        self.tally.ready += 1
+        self.tally.losses += lost
+        if delayed:
+            self.delay(seq, delay_s)
+        self._remember(lease, outcome, failure)
+
+    def _remember(self, lease: Lease, outcome: str, failure: Failure | None) -> None:
+        ended = time.time()
+        worker = protocol = started = body = None
+        if failure is not None:
+            worker, protocol, body = failure.worker, failure.protocol, encode_failure(failure)
+            if failure.response_time_s is not None:
+                started = ended - failure.response_time_s
+        row = (lease.payload, lease.attempt, lease.fence, worker, protocol, started, ended, outcome, body)
+        self.db.execute(_PUT_ATTEMPT, row)
+
+    def _remember_late(self, answer: Answer) -> None:
+        lease, result, ended = answer.lease, answer.result, time.time()
+        self.db.execute(
+            _PUT_ATTEMPT,
+            (
+                lease.payload,
+                lease.attempt,
+                lease.fence,
+                result.worker,
+                result.protocol,
+                ended - result.response_time_s,
+                ended,
+                "late",
+                None,
+            ),
+        )

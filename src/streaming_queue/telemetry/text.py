@@ -1,0 +1,76 @@
+"""Text for a person's eyes: hostile characters made visible, figures made readable."""
+
+from __future__ import annotations
+
+import re
+
+_HOSTILE = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # controls: cursor movement, colours, bells, hidden lines
+    "\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff"  # invisible, or turning the direction of what follows
+    "\u2028\u2029\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+_MOST_CHARACTERS = 4000
+NONE = "-"
+"""What stands where nothing was measured."""
+
+
+def _visible(match: re.Match[str]) -> str:
+    return match.group().encode("unicode_escape").decode("ascii")
+
+
+def one_line(text: object, most: int = _MOST_CHARACTERS) -> str:
+    """`text` on one line, at most `most` characters of it, with every control character written as its escape."""
+    whole = str(text)
+    shown = _HOSTILE.sub(_visible, whole[:most])
+    return shown if len(whole) <= most else f"{shown}… ({len(whole) - most:,} characters more)"
+
+
+def lines(text: object, indent: str) -> str:
+    """`text` like `one_line`, but its line breaks kept, with `indent` before all lines but the first.
+
+    So no text can forge a line that looks like one of ours.
+    """
+    whole = str(text)
+    shown = f"\n{indent}".join(_HOSTILE.sub(_visible, line) for line in whole[:_MOST_CHARACTERS].split("\n"))
+    more = len(whole) - _MOST_CHARACTERS
+    return shown if more <= 0 else f"{shown}… ({more:,} characters more)"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as `0.42 s`, `12.3 s`, `2:05` or `1:02:05`."""
+    if seconds is None:
+        return NONE
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
+    return clock(seconds)
+
+
+def clock(seconds: float | None) -> str:
+    """Seconds as `0:12`, `2:05` or `1:02:05`."""
+    if seconds is None:
+        return NONE
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def rate(per_s: float | None) -> str:
+    """A rate per second: `4.21/s`, `312/s`."""
+    return NONE if per_s is None else f"{figure(per_s)}/s"
+
+
+def figure(value: float | None) -> str:
+    """A number with three digits that mean something: `0.042`, `4.21`, `31.2`, `1,234`."""
+    if value is None:
+        return NONE
+    for limit, digits in ((0.1, 3), (9.995, 2), (99.95, 1)):
+        if abs(value) < limit:
+            return f"{value:.{digits}f}" if value else "0"
+    return f"{value:,.0f}"
+
+
+def percent(share: float | None) -> str:
+    """A share of 0 to 1: `0.4 %`, `12 %`."""
+    if share is None:
+        return NONE
+    return f"{share * 100:.1f} %" if share < 0.0995 else f"{share * 100:.0f} %"

@@ -1,0 +1,130 @@
+"""The command as a user types it, in a directory of its own; workers in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@dataclass
+class Stq:
+    """`stq(...)` runs the command to its end; `stq.start(...)` leaves it running."""
+
+    directory: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("STQ_", "OPENAI_"))}
+        return {**kept, "NO_COLOR": "1", "COLUMNS": "120"}
+
+    def __call__(
+        self, *arguments: str, stdin: str | bytes | None = None, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        done = subprocess.run(
+            [sys.executable, "-m", "streaming_queue.cli", *map(str, arguments)],
+            cwd=self.directory,
+            env=self.environment | (env or {}),
+            input=data if data is not None else b"",
+            capture_output=True,
+            timeout=50,
+            check=False,
+        )
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def start(self, *arguments: str, stdin: int | None = subprocess.DEVNULL) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streaming_queue.cli", *map(str, arguments)],
+            cwd=self.directory,
+            env=self.environment,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def questions(self, count: int, name: str = "questions.jsonl") -> Path:
+        path = self.directory / name
+        lines = (json.dumps({"id": f"q{number}", "question": f"What is {number} + 1?"}) for number in range(count))
+        path.write_text("".join(f"{line}\n" for line in lines))
+        return path
+
+    def rows(self, run: str = "run") -> list[dict]:
+        return [json.loads(line) for line in (self.directory / run / "results.jsonl").read_text().splitlines()]
+
+    def manifest(self, run: str = "run") -> dict:
+        return json.loads((self.directory / run / "run.json").read_text())
+
+
+@pytest.fixture
+def stq(tmp_path: Path) -> Iterator[Stq]:
+    command = Stq(tmp_path)
+    yield command
+    for process in command.started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=10)
+
+
+@dataclass
+class WorkerProcess:
+    address: str
+    process: subprocess.Popen[str]
+
+
+@pytest.fixture
+def worker() -> Iterator[Callable[..., WorkerProcess]]:
+    """`worker(latency_ms=5, port=0)` starts an http worker of ours with the mock, and waits until it is ready."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(latency_ms: float = 0, port: int = 0) -> WorkerProcess:
+        command = [sys.executable, str(HERE / "worker_process.py"), str(latency_ms), str(port)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout
+        return WorkerProcess(process.stdout.readline().strip(), process)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate(timeout=10)
+
+
+@pytest.fixture
+def openai_server() -> Iterator[str]:
+    """An OpenAI-compatible server that knows one key, `right-key`; its base URL."""
+    command = [sys.executable, str(HERE / "openai_process.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        yield process.stdout.readline().strip()
+        process.kill()
+
+
+@pytest.fixture
+def bad_worker() -> Iterator[Callable[[str], str]]:
+    """`bad_worker(kind)` starts a peer that is healthy by its probe and answers questions as `kind` says."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(kind: str) -> str:
+        command = [sys.executable, str(HERE / "bad_worker_process.py"), kind]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout
+        return process.stdout.readline().strip()
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate(timeout=10)

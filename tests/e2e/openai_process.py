@@ -1,0 +1,44 @@
+"""An OpenAI-compatible server that knows one key, `right-key`; prints its base URL."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+from aiohttp import web
+
+
+async def complete(request: web.Request) -> web.StreamResponse:
+    if request.headers.get("authorization") != "Bearer right-key":
+        error = {"error": {"message": "Incorrect API key provided.", "code": "invalid_api_key", "type": "auth"}}
+        return web.json_response(error, status=401)
+    asked = await request.json()
+    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    await response.prepare(request)
+    for text in ("The answer to ", asked["messages"][-1]["content"], " is 42."):
+        chunk = {
+            "id": "x",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": asked["model"],
+            "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}],
+        }
+        await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+    usage = {"prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16}
+    end = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": asked["model"], "choices": []}
+    await response.write(f"data: {json.dumps(end | {'usage': usage})}\n\ndata: [DONE]\n\n".encode())
+    return response
+
+
+async def main() -> None:
+    app = web.Application()
+    app.add_routes([web.post("/v1/chat/completions", complete)])
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(f"http://127.0.0.1:{runner.addresses[0][1]}/v1", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+asyncio.run(main())

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streaming_queue.comm.context import CallContext, calling
+from streaming_queue.core.executors import CoordinatorExecutor, WorkerExecutor
+from streaming_queue.core.network_base import NetworkBase
+from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
+from streaming_queue.errors import ConfigError
+from streaming_queue.protocol_backend.inproc.comm import InprocCommBackend
+from streaming_queue.telemetry.events import Answered, Event, RoundFinished
+
+pytestmark = pytest.mark.usefixtures("no_stray_tasks")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, Any]:
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("".join(json.dumps({"id": f"q{n}", "q": f"question {n}"}) + "\n" for n in range(30)))
+    return {
+        "core": {"type": "mock"},
+        "qa": {"coordinator": {"data_file": str(questions)}},
+        "output": {"dir": str(tmp_path / "run")},
+        "mock": {"latency_ms": 5},
+    }
+
+
+class Stage:
+    """A coordinator and two workers in one network, over function calls."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.backend = InprocCommBackend()
+        self.network = NetworkBase(self.backend)
+        self.events: list[Event] = []
+
+    async def host(self, coordinator: QACoordinatorBase, workers: int = 2) -> None:
+        await self.spawn("Coordinator-1", CoordinatorExecutor(coordinator=coordinator))
+        for number in range(workers):
+            await self.spawn(f"Worker-{number + 1}", WorkerExecutor(self.settings))
+        self.network.setup_star_topology("Coordinator-1")
+
+    async def spawn(self, agent_id: str, executor: Any) -> None:
+        handle = await self.backend.spawn_local_agent(agent_id, "", 0, executor)
+        await self.network.register_agent(agent_id, handle.base_url)
+
+    async def command(self, text: str) -> Any:
+        with calling(CallContext(kind="command")):
+            return await self.network.route_message("Runner", "Coordinator-1", {"text": text})
+
+
+@pytest.fixture
+async def stage(settings: dict[str, Any]):
+    stage = Stage(settings)
+    yield stage
+    await stage.network.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 (what is waited for tells nobody)
+            await asyncio.sleep(0.005)
+
+
+async def test_status_dispatch_status(stage: Stage, settings: dict[str, Any]) -> None:
+    coordinator = QACoordinatorBase(settings, stage.events.append)
+    await stage.host(coordinator)
+    coordinator.set_network(stage.network, ["Worker-1", "Worker-2"], "spoken")
+    before = await stage.command("status")
+    assert before["text"] == "Coordinator-1: idle, 2 workers"
+    assert before["metadata"] == {"state": "idle", "done": 0, "failed": 0, "total": 0, "round_id": None}
+    done = await stage.command("  Dispatch ")
+    assert done["text"].startswith("Dispatch completed: 30 of 30 questions answered, 0 failed")
+    after = (await stage.command("status"))["metadata"]
+    assert (after["state"], after["done"], after["failed"], after["total"]) == ("done", 30, 0, 30)
+    assert after["round_id"]
+    answered = [event for event in stage.events if isinstance(event, Answered)]
+    assert {event.result.protocol for event in answered} == {"spoken"}
+    assert {event.result.worker for event in answered} == {"Worker-1", "Worker-2"}
+    assert isinstance(stage.events[-1], RoundFinished)
+
+
+@pytest.mark.parametrize("text", ["status", "", "hello", "dispatch now"])
+async def test_whatever_is_not_dispatch_asks_for_the_status(stage: Stage, settings: dict[str, Any], text: str) -> None:
+    await stage.host(QACoordinatorBase(settings))
+    assert "idle" in (await stage.command(text))["text"]
+
+
+async def test_a_coordinator_never_told_its_workers_takes_them_from_the_network(stage: Stage, settings) -> None:
+    coordinator = QACoordinatorBase(settings)
+    await stage.host(coordinator)
+    coordinator.set_network(stage.network)
+    await coordinator.dispatch_round()
+    assert coordinator.worker_ids == ["Worker-1", "Worker-2"]
+
+
+async def test_a_second_dispatch_attaches_to_the_round_under_way(stage: Stage, settings: dict[str, Any]) -> None:
+    coordinator = QACoordinatorBase(settings, stage.events.append)
+    await stage.host(coordinator)
+    coordinator.set_network(stage.network)
+    first, second = await asyncio.gather(coordinator.dispatch_round(), coordinator.dispatch_round())
+    assert first == second
+    assert len([event for event in stage.events if isinstance(event, Answered)]) == 30
+
+
+async def test_a_round_goes_on_when_the_caller_of_dispatch_leaves(stage: Stage, settings: dict[str, Any]) -> None:
+    coordinator = QACoordinatorBase(settings)
+    await stage.host(coordinator)
+    coordinator.set_network(stage.network)
+    caller = asyncio.create_task(coordinator.dispatch_round())
+    await until(lambda: coordinator.figures()["done"] > 0)
+    caller.cancel()
+    await asyncio.wait({caller})
+    assert "30 of 30" in await coordinator.dispatch_round()
+
+
+async def test_send_to_worker_can_be_overridden(stage: Stage, settings: dict[str, Any]) -> None:
+    class Mine(QACoordinatorBase):
+        async def send_to_worker(self, worker_id: str, question: str) -> dict[str, Any]:
+            if question == "question 7":
+                raise RuntimeError("a bug of mine")
+            return {"answer": f"{worker_id} on {question}"}
+
+    settings["scheduler"] = {"max_attempts": 2, "retry_base_s": 0.001}
+    coordinator = Mine(settings)
+    await stage.host(coordinator)
+    coordinator.set_network(stage.network)
+    assert "29 of 30 questions answered, 1 failed" in await coordinator.dispatch_round()
+    lines = (coordinator._round.directory.path / "results.jsonl").read_bytes().splitlines()
+    rows = {row["question_id"]: row for row in map(json.loads, lines)}
+    assert rows["q3"]["answer"].endswith("on question 3")
+    assert rows["q3"]["llm_ms"] is None
+    assert rows["q3"]["protocol_ms"] is None
+    assert "a bug of mine" in rows["q7"]["error"]["message"]
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+async def test_an_empty_answer_is_a_failure(stage: Stage, settings: dict[str, Any], nothing: str | None) -> None:
+    class Mute(QACoordinatorBase):
+        async def send_to_worker(self, worker_id: str, question: str) -> dict[str, Any]:
+            return {"answer": nothing, "raw": {}}
+
+    settings["scheduler"] = {"max_attempts": 1}
+    coordinator = Mute(settings)
+    await stage.host(coordinator)
+    coordinator.set_network(stage.network)
+    assert "0 of 30 questions answered, 30 failed" in await coordinator.dispatch_round()
+
+
+async def test_a_failure_before_the_round_is_told_by_the_status_too(stage: Stage, settings: dict[str, Any]) -> None:
+    settings["qa"]["coordinator"]["data_file"] = "nowhere.jsonl"
+    coordinator = QACoordinatorBase(settings)
+    await stage.host(coordinator)
+    coordinator.set_network(stage.network)
+    reply = await stage.command("dispatch")
+    assert isinstance(reply["error"], ConfigError)
+    assert "nowhere.jsonl" in str(reply["error"])
+    status = (await stage.command("status"))["metadata"]
+    assert status["state"] in ("failed", "stopped")
+    assert status["error"]["code"] == "config"
+
+
+async def test_without_a_network_or_workers_dispatch_says_what_is_missing(stage: Stage, settings) -> None:
+    with pytest.raises(ConfigError, match="set_network"):
+        await QACoordinatorBase(settings).dispatch_round()
+    coordinator = QACoordinatorBase(settings)
+    await stage.host(coordinator, workers=0)
+    coordinator.set_network(stage.network)
+    with pytest.raises(ConfigError, match="no workers"):
+        await coordinator.dispatch_round()
+
+
+async def test_closing_the_network_ends_the_round_and_gives_the_questions_back(stage: Stage, settings) -> None:
+    settings["mock"] = {"latency_ms": 60_000}
+    coordinator = QACoordinatorBase(settings)
+    await stage.host(coordinator)
+    coordinator.set_network(stage.network)
+    caller = asyncio.create_task(coordinator.dispatch_round())
+    await until(lambda: coordinator.figures()["total"] == 30)
+    async with asyncio.timeout(5):
+        await stage.network.close()
+    await asyncio.wait({caller})
+    assert coordinator.figures()["state"] == "stopped"
