@@ -66,6 +66,7 @@ class Round:
         self._on_row = on_row
         self._network_metrics = network_metrics
         self._draining = False
+        self._owned = False  # whether the queue's lock is ours, and so the directory
         self._scheduler: Scheduler | None = None
         self._intake: asyncio.Task[None] | None = None
         self._projection: Projection | None = None
@@ -91,6 +92,8 @@ class Round:
             async with AsyncExitStack() as stack:
                 queue = await SQLiteQueue.open(self.directory.queue_path, lease_s=self.config.scheduler.lease_s)
                 stack.push_async_callback(queue.close)
+                await asyncio.to_thread(self.directory.update, state="running", error=None)
+                self._owned = True
                 async with Projection(queue, self.directory.results_jsonl, also=self._on_row) as self._projection:
                     await self._work(queue)
                 await self._finish(queue, time.monotonic() - started)
@@ -104,8 +107,10 @@ class Round:
             raise self.error
 
     async def _ended(self, state: str, error: Exception | None) -> None:
-        """Note an end that left no report; where even that cannot be written, `resume` finds the run still running."""
+        """Note an end that left no report, unless the run is another's; where it cannot be written it stays running."""
         self.state = state
+        if not self._owned:
+            return
         told = error_event(error) if error else None
         with contextlib.suppress(OSError):
             await asyncio.to_thread(self.directory.update, state=state, error=told)
@@ -238,9 +243,7 @@ def open_directory(config: Config) -> RunDirectory:
     if config.output.resume:
         if config.output.dir is None:
             raise ConfigError("output.resume needs output.dir: which run to go on with")
-        directory = RunDirectory.open(config.output.dir)
-        directory.update(state="running")
-        return directory
+        return RunDirectory.open(config.output.dir)
     coordinator = config.qa.coordinator
     settings = config.public()
     for key in ("data_file", "result_file"):  # so that a resume from another working directory finds them
