@@ -46,6 +46,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "queue": 503,
     "queue_full": 503,
     "queue_closed": 503,
+    "disk_full": 503,
     "timeout": 504,
     "llm_timeout": 504,
 }
