@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from streaming_queue.errors import QueueError
 from streaming_queue.messages import Question
+from streaming_queue.queue import sqlite_schema
 from streaming_queue.queue.sqlite import SQLiteQueue
 
 
@@ -77,6 +79,21 @@ def test_flipped_bytes_are_found_after_an_unclean_stop(path):
         file.write(bytes(range(256)) * 32)
     path.with_name("queue.db.lock").write_bytes(b'{"pid": 1}\n')
     refused(path, r"queue\.db is damaged.*restore it from a copy")
+
+
+def test_the_check_after_an_unclean_stop_is_bounded(path, monkeypatch):
+    made(path, 20_000)
+
+    def best_of_three(bound_s):
+        monkeypatch.setattr(sqlite_schema, "QUICK_CHECK_S", bound_s)
+        return min(seconds_to_check() for _ in range(3))
+
+    def seconds_to_check():
+        started = time.perf_counter()
+        sqlite_schema.connect(path, unclean=True).close()
+        return time.perf_counter() - started
+
+    assert best_of_three(0.001) < best_of_three(60.0) * 0.8
 
 
 def test_damage_found_while_working_closes_the_queue(path):
@@ -161,6 +178,7 @@ def test_a_read_only_file(shared_path):
 
 OPEN = """
 import asyncio, sys
+from streaming_queue.queue import sqlite_schema
 from streaming_queue.queue.sqlite import SQLiteQueue
 async def main():
     queue = await SQLiteQueue.open(sys.argv[1])
@@ -189,6 +207,7 @@ FULL_FILE = """
 import asyncio, resource, sys
 from streaming_queue.errors import QueueClosedError, QueueError
 from streaming_queue.messages import Question
+from streaming_queue.queue import sqlite_schema
 from streaming_queue.queue.sqlite import SQLiteQueue
 async def main():
     queue = await SQLiteQueue.open(sys.argv[1])

@@ -46,6 +46,10 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 """
 
 
+def batch_of(turn, number):
+    return [Question(f"text {turn} {number} {n}", f"{turn}.{number}.{n}") for n in range(20)]
+
+
 def run_and_kill(path, turn, chance):
     process = subprocess.Popen([sys.executable, "-c", WORK, path, str(turn)], stdout=subprocess.PIPE)
     try:
@@ -84,7 +88,10 @@ async def test_what_was_acknowledged_survives_kill_9(tmp_path):
     again = [Question("text {} {} {}".format(*name.split(".")), name) for name in put]
     assert (await queue.put(again)).known == len(put)
     mark = await queue.bookmark()
-    assert any(name.startswith(f"{mark['turn']}.{mark['number']}.") for name in [*put, *recorded]) or counts.ready
+    assert (await queue.put(batch_of(**mark))).known == 20, "the bookmark is ahead of its batch"
+    mark["number"] += 1
+    assert (await queue.put(batch_of(**mark))).added == 20, "the batch is ahead of its bookmark"
+    counts = await queue.counts()
 
     open_now = [lease.id for lease in await queue.lease(1_000_000)]
     delayed = counts.ready - len(open_now)
