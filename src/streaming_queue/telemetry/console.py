@@ -18,6 +18,7 @@ from streaming_queue.telemetry.events import (
     Notice,
     RoundFinished,
     RoundStarted,
+    Sent,
     WorkerDown,
     WorkerUp,
 )
@@ -155,7 +156,7 @@ class Output:
     def __call__(self, event: Event) -> None:
         """Take an event: count it, and say what is worth a line."""
         self.progress_state.apply(event)
-        if isinstance(event, Answered):
+        if isinstance(event, Answered | Sent):
             return
         if isinstance(event, RoundStarted):
             self._on_started(event)
