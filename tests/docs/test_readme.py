@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 
@@ -23,8 +24,18 @@ def commands(name: str) -> list[str]:
     return [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
+@pytest.fixture
+def provider() -> Iterator[dict[str, str]]:
+    """The variables that lead to a compatible server on this machine."""
+    command = [sys.executable, str(ROOT / "tests" / "e2e" / "openai_process.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        yield {"OPENAI_API_KEY": "right-key", "OPENAI_BASE_URL": process.stdout.readline().strip()}
+        process.kill()
+
+
 @pytest.mark.parametrize("name", READMES)
-def test_every_command_shown_works(name: str, tmp_path: Path) -> None:
+def test_every_command_shown_works(name: str, tmp_path: Path, provider: dict[str, str]) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     bin_ = tmp_path / "bin"
     bin_.mkdir()
@@ -34,8 +45,9 @@ def test_every_command_shown_works(name: str, tmp_path: Path) -> None:
     shown = commands(name)
     assert len(shown) >= 6
     for command in shown:
+        given = environment | (provider if "--llm openai" in command else {})
         done = subprocess.run(
-            command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=40, check=False
+            command, shell=True, cwd=tmp_path, env=given, capture_output=True, text=True, timeout=40, check=False
         )
         assert done.returncode == 0, f"{command}: {done.stderr}"
 
