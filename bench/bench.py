@@ -21,7 +21,7 @@ import uvloop
 from raw_pair import ask_all
 
 from streaming_queue.config import load_config
-from streaming_queue.runner.runner_base import RunnerBase
+from streaming_queue.runner.runner_base import RunnerBase, run_async
 from streaming_queue.telemetry.console import Output
 
 HERE = Path(__file__).parent
@@ -76,7 +76,7 @@ def pipeline(protocol: str, questions: Path, addresses: list[str]) -> None:
             "output.dir": f"{directory}/run",
         }
         output = Output(quiet=True)
-        code = uvloop.run(RunnerBase(load_config(flags=flags, environ={}), output=output).execute())
+        code = run_async(RunnerBase(load_config(flags=flags, environ={}), output=output))
         assert code == 0, f"the run ended with {code}"
 
 

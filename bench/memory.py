@@ -13,10 +13,8 @@ SIZES = (10_000, 100_000, 300_000)
 
 
 def one(questions: str, directory: str) -> None:
-    import uvloop
-
     from streaming_queue.config import load_config
-    from streaming_queue.runner.runner_base import RunnerBase
+    from streaming_queue.runner.runner_base import RunnerBase, run_async
     from streaming_queue.telemetry.console import Output
 
     flags = {
@@ -25,7 +23,7 @@ def one(questions: str, directory: str) -> None:
         "output.dir": directory,
         "mock.latency_ms": 0,
     }
-    code = uvloop.run(RunnerBase(load_config(flags=flags, environ={}), output=Output(quiet=True)).execute())
+    code = run_async(RunnerBase(load_config(flags=flags, environ={}), output=Output(quiet=True)))
     assert code == 0
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
