@@ -210,6 +210,14 @@ def test_a_port_in_use_is_69_and_names_the_address(stq, worker) -> None:
     assert f"127.0.0.1:{port}" in done.stderr
 
 
+def test_an_address_that_other_machines_reach_is_refused_unless_it_is_allowed(stq) -> None:
+    public = ("run", "-n", "2", "-s", "qa.worker.host=0.0.0.0", *FAST)
+    done = stq(*public, "-o", "refused")
+    assert done.returncode == 2, done.stderr
+    assert "network.allow_public" in done.stderr
+    assert stq(*public, "-o", "run", "-s", "network.allow_public=true").returncode == 0
+
+
 def test_an_endpoint_that_answers_nothing_is_69_and_names_the_address(stq) -> None:
     done = stq("run", "-n", "2", "-o", "run", "-s", "qa.worker.endpoints=[http://127.0.0.1:9]")
     assert done.returncode == 69, done.stderr

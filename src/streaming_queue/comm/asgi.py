@@ -107,7 +107,7 @@ async def serve(
         if options.authenticator is None and not options.allow_public and not ip.is_loopback:
             raise ConfigError(
                 f"{name}: refusing to listen on {address}:{port}: other machines reach it and nobody is authenticated; "
-                "listen on 127.0.0.1, give an authenticator, or set allow_public"
+                "listen on 127.0.0.1, give an authenticator, or set allow_public (network.allow_public)"
             )
         own = _url_host(("::1" if ip.version == 6 else "127.0.0.1") if ip.is_unspecified else host)
         hosts = ("localhost", "127.0.0.1", "[::1]", own, _url_host(address), *options.allowed_hosts)

@@ -29,6 +29,9 @@ class Network(Section):
     message_timeout: NotNegative = Field(
         600.0, description="Longest silence within one attempt, in seconds; 0: no limit."
     )
+    allow_public: bool = Field(
+        False, description="Whether agents may listen where other machines reach them although nobody is authenticated."
+    )
     metrics: bool = Field(True, description="Whether run.json has the message metrics.")
 
     @model_validator(mode="after")

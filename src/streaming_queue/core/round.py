@@ -16,9 +16,10 @@ from streaming_queue.errors import ConfigError, QueueError, StreamingQueueError,
 from streaming_queue.intake import Source, open_source
 from streaming_queue.llm.choice import choose
 from streaming_queue.queue.base import WorkQueue
+from streaming_queue.queue.lock import refuse_owned
 from streaming_queue.queue.sqlite import SQLiteQueue
 from streaming_queue.report.projection import Projection
-from streaming_queue.report.run_directory import RunDirectory
+from streaming_queue.report.run_directory import QUEUE_FILE, RunDirectory
 from streaming_queue.report.summary import write_results
 from streaming_queue.telemetry.events import (
     Answered,
@@ -238,8 +239,13 @@ def open_directory(config: Config) -> RunDirectory:
     """The directory for the round that `config` describes: a new one, or the one to go on with. Blocks.
 
     Raises:
-        ConfigError: it holds another run, or cannot be read or written.
+        ConfigError: it is in use by another process, holds another run, or cannot be read or written.
     """
+    if config.output.dir is not None:
+        try:
+            refuse_owned(Path(config.output.dir) / QUEUE_FILE)
+        except (QueueError, OSError) as error:
+            raise ConfigError(str(error)) from error
     if config.output.resume:
         if config.output.dir is None:
             raise ConfigError("output.resume needs output.dir: which run to go on with")

@@ -91,10 +91,7 @@ class OwnerLock:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise QueueError(
-                    f"{self.database} is in use by {_owner(os.pread(fd, 256, 0))}: stop that process, or give this "
-                    "one a database of its own"
-                ) from None
+                raise _in_use(self.database, fd) from None
             os.fchmod(fd, 0o600)
             self.left_behind = bool(os.pread(fd, 1, 0))
             os.ftruncate(fd, 0)
@@ -117,6 +114,25 @@ class OwnerLock:
                 os.ftruncate(fd, 0)
         finally:
             os.close(fd)
+
+
+def refuse_owned(database: Path) -> None:
+    """Raise QueueError, naming the pid, while another process owns `database`; changes nothing."""
+    lock = database.with_name(database.name + ".lock")
+    if fcntl is None or not lock.exists():
+        return
+    fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _in_use(database, fd) from None
+    finally:
+        os.close(fd)
+
+
+def _in_use(database: Path, fd: int) -> QueueError:
+    owner = _owner(os.pread(fd, 256, 0))
+    return QueueError(f"{database} is in use by {owner}: stop that process, or give this one a database of its own")
 
 
 def _owner(content: bytes) -> str:

@@ -22,6 +22,9 @@ from streaming_queue.telemetry.json_lines import encode
 FORMAT = 1
 """Version of the directory's layout and of `run.json`; it grows when an older program could not read them."""
 
+QUEUE_FILE = "queue.db"
+"""The queue's file in a run's directory."""
+
 STATES = ("running", "done", "stopped", "failed")
 
 
@@ -49,7 +52,7 @@ class RunDirectory:
     @property
     def queue_path(self) -> Path:
         """The durable queue."""
-        return self.path / "queue.db"
+        return self.path / QUEUE_FILE
 
     @property
     def manifest_path(self) -> Path:

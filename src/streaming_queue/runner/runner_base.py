@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 from streaming_queue.comm import registry
-from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.comm.base import BaseCommBackend, HostOptions
 from streaming_queue.comm.composite import CompositeBackend
 from streaming_queue.comm.context import CallContext, calling
 from streaming_queue.config import Config, load_config
@@ -85,7 +85,10 @@ class RunnerBase:
 
         Where that cannot host agents, the coordinator is in this process and reached by function calls.
         """
-        backend = registry.create(self.config.protocol)
+        options: dict[str, Any] = {}
+        if self.config.network.allow_public:
+            options["host_options"] = HostOptions(allow_public=True)
+        backend = registry.create(self.config.protocol, **options)
         if can_host(backend):
             return NetworkBase(comm_backend=backend)
         composite = CompositeBackend(backend)
