@@ -39,8 +39,8 @@ async def write_results(
 
     The file is replaced whole and durably, and copied to `result_file` in the same way where one is set. Memory is
     about 100 bytes a row, whatever the answers' size. `state` is how the run ended, `seconds` how long it worked
-    since it was started or resumed; what the manifest's earlier summary says is added. `workers` are the pool's ids. The manifest on disk
-    stays as it is: `directory.update` is the caller's.
+    since it was started or resumed; what the manifest's earlier summary says is added. `workers` are the
+    pool's ids. The manifest on disk stays as it is: `directory.update` is the caller's.
 
     Returns the summary, for run.json and the terminal: run_id, protocol, provider, state, finished, questions,
     answered, failed, open, seconds, questions_per_s, overhead_share, mock, mock_answers, load_balance_variance, the
