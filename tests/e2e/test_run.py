@@ -139,7 +139,7 @@ def test_bad_lines_are_skipped_with_their_place_and_the_rest_runs(stq) -> None:
     assert done.returncode == 0, done.stderr
     assert {row["question_id"] for row in stq.rows()} == {"a", "e"}
     for line in (2, 3, 4, 5, 6):
-        assert f"mixed.jsonl:{line}" in done.stderr
+        assert f"[WARNING] mixed.jsonl:{line}: " in done.stderr
     assert "5" in done.stderr.split("skipped", 1)[1]
     assert stq.manifest()["summary"]["skipped"] == 5
 

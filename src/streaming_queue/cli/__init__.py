@@ -29,6 +29,8 @@ GROUPS: tuple[typer.Typer, ...] = (config.app,)
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 """The parser's class for a wrong command line; typer brings its own parser or click's, depending on its version."""
 
+_LAST_STANDARD_DESCRIPTOR = 2
+
 app = typer.Typer(
     name="stq",
     help="A durable queue in front of LLM agents that speak any protocol.",
@@ -67,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     This is the one place where errors become exit codes and a line on stderr; STQ_DEBUG=1 adds the traceback.
     """
     try:
+        _keep_standard_descriptors()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
@@ -77,6 +80,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _report(error)
         _forget_stdout()
     sys.exit(code if isinstance(code, int) else ExitCode.OK)
+
+
+def _keep_standard_descriptors() -> None:
+    """A standard stream that the caller closed leads nowhere: else a database or a socket would get its descriptor."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD_DESCRIPTOR:
+        pass
+    os.close(descriptor)
 
 
 def _report(error: BaseException) -> int:

@@ -12,7 +12,10 @@ from streaming_queue.cli.text import columns, printable
 
 
 def protocols(as_json: AsJson = False) -> None:
-    """List the protocols: installed or what to install, capabilities, address scheme."""
+    """List the protocols and what they need.
+
+    Installed or what to install, address scheme, capabilities.
+    """
     from streaming_queue.comm import registry
 
     entries = [_entry(spec) for _, spec in sorted(registry.known().items())]

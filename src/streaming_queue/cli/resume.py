@@ -16,7 +16,10 @@ def resume(
     sets: Sets = None,
     json: JsonLines = False,
 ) -> int:
-    """Go on with a run that was stopped or killed: answers are kept, the rest is asked."""
+    """Go on with a run that was stopped or killed.
+
+    Answers are kept, the rest is asked.
+    """
     from streaming_queue.config import resume_config
     from streaming_queue.report.run_directory import RunDirectory
 

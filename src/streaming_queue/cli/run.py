@@ -44,7 +44,7 @@ def run(
     strict: Annotated[bool, typer.Option("--strict", help="Refuse the input for one unusable line.")] = False,
     json: JsonLines = False,
 ) -> int:
-    """Answer a set of questions; every answer is recorded exactly once."""
+    """Answer a set of questions, each recorded exactly once."""
     from streaming_queue.config import load_config
 
     flags: dict[str, Any] = {

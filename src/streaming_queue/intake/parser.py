@@ -38,6 +38,9 @@ class Problem:
     location: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.location}: {self.reason}"
+
 
 class Parser:
     """Takes bytes, gives questions and problems, each with the number of lines used up to its end.
@@ -107,5 +110,5 @@ class Parser:
     def _problem(self, error: RecordError) -> Problem:
         problem = Problem(f"{self._name}:{self.line - error.lines + 1}", str(error))
         if self._strict:
-            raise ConfigError(f"{problem.location}: {problem.reason}")
+            raise ConfigError(str(problem))
         return problem

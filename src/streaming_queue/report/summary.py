@@ -38,8 +38,9 @@ async def write_results(
     """Write results.json from results.jsonl, which a finished `Projection` has made complete, and sum the run up.
 
     The file is replaced whole and durably, and copied to `result_file` in the same way where one is set. Memory is
-    about 100 bytes a row, whatever the answers' size. `state` is how the run ended, `seconds` how long it worked,
-    `workers` the pool's ids. The manifest on disk stays as it is: `directory.update` is the caller's.
+    about 100 bytes a row, whatever the answers' size. `state` is how the run ended, `seconds` how long it worked
+    since it was started or resumed; what the manifest's earlier summary says is added. `workers` are the
+    pool's ids. The manifest on disk stays as it is: `directory.update` is the caller's.
 
     Returns the summary, for run.json and the terminal: run_id, protocol, provider, state, finished, questions,
     answered, failed, open, seconds, questions_per_s, overhead_share, mock, mock_answers, load_balance_variance, the
@@ -79,10 +80,19 @@ def _metadata(
     return facts | {
         "state": state,
         "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "seconds": seconds,
+        "seconds": _worked_s(directory.manifest.get("summary"), seconds, counts),
         "counts": asdict(counts),
         "stats": dict(stats),
     }
+
+
+def _worked_s(earlier: Mapping[str, Any] | None, seconds: float, counts: Counts) -> float:
+    """How long the run worked over all its resumes; one that found nothing to do adds nothing."""
+    if not earlier:
+        return seconds
+    before: float = earlier["seconds"]
+    settled = (earlier["questions"], earlier["answered"], earlier["failed"]) == (counts.total, counts.done, counts.dead)
+    return before if settled and not earlier["open"] else before + seconds
 
 
 def _write(

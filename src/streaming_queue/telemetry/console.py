@@ -195,7 +195,7 @@ class Output:
         counts, took = event.counts, duration(self.progress_state.elapsed_s)
         text = f"round {event.state}: {counts.done:,} answered, {counts.dead:,} failed of {counts.total:,} in {took}"
         if event.state == "done":
-            self.success(text)
+            (self.warning if counts.dead else self.success)(text)
         else:
             self.warning(f"{text}, {counts.open:,} not asked")
         if "timings" in event.summary:

@@ -251,3 +251,12 @@ def test_a_terminal_that_cannot_show_a_character_gets_its_escape():
         env=os.environ | {"PYTHONIOENCODING": "latin-1"},
     )
     assert b"\\u2603" in done.stdout
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2"])
+def test_a_run_with_a_closed_stream_ends_well_and_lets_no_file_take_its_place(closed, tmp_path):
+    arguments = "run -p inproc -n 3 -o run"
+    shell = f"exec {sys.executable} -m streaming_queue.cli {arguments} {closed}>&-"
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, check=False, timeout=30, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "run" / "results.jsonl").read_text().splitlines()) == 3

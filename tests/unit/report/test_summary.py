@@ -72,6 +72,17 @@ async def test_the_summary_is_the_report_in_short(directory):
     assert json.loads(directory.manifest_path.read_text())["summary"] == summary
 
 
+async def test_a_resumed_run_worked_as_long_as_all_its_parts(directory):
+    first = await write_results(directory, await recorded(directory, 50), state="stopped", seconds=2.0)
+    await asyncio.to_thread(directory.update, summary=first)
+    record = await recorded(directory, 100)
+    second = await write_results(directory, record, state="done", seconds=1.0)
+    assert (second["seconds"], second["questions_per_s"]) == (3.0, 30.0)
+    await asyncio.to_thread(directory.update, summary=second)
+    idle = await write_results(directory, record, state="done", seconds=5.0)
+    assert (idle["seconds"], idle["questions_per_s"]) == (3.0, 30.0)
+
+
 async def test_no_rows_is_a_report_too(directory):
     record = await recorded(directory, 0)
     summary = await write_results(directory, record, state="failed", seconds=0.0)
