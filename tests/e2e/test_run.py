@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -244,10 +246,23 @@ def test_stdout_that_goes_away_does_not_stop_the_run(stq) -> None:
     assert len(stq.rows()) == 300
 
 
-def test_runners_are_modules_here_and_under_the_guides_address(stq) -> None:
-    import sys
-    from pathlib import Path
+def test_a_full_disk_behind_stdout_is_no_success(stq) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "streaming_queue.cli", "run", "-n", "3", "-o", "run", "--json", *FAST],
+            cwd=stq.directory, env=stq.environment, stdout=full, stderr=subprocess.PIPE, timeout=40, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert b"standard output: No space left" in done.stderr
+    assert len(stq.rows()) == 3
 
+
+def test_a_taken_directory_is_refused_before_anything_starts(stq) -> None:
+    assert stq("run", "-n", "2", "-o", "run", *FAST).returncode == 0
+    assert "Coordinator-1" not in stq("run", "-n", "2", "-o", "run").stderr
+
+
+def test_runners_are_modules_here_and_under_the_guides_address(stq) -> None:
     (stq.directory / "config.yaml").write_text("qa: {coordinator: {limit: 4}}\nmock: {latency_ms: 1}\n")
     root = Path(__file__).parents[2]
     for module, path in (("streaming_queue", ""), ("script.streaming_queue", str(root))):

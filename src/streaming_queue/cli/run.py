@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streaming_queue.cli.options import ConfigPath, JsonLines, Sets
+from streaming_queue.errors import StreamingQueueError
 
 if TYPE_CHECKING:
     from streaming_queue.config import Config
@@ -83,4 +84,6 @@ def execute(config: Config, *, json: bool) -> int:
     code = run_async(runner)
     for summary in summaries:
         printer.summary(summary)
+    if printer.failure:
+        raise StreamingQueueError(f"standard output: {printer.failure.strerror}; the run's directory has every row")
     return code

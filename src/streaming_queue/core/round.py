@@ -235,17 +235,26 @@ class Round:
         self._tell(RoundFinished(self.state, counts, summary))
 
 
+def check_directory(config: Config) -> None:
+    """Raise ConfigError where the directory of `config` is in use or holds another run; changes nothing. Blocks."""
+    if config.output.dir is None:
+        return
+    path = Path(config.output.dir)
+    try:
+        refuse_owned(path / QUEUE_FILE)
+    except (QueueError, OSError) as error:
+        raise ConfigError(str(error)) from error
+    if not config.output.resume:
+        RunDirectory(path, {}).refuse_a_run()
+
+
 def open_directory(config: Config) -> RunDirectory:
     """The directory for the round that `config` describes: a new one, or the one to go on with. Blocks.
 
     Raises:
         ConfigError: it is in use by another process, holds another run, or cannot be read or written.
     """
-    if config.output.dir is not None:
-        try:
-            refuse_owned(Path(config.output.dir) / QUEUE_FILE)
-        except (QueueError, OSError) as error:
-            raise ConfigError(str(error)) from error
+    check_directory(config)
     if config.output.resume:
         if config.output.dir is None:
             raise ConfigError("output.resume needs output.dir: which run to go on with")

@@ -107,7 +107,7 @@ class RunDirectory:
             else:
                 _make_directory(wanted)
                 directory = cls(wanted, {})
-                directory._refuse_a_run()
+                directory.refuse_a_run()
             directory.manifest = facts
             directory.update(**manifest)
             for stale in (directory.results_jsonl, directory.results_json):
@@ -169,7 +169,8 @@ class RunDirectory:
             raise ConfigError(f"{path}: damaged: {', '.join(missing)} is missing; restore it, or start a new run")
         return manifest
 
-    def _refuse_a_run(self) -> None:
+    def refuse_a_run(self) -> None:
+        """Raise ConfigError where the directory holds a run already, finished or not."""
         if not self.queue_path.exists():
             return
         try:

@@ -6,13 +6,13 @@ import asyncio
 
 from streaming_queue.comm import registry
 from streaming_queue.config import Config
-from streaming_queue.core.round import is_pipe
+from streaming_queue.core.round import check_directory, is_pipe
 from streaming_queue.intake import open_source
 from streaming_queue.report.summary import check_result_file
 
 
 async def preflight(config: Config) -> None:
-    """Check protocol, result file and source, before a socket is opened or a file written.
+    """Check protocol, directory, result file and source, before a socket is opened or a file written.
 
     A source that can be read again is read through where `output.strict` is set, so that nothing starts on a bad line.
 
@@ -20,6 +20,7 @@ async def preflight(config: Config) -> None:
         ConfigError: one of them will not do; the text says which and why.
     """
     registry.load(config.protocol)
+    await asyncio.to_thread(check_directory, config)
     coordinator = config.qa.coordinator
     if coordinator.result_file:
         await asyncio.to_thread(check_result_file, coordinator.result_file)

@@ -62,6 +62,11 @@ class JsonLines:
         """Whether the reader went away."""
         return self._stream.broken
 
+    @property
+    def failure(self) -> OSError | None:
+        """What kept lines from being written, a full disk say; None where the reader simply went away."""
+        return self._stream.failure
+
     def result(self, row: Mapping[str, Any]) -> None:
         """Print a row (`Outcome.row()`)."""
         self._stream.write_bytes(encode_line({"type": "result", **row}))

@@ -18,6 +18,8 @@ class SafeStream:
         """`stream` is a text or binary file; None (a closed standard stream) counts as broken."""
         self._stream = stream
         self.broken = stream is None
+        self.failure: OSError | None = None
+        """What broke it, unless its reader simply went away."""
 
     @property
     def encoding(self) -> str:
@@ -55,8 +57,8 @@ class SafeStream:
         if not self.broken and self._stream is not None:
             try:
                 self._stream.flush()
-            except (OSError, ValueError):
-                self._give_up()
+            except (OSError, ValueError) as error:
+                self._give_up(error)
 
     def _attempt(self, data: str | bytes) -> None:
         if self.broken or self._stream is None:
@@ -65,11 +67,13 @@ class SafeStream:
             self._stream.write(data)
         except UnicodeEncodeError:
             raise
-        except (OSError, ValueError):
-            self._give_up()
+        except (OSError, ValueError) as error:
+            self._give_up(error)
 
-    def _give_up(self) -> None:
+    def _give_up(self, error: OSError | ValueError) -> None:
         self.broken = True
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            self.failure = error
         with contextlib.suppress(OSError, ValueError):  # not a real file, or closed: nothing is left to quieten
             descriptor = self.fileno()
             null = os.open(os.devnull, os.O_WRONLY)
