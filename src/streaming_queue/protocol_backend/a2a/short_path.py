@@ -19,6 +19,7 @@ from a2a.utils.error_handlers import build_rest_error_payload
 from streaming_queue.errors import AgentFailedError
 from streaming_queue.messages import MESSAGE, StreamEvent
 from streaming_queue.protocol_backend.a2a.agent_errors import to_a2a, unfit
+from streaming_queue.protocol_backend.a2a.codec import whole_numbers
 from streaming_queue.protocol_backend.a2a.dialect import A2A_JSON
 
 _RPC_KEYS = frozenset({"jsonrpc", "id", "method", "params"})
@@ -74,7 +75,7 @@ def _short(params: Any, request_id: str | int | None, *, is_rpc: bool) -> Short 
         {"text": texts[0]} if len(texts) == 1 else {"parts": [{"kind": "text", "text": text} for text in texts]}
     )
     if metadata:
-        payload["metadata"] = metadata
+        payload["metadata"] = whole_numbers(metadata)
     return Short(payload, message_id, context_id or uuid.uuid4().hex, request_id, is_rpc)
 
 
