@@ -33,6 +33,7 @@ class BackendSpec:
 BUILTIN: tuple[BackendSpec, ...] = (
     BackendSpec("inproc", "streaming_queue.protocol_backend.inproc.comm:InprocCommBackend", "function calls, no wire"),
     BackendSpec("http", "streaming_queue.protocol_backend.http.comm:HttpCommBackend", "a small JSON contract"),
+    BackendSpec("a2a", "streaming_queue.protocol_backend.a2a.comm:A2ACommBackend", "Agent2Agent 1.0, and 0.3"),
 )
 
 

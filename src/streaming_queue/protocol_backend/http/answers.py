@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
 
+from streaming_queue.comm.http_client import excerpt, parse_retry_after, refusal
 from streaming_queue.errors import (
     ERRORS_BY_CODE,
     AgentFailedError,
-    AuthError,
     ProtocolError,
-    RateLimitedError,
     RemoteError,
-    StreamingQueueError,
     error_event,
     error_from_event,
 )
@@ -100,20 +96,20 @@ def decode_answer(status: int, body: bytes, retry_after: str | None, origin: str
             failure["retry_after_s"] = retry_after_s
         raise error_from_event(failure, origin)
     if not 200 <= status < 300:
-        raise _foreign_error(status, body, retry_after_s, origin)
+        raise refusal(status, body, retry_after_s, origin)
     if not isinstance(document, dict):
         what = "no JSON object" if body else "an empty body"
-        raise ProtocolError(f"{origin}: answered {status} with {what}{_excerpt(body)}")
+        raise ProtocolError(f"{origin}: answered {status} with {what}{excerpt(body)}")
     if failure is not None:
-        raise RemoteError(f"{origin}: answered {status} with an error{_excerpt(body)}", retry_after_s=retry_after_s)
+        raise RemoteError(f"{origin}: answered {status} with an error{excerpt(body)}", retry_after_s=retry_after_s)
     text, metadata = document.get("text"), document.get("metadata")
     if not isinstance(text, str):
-        raise ProtocolError(f'{origin}: the answer has no "text"{_excerpt(body)}')
+        raise ProtocolError(f'{origin}: the answer has no "text"{excerpt(body)}')
     reply = Reply(raw=document, text=text)
     if isinstance(metadata, dict):
         reply["metadata"] = metadata
     elif metadata is not None:
-        raise ProtocolError(f'{origin}: the answer\'s "metadata" is no object{_excerpt(body)}')
+        raise ProtocolError(f'{origin}: the answer\'s "metadata" is no object{excerpt(body)}')
     return reply
 
 
@@ -124,7 +120,7 @@ def decode_event(line: bytes, origin: str) -> StreamEvent:
     if kind == ERROR:
         raise error_from_event(event, origin)
     if kind not in (DELTA, STATUS, MESSAGE) or not isinstance(event.get("data"), str):
-        raise ProtocolError(f"{origin}: a line of the stream is no event{_excerpt(line)}")
+        raise ProtocolError(f"{origin}: a line of the stream is no event{excerpt(line)}")
     return dict(event)
 
 
@@ -133,35 +129,3 @@ def _parsed(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-
-
-def _foreign_error(status: int, body: bytes, retry_after_s: float | None, origin: str) -> StreamingQueueError:
-    if 300 <= status < 400:
-        remedy = "redirects are not followed: register the final address"
-        return RemoteError(f"{origin}: answered {status}, a redirect; {remedy}", retryable=False)
-    said = f"{origin}: answered {status}{_excerpt(body)}"
-    if status in (401, 403):
-        return AuthError(f"{said}; check the agent's credential")
-    if status == 429:
-        return RateLimitedError(said, retry_after_s=retry_after_s)
-    return RemoteError(said, retryable=status >= 500, retry_after_s=retry_after_s)
-
-
-def _excerpt(body: bytes) -> str:
-    """The beginning of what a stranger sent, with nothing in it that a terminal would obey."""
-    return f": {body[:120].decode('utf-8', 'replace')!a}" if body else ""
-
-
-def parse_retry_after(value: str | None) -> float | None:
-    """Seconds to wait, from either form of Retry-After (RFC 9110, 10.2.3); None when there is none that is valid."""
-    if value is None:
-        return None
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

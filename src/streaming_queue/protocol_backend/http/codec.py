@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
 import orjson
 
+from streaming_queue.comm import strict_json
 from streaming_queue.comm.context import HEADER_BY_KEY
 from streaming_queue.errors import ConfigError, ProtocolError
 
@@ -103,22 +103,12 @@ def _metadata(document: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> di
 def decode_object(body: bytes) -> dict[str, Any]:
     """The JSON object in a request's body; no NaN, no key twice, no bottomless nesting. Raises ProtocolError."""
     try:
-        document = orjson.loads(body)
-        # What comes back as the same bytes has no key twice; only other spellings pay for a second look.
-        if orjson.dumps(document) != body:
-            json.loads(body, object_pairs_hook=_unique)
-    except (ValueError, TypeError, RecursionError) as error:
+        document = strict_json.loads(body)
+    except ValueError as error:
         raise _malformed(f"the body is no valid JSON: {error}") from error
     if not isinstance(document, dict):
         raise _malformed("the body must be a JSON object")
     return document
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError("an object has the same key twice")
-    return table
 
 
 def _malformed(reason: str) -> ProtocolError:

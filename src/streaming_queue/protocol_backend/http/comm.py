@@ -14,18 +14,11 @@ import orjson
 from yarl import URL
 
 from streaming_queue.comm.base import BaseCommBackend, Capabilities, EndpointOptions
+from streaming_queue.comm.http_client import BROKEN, NOT_BEGUN, open_session, read_body, translate
 from streaming_queue.errors import BackendClosedError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.http.codec import JSON, NDJSON, encode_request
-from streaming_queue.protocol_backend.http.responses import (
-    BROKEN,
-    CONNECT_TIMEOUT_S,
-    NOT_BEGUN,
-    read_answer,
-    read_body,
-    read_events,
-    translate,
-)
+from streaming_queue.protocol_backend.http.responses import read_answer, read_events
 from streaming_queue.protocol_backend.http.target import Target
 
 if TYPE_CHECKING:
@@ -35,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 PROBE_TIMEOUT_S = 1.0
 CANCEL_TIMEOUT_S = 1.0
-KEEP_ALIVE_S = 30.0
 MAX_HEALTH_BYTES = 64 * 1024
 
 _BYTES_AT_ONCE = 1024 * 1024
@@ -78,14 +70,7 @@ class HttpCommBackend(BaseCommBackend):
     def _open_session(self) -> aiohttp.ClientSession:
         self._check_open()
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
-                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=("User-Agent",),
-                auto_decompress=False,
-                trust_env=False,
-            )
+            self._session = open_session()
         return self._session
 
     def _post(

@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
-from streaming_queue.errors import ConfigError
+from streaming_queue.comm.http_client import agent_headers, agent_url
 from streaming_queue.protocol_backend.http.codec import JSON
 
 
@@ -27,20 +27,6 @@ class Target:
     @classmethod
     def of(cls, agent_id: str, address: str, options: EndpointOptions) -> Target:
         """The target at `address`. Raises ConfigError on an address or a header that cannot be used."""
-        try:
-            base = URL(address.rstrip("/"))
-            usable = base.scheme in ("http", "https") and base.host and base.user is None
-        except ValueError:
-            usable = False
-        if not usable or base.raw_query_string or base.raw_fragment:
-            raise ConfigError(
-                f"agent {agent_id!r}: address {address.rpartition('@')[2]!r} must be http://host:port or "
-                "https://host:port with at most a path; a credential belongs in the agent's options"
-            )
-        headers = CIMultiDict({"Accept": JSON, "Accept-Encoding": "identity", "Content-Type": JSON, **options.headers})
-        if options.credential is not None:
-            headers["Authorization"] = f"Bearer {options.credential}"
-        for name, value in headers.items():
-            if not (name.isascii() and name.isprintable() and value.isprintable()):
-                raise ConfigError(f"agent {agent_id!r}: the value of header {name!r} cannot be sent")
+        base = agent_url(agent_id, address)
+        headers = agent_headers(agent_id, options, {"Accept": JSON, "Content-Type": JSON})
         return cls(address, base / "message", base / "cancel", base / "health", headers, options.tls or True)

@@ -1,0 +1,135 @@
+"""What every backend that speaks HTTP to its peers shares: one way to connect, to read and to name what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from streaming_queue.comm.base import EndpointOptions
+from streaming_queue.errors import (
+    AuthError,
+    CommError,
+    ConfigError,
+    ConnectError,
+    ProtocolError,
+    RateLimitedError,
+    RemoteError,
+    SendTimeoutError,
+    StreamingQueueError,
+)
+
+CONNECT_TIMEOUT_S = 5.0
+KEEP_ALIVE_S = 30.0
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+
+BROKEN = (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, OSError)
+"""What the library raises when a connection breaks before the whole answer."""
+NOT_BEGUN = (aiohttp.ClientConnectorError, TimeoutError)
+"""Those of them where there was no connection, or where another would be no faster."""
+
+
+def open_session() -> aiohttp.ClientSession:
+    """A session without cookies, proxies from the environment or a limit on an answer's time."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+        timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("User-Agent",),
+        auto_decompress=False,
+        trust_env=False,
+    )
+
+
+def agent_url(agent_id: str, address: str) -> URL:
+    """The URL an agent is registered with, without a slash at its end. Raises ConfigError when it cannot be used."""
+    try:
+        url = URL(address.rstrip("/"))
+        usable = url.scheme in ("http", "https") and url.host and url.user is None
+    except ValueError:
+        usable = False
+    if not usable or url.raw_query_string or url.raw_fragment:
+        raise ConfigError(
+            f"agent {agent_id!r}: address {address.rpartition('@')[2]!r} must be http://host:port or "
+            "https://host:port with at most a path; a credential belongs in the agent's options"
+        )
+    return url
+
+
+def agent_headers(agent_id: str, options: EndpointOptions, defaults: Mapping[str, str]) -> CIMultiDict[str]:
+    """What every request to an agent carries. Raises ConfigError on a header that cannot be sent."""
+    headers = CIMultiDict({"Accept-Encoding": "identity", **defaults, **options.headers})
+    if options.credential is not None:
+        headers["Authorization"] = f"Bearer {options.credential}"
+    for name, value in headers.items():
+        if not (name.isascii() and name.isprintable() and value.isprintable()):
+            raise ConfigError(f"agent {agent_id!r}: the value of header {name!r} cannot be sent")
+    return headers
+
+
+def translate(error: Exception, address: str) -> CommError:
+    """What the library raised, as one of ours, most specific first."""
+    reason = str(error) or type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+        return ConnectError(f"{address}: no trust in its TLS: {reason}; check the agent's tls option", retryable=False)
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return ConnectError(f"{address}: no connection within {CONNECT_TIMEOUT_S:g} s")
+    if isinstance(error, TimeoutError):
+        return SendTimeoutError(f"{address}: the connection timed out: {reason}")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return ConnectError(f"{address}: cannot connect: {reason}")
+    if isinstance(error, BROKEN):
+        return ConnectError(f"{address}: the connection broke before the answer: {reason}")
+    return ProtocolError(f"{address}: what came back is no HTTP: {reason}")
+
+
+async def read_body(response: aiohttp.ClientResponse, address: str, limit: int = MAX_ANSWER_BYTES) -> bytes:
+    """The body, unless it is over `limit` bytes: then reading stops. Raises ProtocolError."""
+    length = response.content_length
+    if length is not None and length <= limit:
+        return await response.read()
+    chunks, size = [], length or 0
+    while size <= limit and (chunk := await response.content.readany()):
+        chunks.append(chunk)
+        size += len(chunk)
+    if size > limit:
+        response.close()
+        raise ProtocolError(f"{address}: the answer is over the limit of {limit} bytes")
+    return b"".join(chunks)
+
+
+def refusal(status: int, body: bytes, retry_after_s: float | None, address: str) -> StreamingQueueError:
+    """What a status other than 2xx means when its body says nothing we know: often a proxy speaks there."""
+    if 300 <= status < 400:
+        remedy = "redirects are not followed: register the final address"
+        return RemoteError(f"{address}: answered {status}, a redirect; {remedy}", retryable=False)
+    said = f"{address}: answered {status}{excerpt(body)}"
+    if status in (401, 403):
+        return AuthError(f"{said}; check the agent's credential")
+    if status == 429:
+        return RateLimitedError(said, retry_after_s=retry_after_s)
+    return RemoteError(said, retryable=status >= 500, retry_after_s=retry_after_s)
+
+
+def excerpt(body: bytes) -> str:
+    """The beginning of what a stranger sent, with nothing in it that a terminal would obey."""
+    return f": {body[:120].decode('utf-8', 'replace')!a}" if body else ""
+
+
+def parse_retry_after(value: str | None) -> float | None:
+    """Seconds to wait, from either form of Retry-After (RFC 9110, 10.2.3); None when there is none that is valid."""
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

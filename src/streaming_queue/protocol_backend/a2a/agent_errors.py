@@ -1,0 +1,53 @@
+"""Failures of an agent hosted here, as A2A writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from a2a.types.a2a_pb2 import Message, Part, Role
+from a2a.utils.errors import A2AError, InternalError, InvalidParamsError
+from google.protobuf.json_format import ParseDict
+
+from streaming_queue.errors import AgentFailedError, ConfigError, error_event
+from streaming_queue.messages import StreamEvent
+from streaming_queue.protocol_backend.a2a.dialect import AGENT_ERROR
+
+
+def to_a2a(event: StreamEvent) -> A2AError:
+    """An `agent_error` event as the error of a response.
+
+    What its sender has to mend is invalid params (-32602, HTTP 400), all else an internal error (-32603, HTTP 500).
+    The event travels in the details, its values as text (`google.rpc.ErrorInfo`), the message as the error's own.
+    """
+    cls = InvalidParamsError if event["code"] == ConfigError.code else InternalError
+    details = {"type": event["type"], "code": event["code"], "retryable": str(event.get("retryable")).lower()}
+    if (wish := event.get("retry_after_s")) is not None:
+        details["retry_after_s"] = str(wish)
+    return cls(str(event["message"]), data=details)
+
+
+def status_message(event: StreamEvent, message_id: str, task_id: str, context_id: str) -> Message:
+    """An `agent_error` event as the status message of a failed task: for people its text, for us its metadata."""
+    message = Message(
+        message_id=message_id,
+        task_id=task_id,
+        context_id=context_id,
+        role=Role.ROLE_AGENT,
+        parts=[Part(text=str(event["message"]))],
+    )
+    ParseDict({AGENT_ERROR: plain(event)}, message.metadata)
+    return message
+
+
+def plain(metadata: Any) -> Any:
+    """Metadata as JSON keeps it. Raises AgentFailedError when it cannot be written as JSON."""
+    try:
+        return orjson.loads(orjson.dumps(metadata))
+    except TypeError as error:
+        raise AgentFailedError(f"the agent's answer cannot be sent as JSON: {error}") from error
+
+
+def unfit(error: AgentFailedError) -> StreamEvent:
+    """The event for an answer that could not be written."""
+    return error_event(error)

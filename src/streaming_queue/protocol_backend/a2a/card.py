@@ -1,0 +1,136 @@
+"""An agent card, read: which of its interfaces we use."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from yarl import URL
+
+from streaming_queue.comm.http_client import excerpt
+from streaming_queue.errors import ProtocolError
+from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION, V03, V1, Dialect
+
+MAX_CARD_BYTES = 1024 * 1024
+
+JSONRPC = "JSONRPC"
+HTTP_JSON = "HTTP+JSON"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """The interface to use, and what the agent says it can do. `own_origin`: the credential may go there."""
+
+    url: URL
+    binding: str
+    dialect: Dialect
+    streaming: bool
+    call_extension: bool
+    tenant: str | None
+    own_origin: bool
+
+
+def read_card(body: bytes, address: URL, trusted_origins: Collection[URL] = ()) -> Card:
+    """The card in `body`, served at `address`.
+
+    An interface is used where the card itself is, whatever name of this machine the card gives it; at another origin
+    only if that is one of `trusted_origins`.
+
+    Raises:
+        ProtocolError: it is no card, or has no interface that can be used; the text lists those it has.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, Mapping):
+        raise ProtocolError(f"{address}: its agent card is no JSON object{excerpt(body)}", retryable=False)
+    offered = list(_interfaces(document))
+    refused = ""
+    for binding, dialect in ((JSONRPC, V1), (HTTP_JSON, V1), (JSONRPC, V03)):
+        for url_text, its_binding, version, tenant in offered:
+            if its_binding != binding or not _speaks(version, dialect):
+                continue
+            url, own = _place(url_text, address, trusted_origins)
+            if url is None:
+                refused = f"; {url_text[:200]!a} is at another origin: trust it by trusted_origins, or register it"
+                continue
+            return Card(url, binding, dialect, *_abilities(document), tenant=tenant, own_origin=own)
+    has = ", ".join(f"{binding[:40]!a} {version[:20]!a}" for _, binding, version, _ in offered[:10]) or "none at all"
+    raise ProtocolError(
+        f"{address}: its agent card has no usable interface: it offers {has}; "
+        f"known are JSONRPC 1.0, HTTP+JSON 1.0 and JSONRPC 0.3{refused}",
+        retryable=False,
+    )
+
+
+def _interfaces(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str | None]]:
+    """URL, binding, version and tenant of each interface: those of 1.0, then those of 0.3."""
+    listed = document.get("supportedInterfaces")
+    for item in listed if isinstance(listed, list) else ():
+        if isinstance(item, Mapping):
+            tenant = item.get("tenant")
+            yield (
+                str(item.get("url")),
+                str(item.get("protocolBinding")),
+                str(item.get("protocolVersion") or V1.version),
+                tenant if isinstance(tenant, str) and tenant else None,
+            )
+    if not isinstance(document.get("url"), str):
+        return
+    version = str(document.get("protocolVersion") or V03.version)
+    yield document["url"], str(document.get("preferredTransport") or JSONRPC), version, None
+    further = document.get("additionalInterfaces")
+    for item in further if isinstance(further, list) else ():
+        if isinstance(item, Mapping):
+            yield str(item.get("url")), str(item.get("transport")), version, None
+
+
+def _speaks(version: str, dialect: Dialect) -> bool:
+    """Whether an interface of this version understands the dialect: 1.x is one, of 0.x only 0.3."""
+    if dialect is V1:
+        return version.partition(".")[0] == "1"
+    return version == V03.version or version.startswith(f"{V03.version}.")
+
+
+def _place(text: str, address: URL, trusted_origins: Collection[URL]) -> tuple[URL | None, bool]:
+    """Where the interface is, and whether that is the card's own origin; None: where it may not be."""
+    try:
+        url = URL(text)
+        origin = url.origin()
+    except ValueError:
+        return None, False
+    if url.user is not None or url.scheme not in ("http", "https"):
+        return None, False
+    own = address.origin()
+    if origin == own:
+        return url, True
+    if (origin.scheme, origin.port) == (own.scheme, own.port) and _is_here(origin.host) and _is_here(own.host):
+        return url.with_host(own.host or ""), True
+    return (url, False) if origin in trusted_origins else (None, False)
+
+
+def _is_here(host: str | None) -> bool:
+    """Whether the name means the machine it is said on; cards written for a demo say 0.0.0.0 or localhost."""
+    if host is None or host == "localhost":
+        return host is not None
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return ip.is_loopback or ip.is_unspecified
+
+
+def _abilities(document: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether it streams, and whether it declares our extension."""
+    capabilities = document.get("capabilities")
+    if not isinstance(capabilities, Mapping):
+        return False, False
+    extensions = capabilities.get("extensions")
+    known = isinstance(extensions, list) and any(
+        isinstance(item, Mapping) and item.get("uri") == CALL_EXTENSION for item in extensions
+    )
+    return capabilities.get("streaming") is True, known

@@ -1,0 +1,106 @@
+"""Messages as A2A writes them, in either version's words. No I/O, no SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from streaming_queue.comm.http_client import excerpt
+from streaming_queue.errors import ConfigError, ProtocolError
+from streaming_queue.protocol_backend.a2a.dialect import KIND_03, KINDS, Dialect
+from streaming_queue.protocol_backend.a2a.failures import rpc_error
+
+Result = tuple[str, Mapping[str, Any]]
+"""What a peer sent: its kind (one of `dialect.KINDS`) and its body."""
+
+
+def encode_message(payload: Mapping[str, Any], message_id: str, dialect: Dialect) -> dict[str, Any]:
+    """The params of a message. Raises ConfigError on a payload that has no text."""
+    if isinstance(payload.get("text"), str):
+        texts = [payload["text"]]
+    elif "parts" in payload:
+        parts = payload["parts"]
+        texts = [str(part.get("text", "")) for part in parts if part.get("kind", "text") == "text"]
+    else:
+        raise ConfigError('a payload has "text" or "parts"')
+    message: dict[str, Any] = {
+        **dialect.message,
+        "messageId": message_id,
+        "role": dialect.user,
+        "parts": [{**dialect.part, "text": text} for text in texts],
+    }
+    if metadata := payload.get("metadata"):
+        message["metadata"] = metadata
+    return {"message": message}
+
+
+def encode_json(document: Mapping[str, Any]) -> bytes:
+    """As JSON. Raises ConfigError on what cannot be written."""
+    try:
+        return orjson.dumps(document)
+    except TypeError as error:
+        raise ConfigError(f"the payload cannot be sent as JSON: {error}") from error
+
+
+def decode_object(body: bytes, address: str) -> dict[str, Any]:
+    """A JSON object from a peer. Raises ProtocolError when it is none."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict):
+        raise ProtocolError(f"{address}: what came back is no JSON object{excerpt(body) or ': nothing'}")
+    return document
+
+
+def decode_rpc(body: bytes, request_id: str | None, address: str) -> Any:
+    """The result in a JSON-RPC response. Raises what its error says, ProtocolError when it is no response to ours."""
+    document = decode_object(body, address)
+    if document.get("error") is not None:
+        raise rpc_error(document["error"], address)
+    if "result" not in document:
+        raise ProtocolError(f"{address}: the response has neither result nor error{excerpt(body)}")
+    if request_id is not None and document.get("id") != request_id:
+        raise ProtocolError(f"{address}: the response is to another request (id {document.get('id')!a})")
+    return document["result"]
+
+
+def decode_result(result: Any, address: str) -> Result:
+    """What a result or a streamed event is. Raises ProtocolError when it is nothing that A2A knows."""
+    if isinstance(result, Mapping):
+        for kind in KINDS:
+            body = result.get(kind)
+            if isinstance(body, Mapping):
+                return kind, body
+        if isinstance(known := KIND_03.get(str(result.get("kind"))), str):
+            return known, result
+    raise ProtocolError(f"{address}: the result is neither message nor task: {str(result)[:120]!a}")
+
+
+def parts_text(holder: Any, separator: str = "\n") -> str:
+    """The text of a message or an artifact: its text parts; where there are none, its data parts as JSON."""
+    parts = holder.get("parts") if isinstance(holder, Mapping) else None
+    usable = [part for part in parts if isinstance(part, Mapping)] if isinstance(parts, list) else []
+    texts = [part["text"] for part in usable if isinstance(part.get("text"), str)]
+    if not texts:
+        texts = [orjson.dumps(part["data"]).decode() for part in usable if part.get("data") is not None]
+    return separator.join(texts)
+
+
+def metadata_of(holder: Any) -> dict[str, Any]:
+    """The metadata of a message, task or event; empty where there is none."""
+    metadata = holder.get("metadata") if isinstance(holder, Mapping) else None
+    return whole_numbers(metadata) if isinstance(metadata, Mapping) else {}
+
+
+def whole_numbers(value: Any) -> Any:
+    """A copy with 3 in place of 3.0: to A2A every number in metadata is a float (`google.protobuf.Struct`)."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {key: whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [whole_numbers(item) for item in value]
+    return value

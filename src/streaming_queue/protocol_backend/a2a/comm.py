@@ -1,0 +1,175 @@
+"""The backend: its client half speaks A2A by itself, its host half (`host.py`) stands on the official SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from yarl import URL
+
+from streaming_queue.comm.base import BaseCommBackend, Capabilities, EndpointOptions
+from streaming_queue.comm.http_client import open_session
+from streaming_queue.errors import BackendClosedError, ConfigError, SendTimeoutError
+from streaming_queue.messages import Reply, StreamEvent
+from streaming_queue.protocol_backend.a2a.client import Peer
+from streaming_queue.protocol_backend.a2a.transport import Transport
+
+if TYPE_CHECKING:
+    from streaming_queue.protocol_backend.a2a.host import A2AAgent
+
+logger = logging.getLogger(__name__)
+
+PROBE_TIMEOUT_S = 1.0
+DEADLINE_MARGIN_S = 1.0
+"""How much longer than the deadline it was told a peer is waited for, so that its own word comes first."""
+
+
+class A2ACommBackend(BaseCommBackend):
+    """Agents behind `http://` or `https://` addresses that speak A2A 1.0, or 0.3 where that is all they do.
+
+    `trusted_origins` (`"https://host:port"`) are those besides an agent's own that its card may send us to; the
+    agent's credential does not go there.
+    """
+
+    name = "a2a"
+    schemes = ("http", "https")
+    capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
+
+    def __init__(self, *, trusted_origins: Collection[str] = (), **options: Any) -> None:
+        super().__init__(**options)
+        try:
+            self._trusted_origins = frozenset(URL(origin).origin() for origin in trusted_origins)
+        except ValueError as error:
+            raise ConfigError(f"trusted_origins: {error}; an origin is https://host:port") from error
+        self._peers: dict[str, Peer] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._agents: list[A2AAgent] = []
+        self._closed = False
+
+    async def register_endpoint(self, agent_id: str, address: str) -> None:
+        """Remember where an agent is; idempotent. Raises ConfigError on an address or a header that cannot be used."""
+        if agent_id in self._peers and self.endpoints.get(agent_id) == address:
+            return
+        options = self.options.get(agent_id, EndpointOptions())
+        transport = Transport(
+            agent_id, address, options, trusted_origins=self._trusted_origins, session=self._open_session
+        )
+        await super().register_endpoint(agent_id, address)
+        self._peers[agent_id] = Peer(transport)
+
+    def _peer(self, agent_id: str) -> Peer:
+        self._check_open()
+        self.endpoint(agent_id)
+        return self._peers[agent_id]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendClosedError("the a2a backend is closed")
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        self._check_open()
+        if self._session is None:
+            self._session = open_session()
+        return self._session
+
+    async def connect(self, src_id: str, dst_id: str) -> None:
+        """Read the agent's card."""
+        del src_id
+        await self._peer(dst_id).card()
+
+    async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
+        """Send a message; a task that comes of it is followed to its end. `raw` is the message or task as JSON."""
+        del src_id
+        peer = self._peer(dst_id)
+        seconds = _seconds_left(payload)
+        if seconds is None:
+            return await peer.send(payload)
+        try:
+            async with asyncio.timeout(seconds):
+                return await peer.send(payload)
+        except TimeoutError as error:
+            if isinstance(error, SendTimeoutError):
+                raise
+            raise _late(peer) from error
+
+    async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
+        """Like `send`, with the pieces of the answer and words on progress as they come."""
+        del src_id
+        peer = self._peer(dst_id)
+        seconds = _seconds_left(payload)
+        until = None if seconds is None else time.monotonic() + seconds
+        async with aclosing(peer.stream(payload)) as events:
+            while True:
+                try:
+                    async with asyncio.timeout(None if until is None else max(0.0, until - time.monotonic())):
+                        event = await anext(events, None)
+                except TimeoutError as error:
+                    if isinstance(error, SendTimeoutError):
+                        raise
+                    raise _late(peer) from error
+                if event is None:
+                    return
+                yield event
+
+    async def health_check(self, agent_id: str) -> bool:
+        """Whether the agent serves a card that we can use within one second."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                await self._peer(agent_id).refresh_card()
+        except Exception as error:
+            logger.debug("agent %s is not healthy: %r", agent_id, error)
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Stop every agent hosted here and give up all connections; messages under way fail."""
+        self._closed = True
+        agents, self._agents = self._agents, []
+        await asyncio.gather(*(agent.stop() for agent in agents))
+        await asyncio.gather(*(peer.close() for peer in self._peers.values()))
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> A2AAgent:
+        """Host `executor` in this process; returns when it is ready. Port 0 takes a free one.
+
+        `executor` is the guide's, or an `AgentExecutor` of the A2A SDK.
+
+        Raises:
+            ConfigError: the address is not allowed.
+            ConnectError: the port is in use.
+        """
+        self._check_open()
+        spawn = await asyncio.to_thread(_host_half)
+        agent: A2AAgent = await spawn(agent_id, host, port, executor, self)
+        self._agents.append(agent)
+        return agent
+
+
+def _host_half() -> Callable[..., Any]:
+    """The SDK is slow to import and reads files: not in the loop, and not where nothing is hosted."""
+    # Its spans cost about a millisecond a request, and our own events tell the same.
+    os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")
+    from streaming_queue.protocol_backend.a2a.host import spawn
+
+    return spawn
+
+
+def _seconds_left(payload: Mapping[str, Any]) -> float | None:
+    """How long to wait for a question with a deadline; a command has all the time it needs."""
+    metadata = payload.get("metadata") or {}
+    deadline_ms = metadata.get("deadline_ms")
+    if metadata.get("kind") == "command" or not isinstance(deadline_ms, int) or isinstance(deadline_ms, bool):
+        return None
+    return deadline_ms / 1000 + DEADLINE_MARGIN_S
+
+
+def _late(peer: Peer) -> SendTimeoutError:
+    return SendTimeoutError(f"{peer.transport.address}: no answer before the deadline")

@@ -1,0 +1,78 @@
+"""The words of A2A 1.0 and 0.3, as data. No I/O, no SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+CARD_PATH = "/.well-known/agent-card.json"
+VERSION_HEADER = "A2A-Version"
+EXTENSIONS_HEADER = "A2A-Extensions"
+A2A_JSON = "application/a2a+json"
+
+CALL_EXTENSION = "urn:agentnetwork:streaming-queue:call:1"
+"""Our extension of the protocol (specification 1.0, section 4.6): a host that declares it reads the call's context
+from the message's metadata, describes failures as `agent_error`, and takes the id of a message under way in
+CancelTask."""
+
+AGENT_ERROR = "agent_error"
+"""The key, in the metadata of a failed task's status message, of the failure as `errors.error_event` describes it."""
+
+ANSWERED = frozenset({"completed"})
+RUNNING = frozenset({"submitted", "working"})
+"""States as `state_name` writes them; every other state is a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One version's method names (JSON-RPC), roles and notation of a text part."""
+
+    version: str
+    send: str
+    stream: str
+    get_task: str
+    cancel_task: str
+    subscribe: str
+    user: str
+    part: Mapping[str, str]
+    message: Mapping[str, str]
+
+
+V1 = Dialect(
+    version="1.0",
+    send="SendMessage",
+    stream="SendStreamingMessage",
+    get_task="GetTask",
+    cancel_task="CancelTask",
+    subscribe="SubscribeToTask",
+    user="ROLE_USER",
+    part={},
+    message={},
+)
+V03 = Dialect(
+    version="0.3",
+    send="message/send",
+    stream="message/stream",
+    get_task="tasks/get",
+    cancel_task="tasks/cancel",
+    subscribe="tasks/resubscribe",
+    user="user",
+    part={"kind": "text"},
+    message={"kind": "message"},
+)
+
+KINDS = ("message", "task", "statusUpdate", "artifactUpdate")
+"""What a result or a streamed event can be, by its key in 1.0."""
+
+KIND_03: Mapping[str, str] = {
+    "message": "message",
+    "task": "task",
+    "status-update": "statusUpdate",
+    "artifact-update": "artifactUpdate",
+}
+"""The same by `kind` in 0.3."""
+
+
+def state_name(state: object) -> str:
+    """A task's state in one notation: `TASK_STATE_INPUT_REQUIRED` (1.0) and `input-required` (0.3) are the same."""
+    return str(state).removeprefix("TASK_STATE_").lower().replace("_", "-")

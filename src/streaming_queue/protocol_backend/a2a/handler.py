@@ -1,0 +1,245 @@
+"""The guide's executors behind the SDK's routes: short answers are one message, what lasts is a task."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import ExitStack, aclosing, contextmanager
+from typing import Any, NoReturn, Protocol
+
+from a2a.server.context import ServerCallContext
+from a2a.server.request_handlers import RequestHandler
+from a2a.server.request_handlers.request_handler import validate_request_params
+from a2a.types.a2a_pb2 import (
+    CancelTaskRequest,
+    GetTaskRequest,
+    ListTasksRequest,
+    ListTasksResponse,
+    Message,
+    Part,
+    Role,
+    SendMessageRequest,
+    SubscribeToTaskRequest,
+    Task,
+    TaskState,
+    TaskStatus,
+)
+from a2a.utils.errors import (
+    ContentTypeNotSupportedError,
+    ExtendedAgentCardNotConfiguredError,
+    InvalidParamsError,
+    PushNotificationNotSupportedError,
+    TaskNotCancelableError,
+    TaskNotFoundError,
+    UnsupportedOperationError,
+)
+from a2a.utils.task import apply_history_length, validate_history_length, validate_page_size
+from google.protobuf.json_format import MessageToDict, ParseDict
+
+from streaming_queue.comm.context import RequestContext
+from streaming_queue.comm.execution import Execution, Executions
+from streaming_queue.errors import AgentFailedError, StreamingQueueError, error_event
+from streaming_queue.messages import ERROR, MESSAGE, StreamEvent
+from streaming_queue.protocol_backend.a2a.agent_errors import plain, to_a2a, unfit
+from streaming_queue.protocol_backend.a2a.codec import whole_numbers
+from streaming_queue.protocol_backend.a2a.jobs import Event, Jobs
+from streaming_queue.protocol_backend.a2a.task_store import BoundedTaskStore
+
+TASK_AFTER_S = 1.0
+"""How long a streamed answer may be silent before it becomes a task, which its reader can come back to."""
+
+
+class MakeRequest(Protocol):
+    """`BaseCommBackend.request`."""
+
+    def __call__(
+        self, agent_id: str, payload: Mapping[str, Any], *, principal: str | None = None, streaming: bool = False
+    ) -> RequestContext:
+        """The context in which the executor runs."""
+
+
+class AgentHandler(RequestHandler):
+    """One hosted agent. No error that leaves it holds the text of an exception that is not ours."""
+
+    def __init__(self, agent_id: str, executions: Executions, request: MakeRequest) -> None:
+        self._agent_id = agent_id
+        self._executions = executions
+        self._request = request
+        self._store = BoundedTaskStore()
+        self._jobs = Jobs(executions, self._store)
+        self._under_way: dict[tuple[str | None, str], Execution] = {}
+
+    async def answer(self, payload: Mapping[str, Any], message_id: str, principal: str | None) -> StreamEvent:
+        """Run the executor to its end; its cancel is the caller's leaving, or CancelTask with the message's id."""
+        try:
+            request = self._request(self._agent_id, payload, principal=principal)
+            with self._executions.attach(request) as execution, self._cancellable(message_id, principal, execution):
+                return await execution.result()
+        except StreamingQueueError as error:
+            return error_event(error)
+
+    @contextmanager
+    def _cancellable(self, message_id: str, principal: str | None, execution: Execution) -> Iterator[None]:
+        key = (principal, message_id)
+        self._under_way[key] = execution
+        try:
+            yield
+        finally:
+            if self._under_way.get(key) is execution:
+                del self._under_way[key]
+
+    async def _payload(self, params: SendMessageRequest, context: ServerCallContext) -> dict[str, Any]:
+        """What the executor gets. Raises what A2A says to a message that cannot be taken."""
+        validate_history_length(params.configuration)
+        message = params.message
+        if message.task_id:
+            task = await self._store.get(message.task_id, context)
+            if task is None:
+                raise TaskNotFoundError
+            if message.context_id and message.context_id != task.context_id:
+                raise InvalidParamsError(f"task {task.id} belongs to context {task.context_id}")
+            raise UnsupportedOperationError(
+                f"task {task.id} takes no further message; send one without a task id, in context {task.context_id}"
+            )
+        if params.configuration.HasField("task_push_notification_config"):
+            raise PushNotificationNotSupportedError
+        if any(part.WhichOneof("content") != "text" for part in message.parts):
+            raise ContentTypeNotSupportedError("this agent takes text parts only")
+        if not message.context_id:
+            message.context_id = uuid.uuid4().hex
+        texts = [part.text for part in message.parts]
+        payload: dict[str, Any] = (
+            {"text": texts[0]} if len(texts) == 1 else {"parts": [{"kind": "text", "text": text} for text in texts]}
+        )
+        if metadata := {**MessageToDict(params.metadata), **MessageToDict(message.metadata)}:
+            payload["metadata"] = whole_numbers(metadata)
+        return payload
+
+    @validate_request_params
+    async def on_message_send(self, params: SendMessageRequest, context: ServerCallContext) -> Task | Message:
+        """One message where the caller waits, a task where it does not."""
+        payload = await self._payload(params, context)
+        if not params.configuration.return_immediately:
+            end = await self.answer(payload, params.message.message_id, principal_of(context))
+            return _message(end, params.message.context_id)
+        try:
+            request = self._request(self._agent_id, payload, principal=principal_of(context))
+            with ExitStack() as held:
+                execution = held.enter_context(self._executions.attach(request))
+                job = await self._jobs.begin(execution, held.pop_all(), params.message, context)
+        except StreamingQueueError as error:
+            raise to_a2a(error_event(error)) from None
+        return apply_history_length(job.task(), params.configuration)
+
+    @validate_request_params
+    async def on_message_send_stream(
+        self, params: SendMessageRequest, context: ServerCallContext
+    ) -> AsyncGenerator[Event, None]:
+        """One message where the answer comes whole and soon, else a task and what becomes of it."""
+        payload = await self._payload(params, context)
+        principal = principal_of(context)
+        try:
+            request = self._request(self._agent_id, payload, principal=principal, streaming=True)
+            with ExitStack() as held:
+                execution = held.enter_context(self._executions.attach(request))
+                with self._cancellable(params.message.message_id, principal, execution):
+                    async with aclosing(execution.batches(TASK_AFTER_S)) as batches:
+                        first = await anext(batches)
+                if len(first) == 1 and first[0]["type"] in (MESSAGE, ERROR):
+                    yield _message(first[0], params.message.context_id)
+                    return
+                job = await self._jobs.begin(execution, held.pop_all(), params.message, context)
+        except StreamingQueueError as error:
+            raise to_a2a(error_event(error)) from None
+        async with aclosing(job.events()) as events:
+            async for event in events:
+                yield apply_history_length(event, params.configuration) if isinstance(event, Task) else event
+
+    @validate_request_params
+    async def on_subscribe_to_task(
+        self, params: SubscribeToTaskRequest, context: ServerCallContext
+    ) -> AsyncGenerator[Event, None]:
+        """A running task and what becomes of it."""
+        job = self._jobs.find(params.id, principal_of(context))
+        if job is None:
+            if await self._store.get(params.id, context) is None:
+                raise TaskNotFoundError
+            raise UnsupportedOperationError(f"task {params.id} has ended: get it")
+        async with aclosing(job.events()) as events:
+            async for event in events:
+                yield event
+
+    @validate_request_params
+    async def on_cancel_task(self, params: CancelTaskRequest, context: ServerCallContext) -> Task:
+        """Cancel a task, or by its id a message that is not answered yet; a command goes on."""
+        principal = principal_of(context)
+        job = self._jobs.find(params.id, principal)
+        execution = job.execution if job else self._under_way.get((principal, params.id))
+        if execution is None and await self._store.get(params.id, context) is None:
+            raise TaskNotFoundError
+        if execution is None or execution.is_command:
+            raise TaskNotCancelableError
+        if job is not None:
+            return await self._jobs.cancel(job)
+        await self._executions.discard(execution)
+        return Task(id=params.id, status=TaskStatus(state=TaskState.TASK_STATE_CANCELED))
+
+    @validate_request_params
+    async def on_get_task(self, params: GetTaskRequest, context: ServerCallContext) -> Task:
+        """A task of the caller's, running or among the last that ended."""
+        validate_history_length(params)
+        task = await self._store.get(params.id, context)
+        if task is None:
+            raise TaskNotFoundError
+        return apply_history_length(task, params)
+
+    @validate_request_params
+    async def on_list_tasks(self, params: ListTasksRequest, context: ServerCallContext) -> ListTasksResponse:
+        """The caller's tasks, the latest first."""
+        validate_history_length(params)
+        if params.HasField("page_size"):
+            validate_page_size(params.page_size)
+        page = await self._store.list(params, context)
+        for task in page.tasks:
+            task.CopyFrom(apply_history_length(task, params))
+            if not params.include_artifacts:
+                task.ClearField("artifacts")
+        return page
+
+    async def _no_push(self, params: Any, context: ServerCallContext) -> NoReturn:
+        del params, context
+        raise PushNotificationNotSupportedError
+
+    on_create_task_push_notification_config = _no_push
+    on_get_task_push_notification_config = _no_push
+    on_list_task_push_notification_configs = _no_push
+    on_delete_task_push_notification_config = _no_push
+
+    async def on_get_extended_agent_card(self, params: Any, context: ServerCallContext) -> NoReturn:
+        """There is none."""
+        del params, context
+        raise ExtendedAgentCardNotConfiguredError
+
+    async def aclose(self) -> None:
+        """Wait for the tasks of executions that were stopped."""
+        await self._jobs.aclose()
+
+
+def principal_of(context: ServerCallContext) -> str | None:
+    """Who asks, as the guard found out."""
+    return context.user.user_name or None
+
+
+def _message(end: StreamEvent, context_id: str) -> Message:
+    """The end of an execution as one message. Raises what its failure is in A2A."""
+    if end["type"] == ERROR:
+        raise to_a2a(end)
+    message = Message(
+        message_id=uuid.uuid4().hex, context_id=context_id, role=Role.ROLE_AGENT, parts=[Part(text=end["data"])]
+    )
+    if end.get("metadata"):
+        try:
+            ParseDict(plain(end["metadata"]), message.metadata)
+        except AgentFailedError as error:
+            raise to_a2a(unfit(error)) from None
+    return message

@@ -1,0 +1,170 @@
+"""Executions that are tasks: they outlive the request that began them, can be asked for, followed and cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack, aclosing
+
+from a2a.server.context import ServerCallContext
+from a2a.types.a2a_pb2 import (
+    Artifact,
+    Message,
+    Part,
+    Role,
+    Task,
+    TaskArtifactUpdateEvent,
+    TaskState,
+    TaskStatus,
+    TaskStatusUpdateEvent,
+)
+from google.protobuf.json_format import ParseDict
+
+from streaming_queue.comm.execution import CANCEL_BOUND_S, Execution, Executions
+from streaming_queue.errors import AgentFailedError
+from streaming_queue.messages import DELTA, MESSAGE, STATUS, StreamEvent
+from streaming_queue.protocol_backend.a2a.agent_errors import plain, status_message, unfit
+from streaming_queue.protocol_backend.a2a.task_store import BoundedTaskStore
+
+Event = Message | Task | TaskStatusUpdateEvent | TaskArtifactUpdateEvent
+
+
+class Job:
+    """One task and the execution behind it."""
+
+    def __init__(self, execution: Execution, asked: Message, context_id: str) -> None:
+        self.task_id = uuid.uuid4().hex
+        self.context_id = context_id
+        self.execution = execution
+        self.cancelled = False
+        self.keeper: asyncio.Task[None] | None = None
+        self._asked = asked
+        self._artifact_id = f"{self.task_id}-answer"
+
+    def task(self, end: StreamEvent | None = None) -> Task:
+        """The task as it stands: at work, or at its `end`."""
+        task = Task(id=self.task_id, context_id=self.context_id, status=self._status(end), history=[self._asked])
+        if end is not None and end["type"] == MESSAGE:
+            task.artifacts.append(self._artifact(end["data"]))
+            if end.get("metadata"):
+                ParseDict(plain(end["metadata"]), task.metadata)
+        return task
+
+    def _artifact(self, text: str) -> Artifact:
+        return Artifact(artifact_id=self._artifact_id, name="answer", parts=[Part(text=text)])
+
+    def _status(self, end: StreamEvent | None, said: str | None = None) -> TaskStatus:
+        status = TaskStatus(state=TaskState.TASK_STATE_WORKING)
+        status.timestamp.GetCurrentTime()
+        if said is not None:
+            status.message.CopyFrom(
+                Message(
+                    message_id=uuid.uuid4().hex,
+                    task_id=self.task_id,
+                    context_id=self.context_id,
+                    role=Role.ROLE_AGENT,
+                    parts=[Part(text=said)],
+                )
+            )
+        elif end is not None and end["type"] == MESSAGE:
+            status.state = TaskState.TASK_STATE_COMPLETED
+        elif end is not None and self.cancelled:
+            status.state = TaskState.TASK_STATE_CANCELED
+        elif end is not None:
+            status.state = TaskState.TASK_STATE_FAILED
+            status.message.CopyFrom(status_message(end, uuid.uuid4().hex, self.task_id, self.context_id))
+        return status
+
+    def _update(self, end: StreamEvent | None = None, said: str | None = None) -> TaskStatusUpdateEvent:
+        update = TaskStatusUpdateEvent(task_id=self.task_id, context_id=self.context_id, status=self._status(end, said))
+        if end is not None and end["type"] == MESSAGE and end.get("metadata"):
+            ParseDict(plain(end["metadata"]), update.metadata)
+        return update
+
+    def _piece(self, text: str, *, append: bool) -> TaskArtifactUpdateEvent:
+        return TaskArtifactUpdateEvent(
+            task_id=self.task_id, context_id=self.context_id, artifact=self._artifact(text), append=append
+        )
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """The task, then all that became and becomes of it, from the beginning, for any number of readers.
+
+        The first piece of the artifact replaces what a reader may have of it from an earlier connection.
+        """
+        yield self.task()
+        pieces: list[str] = []
+        async with aclosing(self.execution.batches()) as batches:
+            async for batch in batches:
+                for event in batch:
+                    if event["type"] == STATUS:
+                        yield self._update(said=event["data"])
+                    elif event["type"] == DELTA:
+                        yield self._piece(event["data"], append=bool(pieces))
+                        pieces.append(event["data"])
+                    else:
+                        for last in self._last(event, "".join(pieces)):
+                            yield last
+
+    def _last(self, end: StreamEvent, streamed: str) -> list[Event]:
+        try:
+            update = self._update(end)
+        except AgentFailedError as error:
+            return [self._update(unfit(error))]
+        if end["type"] != MESSAGE or end["data"] == streamed:
+            return [update]
+        return [self._piece(end["data"], append=False), update]
+
+
+class Jobs:
+    """The tasks of one hosted agent."""
+
+    def __init__(self, executions: Executions, store: BoundedTaskStore) -> None:
+        self._executions = executions
+        self._store = store
+        self._by_id: dict[str, Job] = {}
+        self._by_execution: dict[Execution, Job] = {}
+
+    async def begin(self, execution: Execution, held: ExitStack, asked: Message, context: ServerCallContext) -> Job:
+        """Make the execution a task, and its own what `held` keeps of it; one that is a task already stays that one."""
+        job = self._by_execution.get(execution)
+        if job is not None:
+            held.close()
+            return job
+        job = Job(execution, asked, asked.context_id)
+        self._by_id[job.task_id] = self._by_execution[execution] = job
+        job.keeper = asyncio.create_task(self._keep(job, held, context), name=f"task:{job.task_id}")
+        await self._store.save(job.task(), context)
+        return job
+
+    async def _keep(self, job: Job, held: ExitStack, context: ServerCallContext) -> None:
+        """Hold the execution until its end is known, and remember that."""
+        try:
+            with held:
+                end = await job.execution.result()
+            try:
+                task = job.task(end)
+            except AgentFailedError as error:
+                task = job.task(unfit(error))
+            await self._store.save(task, context)
+        finally:
+            del self._by_id[job.task_id], self._by_execution[job.execution]
+
+    def find(self, task_id: str, principal: str | None) -> Job | None:
+        """The running task of this principal."""
+        job = self._by_id.get(task_id)
+        return job if job is not None and job.execution.context.principal == principal else None
+
+    async def cancel(self, job: Job) -> Task:
+        """Cancel a running task; returns it as it ended, after one second at the most."""
+        job.cancelled = True
+        await self._executions.discard(job.execution)
+        if job.keeper is not None:
+            await asyncio.wait({job.keeper}, timeout=CANCEL_BOUND_S)
+        return job.task(await job.execution.result())
+
+    async def aclose(self) -> None:
+        """Let the tasks see the end of their executions, which were stopped before."""
+        keepers = [job.keeper for job in self._by_id.values() if job.keeper is not None]
+        if keepers:
+            await asyncio.wait(keepers, timeout=CANCEL_BOUND_S)

@@ -1,0 +1,112 @@
+"""The answer as it comes together from results and streamed events, whatever their order, repeated or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from streaming_queue.comm.http_client import MAX_ANSWER_BYTES
+from streaming_queue.errors import ProtocolError
+from streaming_queue.messages import DELTA, MESSAGE, STATUS, Reply, StreamEvent
+from streaming_queue.protocol_backend.a2a.codec import Result, metadata_of, parts_text
+from streaming_queue.protocol_backend.a2a.dialect import ANSWERED, RUNNING, state_name
+from streaming_queue.protocol_backend.a2a.failures import task_error
+
+
+class Progress:
+    """One exchange: the task it became (`task_id`), the pieces so far, and in the end the `reply`.
+
+    `running` says that the peer is at work on a task whose end is not known.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.task_id: str | None = None
+        self.reply: Reply | None = None
+        self._address = address
+        self._artifacts: dict[str, list[str]] = {}
+        self._length = 0
+        self._told = 0
+        self._metadata: dict[str, Any] = {}
+
+    @property
+    def running(self) -> bool:
+        """Whether a task is known and its end is not."""
+        return self.task_id is not None and self.reply is None
+
+    def feed(self, result: Result) -> list[StreamEvent]:
+        """Take what the peer sent; returns the events that it means for our reader.
+
+        Raises:
+            StreamingQueueError: the task ended without an answer.
+            ProtocolError: it belongs to another task, or the answer grew over its limit.
+        """
+        if self.reply is not None:
+            return []
+        kind, body = result
+        if kind == "message":
+            return self._end(body, parts_text(body), metadata_of(body))
+        self._know(body.get("id" if kind == "task" else "taskId"))
+        if kind == "artifactUpdate":
+            return self._artifact(body.get("artifact"), append=body.get("append") is True)
+        self._metadata |= metadata_of(body)
+        if kind == "statusUpdate":
+            return self._status(body, body.get("status"))
+        events: list[StreamEvent] = []
+        artifacts = body.get("artifacts")
+        for artifact in artifacts if isinstance(artifacts, list) else ():
+            events += self._artifact(artifact, append=False)
+        return events + self._status(body, body.get("status"))
+
+    def _know(self, task_id: Any) -> None:
+        if not isinstance(task_id, str) or not task_id:
+            raise ProtocolError(f"{self._address}: a task came without an id")
+        if self.task_id is None:
+            self.task_id = task_id
+        elif self.task_id != task_id:
+            raise ProtocolError(f"{self._address}: what came belongs to another task, {task_id[:80]!a}")
+
+    def _artifact(self, artifact: Any, *, append: bool) -> list[StreamEvent]:
+        if not isinstance(artifact, Mapping):
+            return []
+        text = parts_text(artifact, "")
+        pieces = self._artifacts.setdefault(str(artifact.get("artifactId")), [])
+        if not append:
+            self._length -= sum(map(len, pieces))
+            pieces.clear()
+        pieces.append(text)
+        self._length += len(text)
+        if self._length > MAX_ANSWER_BYTES:
+            raise ProtocolError(f"{self._address}: the answer is over the limit of {MAX_ANSWER_BYTES} bytes")
+        # What a reader was told already is not told again: after a reconnect the peer begins anew.
+        fresh = self._length - self._told
+        if fresh <= 0 or not text:
+            return []
+        self._told = self._length
+        return [{"type": DELTA, "data": text[-fresh:]}]
+
+    def _status(self, body: Mapping[str, Any], status: Any) -> list[StreamEvent]:
+        status = status if isinstance(status, Mapping) else {}
+        state, message = state_name(status.get("state")), status.get("message")
+        said = parts_text(message)
+        if state in RUNNING:
+            return [{"type": STATUS, "data": said}] if said else []
+        if state not in ANSWERED:
+            raise task_error(state, message, said, self._address)
+        text = "\n".join("".join(pieces) for pieces in self._artifacts.values()) or said or _last_word(body)
+        return self._end(body, text, {**metadata_of(message), **self._metadata})
+
+    def _end(self, raw: Mapping[str, Any], text: str, metadata: dict[str, Any]) -> list[StreamEvent]:
+        self.reply = Reply(raw=raw, text=text)
+        event: StreamEvent = {"type": MESSAGE, "data": text}
+        if metadata:
+            self.reply["metadata"] = event["metadata"] = metadata
+        return [event]
+
+
+def _last_word(task: Mapping[str, Any]) -> str:
+    """The agent's last message in a task's history."""
+    history = task.get("history")
+    for message in reversed(history) if isinstance(history, list) else ():
+        if isinstance(message, Mapping) and str(message.get("role")).lower().endswith("agent"):
+            return parts_text(message)
+    return ""

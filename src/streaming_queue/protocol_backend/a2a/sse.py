@@ -1,0 +1,41 @@
+"""Server-sent events (WHATWG HTML, 9.2), as far as A2A uses them: their data."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import aiohttp
+
+from streaming_queue.comm.http_client import MAX_ANSWER_BYTES
+from streaming_queue.errors import ProtocolError
+
+EVENT_STREAM = "text/event-stream"
+
+
+async def read_events(response: aiohttp.ClientResponse, address: str) -> AsyncGenerator[bytes, None]:
+    """The data of each event until the stream ends; an event cut off at the end is none.
+
+    Raises ProtocolError when one event grows over the limit of an answer.
+    """
+    pieces: list[bytes] = []
+    data: list[bytes] = []
+    size = 0
+    while chunk := await response.content.readany():
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            response.close()
+            raise ProtocolError(f"{address}: an event of the stream is over the limit of {MAX_ANSWER_BYTES} bytes")
+        if b"\n" not in chunk:
+            pieces.append(chunk)
+            continue
+        *lines, rest = (b"".join(pieces) + chunk).split(b"\n")
+        pieces = [rest]
+        for raw in lines:
+            line = raw.removesuffix(b"\r")
+            if line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" "))
+            elif not line:
+                size = len(rest)
+                if data:
+                    yield b"\n".join(data)
+                    data = []

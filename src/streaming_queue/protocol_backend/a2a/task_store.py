@@ -1,0 +1,46 @@
+"""Tasks remembered for those who ask again, within bounds."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from a2a.server.context import ServerCallContext
+from a2a.server.tasks import InMemoryTaskStore
+from a2a.types.a2a_pb2 import Task, TaskState
+
+TASKS_KEPT = 256
+BYTES_KEPT = 32 * 1024 * 1024
+
+TERMINAL = frozenset(
+    {
+        TaskState.TASK_STATE_COMPLETED,
+        TaskState.TASK_STATE_FAILED,
+        TaskState.TASK_STATE_CANCELED,
+        TaskState.TASK_STATE_REJECTED,
+    }
+)
+
+
+class BoundedTaskStore(InMemoryTaskStore):
+    """The SDK's store in memory, which forgets the ended tasks that lie longest when there are too many.
+
+    A task belongs to the principal that began it: to all others it does not exist.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ended: OrderedDict[str, tuple[int, ServerCallContext]] = OrderedDict()
+        self._bytes = 0
+
+    async def save(self, task: Task, context: ServerCallContext) -> None:
+        """Keep the task as it stands now."""
+        await super().save(task, context)
+        if task.status.state not in TERMINAL or task.id in self._ended:
+            return
+        size = task.ByteSize()
+        self._ended[task.id] = (size, ServerCallContext(user=context.user))
+        self._bytes += size
+        while len(self._ended) > 1 and (len(self._ended) > TASKS_KEPT or self._bytes > BYTES_KEPT):
+            task_id, (size, owner) = self._ended.popitem(last=False)
+            self._bytes -= size
+            await self.delete(task_id, owner)
