@@ -1,0 +1,383 @@
+"""What stands on the wire when we host."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from unit.comm.agents import Agent, Echo, Gate, message, soon
+from unit.comm.raw import Answer, ask, connection, get, post
+
+from streaming_queue.comm.base import HostLimits, HostOptions
+from streaming_queue.errors import ConfigError, RateLimitedError
+from streaming_queue.messages import DELTA
+from streaming_queue.protocol_backend.a2a import comm
+from streaming_queue.protocol_backend.a2a.comm import A2ACommBackend
+from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION, CARD_PATH
+
+pytestmark = pytest.mark.usefixtures("no_stray_tasks")
+
+V1 = "A2A-Version: 1.0"
+
+
+@pytest.fixture
+async def spawn():
+    backends: list[A2ACommBackend] = []
+
+    async def spawn(executor: Any, **host_options: Any) -> int:
+        limits = HostLimits(disconnect_grace_s=0.3, stop_s=1.0)
+        backends.append(A2ACommBackend(host_options=HostOptions(**{"limits": limits, **host_options})))
+        handle = await backends[-1].spawn_local_agent("w", "127.0.0.1", 0, executor)
+        return int(handle.base_url.rpartition(":")[2])
+
+    yield spawn
+    for backend in backends:
+        await backend.close()
+
+
+def params(text: str = "hello", **more: Any) -> dict[str, Any]:
+    return {"message": {"messageId": "m-1", "role": "ROLE_USER", "parts": [{"text": text}], **more}}
+
+
+def rpc(method: str = "SendMessage", request_id: Any = 1, **fields: Any) -> bytes:
+    document = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": fields or params()}
+    return post("/", json.dumps(document).encode(), V1)
+
+
+def rest(path: str, document: Any) -> bytes:
+    return post(path, json.dumps(document).encode(), V1)
+
+
+# --- the card ---
+
+
+async def test_the_card(spawn: Any):
+    port = await spawn(Echo())
+    answer = await ask(port, get(CARD_PATH, host=f"localhost:{port}"))
+    card = answer.json
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert "max-age" in answer.headers["cache-control"]
+    assert answer.headers["last-modified"].endswith("GMT")
+    assert card["name"] == "w"
+    assert [(item["protocolBinding"], item["protocolVersion"]) for item in card["supportedInterfaces"]] == [
+        ("JSONRPC", "1.0"),
+        ("HTTP+JSON", "1.0"),
+        ("JSONRPC", "0.3"),
+        ("HTTP+JSON", "0.3"),
+    ]
+    assert card["capabilities"]["streaming"] is True
+    assert [item["uri"] for item in card["capabilities"]["extensions"]] == [CALL_EXTENSION]
+    assert (card["url"], card["protocolVersion"]) == (f"http://localhost:{port}/", "0.3")
+    assert "securitySchemes" not in card
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "queue.example"])
+async def test_every_interface_is_at_the_cards_own_origin(spawn: Any, name: str):
+    port = await spawn(Echo(), allowed_hosts=("queue.example",))
+    card = (await ask(port, get(CARD_PATH, host=f"{name}:{port}"))).json
+    assert {item["url"].rstrip("/") for item in card["supportedInterfaces"]} == {f"http://{name}:{port}"}
+
+
+async def test_a_card_that_is_known_is_not_sent_again(spawn: Any):
+    port = await spawn(Echo())
+    first = await ask(port, get(CARD_PATH))
+    for header in (f"If-None-Match: {first.headers['etag']}", f"If-Modified-Since: {first.headers['last-modified']}"):
+        answer = await ask(port, get(CARD_PATH, header))
+        assert (answer.status, answer.body) == (304, b"")
+    assert (await ask(port, get(CARD_PATH, 'If-None-Match: "other"'))).status == 200
+
+
+async def test_a_guarded_host_says_so_in_a_card_that_everyone_may_read(spawn: Any):
+    async def authenticator(credential: str) -> str | None:
+        return {"alice": "a", "bob": "b"}.get(credential)
+
+    port = await spawn(Echo(), authenticator=authenticator)
+    card = (await ask(port, get(CARD_PATH))).json
+    assert card["securitySchemes"]["bearer"]["httpAuthSecurityScheme"]["scheme"] == "bearer"
+    assert (await ask(port, rpc())).status == 401
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": params()}).encode()
+    assert "result" in (await ask(port, post("/", body, V1, "Authorization: Bearer alice"))).json
+
+
+async def test_a_task_is_its_owners_alone(spawn: Any):
+    async def authenticator(credential: str) -> str | None:
+        return credential
+
+    gate = Gate()
+    port = await spawn(gate, authenticator=authenticator)
+
+    async def call(who: str, method: str, fields: Any) -> Any:
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": fields}).encode()
+        return (await ask(port, post("/", body, V1, f"Authorization: Bearer {who}"))).json
+
+    begun = await call("alice", "SendMessage", {**params(), "configuration": {"returnImmediately": True}})
+    task = {"id": begun["result"]["task"]["id"]}
+    for method in ("GetTask", "CancelTask", "SubscribeToTask"):
+        assert (await call("bob", method, task))["error"]["code"] == -32001
+    assert (await call("bob", "ListTasks", {}))["result"]["totalSize"] == 0
+    assert (await call("alice", "ListTasks", {}))["result"]["totalSize"] == 1
+    asking = asyncio.create_task(call("alice", "SendMessage", params(messageId="m-2")))
+    await soon(lambda: gate.runs == 2)
+    assert (await call("bob", "CancelTask", {"id": "m-2"}))["error"]["code"] == -32001
+    assert (await call("alice", "CancelTask", {"id": "m-2"}))["result"]["status"]["state"] == "TASK_STATE_CANCELED"
+    assert (await asking)["error"]["code"] == -32603
+    await call("alice", "CancelTask", task)
+
+
+async def test_health(spawn: Any):
+    assert (await ask(await spawn(Echo()), get("/health"))).json == {"status": "ok", "agent_id": "w"}
+
+
+# --- the short path and the SDK's answer the same ---
+
+
+def _same(answer: Answer) -> Any:
+    """An answer without what is new each time."""
+    if not answer.body:
+        return answer.status, None
+    document = answer.json
+    result = document.get("result", document).get("message")
+    if result:
+        assert result.pop("messageId")
+        assert result["contextId"]
+        if len(result["contextId"]) == 32:
+            result["contextId"] = "new"
+    return answer.status, answer.headers["content-type"], document
+
+
+SHORT = {
+    "plain": params(),
+    "parts": params(parts=[{"text": "a"}, {"text": "b"}]),
+    "context": params(contextId="ctx"),
+    "metadata": params(metadata={"attempt": 2, "mine": {"a": [1, 2.5, None, "é"]}}),
+    "modes": {**params(), "configuration": {"acceptedOutputModes": ["text/plain"]}},
+    "fails": params("fail"),
+    "breaks": params("break"),
+    "mistaken": params("config"),
+}
+
+
+@pytest.mark.parametrize("path", ["/", "/message:send"])
+@pytest.mark.parametrize("name", SHORT)
+async def test_the_short_path_answers_as_the_sdk_does(
+    spawn: Any, monkeypatch: pytest.MonkeyPatch, path: str, name: str
+):
+    async def behave(context: Any, queue: Any) -> None:
+        text = context.get_user_input()
+        if text == "fail":
+            raise RateLimitedError("slow", retry_after_s=2.5)
+        if text == "break":
+            raise ValueError("sk-123")
+        if text == "config":
+            raise ConfigError("mend it")
+        metadata = {"seen": dict(context.metadata)} if context.metadata else {}
+        await queue.enqueue_event(message(text, metadata=metadata))
+
+    await asyncio.to_thread(comm._host_half)
+    from streaming_queue.protocol_backend.a2a import host
+
+    port = await spawn(Agent(behave))
+    document: Any = SHORT[name]
+    if path == "/":
+        document = {"jsonrpc": "2.0", "id": "r-1", "method": "SendMessage", "params": document}
+    short = await ask(port, rest(path, document))
+    monkeypatch.setattr(host, "_SHORT_PATHS", {})
+    long = await ask(port, rest(path, document))
+    assert _same(short) == _same(long)
+    assert b"sk-123" not in short.body
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"role": "ROLE_AGENT"},
+        {"role": "user"},
+        {"messageId": ""},
+        {"messageId": 5},
+        {"parts": []},
+        {"parts": "x"},
+        {"parts": [{"data": {}}]},
+        {"parts": [{"text": "a", "mediaType": "text/plain"}]},
+        {"parts": [{"text": 5}]},
+        {"metadata": []},
+        {"taskId": "t"},
+        {"extensions": ["urn:x"]},
+        {"unknown": 1},
+    ],
+    ids=str,
+)
+async def test_what_is_not_short_is_left_to_the_sdk(changes: dict[str, Any]):
+    await asyncio.to_thread(comm._host_half)
+    from streaming_queue.protocol_backend.a2a.short_path import short_rest, short_rpc
+
+    assert short_rest(params()) is not None
+    assert short_rest(params(**changes)) is None
+    call = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": params()}
+    assert short_rpc(call) is not None
+    for wrong in ({"id": True}, {"id": None}, {"jsonrpc": "1.0"}, {"method": "GetTask"}, {"params": []}, {"more": 1}):
+        assert short_rpc({**call, **wrong}) is None
+
+
+async def test_an_answer_that_is_no_json_is_the_agents_failure(spawn: Any):
+    async def behave(context: Any, queue: Any) -> None:
+        await queue.enqueue_event(message("x", metadata={"when": object()}))
+
+    port = await spawn(Agent(behave))
+    old = {"kind": "message", "messageId": "m", "role": "user", "parts": [{"kind": "text", "text": "q"}]}
+    v03 = post(
+        "/", json.dumps({"jsonrpc": "2.0", "id": 1, "method": "message/send", "params": {"message": old}}).encode()
+    )
+    for request in (
+        rpc(),
+        rest("/message:send", params()),
+        v03,
+        rpc("SendStreamingMessage"),
+    ):
+        answer = await ask(port, request)
+        assert "cannot be sent as JSON" in answer.json["error"]["message"]
+
+
+# --- requests that are wrong ---
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", -32700),
+        (b"{", -32700),
+        (b"\xff", -32700),
+        (b'{"jsonrpc": NaN}', -32700),
+        (b'{"jsonrpc": "2.0", "jsonrpc": "2.0", "id": 1, "method": "GetTask"}', -32700),
+        (b"[" * 100_000, -32700),
+        (b"[]", -32600),
+        (b"5", -32600),
+        (b'{"jsonrpc": "2.0", "id": 1}', -32600),
+        (b'{"jsonrpc": "2.0", "id": 1, "method": "Fly"}', -32601),
+        (b'{"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": {"id": 5}}', -32602),
+        (b'{"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {"message": {"parts": 5}}}', -32602),
+        (b'{"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {}}', -32602),
+    ],
+    ids=str,
+)
+async def test_a_request_that_is_wrong_is_told_so(spawn: Any, body: bytes, code: int):
+    port = await spawn(Echo())
+    answer = await ask(port, post("/", body, V1))
+    assert answer.json["error"]["code"] == code
+    assert b"Traceback" not in answer.body
+    assert (await ask(port, rpc())).json["result"]["message"]["parts"] == [{"text": "hello"}]
+
+
+async def test_other_refusals(spawn: Any):
+    port = await spawn(Echo())
+    for document, code in (
+        (params(parts=[{"data": {"a": 1}}]), -32005),
+        (params(taskId="none"), -32001),
+        ({**params(), "configuration": {"taskPushNotificationConfig": {"url": "http://169.254.169.254/"}}}, -32003),
+    ):
+        assert (await ask(port, rpc(**document))).json["error"]["code"] == code
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": params()}).encode()
+    assert (await ask(port, post("/", body, "A2A-Version: 7.0"))).json["error"]["code"] == -32009
+    assert (await ask(port, post("/", body))).json["error"]["code"] == -32009
+    assert (await ask(port, get("/nothing"))).status == 404
+    assert (await ask(port, post("/", b"x" * 2_000_000, V1))).status == 413
+
+
+# --- tasks ---
+
+
+async def test_a_message_under_way_is_cancelled_by_its_id(spawn: Any):
+    gate = Gate()
+    port = await spawn(gate)
+    asking = asyncio.create_task(ask(port, rpc()))
+    await gate.started.wait()
+    cancelled = (await ask(port, rpc("CancelTask", id="m-1"))).json["result"]
+    assert cancelled == {"id": "m-1", "status": {"state": "TASK_STATE_CANCELED"}}
+    assert gate.cancelled == 1
+    assert (await asking).json["error"]["code"] == -32603
+
+
+async def test_a_command_is_not_cancelled(spawn: Any):
+    gate = Gate()
+    port = await spawn(gate)
+    asking = asyncio.create_task(ask(port, rpc(**params(metadata={"kind": "command"}))))
+    await gate.started.wait()
+    assert (await ask(port, rpc("CancelTask", id="m-1"))).json["error"]["code"] == -32002
+    gate.open.set()
+    assert "result" in (await asking).json
+
+
+async def test_the_same_question_twice_is_one_piece_of_work(spawn: Any):
+    gate = Gate()
+    port = await spawn(gate)
+    first, second = (params(messageId=name, metadata={"idempotency_key": "k"}) for name in ("m-1", "m-2"))
+    now = {"configuration": {"returnImmediately": True}}
+    begun = [(await ask(port, rpc(**first, **now))).json["result"]["task"]["id"] for _ in range(2)]
+    assert begun[0] == begun[1]
+    waiting = asyncio.create_task(ask(port, rpc(**second)))
+    await asyncio.sleep(0.1)
+    gate.open.set()
+    assert (await waiting).json["result"]["message"]["parts"] == [{"text": "answer 1"}]
+    assert gate.runs == 1
+
+
+async def test_a_task_goes_on_without_its_reader_and_can_be_followed_again(spawn: Any):
+    gate = Gate()
+
+    async def behave(context: Any, queue: Any) -> None:
+        await queue.enqueue_event({"type": DELTA, "data": "first "})
+        await gate.execute(context, queue)
+
+    port = await spawn(Agent(behave))
+    async with connection(port) as peer:
+        await peer.write(rpc("SendStreamingMessage"))
+        async with asyncio.timeout(5):
+            await peer.head()
+            data = await peer.reader.readuntil(b"first")
+        task_id = json.loads(data.split(b"data: ")[1].split(b"\r\n")[0])["result"]["task"]["id"]
+        peer.reset()
+    following = asyncio.create_task(ask(port, rpc("SubscribeToTask", id=task_id)))
+    await asyncio.sleep(0.05)
+    gate.open.set()
+    events = [
+        json.loads(line[6:])["result"] for line in (await following).body.decode().split("\r\n") if line[:5] == "data:"
+    ]
+    assert [next(iter(event)) for event in events] == ["task", "artifactUpdate", "artifactUpdate", "statusUpdate"]
+    assert not events[1]["artifactUpdate"].get("append")
+    assert not events[2]["artifactUpdate"].get("append"), "the message differs from its pieces and replaces them"
+    assert events[2]["artifactUpdate"]["artifact"]["parts"] == [{"text": "answer 1"}]
+
+
+async def test_ended_tasks_are_kept_within_bounds(spawn: Any, monkeypatch: pytest.MonkeyPatch):
+    await asyncio.to_thread(comm._host_half)
+    from streaming_queue.protocol_backend.a2a import task_store
+
+    monkeypatch.setattr(task_store, "TASKS_KEPT", 3)
+    port = await spawn(Echo())
+    for number in range(8):
+        await ask(port, rpc(**params(f"q{number}"), configuration={"returnImmediately": True}))
+    listed: Any = {}
+
+    async with asyncio.timeout(2):
+        while listed.get("totalSize") != 3:
+            listed = (await ask(port, rpc("ListTasks", includeArtifacts=True))).json["result"]
+    assert sorted(task["artifacts"][0]["parts"][0]["text"] for task in listed["tasks"]) == ["q5", "q6", "q7"]
+
+
+async def test_a_silent_stream_is_kept_alive(spawn: Any, monkeypatch: pytest.MonkeyPatch):
+    await asyncio.to_thread(comm._host_half)
+    from streaming_queue.protocol_backend.a2a import event_stream, handler
+
+    monkeypatch.setattr(event_stream, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(handler, "TASK_AFTER_S", 0.01)
+    gate = Gate()
+    port = await spawn(gate)
+    async with connection(port) as peer:
+        await peer.write(rpc("SendStreamingMessage"))
+        async with asyncio.timeout(5):
+            await peer.reader.readuntil(b": still at it")
+        gate.open.set()
+        async with asyncio.timeout(5):
+            await peer.reader.readuntil(b"TASK_STATE_COMPLETED")
