@@ -285,7 +285,9 @@ class Scheduler:
                 await self._bury(lease, failure)
             else:
                 self._failed_at.setdefault(lease.id, set()).add(worker_id)
-                ceiling_s = min(self._settings.retry_cap_s, self._settings.retry_base_s * 2 ** (lease.attempt - 1))
+                ceiling_s = min(
+                    self._settings.retry_cap_s, self._settings.retry_base_s * 2.0 ** min(lease.attempt - 1, 64)
+                )
                 await self._queue.retry(lease, random.uniform(0, ceiling_s), failure)
                 self._emit(Retried(lease.id, failure, lease.attempt, counted=True))
         except LeaseLostError:

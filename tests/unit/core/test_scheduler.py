@@ -418,3 +418,15 @@ async def test_a_worker_that_comes_back_while_the_rest_is_buried_gets_what_is_le
     assert await pool.run()
     assert pool.of(Buried)
     assert len(pool.of(Answered)) > 100
+
+
+async def test_the_pause_before_a_retry_is_capped_at_any_number_of_attempts(queue: MemoryQueue) -> None:
+    await fill(queue, 1)
+    pool = Pool(queue, workers=1, max_attempts=1100, retry_cap_s=0.0001)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        raise ProtocolError("garbage")
+
+    pool.behave = behave
+    assert await pool.run()
+    assert len(pool.asked) == 1100
