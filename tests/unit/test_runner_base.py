@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +146,15 @@ def test_a_protocols_runner_is_the_template_and_nothing_else(path: Path) -> None
         rf'"""A run over {protocol}: `python -m streaming_queue.runner.run_{protocol} .*`."""', lines[0]
     )
     assert lines[3].strip() == f'protocol = "{protocol}"'
+
+
+async def test_a_signal_before_the_dispatch_is_obeyed(tmp_path: Path) -> None:
+    class Early(RunnerBase):
+        async def send_command_to_coordinator(self, command: str) -> dict[str, Any] | None:
+            if command == "status":
+                signal.raise_signal(signal.SIGTERM)
+                await asyncio.sleep(0)
+            return await super().send_command_to_coordinator(command)
+
+    assert await Early(config(tmp_path), output=Talk()).execute() == 143
+    assert not (tmp_path / "r" / "queue.db").exists()

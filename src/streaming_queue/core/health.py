@@ -131,7 +131,7 @@ class WorkerPool:
     async def _until_healthy(self, worker: WorkerHealth) -> None:
         # The first probe is soon, for a mere reset; a worker that is up by its probe but drops every question
         # (strikes) waits longer each time, so that it cannot eat the queue.
-        pause_s = min(self._probe_interval_s * 2.0 ** (worker.strikes - 2), PROBE_CAP_S)
+        pause_s = min(self._probe_interval_s * 2.0 ** min(worker.strikes - 2, 64), PROBE_CAP_S)
         while True:
             await asyncio.sleep(pause_s)
             if await self._probe(worker.worker_id):

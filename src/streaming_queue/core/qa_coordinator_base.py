@@ -12,7 +12,14 @@ from streaming_queue.config import Config
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.core.round import Round, open_directory
 from streaming_queue.core.scheduler import Ask
-from streaming_queue.errors import AgentFailedError, ConfigError, ProtocolError, StreamingQueueError, error_event
+from streaming_queue.errors import (
+    AgentFailedError,
+    ConfigError,
+    ConnectError,
+    ProtocolError,
+    StreamingQueueError,
+    error_event,
+)
 from streaming_queue.queue.base import Lease
 from streaming_queue.telemetry.events import Listener, fan_out
 
@@ -37,6 +44,7 @@ class QACoordinatorBase:
         self._round: Round | None = None
         self._running: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
+        self._draining = False
 
     def set_network(
         self, network: NetworkBase, worker_ids: Sequence[str] | None = None, protocol_name: str | None = None
@@ -85,7 +93,8 @@ class QACoordinatorBase:
         return f"{self.coordinator_id}: round {round_.round_id} {round_.state}, {figures}, {workers} workers"
 
     def drain(self) -> None:
-        """Hand out no more questions; the round ends when what is in flight has ended."""
+        """Hand out no more questions, in later rounds neither; a round ends when what is in flight has ended."""
+        self._draining = True
         if self._round:
             self._round.drain()
 
@@ -112,18 +121,24 @@ class QACoordinatorBase:
         if not self.worker_ids:
             raise ConfigError(f"{self.coordinator_id} has no workers: register some, or name them in set_network()")
         directory = await asyncio.to_thread(open_directory, self.config)
+
+        async def probe(worker_id: str) -> bool:
+            return (await network.health_check([worker_id]))[worker_id]
+
         round_ = Round(
             self.config,
             directory,
             worker_ids=self.worker_ids,
             ask=self._asker,
-            probe=network.comm_backend.health_check,
+            probe=probe,
             protocol_of=lambda worker_id: self.protocol_name or network.comm_backend.protocol_of(worker_id),
             emit=fan_out(self.listeners),
             on_row=self.on_row,
             network_metrics=network.snapshot_metrics,
         )
         self._round = round_
+        if self._draining:
+            round_.drain()
         await round_.run()
 
     def _asker(self, run_id: str) -> Ask:
@@ -145,8 +160,15 @@ class QACoordinatorBase:
                     outcome = await self.send_to_worker(worker_id, lease.question.text)
                 except StreamingQueueError:
                     raise
+                except asyncio.CancelledError as error:
+                    if (task := asyncio.current_task()) is None or task.cancelling():
+                        raise
+                    # Nobody cancelled us: let through, it would end the slot in silence and hold its question for ever.
+                    raise ConnectError(f"worker {worker_id!r}: the exchange was cancelled underneath") from error
                 except Exception as error:
                     raise AgentFailedError(f"send_to_worker({worker_id!r}): {type(error).__name__}: {error}") from error
+            if not isinstance(outcome, Mapping):
+                raise ProtocolError(f"send_to_worker({worker_id!r}) returned {type(outcome).__name__}, not a mapping")
             reply = outcome.get("raw")
             reply = reply if isinstance(reply, Mapping) else {}
             if isinstance(failure := reply.get("error"), StreamingQueueError):
@@ -154,7 +176,8 @@ class QACoordinatorBase:
             answer = outcome.get("answer")
             if not isinstance(answer, str) or not answer:
                 raise ProtocolError(f"worker {worker_id!r} gave an empty answer")
-            return answer, reply.get("metadata") or {}
+            metadata = reply.get("metadata")
+            return answer, metadata if isinstance(metadata, Mapping) else {}
 
         return ask
 

@@ -96,8 +96,9 @@ class Round:
                 await asyncio.to_thread(self.directory.update, state="running", error=None)
                 self._owned = True
                 async with Projection(queue, self.directory.results_jsonl, also=self._on_row) as self._projection:
-                    await self._work(queue)
-                await self._finish(queue, time.monotonic() - started)
+                    state = await self._work(queue)
+                await self._finish(queue, state, time.monotonic() - started)
+            self.state = state
         except asyncio.CancelledError:
             await self._ended("stopped", None)
             raise
@@ -116,7 +117,8 @@ class Round:
         with contextlib.suppress(OSError):
             await asyncio.to_thread(self.directory.update, state=state, error=told)
 
-    async def _work(self, queue: WorkQueue) -> None:
+    async def _work(self, queue: WorkQueue) -> str:
+        """Work the queue down; the state to end with once the files are written."""
         counts = await queue.counts()
         self.done, self.failed, self.total = counts.done, counts.dead, counts.total
         settings = self._settings()
@@ -144,7 +146,7 @@ class Round:
             self.error, finished = _first(group), False
         if isinstance(self.error, QueueError):
             raise self.error
-        self.state = "done" if finished and self.error is None else "stopped"
+        return "done" if finished and self.error is None else "stopped"
 
     async def _take_in(self, queue: WorkQueue, intake_done: asyncio.Event) -> None:
         """Move the source into the queue, each batch together with how far it has been read."""
@@ -214,14 +216,14 @@ class Round:
             self._projection.nudge()
         self._tell(event)
 
-    async def _finish(self, queue: WorkQueue, seconds: float) -> None:
+    async def _finish(self, queue: WorkQueue, state: str, seconds: float) -> None:
         """Write the summary where people and scripts look for it."""
         counts = await queue.counts()
         self.done, self.failed, self.total = counts.done, counts.dead, counts.total
         summary = await write_results(
             self.directory,
             queue,
-            state=self.state,
+            state=state,
             seconds=seconds,
             workers=self._worker_ids,
             result_file=self.config.qa.coordinator.result_file,
@@ -231,8 +233,8 @@ class Round:
         if self._network_metrics and self.config.network.metrics:
             summary["network"] = self._network_metrics()
         told = error_event(self.error) if self.error else None
-        await asyncio.to_thread(self.directory.update, state=self.state, summary=summary, error=told)
-        self._tell(RoundFinished(self.state, counts, summary))
+        await asyncio.to_thread(self.directory.update, state=state, summary=summary, error=told)
+        self._tell(RoundFinished(state, counts, summary))
 
 
 def check_directory(config: Config) -> None:

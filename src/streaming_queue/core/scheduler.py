@@ -31,6 +31,7 @@ from streaming_queue.telemetry.events import Answered, Buried, Duplicate, Listen
 UNFIT = (AuthError, QuotaError, ConfigError, UnknownAgentError, UnreachableError, BackendClosedError)
 """What no other question will change: the worker is out for this round."""
 RATE_LIMIT_PAUSE_S = 1.0
+SHORTEST_PAUSE_S = 0.1
 LEASE_WAIT_S = 1.0
 
 
@@ -158,7 +159,12 @@ class Scheduler:
         leases = self._dispenser.drop()
         while leases:
             for lease in leases:
-                await self._bury(lease, reason)
+                if self._pool.all_down_since is None or self._draining.is_set():
+                    self._dispenser.offer(lease)
+                else:
+                    await self._bury(lease, reason)
+            if len(self._dispenser) or self._pool.all_down_since is None or self._draining.is_set():
+                return
             leases = await self._queue.lease(self._settings.batch_size)
 
     async def _give_back(self) -> None:
@@ -272,14 +278,16 @@ class Scheduler:
                 else:
                     await self._return(lease, failure, lost=True)
             elif isinstance(error, RateLimitedError):
-                pause_s = RATE_LIMIT_PAUSE_S if error.retry_after_s is None else error.retry_after_s
-                self._pool.pause(worker_id, pause_s, str(error), self._tasks)
+                wish_s = RATE_LIMIT_PAUSE_S if error.retry_after_s is None else error.retry_after_s
+                self._pool.pause(worker_id, max(SHORTEST_PAUSE_S, wish_s), str(error), self._tasks)
                 await self._return(lease, failure)
             elif not error.retryable or lease.attempt >= self._settings.max_attempts:
                 await self._bury(lease, failure)
             else:
                 self._failed_at.setdefault(lease.id, set()).add(worker_id)
-                ceiling_s = min(self._settings.retry_cap_s, self._settings.retry_base_s * 2 ** (lease.attempt - 1))
+                ceiling_s = min(
+                    self._settings.retry_cap_s, self._settings.retry_base_s * 2.0 ** min(lease.attempt - 1, 64)
+                )
                 await self._queue.retry(lease, random.uniform(0, ceiling_s), failure)
                 self._emit(Retried(lease.id, failure, lease.attempt, counted=True))
         except LeaseLostError:

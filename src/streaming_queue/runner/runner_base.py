@@ -166,6 +166,8 @@ class RunnerBase:
             output.system(choose(config.core, config.mock).describe())
         await self._require_health()
         output.info(str((await self.send_command_to_coordinator("status") or {}).get("result")))
+        if self._signal is not None:  # nothing was begun, so nothing is to be drained
+            return 128 + self._signal
         answer = await self.send_command_to_coordinator("dispatch") or {}
         status = await self._await_end(answer.get("error"))
         return self._conclude(status)

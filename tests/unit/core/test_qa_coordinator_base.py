@@ -12,7 +12,7 @@ from streaming_queue.comm.context import CallContext, calling
 from streaming_queue.core.executors import CoordinatorExecutor, WorkerExecutor
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
-from streaming_queue.errors import ConfigError
+from streaming_queue.errors import ConfigError, ConnectError
 from streaming_queue.protocol_backend.inproc.comm import InprocCommBackend
 from streaming_queue.telemetry.events import Answered, Event, RoundFinished
 
@@ -186,4 +186,65 @@ async def test_closing_the_network_ends_the_round_and_gives_the_questions_back(s
     async with asyncio.timeout(5):
         await stage.network.close()
     await asyncio.wait({caller})
+    assert coordinator.figures()["state"] == "stopped"
+
+
+@pytest.mark.parametrize("odd", [None, "text", {"answer": "yes", "raw": {"metadata": "odd"}}])
+async def test_an_override_that_returns_another_shape_does_not_end_the_round(stage: Stage, settings, odd: Any) -> None:
+    class Odd(QACoordinatorBase):
+        async def send_to_worker(self, worker_id: str, question: str) -> dict[str, Any]:
+            return odd if question == "question 7" else {"answer": "yes"}
+
+    settings["scheduler"] = {"max_attempts": 1}
+    coordinator = Odd(settings)
+    await stage.host(coordinator)
+    coordinator.set_network(stage.network)
+    assert "of 30 questions answered" in await coordinator.dispatch_round()
+    assert coordinator.figures()["done"] >= 29
+
+
+async def test_a_send_that_cancels_itself_costs_no_slot(stage: Stage, settings: dict[str, Any]) -> None:
+    class Cancelled(QACoordinatorBase):
+        cancelled = 0
+
+        async def send_to_worker(self, worker_id: str, question: str) -> dict[str, Any]:
+            if self.cancelled < 3:
+                self.cancelled += 1
+                raise asyncio.CancelledError
+            return {"answer": "yes"}
+
+    coordinator = Cancelled(settings)
+    await stage.host(coordinator)
+    coordinator.set_network(stage.network)
+    async with asyncio.timeout(5):
+        assert "30 of 30" in await coordinator.dispatch_round()
+
+
+async def test_a_probe_that_raises_is_a_worker_that_is_down(stage: Stage, settings: dict[str, Any]) -> None:
+    class Lossy(QACoordinatorBase):
+        lost = False
+
+        async def send_to_worker(self, worker_id: str, question: str) -> dict[str, Any]:
+            if not self.lost:
+                self.lost = True
+                raise ConnectError("reset")
+            await asyncio.sleep(0.4)
+            return {"answer": "yes"}
+
+    async def health_check(agent_id: str) -> bool:
+        raise OSError("refused")
+
+    coordinator = Lossy(settings)
+    await stage.host(coordinator)
+    stage.backend.health_check = health_check  # type: ignore[method-assign]
+    coordinator.set_network(stage.network)
+    assert "30 of 30" in await coordinator.dispatch_round()
+
+
+async def test_a_drain_before_the_round_is_made_is_not_lost(stage: Stage, settings: dict[str, Any]) -> None:
+    coordinator = QACoordinatorBase(settings)
+    await stage.host(coordinator)
+    coordinator.set_network(stage.network)
+    coordinator.drain()
+    assert "stopped" in await coordinator.dispatch_round()
     assert coordinator.figures()["state"] == "stopped"

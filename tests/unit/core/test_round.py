@@ -10,6 +10,7 @@ import pytest
 from streaming_queue.config import Config
 from streaming_queue.core.round import Round, is_pipe, open_directory
 from streaming_queue.errors import ConfigError, QueueError, StreamingQueueError
+from streaming_queue.report import summary
 from streaming_queue.telemetry.events import Event, IntakeFinished, Notice, RoundFinished, RoundStarted
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
@@ -162,3 +163,17 @@ def test_what_is_a_pipe(tmp_path: Path) -> None:
     assert not is_pipe(None)
     assert not is_pipe(str(tmp_path))
     assert not is_pipe("nowhere")
+
+
+async def test_a_round_is_running_until_its_report_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(settings(tmp_path))
+    seen: list[str] = []
+
+    async def write_results(*arguments: Any, **options: Any) -> Any:
+        seen.append(stage.round.state)
+        return await summary.write_results(*arguments, **options)
+
+    monkeypatch.setattr("streaming_queue.core.round.write_results", write_results)
+    await stage.run()
+    assert seen == ["running"]
+    assert stage.round.state == "done"

@@ -383,3 +383,50 @@ async def test_leases_are_kept_while_a_question_takes_longer_than_they_last() ->
     assert len(pool.asked) == 2
     assert (await queue.stats())["re_executions"] == 0
     await queue.close()
+
+
+async def test_a_rate_limit_of_zero_seconds_is_no_busy_loop(queue: MemoryQueue) -> None:
+    await fill(queue, 1)
+    pool = Pool(queue, workers=1, concurrency=1, drain_s=0.1)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        raise RateLimitedError("slow down", retry_after_s=0.0)
+
+    pool.behave = behave
+    asyncio.get_running_loop().call_later(0.5, pool.scheduler.drain)
+    assert not await pool.run()
+    assert len(pool.asked) <= 10
+
+
+async def test_a_worker_that_comes_back_while_the_rest_is_buried_gets_what_is_left(queue: MemoryQueue) -> None:
+    await fill(queue, 200)
+    pool = Pool(queue, workers=1, batch_size=8, no_worker_timeout_s=0.02, probe_interval_s=0.2)
+    bury = queue.bury
+
+    async def slow_bury(lease: Lease, failure: Any) -> None:
+        pool.healthy.add("W1")
+        await asyncio.sleep(0.01)
+        await bury(lease, failure)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if not pool.healthy:
+            raise ConnectError("refused")
+        return "yes"
+
+    queue.bury = slow_bury  # type: ignore[method-assign]
+    pool.behave = behave
+    assert await pool.run()
+    assert pool.of(Buried)
+    assert len(pool.of(Answered)) > 100
+
+
+async def test_the_pause_before_a_retry_is_capped_at_any_number_of_attempts(queue: MemoryQueue) -> None:
+    await fill(queue, 1)
+    pool = Pool(queue, workers=1, max_attempts=1100, retry_cap_s=0.0001)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        raise ProtocolError("garbage")
+
+    pool.behave = behave
+    assert await pool.run()
+    assert len(pool.asked) == 1100
