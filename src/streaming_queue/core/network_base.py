@@ -228,9 +228,11 @@ class NetworkBase:
         if self._closed:
             return
         self._closed = True
-        for service in self.services:
-            await service.close()
-        await self.comm_backend.close()
+        try:
+            for service in self.services:
+                await service.close()
+        finally:
+            await self.comm_backend.close()
 
     def _check_edge(self, src_id: str, dst_id: str) -> MessageMetrics:
         if (src_id, dst_id) not in self._warm or not self._topology.allows(src_id, dst_id):

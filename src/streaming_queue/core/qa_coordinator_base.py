@@ -17,11 +17,15 @@ from streaming_queue.errors import (
     ConfigError,
     ConnectError,
     ProtocolError,
+    RemoteError,
     StreamingQueueError,
     error_event,
 )
 from streaming_queue.queue.base import Lease
 from streaming_queue.telemetry.events import Listener, fan_out
+
+
+CLOSE_BOUND_S = 30.0
 
 
 class QACoordinatorBase:
@@ -99,11 +103,11 @@ class QACoordinatorBase:
             self._round.drain()
 
     async def close(self) -> None:
-        """End the round under way, if any: what is in flight goes back to the queue. Idempotent."""
+        """End the round under way, if any: what is in flight goes back to the queue. Idempotent; bounded."""
         running = self._running
         if running and not running.done():
             running.cancel()
-            await asyncio.wait({running})
+            await asyncio.wait({running}, timeout=CLOSE_BOUND_S)
 
     async def _dispatch(self) -> None:
         self._round = self._failure = None
@@ -173,6 +177,8 @@ class QACoordinatorBase:
             reply = reply if isinstance(reply, Mapping) else {}
             if isinstance(failure := reply.get("error"), StreamingQueueError):
                 raise failure
+            if failure:
+                raise RemoteError(f"worker {worker_id!r} reports: {failure}")
             answer = outcome.get("answer")
             if not isinstance(answer, str) or not answer:
                 raise ProtocolError(f"worker {worker_id!r} gave an empty answer")
@@ -193,7 +199,8 @@ class QACoordinatorBase:
         """
         round_ = self._round
         if round_ is None:
-            state = "failed" if self._failure else "idle"
+            under_way = self._running is not None and not self._running.done()
+            state = "failed" if self._failure else "running" if under_way else "idle"
             figures: dict[str, Any] = {"state": state, "done": 0, "failed": 0, "total": 0, "round_id": None}
         else:
             figures = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -162,7 +163,8 @@ class Scheduler:
                 if self._pool.all_down_since is None or self._draining.is_set():
                     self._dispenser.offer(lease)
                 else:
-                    await self._bury(lease, reason)
+                    with contextlib.suppress(LeaseLostError):
+                        await self._bury(lease, reason)
             if len(self._dispenser) or self._pool.all_down_since is None or self._draining.is_set():
                 return
             leases = await self._queue.lease(self._settings.batch_size)

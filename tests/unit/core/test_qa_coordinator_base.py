@@ -140,11 +140,14 @@ async def test_send_to_worker_can_be_overridden(stage: Stage, settings: dict[str
     assert "a bug of mine" in rows["q7"]["error"]["message"]
 
 
-@pytest.mark.parametrize("nothing", [None, ""])
-async def test_an_empty_answer_is_a_failure(stage: Stage, settings: dict[str, Any], nothing: str | None) -> None:
+@pytest.mark.parametrize(
+    "outcome",
+    [{"answer": None, "raw": {}}, {"answer": "", "raw": {}}, {"answer": "sorry, an error", "raw": {"error": "boom"}}],
+)
+async def test_an_empty_answer_or_an_error_is_a_failure(stage: Stage, settings: dict[str, Any], outcome: Any) -> None:
     class Mute(QACoordinatorBase):
         async def send_to_worker(self, worker_id: str, question: str) -> dict[str, Any]:
-            return {"answer": nothing, "raw": {}}
+            return outcome
 
     settings["scheduler"] = {"max_attempts": 1}
     coordinator = Mute(settings)
