@@ -24,7 +24,6 @@ from streaming_queue.errors import (
 from streaming_queue.queue.base import Lease
 from streaming_queue.telemetry.events import Listener, fan_out
 
-
 CLOSE_BOUND_S = 30.0
 
 
