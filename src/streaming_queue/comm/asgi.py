@@ -13,14 +13,14 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import uvicorn
 import uvicorn.lifespan.off
 import uvicorn.lifespan.on
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive
 
 from streaming_queue.comm.asgi_guard import Guard
 from streaming_queue.comm.asgi_protocol import GuardedProtocol, cancelled_on_disconnect
 from streaming_queue.comm.base import HostOptions
 from streaming_queue.errors import ConfigError, ConnectError
 
-__all__ = ["AsgiServer", "cancelled_on_disconnect", "serve"]
+__all__ = ["AsgiServer", "cancelled_on_disconnect", "read_body", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +118,19 @@ async def serve(
         raise
     base_url = f"{'https' if options.tls else 'http'}://{own}:{port}"
     return AsgiServer(server, base_url=base_url, port=port, stop_s=options.limits.stop_s, name=name)
+
+
+async def read_body(receive: Receive) -> bytes | None:
+    """The whole body of a request; None when the caller left (or was refused) before its end."""
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        piece: bytes = message.get("body", b"")
+        body += piece
+        if not message.get("more_body", False):
+            return body
 
 
 async def _bind(host: str, port: int, name: str) -> socket.socket:

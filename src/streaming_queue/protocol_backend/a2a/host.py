@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from streaming_queue.comm import strict_json
-from streaming_queue.comm.asgi import AsgiServer, cancelled_on_disconnect, serve
+from streaming_queue.comm.asgi import AsgiServer, cancelled_on_disconnect, read_body, serve
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.execution import Executions
 from streaming_queue.protocol_backend.a2a.dialect import CARD_PATH, VERSION_HEADER
@@ -148,7 +148,7 @@ class A2AApp:
                 await self._sdk(scope, receive, send)
 
     async def _post(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes]) -> None:
-        body = await _read(receive)
+        body = await read_body(receive)
         if body is None:
             return
         short_of = _SHORT_PATHS.get(scope["path"])
@@ -166,19 +166,6 @@ class A2AApp:
                 await _json(send, status, answer, media_type)
                 return
         await self._sdk(scope, _replay(body, receive), send)
-
-
-async def _read(receive: Receive) -> bytes | None:
-    """The whole body; None when the caller left (or was refused) before its end."""
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        piece: bytes = message.get("body", b"")
-        body += piece
-        if not message.get("more_body", False):
-            return body
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -10,7 +10,7 @@ from contextlib import aclosing
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from streaming_queue.comm.asgi import AsgiServer, cancelled_on_disconnect, serve
+from streaming_queue.comm.asgi import AsgiServer, cancelled_on_disconnect, read_body, serve
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import Executor, RequestContext
 from streaming_queue.comm.execution import Executions
@@ -87,7 +87,7 @@ class HttpAgentApp:
             await _send_event(send, error_event(error))
 
     async def _message(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _read(receive)
+        body = await read_body(receive)
         if body is None:
             return
         headers = dict(scope["headers"])
@@ -108,7 +108,7 @@ class HttpAgentApp:
         await _send_event(send, end)
 
     async def _cancel(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _read(receive)
+        body = await read_body(receive)
         if body is None:
             return
         key = decode_object(body).get("idempotency_key")
@@ -120,19 +120,6 @@ class HttpAgentApp:
     async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
         await _send_json(send, 200, orjson.dumps({"status": "ok", "agent_id": self._agent_id}))
-
-
-async def _read(receive: Receive) -> bytes | None:
-    """The whole body; None when the caller left (or was refused) before its end."""
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        piece: bytes = message.get("body", b"")
-        body += piece
-        if not message.get("more_body", False):
-            return body
 
 
 async def _send_json(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
