@@ -38,7 +38,7 @@ StreamEvent = dict[str, Any]
 """One event of an answer, told apart by `type`:
 
 `{"type": "agent_text_delta", "data": text}`, a piece of the answer;
-`{"type": "agent_status", "data": text}`, a word on progress;
+`{"type": "agent_status", "data": text, "metadata"?: {...}}`, a word on progress, and its figures;
 `{"type": "agent_text_message", "data": text, "metadata"?: {...}}`, the whole answer, the end;
 `{"type": "agent_error", "code", "message", "retryable", "retry_after_s"}`, the failure, the end (`errors.error_event`).
 """

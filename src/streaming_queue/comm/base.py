@@ -55,11 +55,15 @@ class EndpointOptions:
 
 @dataclass(frozen=True, slots=True)
 class HostLimits:
-    """What a host takes from its callers. Sizes in bytes, times in seconds."""
+    """What a host takes from its callers. Sizes in bytes, times in seconds.
+
+    `disconnect_grace_s` is how long a question with an idempotency key goes on when its caller has vanished, so that a
+    coordinator that was killed can come back for the answer; a caller that says it leaves ends it at once.
+    """
 
     body_bytes: int = 1024 * 1024
     body_deadline_s: float = 10.0
-    disconnect_grace_s: float = 10.0
+    disconnect_grace_s: float = 600.0
     stop_s: float = 5.0
     connections: int = 4096
 
@@ -92,6 +96,12 @@ class AgentHandle(Protocol):
 
     async def stop(self) -> None:
         """Stop serving; idempotent, bounded even with a hung executor."""
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take on no question more, be unhealthy, and return when those under way have ended, `timeout_s` at the most.
+
+        A backend of others may lack it: its agents are stopped without.
+        """
 
 
 class BaseCommBackend(ABC):
@@ -137,12 +147,20 @@ class BaseCommBackend(ABC):
         return self.name or type(self).__name__.removesuffix("Backend").removesuffix("Comm").lower()
 
     def request(
-        self, agent_id: str, payload: Mapping[str, Any], *, principal: str | None = None, streaming: bool = False
+        self,
+        agent_id: str,
+        payload: Mapping[str, Any],
+        *,
+        principal: str | None = None,
+        streaming: bool = False,
+        context_id: str | None = None,
     ) -> RequestContext:
         """The context in which a host runs the executor of `agent_id` for one message."""
         route = self.route
         call = None if route is None else partial(route, agent_id)
-        return RequestContext(payload, agent_id=agent_id, principal=principal, streaming=streaming, call=call)
+        return RequestContext(
+            payload, agent_id=agent_id, principal=principal, streaming=streaming, context_id=context_id, call=call
+        )
 
     async def register_endpoint(self, agent_id: str, address: str) -> None:
         """Remember where an agent is; idempotent. Raises ConfigError on a scheme that the protocol does not speak."""

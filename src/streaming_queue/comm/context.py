@@ -95,6 +95,7 @@ HEADER_BY_KEY: Mapping[str, str] = {
 
 _call: ContextVar[CallContext | None] = ContextVar("streaming_queue_call", default=None)
 _annotations: ContextVar[dict[str, Any] | None] = ContextVar("streaming_queue_annotations", default=None)
+_listener: ContextVar[Callable[[], None] | None] = ContextVar("streaming_queue_listener", default=None)
 
 
 def current_call() -> CallContext | None:
@@ -132,6 +133,35 @@ def annotating(target: dict[str, Any]) -> Iterator[None]:
         _annotations.reset(token)
 
 
+@contextmanager
+def listening(listener: Callable[[], None]) -> Iterator[None]:
+    """Have `listener` told of each sign of life of the peer that is asked within the block."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def heard() -> None:
+    """The wire showed that the peer is at work on the message under way: a heartbeat, a piece, its task seen running.
+
+    Backends say so; whoever bounds the peer's silence begins anew. A task that reads for several messages keeps what
+    `listener()` gave when each began.
+    """
+    if (listener := _listener.get()) is not None:
+        listener()
+
+
+def listener() -> Callable[[], None]:
+    """Who is to be told of signs of life of the message under way, for a task that is not the caller's own."""
+    return _listener.get() or _nobody
+
+
+def _nobody() -> None:
+    """Nobody bounds this message's silence."""
+
+
 class EventQueue(Protocol):
     """Where an executor puts its events."""
 
@@ -154,9 +184,10 @@ class RequestContext:
 
     `metadata` is what rode along, `call_context` the part of it that we know. `deadline` is a moment of the monotonic
     clock or None. `principal` is who asked, where the host knows. `streaming` says that somebody reads the deltas.
+    `context_id` is the conversation that the message belongs to, where the protocol has conversations.
     """
 
-    __slots__ = ("_call_agent", "agent_id", "call_context", "payload", "principal", "streaming")
+    __slots__ = ("_call_agent", "agent_id", "call_context", "context_id", "payload", "principal", "streaming")
 
     def __init__(
         self,
@@ -165,9 +196,11 @@ class RequestContext:
         agent_id: str = "",
         principal: str | None = None,
         streaming: bool = False,
+        context_id: str | None = None,
         call: CallAgent | None = None,
     ) -> None:
         self.payload = payload
+        self.context_id = context_id
         self.agent_id = agent_id
         self.principal = principal
         self.streaming = streaming

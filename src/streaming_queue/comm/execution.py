@@ -10,6 +10,7 @@ from contextlib import aclosing, contextmanager
 from typing import Any
 
 from streaming_queue.comm.context import Executor, RequestContext, annotating, calling
+from streaming_queue.comm.kept_answers import KeptAnswers, Key, Repeat
 from streaming_queue.errors import (
     AgentFailedError,
     ConnectError,
@@ -23,6 +24,8 @@ from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
 logger = logging.getLogger(__name__)
 
 CANCEL_BOUND_S = 1.0
+HEARTBEAT_S = 15.0
+"""How often, at the least, a host shows its caller that the work goes on."""
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:
@@ -39,10 +42,8 @@ class Execution:
 
     def __init__(self, executor: Executor, context: RequestContext) -> None:
         self.context = context
-        self.identity = (context.principal, context.call_context.idempotency_key)
+        self.identity: Key = (context.principal, context.call_context.idempotency_key)
         self.readers = 0
-        self.taken = False
-        """Whether a reader was given the end."""
         self._executor = executor
         self._events: list[StreamEvent] = []
         self._waiters: list[asyncio.Future[None]] = []
@@ -115,14 +116,35 @@ class Execution:
         """Whether it is tagged as a command, which nobody's leaving cancels."""
         return self.context.call_context.kind == "command"
 
+    @property
+    def end(self) -> StreamEvent | None:
+        """The terminal event, None before it is known."""
+        return self._end
+
     async def result(self) -> StreamEvent:
         """The terminal event. Cancelling the wait does not cancel the execution."""
         while self._end is None:
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            await waiter
-        self.taken = True
+            await self._wait(None)
         return self._end
+
+    async def ended_within(self, seconds: float) -> StreamEvent | None:
+        """The terminal event, None where it is not known after so many seconds: then a heartbeat is due."""
+        until = time.monotonic() + seconds
+        while self._end is None and (left_s := until - time.monotonic()) > 0:
+            await self._wait(left_s)
+        return self._end
+
+    async def _wait(self, seconds: float | None) -> None:
+        """Wait for an event, `seconds` at the most."""
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        self._waiters.append(waiter)
+        timer = None if seconds is None else loop.call_later(seconds, _resolve, waiter)
+        try:
+            await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
         """Deltas and statuses as they come, from the first, then the terminal event."""
@@ -133,26 +155,17 @@ class Execution:
 
     async def batches(self, heartbeat_s: float | None = None) -> AsyncGenerator[list[StreamEvent], None]:
         """Like `events`, but all that is there at a time; an empty list after each `heartbeat_s` of silence."""
-        loop = asyncio.get_running_loop()
         seen = 0
         while True:
             batch = [event for event in self._events[seen:] if event["type"] in (DELTA, STATUS)]
             seen = len(self._events)
             if self._end is not None:
-                self.taken = True
                 yield [*batch, self._end]
                 return
             if batch:
                 yield batch
                 continue
-            waiter = loop.create_future()
-            self._waiters.append(waiter)
-            beat = None if heartbeat_s is None else loop.call_later(heartbeat_s, _resolve, waiter)
-            try:
-                await waiter
-            finally:
-                if beat is not None:
-                    beat.cancel()
+            await self._wait(heartbeat_s)
             if self._end is None and seen == len(self._events):
                 yield []
 
@@ -170,31 +183,40 @@ class Execution:
 class Executions:
     """All executions of one hosted agent: found again by idempotency key, cancelled when nobody waits any more.
 
-    A key is its principal's own: another principal's equal key is another execution.
+    A key is its principal's own: another principal's equal key is another execution. The answer to a question with a
+    key is kept for a while, for whoever lost the reply.
     """
 
-    def __init__(self, executor: Executor, *, grace_s: float = 10.0) -> None:
+    def __init__(self, executor: Executor, *, grace_s: float = 600.0) -> None:
         self._executor = executor
         self._grace_s = grace_s
-        self._by_identity: dict[tuple[str | None, str | None], Execution] = {}
+        self._by_identity: dict[Key, Execution] = {}
         self._running: set[Execution] = set()
         self._timers: dict[Execution, asyncio.TimerHandle] = {}
+        self._answers = KeptAnswers()
+        self._draining = False
         self._closed = False
 
     def __len__(self) -> int:
-        """How many are under way or kept for a reader to return."""
+        """How many are under way."""
         return len(self._running)
+
+    @property
+    def ready(self) -> bool:
+        """Whether questions are taken: neither draining nor closed."""
+        return not (self._draining or self._closed)
 
     @contextmanager
     def attach(self, context: RequestContext) -> Iterator[Execution]:
         """The execution for this request: the one under way with the same idempotency key, else a new one.
 
-        Leaving the block before the end was read starts the grace: if nobody attaches in time, a question is
-        cancelled, a command goes on. Without a key nobody can come back, and there is no grace.
+        A key whose answer is kept gets that answer. Leaving the block before the end starts the grace: if nobody
+        attaches in time, a question is cancelled, a command goes on. Without a key nobody can come back, and there is
+        no grace.
 
         Raises:
             ProtocolError: the key is in use for another text; not retryable.
-            ConnectError: the agent was stopped.
+            ConnectError: the agent was stopped, or drains and this is a new question.
         """
         execution = self._find(context) or self._start(context)
         if timer := self._timers.pop(execution, None):
@@ -211,13 +233,20 @@ class Executions:
             raise ConnectError(f"agent {context.agent_id!r} was stopped")
         key = context.call_context.idempotency_key
         execution = self._by_identity.get((context.principal, key)) if key else None
-        if execution is not None and execution.context.get_user_input() != context.get_user_input():
-            told = f"idempotency key {key!r} is in use for another text: a key belongs to one question"
-            raise ProtocolError(told, retryable=False)
+        if execution is not None:
+            _same_question(key, execution.context.get_user_input(), context)
         return execution
 
     def _start(self, context: RequestContext) -> Execution:
-        execution = Execution(self._executor, context)
+        key = context.call_context.idempotency_key
+        executor = self._executor
+        if kept := self._answers.find((context.principal, key)) if key else None:
+            question, end = kept
+            _same_question(key, question, context)
+            executor = Repeat(end)
+        elif self._draining and context.call_context.kind != "command":
+            raise ConnectError(f"agent {context.agent_id!r} is about to stop and takes no question more")
+        execution = Execution(executor, context)
         self._running.add(execution)
         if context.call_context.idempotency_key:
             self._by_identity[execution.identity] = execution
@@ -226,15 +255,16 @@ class Executions:
     def _left(self, execution: Execution) -> None:
         if execution.readers or execution not in self._running:
             return
-        if execution.done and execution.taken:
+        if execution.done:
             self._forget(execution)
-        elif execution.is_command and not execution.done:
+        elif execution.is_command:
             execution.task.add_done_callback(lambda _: self._left(execution))
         elif self._by_identity.get(execution.identity) is execution:
             if timer := self._timers.pop(execution, None):
                 timer.cancel()
             loop = asyncio.get_running_loop()
             self._timers[execution] = loop.call_later(self._grace_s, self._expire, execution)
+            execution.task.add_done_callback(lambda _: self._left(execution))
         else:
             self._expire(execution)
 
@@ -245,6 +275,9 @@ class Executions:
 
     def _forget(self, execution: Execution) -> None:
         self._free_key(execution)
+        end = execution.end
+        if end is not None and end["type"] == MESSAGE and execution.identity[1]:
+            self._answers.keep(execution.identity, execution.context.get_user_input(), end)
         if execution.done and not execution.task.done():
             execution.task.add_done_callback(lambda _: self._running.discard(execution))
         else:
@@ -271,6 +304,13 @@ class Executions:
         await execution.cancel()
         self._forget(execution)
 
+    async def drain(self, timeout_s: float) -> None:
+        """Refuse new questions and wait for those under way, `timeout_s` at the most; commands are still obeyed."""
+        self._draining = True
+        under_way = {execution.task for execution in self._running if not execution.done}
+        if under_way:
+            await asyncio.wait(under_way, timeout=timeout_s)
+
     async def aclose(self, timeout_s: float = CANCEL_BOUND_S) -> None:
         """Cancel everything, commands too, and wait for it, `timeout_s` at the most; later messages are refused."""
         self._closed = True
@@ -278,6 +318,7 @@ class Executions:
             timer.cancel()
         self._timers.clear()
         self._by_identity.clear()
+        self._answers.clear()
         running = list(self._running)
         for execution in running:
             execution.stop(ConnectError(f"agent {execution.context.agent_id!r} was stopped before it answered"))
@@ -286,3 +327,9 @@ class Executions:
             for task in hung:
                 logger.warning("%s does not end when it is cancelled", task.get_name())
         self._running.clear()
+
+
+def _same_question(key: str | None, question: str, context: RequestContext) -> None:
+    if question != context.get_user_input():
+        told = f"idempotency key {key!r} is in use for another text: a key belongs to one question"
+        raise ProtocolError(told, retryable=False)

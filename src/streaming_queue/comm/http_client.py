@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -11,6 +12,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
+from streaming_queue.comm.context import heard
 from streaming_queue.errors import (
     AuthError,
     CommError,
@@ -25,6 +27,8 @@ from streaming_queue.errors import (
 
 CONNECT_TIMEOUT_S = 5.0
 KEEP_ALIVE_S = 30.0
+PROBES: Mapping[str, int] = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""The kernel's probes of an idle connection (tcp(7)): from 15 s on, every 5 s; three without an answer end it."""
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 BROKEN = (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, OSError)
@@ -36,13 +40,24 @@ NOT_BEGUN = (aiohttp.ClientConnectorError, TimeoutError)
 def open_session() -> aiohttp.ClientSession:
     """A session without cookies, proxies from the environment or a limit on an answer's time."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, socket_factory=_probed_socket),
         timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
         cookie_jar=aiohttp.DummyCookieJar(),
         skip_auto_headers=("User-Agent",),
         auto_decompress=False,
         trust_env=False,
     )
+
+
+def _probed_socket(address: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
+    """A socket whose idle connection the kernel probes, so that a peer that vanished is told from one that works."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in PROBES.items():
+        if (number := getattr(socket, option, None)) is not None:
+            made.setsockopt(socket.IPPROTO_TCP, number, value)
+    return made
 
 
 def agent_url(agent_id: str, address: str) -> URL:
@@ -88,12 +103,16 @@ def translate(error: Exception, address: str) -> CommError:
 
 
 async def read_body(response: aiohttp.ClientResponse, address: str, limit: int = MAX_ANSWER_BYTES) -> bytes:
-    """The body, unless it is over `limit` bytes: then reading stops. Raises ProtocolError."""
+    """The body, unless it is over `limit` bytes: then reading stops. Raises ProtocolError.
+
+    A body whose length is not told in advance may be long in coming: each piece is a sign of life.
+    """
     length = response.content_length
     if length is not None and length <= limit:
         return await response.read()
     chunks, size = [], length or 0
     while size <= limit and (chunk := await response.content.readany()):
+        heard()
         chunks.append(chunk)
         size += len(chunk)
     if size > limit:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import current_call
+from streaming_queue.core.silence import silence_bound
 from streaming_queue.core.topology import Topology
 from streaming_queue.errors import (
     CommError,
@@ -20,9 +22,10 @@ from streaming_queue.errors import (
     StreamingQueueError,
     TopologyError,
     UnreachableError,
+    error_event,
     error_from_event,
 )
-from streaming_queue.messages import Reply
+from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 
 RUNNER_ID = "Runner"
 """The built-in control source: it may reach any agent without an edge, and is no agent itself."""
@@ -54,6 +57,14 @@ class MessageMetrics:
     response_bytes: int = 0
     seconds: float = 0.0
 
+    def count(self, started: float, message: Mapping[str, Any], answer: str, *, failed: bool) -> None:
+        """Count a message that was begun at `started` (`time.perf_counter`) and has ended now."""
+        self.seconds += time.perf_counter() - started
+        self.messages += 1
+        self.errors += failed
+        self.request_bytes += len(str(message.get("text") or "").encode())
+        self.response_bytes += len(answer.encode())
+
     def snapshot(self) -> dict[str, float]:
         """The figures with the mean latency in milliseconds."""
         mean_ms = 1000 * self.seconds / self.messages if self.messages else 0.0
@@ -69,7 +80,7 @@ class MessageMetrics:
 class NetworkBase:
     """Agents, edges and routing over one backend (a composite one in a mixed network).
 
-    `message_timeout_s` bounds each question's message (0: no bound); a command has no bound.
+    `message_timeout_s` bounds how long nothing may be heard of a question's peer (0: no bound); a command has no bound.
     """
 
     def __init__(self, comm_backend: BaseCommBackend, *, message_timeout_s: float = 600.0) -> None:
@@ -161,38 +172,59 @@ class NetworkBase:
             TopologyError: the message was passed on too often.
         """
         metrics = self._check_edge(src_id, dst_id)
-        call = current_call()
-        message = dict(payload)
-        if call is not None:
-            if call.hops > HOP_LIMIT:
-                raise TopologyError(f"hop limit: a message was passed on {call.hops} times, last to {dst_id!r}")
-            message["metadata"] = {**(message.get("metadata") or {}), **call.to_metadata()}
-        is_command = call is not None and call.kind == "command"
+        message = _with_call(payload, dst_id)
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(None if is_command else self.message_timeout_s or None) as silence:
-                if (src_id, dst_id) not in self._warm:
-                    await self._connect(src_id, dst_id)
-                if dst_id in self._killed:
-                    raise ConnectError(f"agent {dst_id!r} was killed")
+            async with self._silence(dst_id):
+                await self._warm_up(src_id, dst_id)
                 reply = _checked(await self.comm_backend.send(src_id, dst_id, message), dst_id)
-        except StreamingQueueError as error:
-            reply = Reply(raw=None, text="", error=error)
         except Exception as error:
-            where = f"agent {dst_id!r} at {self._addresses.get(dst_id)}"
-            if silence.expired():
-                limit = f"{self.message_timeout_s:g} s (network.message_timeout)"
-                failure: CommError = SendTimeoutError(f"{where} gave no answer within {limit}")
-            else:
-                failure = _typed(error, where)
-            failure.__cause__ = error
-            reply = Reply(raw=None, text="", error=failure)
-        metrics.seconds += time.perf_counter() - started
-        metrics.messages += 1
-        metrics.errors += "error" in reply
-        metrics.request_bytes += len(str(message.get("text") or "").encode())
-        metrics.response_bytes += len(reply["text"].encode())
+            reply = Reply(raw=None, text="", error=_typed(error, self._where(dst_id)))
+        metrics.count(started, message, reply["text"], failed="error" in reply)
         return reply
+
+    async def stream_message(
+        self, src_id: str, dst_id: str, payload: Mapping[str, Any]
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """Like `route_message`, event by event; the last is the answer, or the failure with the error as `error`.
+
+        Closing the generator cancels a question. Raises like `route_message`.
+        """
+        metrics = self._check_edge(src_id, dst_id)
+        message = _with_call(payload, dst_id)
+        started = time.perf_counter()
+        end: StreamEvent | None = None
+        try:
+            async with self._silence(dst_id):
+                await self._warm_up(src_id, dst_id)
+                events: Any = self.comm_backend.stream(src_id, dst_id, message)
+                async with aclosing(events):
+                    async for event in events:
+                        if event["type"] == MESSAGE:
+                            end = event
+                            break
+                        yield event
+            if end is None:
+                raise ProtocolError(f"{self._where(dst_id)}: the stream ended without an answer")
+        except Exception as error:
+            failure = _typed(error, self._where(dst_id))
+            end = {**error_event(failure), "error": failure}
+        metrics.count(started, message, str(end.get("data") or ""), failed="error" in end)
+        yield end
+
+    def _silence(self, dst_id: str) -> AbstractAsyncContextManager[None]:
+        call = current_call()
+        is_command = call is not None and call.kind == "command"
+        return silence_bound(None if is_command else self.message_timeout_s, self._where(dst_id))
+
+    def _where(self, agent_id: str) -> str:
+        return f"agent {agent_id!r} at {self._addresses.get(agent_id)}"
+
+    async def _warm_up(self, src_id: str, dst_id: str) -> None:
+        if (src_id, dst_id) not in self._warm:
+            await self._connect(src_id, dst_id)
+        if dst_id in self._killed:
+            raise ConnectError(f"agent {dst_id!r} was killed")
 
     async def broadcast_message(
         self, src_id: str, payload: Mapping[str, Any], *, exclude: Collection[str] = ()
@@ -252,14 +284,30 @@ class NetworkBase:
         self._warming.pop(edge, None)
 
 
-def _typed(error: Exception, where: str) -> CommError:
-    """The typed error for an exception that a backend let through, most specific first."""
+def _with_call(payload: Mapping[str, Any], dst_id: str) -> dict[str, Any]:
+    """The message with the current call's context in its metadata. Raises TopologyError past the hop limit."""
+    call = current_call()
+    message = dict(payload)
+    if call is not None:
+        if call.hops > HOP_LIMIT:
+            raise TopologyError(f"hop limit: a message was passed on {call.hops} times, last to {dst_id!r}")
+        message["metadata"] = {**(message.get("metadata") or {}), **call.to_metadata()}
+    return message
+
+
+def _typed(error: Exception, where: str) -> StreamingQueueError:
+    """The error itself where it is ours, else the one for what a backend let through, most specific first."""
+    if isinstance(error, StreamingQueueError):
+        return error
     text = f"{where}: {type(error).__name__}: {error}"
     if isinstance(error, TimeoutError):
-        return SendTimeoutError(text)
-    if isinstance(error, OSError | EOFError):
-        return ConnectError(text)
-    return CommError(text, retryable=True)
+        failure: CommError = SendTimeoutError(text)
+    elif isinstance(error, OSError | EOFError):
+        failure = ConnectError(text)
+    else:
+        failure = CommError(text, retryable=True)
+    failure.__cause__ = error
+    return failure
 
 
 def _checked(reply: Any, agent_id: str) -> Reply:

@@ -265,18 +265,60 @@ async def test_the_same_key_within_the_grace_comes_back_to_the_same_work():
     assert gate.cancelled == 0
 
 
-async def test_an_answer_that_came_meanwhile_is_kept_for_the_grace():
+async def test_an_answer_that_came_meanwhile_is_kept():
     gate = Gate()
     executions = Executions(gate, grace_s=0.2)
     await _leave(executions, request(idempotency_key="k"))
     gate.open.set()
     await gate.ended.wait()
-    await asyncio.sleep(0.05)
-    with executions.attach(request(idempotency_key="k")) as execution:
-        assert execution.done
-        assert await execution.result() == message("answer 1")
-    with executions.attach(request(idempotency_key="k")) as execution:
+    await soon(lambda: len(executions) == 0)
+    for _ in range(2):
+        with executions.attach(request(idempotency_key="k")) as execution:
+            assert await execution.result() == message("answer 1")
+    with executions.attach(request(idempotency_key="other")) as execution:
         assert await execution.result() == message("answer 2")
+    with executions.attach(request(idempotency_key="k", principal="somebody else")) as execution:
+        assert await execution.result() == message("answer 3")
+    assert gate.runs == 3
+
+
+async def test_a_kept_answer_belongs_to_its_question():
+    executions = Executions(Echo())
+    with executions.attach(request("one", idempotency_key="k")) as execution:
+        assert await execution.result() == message("one")
+    with pytest.raises(ProtocolError, match="another text"), executions.attach(request("two", idempotency_key="k")):
+        pass
+
+
+async def test_draining_finishes_what_is_under_way_and_refuses_what_is_new():
+    gate = Gate()
+    executions = Executions(gate)
+    with executions.attach(request(idempotency_key="k")) as execution:
+        assert executions.ready
+        draining = asyncio.create_task(executions.drain(5))
+        await soon(lambda: not executions.ready)
+        with pytest.raises(ConnectError, match="about to stop"), executions.attach(request("new")):
+            pass
+        with executions.attach(request(idempotency_key="k")) as again:
+            assert again is execution
+        gate.open.set()
+        await draining
+        assert await execution.result() == message("answer 1")
+
+
+async def test_a_command_is_obeyed_while_draining():
+    executions = Executions(Echo())
+    await executions.drain(0)
+    with executions.attach(request("status", kind="command")) as execution:
+        assert await execution.result() == message("status")
+
+
+async def test_a_drain_is_bounded():
+    executions = Executions(Gate())
+    with executions.attach(request()):
+        started = time.monotonic()
+        await executions.drain(0.1)
+        assert 0.1 <= time.monotonic() - started < 1
 
 
 async def test_a_failure_that_was_read_is_not_kept_for_the_next_attempt():

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from streaming_queue.comm.base import BaseCommBackend
-from streaming_queue.comm.context import CallContext, calling
+from streaming_queue.comm.context import CallContext, calling, heard
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.errors import (
     AgentFailedError,
@@ -21,6 +21,7 @@ from streaming_queue.errors import (
     UnknownAgentError,
     UnreachableError,
 )
+from streaming_queue.messages import DELTA, MESSAGE, STATUS
 from streaming_queue.protocol_backend.inproc.comm import InprocCommBackend
 
 
@@ -205,6 +206,69 @@ async def test_silence_ends_a_question_but_never_a_command(network: NetworkBase)
     assert not done
     command.cancel()
     await asyncio.wait({command})
+
+
+async def test_signs_of_life_keep_a_long_answer_alive() -> None:
+    async def lasts(agent_id: str, payload: dict[str, Any]) -> Any:
+        for _ in range(8):
+            await asyncio.sleep(0.05)
+            heard()
+        return {"raw": None, "text": "at last"}
+
+    network = await plain(lasts, message_timeout_s=0.2)
+    assert (await network.route_message("Runner", "A", {"text": "q"}))["text"] == "at last"
+    heard()  # nobody listens any more
+
+
+async def test_silence_after_signs_of_life_ends_a_question() -> None:
+    async def dies_away(agent_id: str, payload: dict[str, Any]) -> Any:
+        await asyncio.sleep(0.05)
+        heard()
+        await asyncio.Event().wait()
+
+    network = await plain(dies_away, message_timeout_s=0.1)
+    reply = await network.route_message("Runner", "A", {"text": "q"})
+    assert isinstance(reply["error"], SendTimeoutError)
+    assert "nothing was heard for 0.1 s" in str(reply["error"])
+
+
+class Streams:
+    async def execute(self, context: Any, event_queue: Any) -> None:
+        await event_queue.enqueue_event({"type": STATUS, "data": "thinking", "metadata": {"done": 1}})
+        await event_queue.enqueue_event({"type": DELTA, "data": "x"})
+        if context.get_user_input() == "fail":
+            raise RateLimitedError("slow down", retry_after_s=3.5)
+        await event_queue.enqueue_event({"type": MESSAGE, "data": "xy"})
+
+
+async def test_a_streamed_message_ends_with_its_answer_or_its_failure() -> None:
+    backend = InprocCommBackend()
+    network = NetworkBase(comm_backend=backend)
+    handle = await backend.spawn_local_agent("A", "", 0, Streams())
+    await network.register_agent("A", handle.base_url)
+    answered = [event async for event in network.stream_message("Runner", "A", {"text": "q"})]
+    assert [event["type"] for event in answered] == [STATUS, DELTA, MESSAGE]
+    assert answered[0]["metadata"] == {"done": 1}
+    *_, failed = [event async for event in network.stream_message("Runner", "A", {"text": "fail"})]
+    assert isinstance(failed["error"], RateLimitedError)
+    assert (failed["type"], failed["code"], failed["retry_after_s"]) == ("agent_error", "rate_limited", 3.5)
+    await handle.stop()
+    (gone,) = [event async for event in network.stream_message("Runner", "A", {"text": "q"})]
+    assert isinstance(gone["error"], ConnectError)
+    figures = network.snapshot_metrics()["messages"]["A"]
+    assert (figures["messages"], figures["errors"]) == (3, 2)
+    with pytest.raises(UnknownAgentError):
+        await anext(network.stream_message("Runner", "nobody", {"text": "q"}))
+    await network.close()
+
+
+async def test_a_streamed_question_is_bound_by_silence_too() -> None:
+    async def hangs(agent_id: str, payload: dict[str, Any]) -> Any:
+        await asyncio.Event().wait()
+
+    network = await plain(hangs, message_timeout_s=0.05)
+    (end,) = [event async for event in network.stream_message("Runner", "A", {"text": "q"})]
+    assert isinstance(end["error"], SendTimeoutError)
 
 
 async def test_the_calls_context_rides_along_and_a_cycle_ends_at_the_hop_limit() -> None:

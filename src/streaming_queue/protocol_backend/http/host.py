@@ -13,16 +13,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streaming_queue.comm.asgi import AsgiServer, cancelled_on_disconnect, read_body, serve
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import Executor, RequestContext
-from streaming_queue.comm.execution import Executions
+from streaming_queue.comm.execution import HEARTBEAT_S, Executions
 from streaming_queue.errors import ConfigError, ProtocolError, StreamingQueueError, error_event
 from streaming_queue.messages import ERROR, MESSAGE, StreamEvent
 from streaming_queue.protocol_backend.http.answers import encode_end, encode_events
 from streaming_queue.protocol_backend.http.codec import JSON, NDJSON, decode_object, decode_request
 
-HEARTBEAT_S = 15.0
-
 _JSON_HEADER = (b"content-type", JSON.encode())
 _NDJSON = NDJSON.encode()
+_LATE_START = {"type": "http.response.start", "status": 200, "headers": [_JSON_HEADER]}
+"""An answer that is long in coming begins with its status; what it is, its body says."""
+_HEARTBEAT = {"type": "http.response.body", "body": b"\n", "more_body": True}
+"""White space before JSON means nothing (RFC 8259, 2)."""
 _STREAM_START = {
     "type": "http.response.start",
     "status": 200,
@@ -43,6 +45,10 @@ class HttpAgent:
     async def stop(self) -> None:
         """Fail what is under way as retryable and stop serving; idempotent, bounded even with a hung executor."""
         await asyncio.gather(self._executions.aclose(self._stop_s), self._server.stop())
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take on no question more, and wait for those under way, `timeout_s` at the most."""
+        await self._executions.drain(timeout_s)
 
 
 async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend: BaseCommBackend) -> HttpAgent:
@@ -104,7 +110,14 @@ class HttpAgentApp:
                         line = encode_events(batch) or b"\n"
                         await send({"type": "http.response.body", "body": line, "more_body": more})
                 return
-            end = await execution.result()
+            end = await execution.ended_within(HEARTBEAT_S)
+            if end is None:
+                await send(_LATE_START)
+                while (end := await execution.ended_within(HEARTBEAT_S)) is None:
+                    await send(_HEARTBEAT)
+                _, answer, _ = encode_end(end)
+                await send({"type": "http.response.body", "body": answer})
+                return
         await _send_event(send, end)
 
     async def _cancel(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,7 +132,9 @@ class HttpAgentApp:
 
     async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
-        await _send_json(send, 200, orjson.dumps({"status": "ok", "agent_id": self._agent_id}))
+        ready = self._executions.ready
+        document = {"status": "ok" if ready else "draining", "agent_id": self._agent_id}
+        await _send_json(send, 200 if ready else 503, orjson.dumps(document))
 
 
 async def _send_json(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:

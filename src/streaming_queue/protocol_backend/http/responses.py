@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 
 import aiohttp
 
+from streaming_queue.comm.context import heard
 from streaming_queue.comm.http_client import MAX_ANSWER_BYTES, read_body
 from streaming_queue.errors import ProtocolError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
@@ -31,6 +32,7 @@ async def read_events(response: aiohttp.ClientResponse, address: str) -> AsyncGe
     size = 0
     pieces: list[bytes] = []
     while chunk := await response.content.readany():
+        heard()
         size += len(chunk)
         if size > MAX_ANSWER_BYTES:
             response.close()

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from streaming_queue.comm.base import BaseCommBackend, Capabilities
-from streaming_queue.comm.execution import Executions
+from streaming_queue.comm.context import heard
+from streaming_queue.comm.execution import HEARTBEAT_S, Executions
 from streaming_queue.errors import BackendClosedError, ConfigError, ConnectError, error_from_event
 from streaming_queue.messages import ERROR, Reply, StreamEvent
 
@@ -25,6 +26,9 @@ class _Agent:
     async def stop(self) -> None:
         self.backend.hosted.pop(self.base_url, None)
         await self.executions.aclose()
+
+    async def drain(self, timeout_s: float) -> None:
+        await self.executions.drain(timeout_s)
 
 
 class InprocCommBackend(BaseCommBackend):
@@ -68,18 +72,21 @@ class InprocCommBackend(BaseCommBackend):
         context = self.request(dst_id, payload, principal=src_id, streaming=streaming)
         with agent.executions.attach(context) as execution:
             try:
-                async with aclosing(execution.events()) as events:
-                    async for event in events:
-                        if event["type"] == ERROR:
-                            raise error_from_event(event, dst_id)
-                        yield event
+                async with aclosing(execution.batches(HEARTBEAT_S)) as batches:
+                    async for batch in batches:
+                        heard()
+                        for event in batch:
+                            if event["type"] == ERROR:
+                                raise error_from_event(event, dst_id)
+                            yield event
             finally:
                 if not execution.done and execution.readers == 1 and not execution.is_command:
                     await agent.executions.discard(execution)
 
     async def health_check(self, agent_id: str) -> bool:
-        """Whether the agent is hosted here."""
-        return not self._closed and self.endpoints.get(agent_id, "") in self.hosted
+        """Whether the agent is hosted here and takes questions."""
+        agent = self.hosted.get(self.endpoints.get(agent_id, ""))
+        return not self._closed and agent is not None and agent.executions.ready
 
     async def close(self) -> None:
         """Stop every agent."""
