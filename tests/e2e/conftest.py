@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,27 +80,40 @@ def stq(tmp_path: Path) -> Iterator[Stq]:
 
 
 @dataclass
-class WorkerProcess:
+class Served:
+    """An agent in a process of its own."""
+
     address: str
     process: subprocess.Popen[str]
 
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+
+def serve(stq: Stq, role: str, *arguments: str) -> Served:
+    process = stq.start("serve", role, *arguments)
+    assert process.stdout
+    line = process.stdout.readline()
+    assert " is ready at " in line, line or process.communicate(timeout=10)[1]
+    return Served(line.split()[-1], process)
+
 
 @pytest.fixture
-def worker() -> Iterator[Callable[..., WorkerProcess]]:
-    """`worker(latency_ms=5, port=0)` starts an http worker of ours with the mock, and waits until it is ready."""
-    started: list[subprocess.Popen[str]] = []
+def worker(stq: Stq) -> Callable[..., Served]:
+    """`worker(latency_ms=5, port=0, protocol="a2a")` serves a worker with the mock, and waits until it is ready."""
 
-    def start(latency_ms: float = 0, port: int = 0) -> WorkerProcess:
-        command = [sys.executable, str(HERE / "worker_process.py"), str(latency_ms), str(port)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        assert process.stdout
-        return WorkerProcess(process.stdout.readline().strip(), process)
+    def start(*more: str, latency_ms: float = 0, port: int = 0, protocol: str = "a2a") -> Served:
+        latency = ("-s", f"mock.latency_ms={latency_ms}")
+        return serve(stq, "worker", "-p", protocol, "--port", str(port), *latency, *more)
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate(timeout=10)
+    return start
+
+
+@pytest.fixture
+def coordinator(stq: Stq) -> Callable[..., Served]:
+    """`coordinator(*arguments)` serves a coordinator, and waits until it is ready."""
+    return partial(serve, stq, "coordinator")
 
 
 @pytest.fixture

@@ -147,7 +147,7 @@ def test_a_worker_that_comes_back_is_used_again(stq, worker) -> None:
     wait_for_lines(stq.directory / "run" / "results.jsonl", 30)
     first.process.kill()
     first.process.wait()
-    worker(latency_ms=5, port=int(first.address.rpartition(":")[2]))
+    worker(latency_ms=5, port=first.port)
     _, talk = process.communicate(timeout=40)
     assert process.returncode == 0, talk
     assert "Worker-1 is up" in talk
@@ -173,9 +173,9 @@ def test_with_no_worker_left_the_rest_fails_with_the_reason(stq, worker) -> None
 
 @pytest.mark.parametrize("kind", ["500", "garbage", "empty", "empty text", "html", "50 MB", "never"])
 def test_a_bad_answer_is_a_typed_error_tried_elsewhere_and_never_an_answer(stq, worker, bad_worker, kind) -> None:
-    endpoints = f"{bad_worker(kind)},{worker().address}"
+    endpoints = f"{bad_worker(kind)},{worker(protocol='http').address}"
     done = stq(
-        "run", "-q", stq.questions(30), "-o", "run", "-c", "2",
+        "run", "-p", "http", "-q", stq.questions(30), "-o", "run", "-c", "2",
         "-s", f"qa.worker.endpoints=[{endpoints}]",
         "-s", "network.message_timeout=1", "-s", "scheduler.retry_base_s=0.01",
     )  # fmt: skip

@@ -43,7 +43,7 @@ def test_the_mock_is_labelled_wherever_a_person_looks(stq) -> None:
 def test_the_default_directory_is_named_by_time_and_protocol(stq) -> None:
     assert stq("run", "-n", "1", *FAST).returncode == 0
     (run,) = (stq.directory / "runs").iterdir()
-    assert run.name.endswith("-http")
+    assert run.name.endswith("-a2a")
 
 
 def test_json_prints_a_line_per_result_and_the_summary_and_nothing_else_on_stdout(stq) -> None:
@@ -75,7 +75,7 @@ def test_a_config_file_is_used_and_flags_come_before_it(stq) -> None:
 def test_questions_come_from_a_pipe_from_csv_and_from_gzip(stq) -> None:
     done = stq("run", "-q", "-", "-o", "pipe", *FAST, stdin='{"q": "one?"}\n{"q": "two?"}')
     assert done.returncode == 0, done.stderr
-    assert [row["question"] for row in stq.rows("pipe")] == ["one?", "two?"]
+    assert {row["question"] for row in stq.rows("pipe")} == {"one?", "two?"}
     (stq.directory / "a.csv").write_text('id,Question\nx,"first, with comma"\ny,second\n')
     assert stq("run", "-q", "a.csv", "-o", "csv", *FAST).returncode == 0
     assert {(row["question_id"], row["question"]) for row in stq.rows("csv")} == {

@@ -14,7 +14,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from streaming_queue.cli import config, protocols
+from streaming_queue.cli import config, protocols, serve
+from streaming_queue.cli.remote import ask, attach, dispatch, status
 from streaming_queue.cli.resume import resume
 from streaming_queue.cli.run import run
 from streaming_queue.cli.text import print_error
@@ -23,8 +24,8 @@ from streaming_queue.exit_codes import ExitCode, exit_code
 
 __all__ = ["app", "main"]
 
-VERBS: tuple[Callable[..., Any], ...] = (run, resume, protocols.protocols)
-GROUPS: tuple[typer.Typer, ...] = (config.app,)
+VERBS: tuple[Callable[..., Any], ...] = (run, resume, ask, status, dispatch, attach, protocols.protocols)
+GROUPS: tuple[typer.Typer, ...] = (serve.app, config.app)
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 """The parser's class for a wrong command line; typer brings its own parser or click's, depending on its version."""

@@ -15,5 +15,8 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="Any setting, e.g. -s qa.worker.count=8; may be repeated."),
 ]
+ProtocolName = Annotated[
+    str | None, typer.Option("--protocol", "-p", help="Name (see `stq protocols`) or package.module:Class.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON Lines: each result, then the summary.")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streaming_queue.cli.options import ConfigPath, JsonLines, Sets
+from streaming_queue.cli.options import ConfigPath, JsonLines, ProtocolName, Sets
 from streaming_queue.errors import StreamingQueueError
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ def run(
         str | None,
         typer.Option("--questions", "-q", metavar="PATH", help="JSONL or CSV, .gz too; - reads a pipe. [bundled set]"),
     ] = None,
-    protocol: Annotated[
-        str | None, typer.Option("--protocol", "-p", help="Name (see `stq protocols`) or package.module:Class.")
-    ] = None,
+    protocol: ProtocolName = None,
     workers: Annotated[int | None, typer.Option("--workers", "-w", help="How many workers to start.")] = None,
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", "-c", help="Questions in flight at each worker.")

@@ -125,7 +125,7 @@ class BaseCommBackend(ABC):
         options: Mapping[str, EndpointOptions] | None = None,
         host_options: HostOptions | None = None,
     ) -> None:
-        self.options: Mapping[str, EndpointOptions] = options or {}
+        self.options: Mapping[str, EndpointOptions] = {} if options is None else options
         self.host_options = host_options or HostOptions()
 
     @property

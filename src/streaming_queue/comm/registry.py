@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.comm.loading import import_here
 from streaming_queue.errors import BackendNotInstalledError, ConfigError, UnknownProtocolError
 
 ENTRY_POINT_GROUP = "streaming_queue.backends"
@@ -72,7 +73,7 @@ def load(name: str) -> type[BaseCommBackend]:
     spec = find(name)
     module_name, _, attribute = spec.target.partition(":")
     try:
-        module = importlib.import_module(module_name)
+        module = import_here(module_name) if ":" in name else importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise UnknownProtocolError(f"protocol {name!r}: there is no module {error.name!r}") from error

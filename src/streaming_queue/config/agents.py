@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -61,6 +61,10 @@ class Worker(Section):
         None, description="Port of Worker-1; Worker-2 takes the next, and so on. null or 0: free ones."
     )
     concurrency: AtLeastOne = Field(8, description="Questions in flight at each worker.")
+    mode: Literal["inprocess", "process"] = Field(
+        "inprocess",
+        description="Where started workers run: in the runner's process, or each in its own, restarted if it dies.",
+    )
     endpoints: tuple[Text, ...] = Field(
         (), description="Addresses of workers that run already; where given, none is started and count says nothing."
     )

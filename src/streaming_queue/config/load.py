@@ -21,6 +21,8 @@ PROVIDER_VARIABLES: Mapping[str, str] = {
 }
 """The provider's own variables; ours come before them."""
 
+TOKEN_VARIABLE = f"{ENVIRONMENT_PREFIX}NETWORK__TOKEN"
+
 FLAGS: Mapping[str, str] = {
     "core.name": "--model",
     "output.dir": "--output",
@@ -75,14 +77,16 @@ def resume_config(
 ) -> Config:
     """The configuration to go on with the run in `directory`, from the `settings` in its `run.json`.
 
-    Secrets do not stand there: they come from the provider's own variables. `sets` are as in `load_config`; nothing
-    else changes what the run began with. Raises ConfigError.
+    Secrets do not stand there: they come from the provider's own variables and STQ_NETWORK__TOKEN. `sets` are as in
+    `load_config`; nothing else changes what the run began with. Raises ConfigError.
     """
     kept = [setting for setting in KEYS.flatten(settings, "run.json") if setting.value != SECRET]
     place = {"output.dir": os.fspath(directory), "output.resume": True}
     environ = os.environ if environ is None else environ
     given = KEYS.from_assignments(sets, "-s")
-    return Config.from_settings(merge([_from_provider(environ), kept, given, _from_flags(place)]))
+    token = {name: environ[name] for name in (TOKEN_VARIABLE,) if name in environ}
+    ours = KEYS.from_environ(token, ENVIRONMENT_PREFIX)
+    return Config.from_settings(merge([_from_provider(environ), ours, kept, given, _from_flags(place)]))
 
 
 def _from_provider(environ: Mapping[str, str]) -> Iterator[Setting]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from streaming_queue.config.section import AtLeastOne, NotNegative, PathText, Positive, Section, Text
 
@@ -31,6 +31,11 @@ class Network(Section):
     )
     allow_public: bool = Field(
         False, description="Whether agents may listen where other machines reach them although nobody is authenticated."
+    )
+    token: SecretStr | None = Field(
+        None,
+        description="Bearer credential that agents started here demand and all agents are sent; better given as "
+        "STQ_NETWORK__TOKEN. Never shown.",
     )
     metrics: bool = Field(True, description="Whether run.json has the message metrics.")
 

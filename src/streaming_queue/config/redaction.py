@@ -32,3 +32,12 @@ def redacted(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return {name: redacted(getattr(value, name)) for name in type(value).model_fields}
     return [redacted(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def revealed(value: Any) -> Any:
+    """`value` with its secrets, fit for JSON: for another process of ours, never for eyes or files."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, BaseModel):
+        return {name: revealed(getattr(value, name)) for name in type(value).model_fields}
+    return [revealed(item) for item in value] if isinstance(value, tuple | list) else value

@@ -19,7 +19,7 @@ from streaming_queue.config.section import Section, Text
 class Config(Section):
     """All settings. Made by `load_config` or `Config.of`; those raise ConfigError, the bare constructor pydantic's."""
 
-    protocol: Text = Field("http", description="How agents are reached: a protocol's name or package.module:Class.")
+    protocol: Text = Field("a2a", description="How agents are reached: a protocol's name or package.module:Class.")
     core: Core = Core()
     qa: QA = QA()
     network: Network = Network()

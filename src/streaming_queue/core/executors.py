@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,13 @@ from streaming_queue.comm.context import EventQueue, RequestContext
 from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
 from streaming_queue.core.qa_worker_base import QAWorkerBase
 from streaming_queue.errors import BadResponseError
-from streaming_queue.messages import DELTA, MESSAGE
+from streaming_queue.messages import DELTA, MESSAGE, STATUS
 
 if TYPE_CHECKING:
     from streaming_queue.config import Config
+
+
+PROGRESS_S = 1.0
 
 
 class WorkerExecutor:
@@ -70,7 +74,12 @@ def _streams(worker: type[QAWorkerBase]) -> bool:
 
 
 class CoordinatorExecutor:
-    """A coordinator behind a protocol: `dispatch` runs a round, everything else asks for the status (guide 3.2)."""
+    """A coordinator behind a protocol: `dispatch` runs a round, everything else asks for the status (guide 3.2).
+
+    What is tagged as a command knows two things more: `attach` waits for the round under way and begins none, and
+    `"detach": true` in the metadata of a `dispatch` answers as soon as the round has begun. Whoever reads a stream is
+    told every second how far the round is, in words and figures.
+    """
 
     def __init__(
         self,
@@ -85,8 +94,29 @@ class CoordinatorExecutor:
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
         """Obey the command; raises like the coordinator."""
         command = (context.get_user_input() or "status").strip().lower()
-        if command == "dispatch":
-            result = await self.coordinator.dispatch_round()
+        tagged = context.call_context.kind == "command"
+        if command == "dispatch" and tagged and context.metadata.get("detach") is True:
+            self.coordinator.begin_round()
+            result = await self.coordinator.get_status()
+        elif command == "dispatch":
+            result = await self._watched(self.coordinator.dispatch_round(), context, event_queue)
+        elif command == "attach" and tagged:
+            result = await self._watched(self.coordinator.attach_round(), context, event_queue)
         else:
             result = await self.coordinator.get_status()
         await event_queue.enqueue_event({"type": MESSAGE, "data": result})
+
+    async def _watched(self, work: Coroutine[Any, Any, str], context: RequestContext, event_queue: EventQueue) -> str:
+        """The outcome of `work`; meanwhile, words on its progress for whoever reads a stream."""
+        if not context.streaming:
+            return await work
+        working = asyncio.create_task(work, name=f"watched:{context.agent_id}")
+        try:
+            while not (await asyncio.wait({working}, timeout=PROGRESS_S))[0]:
+                figures = self.coordinator.figures()
+                told = f"{figures['done']} answered, {figures['failed']} failed of {figures['total']}"
+                await event_queue.enqueue_event({"type": STATUS, "data": told, "metadata": figures})
+        finally:
+            working.cancel()
+            await asyncio.wait({working})
+        return working.result()

@@ -74,16 +74,41 @@ class QACoordinatorBase:
             AuthError, QuotaError: no worker can go on; the round is stopped and can be resumed.
             QueueError: the queue failed.
         """
-        if self._running is None or self._running.done():
+        self.begin_round()
+        return await self.attach_round()
+
+    def begin_round(self) -> None:
+        """Begin a round, unless one is under way; how it goes, the figures say."""
+        if not self.under_way:
+            self._round = self._failure = None
             self._running = asyncio.create_task(self._dispatch(), name="round")
+            self._running.add_done_callback(_heed)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a round is under way."""
+        return self._running is not None and not self._running.done()
+
+    async def attach_round(self) -> str:
+        """Wait for the end of the round under way, or take the last one's, and say how it went; begins none.
+
+        Raises like `dispatch_round`; ConfigError where no round was begun.
+        """
+        if self._running is None:
+            raise ConfigError(f"{self.coordinator_id} has no round to attach to: dispatch begins one")
         await asyncio.shield(self._running)
         round_ = self._round
         if round_ is None:
             raise AgentFailedError("the round ended before it began")
-        annotate(**self.figures())
+        annotate(**self.figures(), summary=round_.summary)
         verb = "completed" if round_.state == "done" else "stopped"
         figures = f"{round_.done} of {round_.total} questions answered, {round_.failed} failed"
         return f"Dispatch {verb}: {figures} ({round_.directory.path})"
+
+    async def ended(self, timeout_s: float) -> None:
+        """Wait for the end of the round under way, `timeout_s` at the most, however it ends."""
+        if self._running is not None:
+            await asyncio.wait({self._running}, timeout=timeout_s)
 
     async def get_status(self) -> str:
         """Where the round stands, in words and, as the reply's metadata, in figures."""
@@ -109,7 +134,6 @@ class QACoordinatorBase:
             await asyncio.wait({running}, timeout=CLOSE_BOUND_S)
 
     async def _dispatch(self) -> None:
-        self._round = self._failure = None
         try:
             await self._start_round()
         except Exception as error:
@@ -198,8 +222,7 @@ class QACoordinatorBase:
         """
         round_ = self._round
         if round_ is None:
-            under_way = self._running is not None and not self._running.done()
-            state = "failed" if self._failure else "running" if under_way else "idle"
+            state = "failed" if self._failure else "running" if self.under_way else "idle"
             figures: dict[str, Any] = {"state": state, "done": 0, "failed": 0, "total": 0, "round_id": None}
         else:
             figures = {
@@ -213,3 +236,9 @@ class QACoordinatorBase:
         if self._failure:
             figures["error"] = error_event(self._failure)
         return figures
+
+
+def _heed(running: asyncio.Task[None]) -> None:
+    """A failure that nobody waits for stands in the figures."""
+    if not running.cancelled():
+        running.exception()

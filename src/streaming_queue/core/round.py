@@ -59,6 +59,8 @@ class Round:
         self.state = "running"
         self.error: StreamingQueueError | None = None
         self.done = self.failed = self.total = 0
+        self.summary: Mapping[str, Any] | None = None
+        """What `run.json` keeps of the round, once it has ended with a report."""
         self._worker_ids = tuple(worker_ids)
         self._ask = ask(self.round_id)
         self._probe = probe
@@ -234,6 +236,7 @@ class Round:
             summary["network"] = self._network_metrics()
         told = error_event(self.error) if self.error else None
         await asyncio.to_thread(self.directory.update, state=state, summary=summary, error=told)
+        self.summary = summary
         self._tell(RoundFinished(state, counts, summary))
 
 

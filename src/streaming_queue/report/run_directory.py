@@ -190,6 +190,12 @@ class RunDirectory:
         )
 
 
+def unfinished(path: str | Path) -> bool:
+    """Whether the directory holds a run that is not finished. Raises ConfigError where that cannot be read. Blocks."""
+    directory = Path(path)
+    return (directory / QUEUE_FILE).exists() and RunDirectory.open(directory).manifest["state"] != "done"
+
+
 def _plain_name(protocol: str) -> str:
     """`protocol` fit for a file name: nobody's text becomes a path."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", protocol).strip("-")[:40] or "run"

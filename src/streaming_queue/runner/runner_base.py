@@ -9,37 +9,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from streaming_queue.comm import registry
-from streaming_queue.comm.base import BaseCommBackend, HostOptions
+from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.composite import CompositeBackend
-from streaming_queue.comm.context import CallContext, calling
 from streaming_queue.config import Config, load_config
-from streaming_queue.core.executors import CoordinatorExecutor, WorkerExecutor
-from streaming_queue.core.network_base import RUNNER_ID, NetworkBase
-from streaming_queue.errors import (
-    ConfigError,
-    ConnectError,
-    ProtocolError,
-    StreamingQueueError,
-    error_from_event,
-)
-from streaming_queue.exit_codes import ExitCode, exit_code
+from streaming_queue.core.network_base import NetworkBase
+from streaming_queue.errors import ConfigError, ConnectError, StreamingQueueError
+from streaming_queue.exit_codes import exit_code
 from streaming_queue.llm.choice import choose
-from streaming_queue.messages import Reply
+from streaming_queue.runner.backends import create_backend
+from streaming_queue.runner.following import POLL_S, RemoteCoordinator
+from streaming_queue.runner.outcome import conclude
 from streaming_queue.runner.preflight import preflight
+from streaming_queue.runner.processes import WorkerProcess
+from streaming_queue.runner.roles import coordinator_class, worker_class
+from streaming_queue.runner.signals import stop_signals
 from streaming_queue.telemetry.console import Output
 from streaming_queue.telemetry.events import Listener
 
 DEFAULT_CONFIG = "config.yaml"
-POLL_S = 1.0
+
+_T = TypeVar("_T")
 
 
 class RunnerBase:
@@ -57,8 +54,10 @@ class RunnerBase:
         self.listeners: list[Listener] = []
         self.on_row: Callable[[dict[str, Any]], None] | None = None
         self._network: NetworkBase | None = None
-        self._workers: list[WorkerExecutor] = []
+        self._workers: list[Any] = []
+        self._processes: list[WorkerProcess] = []
         self._signal: int | None = None
+        self._stopping = asyncio.Event()
 
     @cached_property
     def config(self) -> Config:
@@ -85,10 +84,7 @@ class RunnerBase:
 
         Where that cannot host agents, the coordinator is in this process and reached by function calls.
         """
-        options: dict[str, Any] = {}
-        if self.config.network.allow_public:
-            options["host_options"] = HostOptions(allow_public=True)
-        backend = registry.create(self.config.protocol, **options)
+        backend = create_backend(self.config)
         if can_host(backend):
             return NetworkBase(comm_backend=backend)
         composite = CompositeBackend(backend)
@@ -100,33 +96,37 @@ class RunnerBase:
     async def setup_agents(self) -> list[str]:
         """Start or register coordinator and workers, lay the edges, and return the workers' ids.
 
-        Default: a coordinator in this process; workers at `qa.worker.endpoints`, else in this process.
+        Default: a coordinator in this process; workers at `qa.worker.endpoints`, else started as `qa.worker.mode` says.
         """
         config, network = self.config, self.network
-        executor = CoordinatorExecutor(config, self.output)
+        executor = coordinator_class(network.comm_backend)(config, self.output)
         executor.coordinator.listeners.extend(self.listeners)
         executor.coordinator.on_row = self.on_row
         coordinator = config.qa.coordinator
         await self._spawn(coordinator.coordinator_id, coordinator.host, coordinator.port or 0, executor)
-        worker_ids = []
         endpoints = config.qa.worker.endpoints
-        for number in range(len(endpoints) or config.qa.worker.count):
-            worker_id = f"Worker-{number + 1}"
-            if endpoints:
-                await network.register_agent(worker_id, endpoints[number])
-            else:
-                start = config.qa.worker.start_port
-                worker = WorkerExecutor(config, self.output)
+        worker_ids = [f"Worker-{number + 1}" for number in range(len(endpoints) or config.qa.worker.count)]
+        if endpoints:
+            for worker_id, address in zip(worker_ids, endpoints, strict=True):
+                await network.register_agent(worker_id, address)
+        elif config.qa.worker.mode == "process":
+            await self._start_processes(worker_ids)
+        else:
+            for number, worker_id in enumerate(worker_ids):
+                worker = worker_class(network.comm_backend)(config, self.output)
                 self._workers.append(worker)
-                await self._spawn(worker_id, config.qa.worker.host, start + number if start else 0, worker)
-            worker_ids.append(worker_id)
+                await self._spawn(worker_id, config.qa.worker.host, self._port(number), worker)
         self._lay_edges(coordinator.coordinator_id)
         executor.coordinator.set_network(network, worker_ids)
         return worker_ids
 
     async def send_command_to_coordinator(self, command: str) -> dict[str, Any] | None:
-        """Send `status` or `dispatch` to the coordinator: `{"result": text}`, and `error` where that failed."""
-        reply = await self._command(command)
+        """Send `status` or `dispatch` to the coordinator: `{"result": text}`, and `error` where that failed.
+
+        A coordinator elsewhere answers a dispatch when its round has begun; its outcome is asked for afterwards.
+        """
+        detach = {"detach": True} if command == "dispatch" and not self.network.services else {}
+        reply = await self._remote.command(command, **detach)
         result: dict[str, Any] = {"result": reply["text"]}
         if "error" in reply:
             result["error"] = reply["error"]
@@ -146,10 +146,11 @@ class RunnerBase:
             self._network = await self.create_network()
             self._network.message_timeout_s = self.config.network.message_timeout
             try:
-                with self._signals():
+                with stop_signals(self._drain):
                     return await self._flow(await self.setup_agents())
             finally:
                 await self._network.close()
+                await asyncio.gather(*(process.close() for process in self._processes))
                 for worker in self._workers:
                     await worker.close()
         except StreamingQueueError as error:
@@ -168,9 +169,23 @@ class RunnerBase:
         output.info(str((await self.send_command_to_coordinator("status") or {}).get("result")))
         if self._signal is not None:  # nothing was begun, so nothing is to be drained
             return 128 + self._signal
+        return conclude(await self._dispatch(), output, signal_number=self._signal)
+
+    async def _dispatch(self) -> Mapping[str, Any]:
+        """Have the round done; returns the coordinator's figures at its end, which a lost reply does not change."""
+        remote = None if self.network.services else self._remote
+        before = await remote.round_id() if remote else None
         answer = await self.send_command_to_coordinator("dispatch") or {}
-        status = await self._await_end(answer.get("error"))
-        return self._conclude(status)
+        error = answer.get("error")
+        if remote:
+            return await remote.follow(before=before, error=error)
+        figures = self.network.services[0].figures()
+        while figures["state"] == "running":
+            await asyncio.sleep(POLL_S)
+            figures = self.network.services[0].figures()
+        if figures["state"] == "idle":
+            raise error if isinstance(error, StreamingQueueError) else ConfigError("no round was begun")
+        return figures
 
     async def _require_health(self) -> None:
         health = await self.network.health_check()
@@ -178,50 +193,6 @@ class RunnerBase:
         silent = [f"{agent_id} at {addresses[agent_id]}" for agent_id, healthy in health.items() if not healthy]
         if silent:
             raise ConnectError(f"no healthy agent answers: {', '.join(silent)}; start it there or correct the address")
-
-    async def _await_end(self, error: object) -> Mapping[str, Any]:
-        """The coordinator's figures once its round has ended; a lost dispatch reply does not end the round."""
-        while True:
-            status = await self._figures()
-            if "state" not in status:
-                raise (
-                    error
-                    if isinstance(error, StreamingQueueError)
-                    else ProtocolError(
-                        f"{self.config.qa.coordinator.coordinator_id} reported no figures with its status: "
-                        "whether the round succeeded is unknown here; the coordinator's own records say"
-                    )
-                )
-            if status["state"] != "running":
-                if status["state"] == "idle":
-                    raise error if isinstance(error, StreamingQueueError) else ProtocolError("no round was begun")
-                return status
-            await asyncio.sleep(POLL_S)
-
-    async def _figures(self) -> Mapping[str, Any]:
-        """The coordinator's figures: asked directly where it is in this process, else with its status."""
-        for service in self.network.services:
-            return service.figures()
-        reply = await self._command("status")
-        if "error" in reply:
-            raise reply["error"]
-        return reply.get("metadata") or {}
-
-    def _conclude(self, status: Mapping[str, Any]) -> int:
-        state, failed, total = status["state"], status.get("failed", 0), status.get("total", 0)
-        told = status.get("error")
-        error = error_from_event(told) if isinstance(told, Mapping) else None
-        figures = f"{status.get('done', 0)} of {total} questions answered, {failed} failed"
-        if state == "done":
-            (self.output.warning if failed else self.output.success)(f"{figures}: {status.get('directory', '')}")
-            return ExitCode.SOME_FAILED if failed else ExitCode.OK
-        if error is not None:
-            self.output.error(str(error))
-        if state == "stopped":
-            self.output.warning(f"stopped, {figures}; go on with: stq resume {status.get('directory')}")
-        if self._signal is not None and error is None:
-            return 128 + self._signal
-        return exit_code(error or ProtocolError(f"the coordinator's round is {state}"))
 
     # --- pieces ---
 
@@ -238,36 +209,31 @@ class RunnerBase:
         else:
             self.network.setup_star_topology(center)
 
-    async def _command(self, command: str) -> Reply:
-        with calling(CallContext(kind="command")):
-            return await self.network.route_message(
-                RUNNER_ID, self.config.qa.coordinator.coordinator_id, {"text": command}
-            )
+    @property
+    def _remote(self) -> RemoteCoordinator:
+        return RemoteCoordinator(self.network, self.config.qa.coordinator.coordinator_id, self.output)
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """First SIGINT or SIGTERM: drain. Second: end at once."""
-        loop = asyncio.get_running_loop()
+    def _drain(self, number: int) -> None:
+        self._signal = number
+        self._stopping.set()
+        self.output.warning(f"{signal.Signals(number).name}: finishing what is in flight; once more ends at once")
+        for service in self.network.services:
+            service.drain()
 
-        def received(number: int) -> None:
-            if self._signal is not None:
-                os._exit(128 + number)
-            self._signal = number
-            self.output.warning(f"{signal.Signals(number).name}: finishing what is in flight; once more ends at once")
-            for service in self.network.services:
-                service.drain()
+    def _port(self, number: int) -> int:
+        start = self.config.qa.worker.start_port
+        return start + number if start else 0
 
-        numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
-        try:
-            for number in numbers:
-                loop.add_signal_handler(number, received, number)
-        except (NotImplementedError, RuntimeError):  # Windows, or a loop outside of the main thread
-            numbers = ()
-        try:
-            yield
-        finally:
-            for number in numbers:
-                loop.remove_signal_handler(number)
+    async def _start_processes(self, worker_ids: list[str]) -> None:
+        host = self.config.qa.worker.host
+        moved = self.network.comm_backend.register_endpoint
+        self._processes = [
+            WorkerProcess(self.config, worker_id, host=host, port=self._port(number), output=self.output, moved=moved)
+            for number, worker_id in enumerate(worker_ids)
+        ]
+        addresses = await asyncio.gather(*(process.start() for process in self._processes))
+        for worker_id, address in zip(worker_ids, addresses, strict=True):
+            await self.network.register_agent(worker_id, address)
 
 
 def can_host(backend: BaseCommBackend) -> bool:
@@ -290,12 +256,17 @@ def _calm_collector() -> Iterator[None]:
 
 def run_async(runner: RunnerBase) -> int:
     """`execute()` on the fastest event loop at hand; returns the exit code."""
+    return run_fast(runner.execute())
+
+
+def run_fast(main: Coroutine[Any, Any, _T]) -> _T:
+    """Run `main` on the fastest event loop at hand."""
     with _calm_collector():
         if sys.platform == "win32":
-            return asyncio.run(runner.execute())
+            return asyncio.run(main)
         import uvloop
 
-        return uvloop.run(runner.execute())
+        return uvloop.run(main)
 
 
 def main(runner_class: type[RunnerBase]) -> NoReturn:

@@ -71,6 +71,10 @@ class JsonLines:
         """Print a row (`Outcome.row()`)."""
         self._stream.write_bytes(encode_line({"type": "result", **row}))
 
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Print any one object."""
+        self._stream.write_bytes(encode_line(record))
+
     def summary(self, summary: Mapping[str, Any]) -> None:
         """Print the summary of the run."""
         self._stream.write_bytes(encode_line({"type": "summary", **summary}))

@@ -18,6 +18,11 @@ def _visible(match: re.Match[str]) -> str:
     return match.group().encode("unicode_escape").decode("ascii")
 
 
+def visible(text: str) -> str:
+    """`text` with every control character but line breaks and tabs written as its escape."""
+    return _HOSTILE.sub(lambda match: match.group() if match.group() in "\n\t" else _visible(match), text)
+
+
 def one_line(text: object, most: int = _MOST_CHARACTERS) -> str:
     """`text` on one line, at most `most` characters of it, with every control character written as its escape."""
     whole = str(text)

@@ -120,5 +120,6 @@ def test_init_file_is_plain_yaml(stq, tmp_path):
         "host": "127.0.0.1",
         "start_port": None,
         "concurrency": 8,
+        "mode": "inprocess",
         "endpoints": [],
     }

@@ -16,7 +16,7 @@ from streaming_queue.protocol_backend.inproc.comm import InprocCommBackend
 from streaming_queue.runner.runner_base import RunnerBase
 from streaming_queue.telemetry.console import Output
 
-RUNNERS = sorted((Path(__file__).parents[2] / "src" / "streaming_queue" / "runner").glob("run_*.py"))
+RUNNERS = sorted((Path(__file__).parents[3] / "src" / "streaming_queue" / "runner").glob("run_*.py"))
 
 
 def config(tmp_path: Path, **flags: Any) -> Any:

@@ -1,0 +1,159 @@
+"""`stq serve`: an agent as a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streaming_queue.cli.options import ConfigPath, ProtocolName, Sets
+from streaming_queue.cli.run import Provider
+
+if TYPE_CHECKING:
+    from streaming_queue.telemetry.console import Output
+
+app = typer.Typer(name="serve", help="Serve a worker or a coordinator until it is told to stop.", rich_markup_mode=None)
+
+
+class LogForm(StrEnum):
+    """How the log is written."""
+
+    text = "text"
+    json = "json"
+
+
+Host = Annotated[str | None, typer.Option("--host", help="Address to listen on. [127.0.0.1]")]
+Port = Annotated[int | None, typer.Option("--port", help="Port to listen on. [a free one]")]
+AgentId = Annotated[str | None, typer.Option("--agent-id", metavar="ID", help="Its name.")]
+Llm = Annotated[Provider | None, typer.Option("--llm", help="Who answers.")]
+Model = Annotated[str | None, typer.Option("--model", help="The provider's model.")]
+Log = Annotated[LogForm, typer.Option("--log", help="Lines for people, or one JSON record a line.")]
+
+
+@app.command()
+def worker(
+    config: ConfigPath = None,
+    protocol: ProtocolName = None,
+    host: Host = None,
+    port: Port = None,
+    agent_id: AgentId = None,
+    llm: Llm = None,
+    model: Model = None,
+    executor: Annotated[
+        str | None,
+        typer.Option("--executor", metavar="MODULE:CLASS", help="Your own agent: a class with `async execute`."),
+    ] = None,
+    sets: Sets = None,
+    log: Log = LogForm.text,
+) -> int:
+    """Serve a worker: it answers questions over the protocol.
+
+    Prints its address when it is ready. SIGTERM lets what is in flight finish and ends it with 0.
+    """
+    from streaming_queue.config import load_config
+    from streaming_queue.runner.backends import create_backend
+    from streaming_queue.runner.runner_base import run_fast
+    from streaming_queue.runner.serving import serve_worker
+
+    flags = {
+        "protocol": protocol,
+        "core.type": llm.value if llm else None,
+        "core.name": model,
+        "qa.worker.host": host,
+        "qa.worker.start_port": port,
+    }
+    settings = load_config(config, flags=flags, sets=sets or ())
+    name = agent_id or "Worker-1"
+    output = _output(log)
+
+    async def serve() -> int:
+        return await serve_worker(
+            settings,
+            create_backend(settings),
+            agent_id=name,
+            host=settings.qa.worker.host,
+            port=settings.qa.worker.start_port or 0,
+            output=output,
+            ready=_announcer(name, settings.protocol, log),
+            executor=executor,
+        )
+
+    return run_fast(serve())
+
+
+@app.command()
+def coordinator(
+    config: ConfigPath = None,
+    protocol: ProtocolName = None,
+    questions: Annotated[
+        str | None,
+        typer.Option("--questions", "-q", metavar="PATH", help="What a dispatch asks. [bundled set]"),
+    ] = None,
+    worker: Annotated[
+        list[str] | None,
+        typer.Option("--worker", metavar="ADDRESS", help="A worker that runs already; may be repeated."),
+    ] = None,
+    output_dir: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="DIR", help="Directory of the run. [a new one a dispatch]")
+    ] = None,
+    host: Host = None,
+    port: Port = None,
+    agent_id: AgentId = None,
+    sets: Sets = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="If DIR holds a run that is not finished, go on with it at once.")
+    ] = False,
+    log: Log = LogForm.text,
+) -> int:
+    """Serve a coordinator: `stq dispatch ADDRESS` makes it ask its workers.
+
+    Without --worker it starts workers as a run does. Prints its address when it is ready. SIGTERM lets what is in
+    flight finish, keeps the rest, and ends it with 0.
+    """
+    from streaming_queue.config import load_config
+    from streaming_queue.report.run_directory import unfinished
+    from streaming_queue.runner.runner_base import run_async
+    from streaming_queue.runner.serving import CoordinatorService
+
+    flags: dict[str, Any] = {
+        "protocol": protocol,
+        "qa.coordinator.data_file": questions,
+        "qa.coordinator.host": host,
+        "qa.coordinator.port": port,
+        "qa.coordinator.coordinator_id": agent_id,
+        "qa.worker.endpoints": worker,
+        "output.dir": output_dir,
+        "output.resume": True if resume and output_dir and unfinished(output_dir) else None,
+    }
+    settings = load_config(config, flags=flags, sets=sets or ())
+    service = CoordinatorService(settings, output=_output(log))
+    service.ready = _announcer(settings.qa.coordinator.coordinator_id, settings.protocol, log)
+    return run_async(service)
+
+
+def _output(log: LogForm) -> Output:
+    from streaming_queue.telemetry.console import Output
+
+    if log is LogForm.text:
+        return Output()
+    from streaming_queue.telemetry.json_log import JsonLog, JsonLogHandler
+
+    if sys.stderr is not None:
+        logging.basicConfig(handlers=[JsonLogHandler(sys.stderr)])
+    return JsonLog()
+
+
+def _announcer(agent_id: str, protocol: str, log: LogForm) -> Callable[[str], None]:
+    from streaming_queue.telemetry.json_lines import JsonLines
+
+    def announce(address: str) -> None:
+        if log is LogForm.json:
+            JsonLines().record({"type": "ready", "agent_id": agent_id, "protocol": protocol, "address": address})
+        else:
+            typer.echo(f"{agent_id} is ready at {address}")
+
+    return announce

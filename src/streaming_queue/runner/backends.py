@@ -1,0 +1,69 @@
+"""Backends made by the configuration: whom they let in, what they show for themselves."""
+
+from __future__ import annotations
+
+import hmac
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from streaming_queue.comm import registry
+from streaming_queue.comm.base import BaseCommBackend, EndpointOptions, HostOptions
+from streaming_queue.config import Config
+from streaming_queue.errors import ConfigError
+
+NETWORK_PRINCIPAL = "network"
+"""Who asks, where the network's token was shown."""
+
+
+class ForEveryAgent(Mapping[str, EndpointOptions]):
+    """The same options, whichever agent is looked up."""
+
+    def __init__(self, options: EndpointOptions) -> None:
+        self._options = options
+
+    def __getitem__(self, agent_id: str) -> EndpointOptions:
+        return self._options
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def create_backend(config: Config, protocol: str | None = None) -> BaseCommBackend:
+    """The backend of `protocol` (default: the configured one), with the network's token and rules.
+
+    Raises:
+        UnknownProtocolError, BackendNotInstalledError: as `registry.load`.
+        ConfigError: it takes no options, and the configuration has some for it.
+    """
+    name = protocol or config.protocol
+    options: dict[str, Any] = {}
+    token = config.network.token
+    secret = token.get_secret_value() if token else None
+    if secret is not None:
+        options["options"] = ForEveryAgent(EndpointOptions(credential=secret))
+    if secret is not None or config.network.allow_public:
+        authenticator = _Token(secret) if secret is not None else None
+        options["host_options"] = HostOptions(allow_public=config.network.allow_public, authenticator=authenticator)
+    backend = registry.load(name)
+    try:
+        inspect.signature(backend).bind(**options)
+    except TypeError:
+        raise ConfigError(
+            f"protocol {name!r}: {backend.__name__} takes no options of ours, so network.token and "
+            "network.allow_public cannot hold with it"
+        ) from None
+    return backend(**options)
+
+
+class _Token:
+    """Lets in who knows the secret."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret.encode()
+
+    async def __call__(self, credential: str) -> str | None:
+        return NETWORK_PRINCIPAL if hmac.compare_digest(credential.encode(), self._secret) else None

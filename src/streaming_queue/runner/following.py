@@ -1,0 +1,139 @@
+"""A round at a coordinator elsewhere: begun, watched as it streams or by asking, and its outcome by its figures."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
+from typing import Any
+
+from streaming_queue.comm.context import CallContext, calling
+from streaming_queue.core.network_base import RUNNER_ID, NetworkBase
+from streaming_queue.errors import CommError, ProtocolError, SendTimeoutError, StreamingQueueError
+from streaming_queue.messages import MESSAGE, STATUS, Reply
+from streaming_queue.telemetry.console import Output
+
+POLL_S = 1.0
+BEGIN_POLL_S = 0.1
+SHOW_S = 2.0
+PATIENCE_S = 30.0
+"""How long a coordinator may be out of reach before whoever follows its round gives up."""
+
+
+class RemoteCoordinator:
+    """A coordinator, spoken to by commands."""
+
+    def __init__(self, network: NetworkBase, coordinator_id: str, output: Output) -> None:
+        self.summary: Mapping[str, Any] | None = None
+        """The round's summary, where the coordinator told it."""
+        self._network = network
+        self._id = coordinator_id
+        self._where = f"{coordinator_id} at {network.get_agents().get(coordinator_id)}"
+        self._output = output
+        self._shown = -SHOW_S
+
+    async def command(self, text: str, **metadata: Any) -> Reply:
+        """Send a command; a failure comes back as `error`."""
+        with calling(CallContext(kind="command")):
+            return await self._network.route_message(RUNNER_ID, self._id, {"text": text, "metadata": metadata})
+
+    async def figures(self) -> Mapping[str, Any]:
+        """Where its round stands (`QACoordinatorBase.figures`).
+
+        Raises:
+            ProtocolError: it told none, so what becomes of a round cannot be known here.
+            StreamingQueueError: it could not be asked.
+        """
+        reply = await self.command("status")
+        if "error" in reply:
+            raise reply["error"]
+        figures = reply.get("metadata") or {}
+        if "state" not in figures:
+            raise ProtocolError(
+                f"{self._where} reported no figures with its status: "
+                "whether the round succeeded is unknown here; the coordinator's own records say"
+            )
+        return figures
+
+    async def round_id(self) -> str | None:
+        """The round it has, or had last; None where it has none, or tells none."""
+        with suppress(ProtocolError):
+            return (await self.figures()).get("round_id")
+        return None
+
+    async def begun(self) -> Mapping[str, Any]:
+        """The figures once a round that was just dispatched has its directory, or has failed for want of one.
+
+        Raises like `figures`, and SendTimeoutError where that takes more than 30 s.
+        """
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            figures = await self.figures()
+            if figures["state"] != "running" or figures.get("round_id") is not None:
+                return figures
+            if time.monotonic() > until:
+                raise SendTimeoutError(f"{self._where}: its round did not get under way within {PATIENCE_S:g} s")
+            await asyncio.sleep(BEGIN_POLL_S)
+
+    async def follow(self, *, before: str | None = None, error: StreamingQueueError | None = None) -> Mapping[str, Any]:
+        """The figures at the end of the round under way, whatever becomes of connections meanwhile.
+
+        `error` is what came of the dispatch, `before` the round there was before it: where that is still the last one,
+        the dispatch began none and its error is raised.
+
+        Raises:
+            ConnectError, SendTimeoutError: the coordinator was out of reach for 30 s; its round may go on.
+            ProtocolError: as `figures`, or it has no round.
+        """
+        while True:
+            figures = await self._figures_patiently()
+            if figures["state"] == "idle" or (error is not None and figures.get("round_id") == before is not None):
+                raise error or ProtocolError(f"{self._where} has no round (any more); `stq dispatch` begins one")
+            if figures["state"] != "running":
+                if self.summary is None and figures["state"] == "done":
+                    self._keep_summary((await self.command("attach")).get("metadata"))
+                return figures
+            self._show(figures)
+            began = time.monotonic()
+            await self._listen()
+            await asyncio.sleep(max(0.0, POLL_S - (time.monotonic() - began)))
+
+    async def _listen(self) -> None:
+        """Read what the coordinator streams of its round; returns when that ends, however: its figures decide."""
+        if not self._network.comm_backend.capabilities.streaming:
+            return
+        with calling(CallContext(kind="command")):
+            async with aclosing(self._network.stream_message(RUNNER_ID, self._id, {"text": "attach"})) as events:
+                async for event in events:
+                    if event["type"] == STATUS:
+                        self._show(event.get("metadata") or {})
+                    elif event["type"] == MESSAGE:
+                        self._keep_summary(event.get("metadata"))
+
+    async def _figures_patiently(self) -> Mapping[str, Any]:
+        lost_since: float | None = None
+        while True:
+            try:
+                return await self.figures()
+            except CommError as error:
+                now = time.monotonic()
+                lost_since = now if lost_since is None else lost_since
+                if not error.retryable or now - lost_since > PATIENCE_S:
+                    raise
+                if lost_since == now:
+                    self._output.warning(f"{error}; asking again for {PATIENCE_S:g} s, the round goes on there")
+                await asyncio.sleep(POLL_S)
+
+    def _keep_summary(self, metadata: Mapping[str, Any] | None) -> None:
+        summary = (metadata or {}).get("summary")
+        if isinstance(summary, Mapping):
+            self.summary = summary
+
+    def _show(self, figures: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        if "done" in figures and now - self._shown >= SHOW_S:
+            self._shown = now
+            self._output.progress(
+                f"{figures['done']:,} answered, {figures.get('failed', 0):,} failed of {figures.get('total', 0):,}"
+            )

@@ -1,0 +1,136 @@
+"""Workers in processes of their own: started, watched, started again when they die, ended with the run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from asyncio import StreamReader, StreamWriter
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import orjson
+
+from streaming_queue.config import Config
+from streaming_queue.config.redaction import revealed
+from streaming_queue.errors import ConfigError, ConnectError, error_from_event
+from streaming_queue.telemetry.console import Output
+
+READY_S = 60.0
+STOP_S = 5.0
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 10.0
+LASTED_S = 30.0
+"""A worker that lived so long is started again at once when it dies."""
+MODULE = "streaming_queue.runner.worker_process"
+
+
+class WorkerProcess:
+    """One worker. Its process ends with this one's: it reads a pipe that only we hold.
+
+    `moved` is told the address of a later process where that is not the first one's.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        agent_id: str,
+        *,
+        host: str,
+        port: int,
+        output: Output,
+        moved: Callable[[str, str], Awaitable[None]],
+    ) -> None:
+        self.agent_id = agent_id
+        self._moved = moved
+        self._order: dict[str, Any] = {
+            "config": revealed(config),
+            "agent_id": agent_id,
+            "host": host,
+            "port": port,
+        }
+        self._output = output
+        self._process: Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process under way."""
+        return self._process.pid if self._process else None
+
+    async def start(self) -> str:
+        """Start the process; returns the worker's address when it is ready.
+
+        Raises:
+            ConfigError: it cannot work as configured; its own words.
+            ConnectError: it ended, or was not ready, within a minute.
+        """
+        process, address = await self._launch()
+        self._order["port"] = urlsplit(address).port  # so that the coordinator finds it there again
+        self._keeper = asyncio.create_task(self._keep(process, address), name=f"keep:{self.agent_id}")
+        return address
+
+    async def _launch(self) -> tuple[Process, str]:
+        self._process = process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", MODULE, stdin=PIPE, stdout=PIPE
+        )
+        orders, words = cast("StreamWriter", process.stdin), cast("StreamReader", process.stdout)
+        orders.write(orjson.dumps(self._order) + b"\n")
+        try:
+            async with asyncio.timeout(READY_S):
+                await orders.drain()
+                line = await words.readline()
+        except (TimeoutError, ConnectionError):
+            line = b""
+        try:
+            told = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            told = {}
+        if "error" in told:
+            raise error_from_event(told["error"], self.agent_id)
+        if "ready" not in told:
+            await self._end(process)
+            raise ConnectError(
+                f"{self.agent_id}: its process was not ready within {READY_S:g} s (it ended with {process.returncode})"
+            )
+        return process, str(told["ready"])
+
+    async def _keep(self, process: Process, address: str) -> None:
+        loop = asyncio.get_running_loop()
+        pause_s = FIRST_PAUSE_S
+        while True:
+            began = loop.time()
+            code = await process.wait()
+            if loop.time() - began > LASTED_S:
+                pause_s = FIRST_PAUSE_S
+            self._output.warning(f"{self.agent_id}: its process {process.pid} ended ({code}); starting another")
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            try:
+                process, now_at = await self._launch()
+                if now_at != address:
+                    address = now_at
+                    await self._moved(self.agent_id, address)
+            except (ConfigError, ConnectError, OSError) as error:
+                self._output.error(str(error))
+
+    async def close(self) -> None:
+        """End the process: by its pipe, after five seconds by force."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait({self._keeper})
+        if self._process is not None:
+            await self._end(self._process)
+
+    async def _end(self, process: Process) -> None:
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            async with asyncio.timeout(STOP_S):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()

@@ -1,0 +1,132 @@
+"""Agents that are a process's whole work: ready, serving, draining, gone."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.config import Config
+from streaming_queue.core.executors import WorkerExecutor
+from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
+from streaming_queue.errors import ConfigError
+from streaming_queue.exit_codes import ExitCode
+from streaming_queue.runner.roles import load_executor, worker_class
+from streaming_queue.runner.runner_base import RunnerBase, can_host
+from streaming_queue.runner.signals import stop_signals
+from streaming_queue.telemetry.console import Output
+
+Ready = Callable[[str], None]
+"""Told the agent's address once it answers."""
+
+STOP_MARGIN_S = 5.0
+
+
+async def serve_worker(
+    config: Config,
+    backend: BaseCommBackend,
+    *,
+    agent_id: str,
+    host: str,
+    port: int,
+    output: Output,
+    ready: Ready,
+    executor: str | None = None,
+    until: Awaitable[Any] | None = None,
+    drain_s: float | None = None,
+) -> int:
+    """Host a worker until SIGTERM, SIGINT or the end of `until`; then drain, `drain_s` at the most, and return 0.
+
+    `executor` is a `package.module:Class` in place of the protocol's own; `drain_s` defaults to `scheduler.drain_s`.
+
+    Raises:
+        ConfigError: it cannot answer, or cannot be hosted, as configured.
+        ConnectError: the port is in use.
+    """
+    if not can_host(backend):
+        raise ConfigError(
+            f"protocol {config.protocol!r} hosts no agents: choose one of those with `host` in stq protocols"
+        )
+    stop = asyncio.Event()
+
+    def received(number: int) -> None:
+        output.warning(f"{signal.Signals(number).name}: finishing what is in flight; once more ends at once")
+        stop.set()
+
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(backend.close)
+        if executor is None:
+            worker = worker_class(backend)(config, output)
+            if isinstance(worker, WorkerExecutor):
+                stack.push_async_callback(worker.close)
+                output.system(worker.worker.choice.describe())
+        else:
+            worker = load_executor(executor, config, output)
+            _refuse_foreign(worker, executor, backend)
+        stack.enter_context(stop_signals(received))
+        handle = await backend.spawn_local_agent(agent_id, host, port, worker)
+        if urlsplit(handle.base_url).port is None:
+            raise ConfigError(
+                f"protocol {config.protocol!r}: an agent at {handle.base_url} is reached from its own process only; "
+                "choose another protocol to serve it or for qa.worker.mode process"
+            )
+        ready(handle.base_url)
+        ends = [asyncio.ensure_future(stop.wait()), *([asyncio.ensure_future(until)] if until else ())]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+        if drain := getattr(handle, "drain", None):
+            await drain(config.scheduler.drain_s if drain_s is None else drain_s)
+        await handle.stop()
+        output.system(f"{agent_id} has stopped")
+    return ExitCode.OK
+
+
+def _refuse_foreign(executor: Any, target: str, backend: BaseCommBackend) -> None:
+    """Raise ConfigError for an executor of a protocol's own library that this protocol does not know."""
+    library = next((cls.__module__.partition(".")[0] for cls in type(executor).__mro__ if _is_sdk(cls)), None)
+    if library is not None and library != backend.name:
+        raise ConfigError(
+            f"executor {target!r} is written for the {library} library: serve it with -p {library}, or give it the "
+            "guide's interface: `async execute(context, event_queue)` that enqueues an agent_text_message"
+        )
+
+
+def _is_sdk(cls: type) -> bool:
+    return cls.__module__.startswith("a2a.")
+
+
+class CoordinatorService(RunnerBase):
+    """A coordinator that waits for `dispatch`, with the workers that the configuration names or starts.
+
+    With `output.resume` the run in its directory goes on at once.
+    """
+
+    ready: Ready
+
+    async def _flow(self, worker_ids: list[str]) -> int:
+        coordinator = self._coordinator()
+        addresses = self.network.get_agents()
+        health = await self.network.health_check(worker_ids)
+        for worker_id in worker_ids:
+            state = "" if health[worker_id] else ", which does not answer yet"
+            self.output.system(f"{worker_id} at {addresses[worker_id]}{state}")
+        if self.config.output.resume:
+            coordinator.begin_round()
+        self.ready(addresses[coordinator.coordinator_id])
+        await self._stopping.wait()
+        if coordinator.under_way:
+            settings = self.config.scheduler
+            await coordinator.ended(settings.drain_s + STOP_MARGIN_S)
+        self.output.system(f"{coordinator.coordinator_id} has stopped")
+        return ExitCode.OK
+
+    def _coordinator(self) -> QACoordinatorBase:
+        for service in self.network.services:
+            if isinstance(service, QACoordinatorBase):
+                return service
+        raise ConfigError(f"protocol {self.config.protocol!r} brought no coordinator to serve")

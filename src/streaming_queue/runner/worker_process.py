@@ -1,0 +1,59 @@
+"""The process behind `processes.WorkerProcess`: `python -m streaming_queue.runner.worker_process`.
+
+One line of JSON comes in on standard input (`config`, `agent_id`, `host`, `port`), one goes out on standard output:
+`{"ready": address}`, or `{"error": ...}` as `errors.error_event` draws it. When standard input ends, so does the owner,
+and the worker with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import Any
+
+import orjson
+
+from streaming_queue.config import Config
+from streaming_queue.errors import StreamingQueueError, error_event
+from streaming_queue.runner.backends import create_backend
+from streaming_queue.runner.runner_base import run_fast
+from streaming_queue.runner.serving import serve_worker
+from streaming_queue.telemetry.console import Output
+
+
+def _tell(**message: Any) -> None:
+    sys.stdout.buffer.write(orjson.dumps(message) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+async def _work(order: dict[str, Any]) -> int:
+    config = Config.of(order["config"])
+    owner = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(owner), sys.stdin)
+    return await serve_worker(
+        config,
+        create_backend(config),
+        agent_id=order["agent_id"],
+        host=order["host"],
+        port=order["port"],
+        output=Output(quiet=True),
+        ready=lambda address: _tell(ready=address),
+        until=owner.read(),
+        drain_s=0.0,
+    )
+
+
+def main() -> int:
+    """Work until the owner is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the owner drains first
+    order = orjson.loads(sys.stdin.buffer.readline())
+    try:
+        return run_fast(_work(order))
+    except StreamingQueueError as error:
+        _tell(error=error_event(error))
+        return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

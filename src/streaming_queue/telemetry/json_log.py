@@ -1,0 +1,51 @@
+"""`--log json`: everything that is said, one JSON record a line, for a machine to read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import IO, Any
+
+from streaming_queue.telemetry.console import Output
+from streaming_queue.telemetry.json_lines import encode_line
+from streaming_queue.telemetry.streams import SafeStream
+
+
+class JsonLog(Output):
+    """An `Output` that writes records `{"time", "level", "message"}` to standard error and draws nothing."""
+
+    def __init__(self, *, stderr: IO[str] | None = None) -> None:
+        super().__init__(json_lines=True, stderr=stderr)
+
+    def _say(self, level: str, text: object, *, always: bool = False) -> None:
+        del always
+        write_record(self._stream, level, text)
+
+    def render_summary(self, summary: Mapping[str, Any]) -> None:
+        """A round's summary is a record of its own."""
+        self._stop_display()
+        write_record(self._stream, "SUCCESS", "summary", summary=summary)
+
+    def _is_live(self) -> bool:
+        return False
+
+
+def write_record(stream: SafeStream, level: str, message: object, **more: Any) -> None:
+    """One record, its time in UTC (ISO 8601)."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    stream.write(encode_line({"time": now, "level": level.lower(), "message": str(message), **more}).decode())
+    stream.flush()
+
+
+class JsonLogHandler(logging.Handler):
+    """What libraries and hosts log, as records of the same form."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._records = SafeStream(stream)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        more = {"exception": logging.Formatter().formatException(record.exc_info)} if record.exc_info else {}
+        write_record(self._records, record.levelname, record.getMessage(), logger=record.name, **more)

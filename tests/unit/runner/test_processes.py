@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unit.runner.test_runner_base import Talk
+
+from streaming_queue.comm import registry
+from streaming_queue.config import Config
+from streaming_queue.errors import ConfigError, ConnectError
+from streaming_queue.runner import processes
+from streaming_queue.runner.processes import WorkerProcess
+
+
+@pytest.fixture
+async def start():
+    started: list[WorkerProcess] = []
+
+    def make(**settings: Any) -> WorkerProcess:
+        config = Config.of({"protocol": "http", "mock": {"latency_ms": 1}, **settings})
+        moves: list[str] = []
+
+        async def moved(agent_id: str, address: str) -> None:
+            moves.append(address)
+
+        process = WorkerProcess(config, "Worker-1", host="127.0.0.1", port=0, output=Talk(), moved=moved)
+        started.append(process)
+        return process
+
+    yield make
+    for process in started:
+        await process.close()
+
+
+async def test_a_worker_is_started_again_where_it_was(start: Any) -> None:
+    process = start()
+    address = await process.start()
+    backend = registry.create("http")
+    await backend.register_endpoint("w", address)
+    assert await backend.health_check("w")
+    first = process.pid
+    os.kill(first, signal.SIGKILL)
+    for _ in range(500):
+        if process.pid != first and await backend.health_check("w"):
+            break
+        await asyncio.sleep(0.02)
+    assert (await backend.send("c", "w", {"text": "q"}))["text"].startswith("[mock]")
+    await backend.close()
+
+
+async def test_closing_ends_the_process(start: Any) -> None:
+    process = start()
+    await process.start()
+    pid = process.pid
+    await process.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    await process.close()
+
+
+async def test_a_worker_that_cannot_work_says_so_itself(start: Any) -> None:
+    with pytest.raises(ConfigError, match=r"Worker-1.*its own process only"):
+        await start(protocol="inproc").start()
+
+
+async def test_a_process_that_never_gets_ready_is_given_up(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "MODULE", "timeit")
+    with pytest.raises(ConnectError, match="was not ready"):
+        await start().start()
+
+
+async def test_secrets_reach_the_process_and_no_command_line(start: Any) -> None:
+    process = start(network={"token": "s3cret"})
+    address = await process.start()
+    backend = registry.create("http")
+    await backend.register_endpoint("w", address)
+    assert await backend.health_check("w")
+    with pytest.raises(Exception, match="credential"):
+        await backend.send("c", "w", {"text": "q"})
+    command = await asyncio.to_thread(Path(f"/proc/{process.pid}/cmdline").read_text)
+    assert "s3cret" not in command
+    await backend.close()
