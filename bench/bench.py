@@ -1,6 +1,7 @@
-"""The whole pipeline beside the raw pair, in one run: questions/s and CPU per question, each side.
+"""The whole pipeline over each protocol beside the raw pair of its library (`pairs/`), in one run.
 
-Rounds alternate, medians are reported. CPU is user + system time of the process, so a busy machine moves it little.
+Questions/s and CPU per question, each side. Rounds alternate, medians are reported. CPU is user + system time of the
+process, so a busy machine moves it little.
 """
 
 from __future__ import annotations
@@ -15,29 +16,30 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import uvloop
-from raw_pair import ask_all
 
 from streaming_queue.config import load_config
 from streaming_queue.runner.runner_base import RunnerBase, run_async
 from streaming_queue.telemetry.console import Output
 
-HERE = Path(__file__).parent
+PAIRS = Path(__file__).parent / "pairs"
 WORKERS, SLOTS = 4, 8
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
-def processes(*command: str) -> Iterator[tuple[list[str], list[int]]]:
-    """Four processes that each print an address; ended with the block."""
+def processes(*command: str, count: int = WORKERS) -> Iterator[tuple[list[str], list[int]]]:
+    """Processes that each print a line that ends with an address; ended with the block."""
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
     started = [
-        subprocess.Popen([sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(WORKERS)
+        subprocess.Popen([sys.executable, *command], stdin=pipe, stdout=pipe, stderr=nowhere, text=True)
+        for _ in range(count)
     ]
     try:
-        yield [process.stdout.readline().strip() for process in started], [process.pid for process in started]
+        yield [process.stdout.readline().split()[-1] for process in started], [process.pid for process in started]
     finally:
         for process in started:
             process.terminate()
@@ -80,44 +82,54 @@ def pipeline(protocol: str, questions: Path, addresses: list[str]) -> None:
         assert code == 0, f"the run ended with {code}"
 
 
+def measure_protocol(
+    protocol: str, questions: Path, texts: list[str], rounds: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The medians of the raw pair and of the pipeline."""
+    ask_all = import_module(f"pairs.raw_{protocol}").ask_all
+    pairs, wholes = [], []
+    serve = ("-m", "streaming_queue.cli", "serve", "worker", "-p", protocol, "-s", "mock.latency_ms=0")
+    with processes(str(PAIRS / f"raw_{protocol}.py")) as (raw, raw_pids), processes(*serve) as (ours, our_pids):
+        for _ in range(rounds + 1):  # the first warms up and does not count
+            pairs.append(measure(lambda: uvloop.run(ask_all(raw, texts, WORKERS * SLOTS)), raw_pids, len(texts)))
+            wholes.append(measure(lambda: pipeline(protocol, questions, ours), our_pids, len(texts)))
+    return median(pairs[1:]), median(wholes[1:])
+
+
+def median(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {key: round(statistics.median(row[key] for row in rows), 1) for key in rows[0]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--questions", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--protocols", default="http")
+    parser.add_argument(
+        "--protocols", default=",".join(sorted(path.stem.removeprefix("raw_") for path in PAIRS.glob("raw_*.py")))
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     texts = [f"Question {number}: what is {number} plus {number * 7}?" for number in range(options.questions)]
-    rows: dict[str, list[dict[str, float]]] = {}
+    report = {}
     with tempfile.TemporaryDirectory() as folder:
         questions = Path(folder) / "questions.jsonl"
         questions.write_text("".join(json.dumps({"id": f"q{n}", "question": t}) + "\n" for n, t in enumerate(texts)))
-        with processes(str(HERE / "raw_pair.py")) as (raw, raw_pids):
-            for protocol in options.protocols.split(","):
-                with processes(str(HERE / "worker.py"), protocol) as (ours, our_pids):
-                    for _ in range(options.rounds + 1):  # the first warms up and does not count
-                        pair = measure(lambda: uvloop.run(ask_all(raw, texts, WORKERS * SLOTS)), raw_pids, len(texts))
-                        whole = measure(lambda p=protocol, a=ours: pipeline(p, questions, a), our_pids, len(texts))
-                        rows.setdefault("raw pair", []).append(pair)
-                        rows.setdefault(protocol, []).append(whole)
-    report = {
-        name: {key: round(statistics.median(row[key] for row in measured[1:]), 1) for key in measured[0]}
-        for name, measured in rows.items()
-    }
-    for row in report.values():
-        row["ratio_of_raw"] = round(row["questions_per_s"] / report["raw pair"]["questions_per_s"], 3)
-        row["coordinator_us_above_raw"] = round(row["coordinator_us"] - report["raw pair"]["coordinator_us"], 1)
+        for protocol in options.protocols.split(","):
+            pair, whole = measure_protocol(protocol, questions, texts, options.rounds)
+            report[f"{protocol} raw pair"] = pair
+            report[protocol] = whole | {f"{key}_of_pair": round(whole[key] / pair[key], 3) for key in pair}
     if options.json:
         print(json.dumps(report))
         return
     print(f"{options.questions} questions, {WORKERS} worker processes x {SLOTS} slots, instant answers, ", end="")
-    print(f"median of {options.rounds}")
-    print(f"{'':10} {'questions/s':>12} {'of raw':>8} {'coordinator us/q':>17} {'above raw':>10} {'workers us/q':>13}")
+    print(f"median of {options.rounds}; in brackets: times that of the raw pair")
+    print(f"{'':14} {'questions/s':>18} {'coordinator us/q':>18} {'workers us/q':>18}")
     for name, row in report.items():
-        print(
-            f"{name:10} {row['questions_per_s']:12.0f} {row['ratio_of_raw']:8.2f} {row['coordinator_us']:17.0f} "
-            f"{row['coordinator_us_above_raw']:10.0f} {row['workers_us']:13.0f}"
-        )
+        cells = [
+            f"{row[key]:.0f}" + (f" ({row[f'{key}_of_pair']:.2f})" if f"{key}_of_pair" in row else "")
+            for key in ("questions_per_s", "coordinator_us", "workers_us")
+        ]
+        print(f"{name:14}" + "".join(f" {cell:>18}" for cell in cells))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import aiohttp
 import orjson
 import uvicorn
 import uvloop
-from raw_pair import answer
+from pairs.raw_http import answer
 from starlette.applications import Starlette
 from starlette.routing import Route
 
