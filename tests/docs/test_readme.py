@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 
@@ -17,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 READMES = ("README.md", "README.zh-CN.md")
-PAGES = (*READMES, "docs/protocols/a2a.md")
+PAGES = (*READMES, "docs/processes.md", "docs/protocols/a2a.md")
 
 
 def commands(name: str) -> list[str]:
@@ -45,12 +46,31 @@ def test_every_command_shown_works(name: str, tmp_path: Path, provider: dict[str
     environment = {**os.environ, "PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}", "NO_COLOR": "1"}
     shown = commands(name)
     assert shown
-    for command in shown:
-        given = environment | (provider if "--llm openai" in command else {})
-        done = subprocess.run(
-            command, shell=True, cwd=tmp_path, env=given, capture_output=True, text=True, timeout=40, check=False
-        )
-        assert done.returncode == 0, f"{command}: {done.stderr}"
+    with ExitStack() as served:
+        for command in shown:
+            if command.endswith(" &"):
+                served.enter_context(in_background(command, tmp_path, environment))
+                continue
+            given = environment | (provider if "--llm openai" in command else {})
+            done = subprocess.run(
+                command, shell=True, cwd=tmp_path, env=given, capture_output=True, text=True, timeout=40, check=False
+            )
+            assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+@contextmanager
+def in_background(command: str, directory: Path, environment: dict[str, str]) -> Iterator[None]:
+    """An agent that a page starts with `&`: ready when it has said so, told to stop at the end, which it does well."""
+    with subprocess.Popen(
+        f"exec {command.removesuffix(' &')}",
+        shell=True, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout
+        assert "ready" in process.stdout.readline(), command
+        yield
+        process.terminate()
+        _, talk = process.communicate(timeout=20)
+        assert process.returncode == 0, f"{command}: {talk}"
 
 
 def test_both_readmes_show_the_same_commands_and_the_two_of_the_first_screen() -> None:

@@ -14,10 +14,11 @@ import orjson
 from yarl import URL
 
 from streaming_queue.comm.base import BaseCommBackend, Capabilities, EndpointOptions
-from streaming_queue.comm.http_client import BROKEN, NOT_BEGUN, open_session, read_body, translate
+from streaming_queue.comm.http_client import open_session, read_body, translate
 from streaming_queue.errors import BackendClosedError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.http.codec import JSON, NDJSON, encode_request
+from streaming_queue.protocol_backend.http.recovery import Recovery
 from streaming_queue.protocol_backend.http.responses import read_answer, read_events
 from streaming_queue.protocol_backend.http.target import Target
 
@@ -84,20 +85,18 @@ class HttpCommBackend(BaseCommBackend):
     async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
         """POST the payload to the agent's `/message`; `raw` is the JSON of its answer.
 
-        A connection that breaks is made anew, once, if there is an idempotency key: the agent may still be at it, and
-        by its key the message comes back to the work under way.
+        A connection that breaks is made anew if there is an idempotency key: the agent may still be at it, and by its
+        key the message comes back to the work under way.
         """
         del src_id
         target = self._target(dst_id)
         body, headers = encode_request(payload)
+        recovery = Recovery(headers)
         try:
             with self._translated(target.address):
-                try:
-                    return await self._ask(target, body, headers)
-                except BROKEN as error:
-                    if isinstance(error, NOT_BEGUN) or "idempotency-key" not in headers:
-                        raise
-                    return await self._ask(target, body, headers)
+                while True:
+                    with recovery:
+                        return await self._ask(target, body, headers)
         except asyncio.CancelledError:
             await self._cancel(target, payload)
             raise
@@ -107,21 +106,29 @@ class HttpCommBackend(BaseCommBackend):
             return await read_answer(response, target.address)
 
     async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
-        """Like `send`, with the agent's events as they come."""
+        """Like `send`, with the agent's events as they come; after a broken connection those that are new."""
         del src_id
         target = self._target(dst_id)
         body, headers = encode_request(payload)
         headers["Accept"] = f"{NDJSON}, {JSON}"
+        recovery = Recovery(headers)
+        told = 0
         ended = False
         try:
             with self._translated(target.address):
-                async with (
-                    self._post(target, target.message, body, headers) as response,
-                    aclosing(read_events(response, target.address)) as events,
-                ):
-                    async for event in events:
-                        ended = event["type"] == MESSAGE
-                        yield event
+                while not ended:
+                    with recovery:
+                        async with (
+                            self._post(target, target.message, body, headers) as response,
+                            aclosing(read_events(response, target.address)) as events,
+                        ):
+                            seen = 0
+                            async for event in events:
+                                ended = event["type"] == MESSAGE
+                                seen += 1
+                                if ended or seen > told:
+                                    told = max(told, seen)
+                                    yield event
         except (asyncio.CancelledError, GeneratorExit):
             if not ended:
                 await self._cancel(target, payload)
