@@ -48,6 +48,16 @@ async def test_a_message_is_answered_by_a_message(backend: Any, wire: Any, text:
         ]
 
 
+@pytest.mark.parametrize("executor", [SdkEcho, SdkTask])
+async def test_an_agent_is_described_without_being_asked(backend: Any, wire: Any, executor: Any):
+    async with sdk_server(executor(), wire) as url:
+        await backend.register_endpoint("w", url)
+        facts = await backend.describe("w")
+        binding, version = wire[0]
+        assert facts["used"].startswith(f"{binding} {version} at {url}")
+        assert facts["name"]
+
+
 async def test_parallel_answers_are_never_swapped(backend: Any, wire: Any):
     async with sdk_server(SdkEcho(), wire) as url:
         await backend.register_endpoint("w", url)

@@ -196,6 +196,15 @@ class BaseCommBackend(ABC):
     async def health_check(self, agent_id: str) -> bool:
         """Whether the agent answers the protocol's own light probe; bounded, never raises."""
 
+    async def describe(self, agent_id: str) -> Mapping[str, Any]:
+        """What the agent says about itself, for people; found out without a model. Default: nothing.
+
+        `date` is its clock (a datetime with its zone), where the protocol tells. Raises CommError: the agent cannot be
+        reached, does not speak the protocol, or refuses our credential.
+        """
+        del agent_id
+        return {}
+
     async def close(self) -> None:
         """Give up connections and hosted agents; idempotent and bounded. Default: nothing to do."""
 

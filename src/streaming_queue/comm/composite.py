@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from streaming_queue.comm.base import BaseCommBackend
@@ -53,6 +53,10 @@ class CompositeBackend(BaseCommBackend):
     async def health_check(self, agent_id: str) -> bool:
         """Probe by the agent's protocol."""
         return await self.backend_of(agent_id).health_check(agent_id)
+
+    async def describe(self, agent_id: str) -> Mapping[str, Any]:
+        """What the agent says about itself, by its protocol."""
+        return await self.backend_of(agent_id).describe(agent_id)
 
     async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> Any:
         """Host an agent by its protocol."""

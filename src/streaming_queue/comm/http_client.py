@@ -134,6 +134,17 @@ def refusal(status: int, body: bytes, retry_after_s: float | None, address: str)
     return RemoteError(said, retryable=status >= 500, retry_after_s=retry_after_s)
 
 
+def peer_date(response: aiohttp.ClientResponse) -> datetime | None:
+    """The peer's clock (RFC 9110, 6.6.1), to the second; None where it does not tell, or a cache speaks for it."""
+    if "Age" in response.headers:
+        return None
+    try:
+        moment = parsedate_to_datetime(response.headers["Date"])
+    except (KeyError, ValueError):
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
 def excerpt(body: bytes) -> str:
     """The beginning of what a stranger sent, with nothing in it that a terminal would obey."""
     return f": {body[:120].decode('utf-8', 'replace')!a}" if body else ""

@@ -15,6 +15,9 @@ class FixedCommBackend(BaseCommBackend):
     async def health_check(self, agent_id: str) -> bool:
         return False
 
+    async def describe(self, agent_id: str) -> dict[str, Any]:
+        return {"fixed": agent_id}
+
 
 class Relay:
     async def execute(self, context: Any, event_queue: Any) -> None:
@@ -35,6 +38,7 @@ async def test_each_agent_is_reached_by_its_own_backend() -> None:
     assert (await network.route_message("Runner", "C", {"text": "x"}))["text"] == "relayed fixed W at anything:1"
     assert [event async for event in composite.stream("Runner", "C", {"text": "x"})][-1]["data"].startswith("relayed")
     assert await network.health_check() == {"C": True, "W": False}
+    assert (await composite.describe("C"), await composite.describe("W")) == ({}, {"fixed": "W"})
     assert (composite.protocol_of("C"), composite.protocol_of("W")) == ("inproc", "fixed")
     await network.close()
     assert not inproc.hosted

@@ -110,6 +110,13 @@ class BackendContract:
         await spawn(Echo())
         assert "metadata" not in await backend.send("c", "w", {"text": "q"})
 
+    async def test_a_description_is_given_without_asking_the_agent(self, backend: Any, spawn: Any):
+        gate = Gate()
+        await spawn(gate)
+        facts = await backend.describe("w")
+        assert not facts or "w" in facts.values()
+        assert gate.runs == 0
+
     # --- failures ---
 
     @pytest.mark.parametrize("cls", ERRORS_BY_CODE.values(), ids=ERRORS_BY_CODE)

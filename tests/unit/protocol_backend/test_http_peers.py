@@ -38,6 +38,7 @@ class Peer:
         self.end = end
         self.endless = endless
         self.pause_s = pause_s
+        self.later: bytes | None = None  # what the second request and further ones get
         self.requests: list[bytes] = []
         self.sent = 0
         self.port = 0
@@ -63,7 +64,7 @@ class Peer:
                 length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
                 body = await reader.readexactly(int(length[0].split(b":")[1])) if length else b""
                 self.requests.append(head + body)
-                writer.write(self.response)
+                writer.write(self.response if self.later is None or len(self.requests) == 1 else self.later)
                 await writer.drain()
                 while self.endless:
                     writer.write(self.endless)
@@ -508,3 +509,74 @@ async def test_a_probe_is_bounded(backend: HttpCommBackend, endless: bytes, paus
         started = time.monotonic()
         assert not await backend.health_check("w")
         assert time.monotonic() - started < 1.3
+
+
+# --- what an agent says about itself ---
+
+
+async def describe(backend: HttpCommBackend, port: int) -> Any:
+    await backend.register_endpoint("w", f"http://127.0.0.1:{port}")
+    async with asyncio.timeout(5):
+        return await backend.describe("w")
+
+
+HEALTH = json.dumps({"status": "ok", "agent_id": "w", "version": 7})
+
+
+async def test_a_description_is_the_health_and_the_date(backend: HttpCommBackend):
+    async with Peer(answer(HEALTH, "200 OK", "Date: Tue, 24 Nov 2026 01:02:03 GMT")) as peer:
+        date = datetime(2026, 11, 24, 1, 2, 3, tzinfo=UTC)
+        assert await describe(backend, peer.port) == {"status": "ok", "agent_id": "w", "version": 7, "date": date}
+        probe, knock = peer.requests
+    assert probe.startswith(b"GET /health HTTP/1.1\r\n")
+    assert knock.startswith(b"POST /cancel HTTP/1.1\r\n")
+    assert all(b"bearer s3cret" in request.lower() for request in (probe, knock))
+
+
+@pytest.mark.parametrize("header", ["X: y", "Date: yesterday", "Age: 30\r\nDate: Tue, 24 Nov 2026 01:02:03 GMT"])
+async def test_no_date_or_a_caches_is_none(backend: HttpCommBackend, header: str):
+    async with Peer(answer(HEALTH, "200 OK", header)) as peer:
+        assert "date" not in await describe(backend, peer.port)
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "405 Method Not Allowed", "501 Not Implemented"])
+async def test_an_agent_that_knows_no_cancel_is_described_too(backend: HttpCommBackend, status: str):
+    peer = Peer(answer(HEALTH))
+    peer.later = answer("no", status)
+    async with peer:
+        assert (await describe(backend, peer.port))["agent_id"] == "w"
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
+async def test_a_refusal_behind_an_open_probe_is_found(backend: HttpCommBackend, status: str):
+    peer = Peer(answer(HEALTH))
+    peer.later = answer("go away", status)
+    async with peer:
+        with pytest.raises(AuthError, match=r"go away.*check the agent's credential") as caught:
+            await describe(backend, peer.port)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("response", "cls"),
+    [
+        (answer("<html>hello"), ProtocolError),
+        (answer("[]"), ProtocolError),
+        (answer("x" * 100_000), ProtocolError),
+        (answer(HEALTH, "404 Not Found"), RemoteError),
+        (answer('{"status": "draining"}', "503 Service Unavailable"), RemoteError),
+        (answer(HEALTH, "302 Found", "Location: http://elsewhere/"), RemoteError),
+        (answer(HEALTH, "401 Unauthorized"), AuthError),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", ProtocolError),
+    ],
+)
+async def test_what_is_no_agent_is_not_described(backend: HttpCommBackend, response: bytes, cls: type[CommError]):
+    async with Peer(response) as peer:
+        with pytest.raises(cls, match=r"127\.0\.0\.1") as caught:
+            await describe(backend, peer.port)
+    assert type(caught.value) is cls
+
+
+async def test_nobody_is_not_described(backend: HttpCommBackend):
+    with pytest.raises(ConnectError):
+        await describe(backend, 9)

@@ -67,6 +67,20 @@ def read_card(body: bytes, address: URL, trusted_origins: Collection[URL] = ()) 
     )
 
 
+def about(body: bytes, card: Card) -> dict[str, Any]:
+    """What the card in `body`, read as `card`, says to people."""
+    document = orjson.loads(body)
+    offered = dict.fromkeys(f"{binding} {version}" for _, binding, version, _ in _interfaces(document))
+    return {
+        "name": document.get("name"),
+        "version": document.get("version"),
+        "interfaces": list(offered),
+        "used": f"{card.binding} {card.dialect.version} at {card.url}",
+        "streaming": card.streaming,
+        "call extension": card.call_extension,
+    }
+
+
 def _interfaces(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str | None]]:
     """URL, binding, version and tenant of each interface: those of 1.0, then those of 0.3."""
     listed = document.get("supportedInterfaces")

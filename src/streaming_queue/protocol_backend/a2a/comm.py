@@ -127,6 +127,10 @@ class A2ACommBackend(BaseCommBackend):
             return False
         return True
 
+    async def describe(self, agent_id: str) -> Mapping[str, Any]:
+        """The agent's card in short, and which of its interfaces we use."""
+        return await self._peer(agent_id).transport.describe()
+
     async def close(self) -> None:
         """Stop every agent hosted here and give up all connections; messages under way fail."""
         self._closed = True

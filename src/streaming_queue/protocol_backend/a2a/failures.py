@@ -88,7 +88,7 @@ def rpc_error(error: Any, address: str) -> StreamingQueueError:
 def http_error(status: int, body: bytes, retry_after: str | None, address: str) -> StreamingQueueError:
     """A response whose status is not 200: A2A's own error, our host's refusal, or somebody in between."""
     retry_after_s = parse_retry_after(retry_after)
-    error = _parsed(body).get("error")
+    error = parsed(body).get("error")
     if isinstance(error, Mapping):
         if error.get("type") == ERROR:
             return error_from_event({"retry_after_s": retry_after_s, **_set(error)}, address)
@@ -140,7 +140,8 @@ def _set(event: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in event.items() if value is not None}
 
 
-def _parsed(body: bytes) -> Mapping[str, Any]:
+def parsed(body: bytes) -> Mapping[str, Any]:
+    """The JSON object in a body; empty where it is none."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -12,9 +14,9 @@ import aiohttp
 from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
-from streaming_queue.comm.http_client import agent_headers, agent_url, read_body, translate
+from streaming_queue.comm.http_client import agent_headers, agent_url, peer_date, read_body, translate
 from streaming_queue.errors import BackendClosedError, ProtocolError, StreamingQueueError
-from streaming_queue.protocol_backend.a2a.card import JSONRPC, MAX_CARD_BYTES, Card, read_card
+from streaming_queue.protocol_backend.a2a.card import JSONRPC, MAX_CARD_BYTES, Card, about, read_card
 from streaming_queue.protocol_backend.a2a.codec import Result, decode_object, decode_result, decode_rpc, encode_json
 from streaming_queue.protocol_backend.a2a.dialect import (
     A2A_JSON,
@@ -23,7 +25,7 @@ from streaming_queue.protocol_backend.a2a.dialect import (
     EXTENSIONS_HEADER,
     VERSION_HEADER,
 )
-from streaming_queue.protocol_backend.a2a.failures import http_error, rpc_error
+from streaming_queue.protocol_backend.a2a.failures import http_error, parsed, rpc_error
 from streaming_queue.protocol_backend.a2a.sse import EVENT_STREAM, read_events
 
 _BYTES_AT_ONCE = 1024 * 1024
@@ -85,13 +87,41 @@ class Transport:
 
     async def read_card(self) -> Card:
         """The agent's card. Raises CommError: unreachable, refused, no card, or none that we can use."""
+        body, _ = await self._fetch_card()
+        return read_card(body, self._card_url, self._trusted_origins)
+
+    async def describe(self) -> dict[str, Any]:
+        """What the card says to people, and the agent's clock, if the interface we would use answers us.
+
+        Raises like `read_card`.
+        """
+        body, date = await self._fetch_card()
+        card = read_card(body, self._card_url, self._trusted_origins)
+        await self._knock(card)
+        facts = about(body, card)
+        return facts if date is None else {**facts, "date": date}
+
+    async def _knock(self, card: Card) -> None:
+        """Ask for a task that does not exist: whoever reads the card may still be refused behind it.
+
+        Any answer of A2A will do; what is none is raised, as by `call`.
+        """
+        nothing = uuid.uuid4().hex
+        async with self._open(card, "get_task", {"id": nothing}, nothing, accept=_JSON) as response:
+            body = await read_body(response, self.address, MAX_CARD_BYTES)
+            if response.status == 200:
+                decode_object(body, self.address)
+            elif response.status in (401, 403) or not isinstance(parsed(body).get("error"), Mapping):
+                raise http_error(response.status, body, response.headers.get("Retry-After"), str(card.url))
+
+    async def _fetch_card(self) -> tuple[bytes, datetime | None]:
         async with self._request("GET", self._card_url, None, {"Accept": "application/json"}) as response:
             body = await read_body(response, str(self._card_url), MAX_CARD_BYTES)
             if response.status == 404:
                 raise ProtocolError(f"{self._card_url}: there is no agent card", retryable=False)
             if response.status != 200:
                 raise http_error(response.status, body, response.headers.get("Retry-After"), str(self._card_url))
-        return read_card(body, self._card_url, self._trusted_origins)
+            return body, peer_date(response)
 
     @asynccontextmanager
     async def _open(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -14,8 +16,8 @@ import orjson
 from yarl import URL
 
 from streaming_queue.comm.base import BaseCommBackend, Capabilities, EndpointOptions
-from streaming_queue.comm.http_client import open_session, read_body, translate
-from streaming_queue.errors import BackendClosedError, StreamingQueueError
+from streaming_queue.comm.http_client import excerpt, open_session, peer_date, read_body, refusal, translate
+from streaming_queue.errors import BackendClosedError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.http.codec import JSON, NDJSON, encode_request
 from streaming_queue.protocol_backend.http.recovery import Recovery
@@ -159,18 +161,40 @@ class HttpCommBackend(BaseCommBackend):
     async def health_check(self, agent_id: str) -> bool:
         """Whether GET `/health` answers 200 and `"status": "ok"` within one second."""
         try:
-            target = self._target(agent_id)
-            async with (
-                asyncio.timeout(PROBE_TIMEOUT_S),
-                self._open_session().get(
-                    target.health, headers=target.headers, ssl=target.ssl, allow_redirects=False
-                ) as response,
-            ):
-                document = orjson.loads(await read_body(response, target.address, MAX_HEALTH_BYTES))
-                return response.status == 200 and isinstance(document, dict) and document.get("status") == "ok"
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                document, _ = await self._read_health(self._target(agent_id))
+                return document.get("status") == "ok"
         except Exception as error:
             logger.debug("agent %s is not healthy: %r", agent_id, error)
             return False
+
+    async def describe(self, agent_id: str) -> Mapping[str, Any]:
+        """What GET `/health` answers, if the agent takes our credential: a cancel of nothing shows that."""
+        target = self._target(agent_id)
+        with self._translated(target.address):
+            document, date = await self._read_health(target)
+            nothing = orjson.dumps({"idempotency_key": f"describe/{uuid.uuid4().hex}"})
+            async with self._post(target, target.cancel, nothing, {}) as response:
+                if response.status in (401, 403):
+                    body = await read_body(response, target.address, MAX_HEALTH_BYTES)
+                    raise refusal(response.status, body, None, target.address)
+        return document if date is None else {**document, "date": date}
+
+    async def _read_health(self, target: Target) -> tuple[dict[str, Any], datetime | None]:
+        """The document at `/health`, and the agent's clock. Raises what the library does, and ProtocolError."""
+        async with self._open_session().get(
+            target.health, headers=target.headers, ssl=target.ssl, allow_redirects=False
+        ) as response:
+            body = await read_body(response, target.address, MAX_HEALTH_BYTES)
+            if response.status != 200:
+                raise refusal(response.status, body, None, str(target.health))
+            try:
+                document = orjson.loads(body)
+            except orjson.JSONDecodeError:
+                document = None
+            if not isinstance(document, dict):
+                raise ProtocolError(f"{target.health}: what it answers is no JSON object{excerpt(body)}")
+            return document, peer_date(response)
 
     async def close(self) -> None:
         """Stop every agent hosted here and give up all connections; messages under way fail."""

@@ -610,3 +610,70 @@ async def test_payloads_that_cannot_be_sent(backend: Any):
             with pytest.raises(ConfigError):
                 await backend.send("c", "w", payload)
         assert peer.calls == []
+
+
+# --- what an agent says about itself ---
+
+
+async def describe(backend: A2ACommBackend, url: str) -> Any:
+    await backend.register_endpoint("w", url)
+    async with asyncio.timeout(5):
+        return await backend.describe("w")
+
+
+def no_such_task(call: dict[str, Any]) -> bytes:
+    return answer({"jsonrpc": "2.0", "id": call["id"], "error": {"code": -32001, "message": "no such task"}})
+
+
+async def test_a_description_is_the_card_and_what_we_use_of_it(backend: A2ACommBackend):
+    versions = [("JSONRPC", "0.3"), ("JSONRPC", "1.0"), ("GRPC", "1.0")]
+    async with Peer(no_such_task, versions=versions, extension=True) as peer:
+        assert await describe(backend, peer.url) == {
+            "name": "peer",
+            "version": None,
+            "interfaces": ["JSONRPC 0.3", "JSONRPC 1.0", "GRPC 1.0"],
+            "used": f"JSONRPC 1.0 at {peer.url}/",
+            "streaming": True,
+            "call extension": True,
+        }
+        assert peer.methods == ["GetTask"]
+
+
+@pytest.mark.parametrize(
+    ("response", "cls", "said"),
+    [
+        (answer({"detail": "who are you?"}, "401 Unauthorized"), AuthError, "who are you"),
+        (answer({"error": {"code": 7, "message": "no"}}, "403 Forbidden"), AuthError, "answered 403"),
+        (answer({"detail": "Not Found"}, "404 Not Found"), RemoteError, "answered 404"),
+        (answer(b"<html>bad gateway", "502 Bad Gateway"), RemoteError, "answered 502"),
+        (answer(b"<html>hello"), ProtocolError, "no JSON object"),
+        (b"", ConnectError, "broke before the answer"),
+    ],
+)
+async def test_an_interface_that_is_not_behind_its_card_is_found(
+    backend: A2ACommBackend, response: bytes, cls: type[CommError], said: str
+):
+    async with Peer(lambda _: response) as peer:
+        with pytest.raises(cls, match=said) as caught:
+            await describe(backend, peer.url)
+    assert type(caught.value) is cls
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        answer({"jsonrpc": "2.0", "id": 1, "error": {"code": -32601, "message": "no such method"}}, "400 Bad Request"),
+        answer({"error": {"code": 404, "status": "NOT_FOUND", "message": "no such task"}}, "404 Not Found"),
+    ],
+)
+async def test_any_answer_of_the_protocol_will_do(backend: A2ACommBackend, response: bytes):
+    async with Peer(lambda _: response) as peer:
+        assert (await describe(backend, peer.url))["name"] == "peer"
+
+
+@pytest.mark.parametrize("raw", [answer(b"<html>hello"), answer({}), answer(b"", "404 Not Found")])
+async def test_without_a_usable_card_there_is_no_description(backend: A2ACommBackend, raw: bytes):
+    async with Peer(raw_card=raw) as peer:
+        with pytest.raises(ProtocolError):
+            await describe(backend, peer.url)
