@@ -9,10 +9,23 @@ import sys
 from aiohttp import web
 
 
+def refusal(request: web.Request) -> web.Response | None:
+    given = request.headers.get("authorization", "").removeprefix("Bearer ")
+    if given == "right-key":
+        return None
+    message = f"Incorrect API key provided: {given[:6]}***{given[-3:]}."
+    error = {"error": {"message": message, "code": "invalid_api_key", "type": "auth"}}
+    return web.json_response(error, status=401)
+
+
+async def models(request: web.Request) -> web.StreamResponse:
+    listed = {"object": "list", "data": [{"id": "test-model", "object": "model"}]}
+    return refusal(request) or web.json_response(listed)
+
+
 async def complete(request: web.Request) -> web.StreamResponse:
-    if request.headers.get("authorization") != "Bearer right-key":
-        error = {"error": {"message": "Incorrect API key provided.", "code": "invalid_api_key", "type": "auth"}}
-        return web.json_response(error, status=401)
+    if refused := refusal(request):
+        return refused
     asked = await request.json()
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await response.prepare(request)
@@ -33,7 +46,7 @@ async def complete(request: web.Request) -> web.StreamResponse:
 
 async def main() -> None:
     app = web.Application()
-    app.add_routes([web.post("/v1/chat/completions", complete)])
+    app.add_routes([web.post("/v1/chat/completions", complete), web.get("/v1/models", models)])
     runner = web.AppRunner(app, shutdown_timeout=0)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from streaming_queue.errors import BackendNotInstalledError, BadResponseError, ConfigError, LLMError
-from streaming_queue.llm.base import LLM, Chunk
+from streaming_queue.errors import BackendNotInstalledError, BadResponseError, ConfigError, LLMError, LLMTimeoutError
+from streaming_queue.llm.base import LLM, Chunk, Key, Listing
 from streaming_queue.llm.openai_stream import ChunkReader
 
 if TYPE_CHECKING:
@@ -135,6 +135,32 @@ class OpenAILLM(LLM):
         if reader.usage:
             yield Chunk("", reader.usage)
 
+    async def listing(self, within_s: float) -> Listing:
+        """See LLM. A server that lists its models without our key, too, has not looked at it."""
+        client, translator = await self._open()
+        import openai
+
+        try:
+            async with asyncio.timeout(within_s):
+                models = await _list_models(client)
+                if self._api_key is None:
+                    return Listing(models, Key.NOT_SENT)
+                if not models:
+                    return Listing(models, Key.NOT_CHECKED)
+                if self._is_openai:
+                    return Listing(models, Key.ACCEPTED)
+                try:
+                    await _list_models(client.with_options(api_key=PLACEHOLDER_KEY))
+                except openai.APIStatusError as error:
+                    refused = error.status_code < 500 and error.status_code != 429
+                    return Listing(models, Key.ACCEPTED if refused else Key.NOT_CHECKED)
+                return Listing(models, Key.NOT_CHECKED)
+        except openai.APIError as error:
+            error.body = None
+            raise translator.translate(error) from None
+        except TimeoutError:
+            raise LLMTimeoutError(f"{self.origin}: no list of models within {within_s:g} s") from None
+
     async def close(self) -> None:
         """Give up the connections; idempotent."""
         client, self._client = self._client, None
@@ -166,16 +192,10 @@ class OpenAILLM(LLM):
 
     async def _first_model(self, client: openai.AsyncOpenAI) -> str:
         """The first model that the server lists; remembered."""
-        import openai
-
         async with self._opening:
             if self.model:
                 return self.model
-            try:
-                body = await client.get("/models", cast_to=object)
-            except openai.NotFoundError:
-                body = None
-            names = _model_names(body)
+            names = await _list_models(client)
             if not names:
                 raise ConfigError(f"{self.origin} lists no models: name one in core.name (--model)")
             self.model = names[0]
@@ -225,8 +245,14 @@ class OpenAILLM(LLM):
         return replace(dialect, usage=False) if named or suspected else None
 
 
-def _model_names(body: object) -> list[str]:
-    """The ids in the reply to GET /models; the SDK's own type cannot be relied on where the server is another's."""
+async def _list_models(client: openai.AsyncOpenAI) -> tuple[str, ...]:
+    """The ids that GET /models gives; the SDK's own type cannot be relied on where the server is another's."""
+    import openai
+
+    try:
+        body: object = await client.get("/models", cast_to=object)
+    except openai.NotFoundError:
+        return ()
     listed = body.get("data") if isinstance(body, Mapping) else None
     ids = [model.get("id") for model in listed if isinstance(model, Mapping)] if isinstance(listed, list) else []
-    return [name for name in ids if isinstance(name, str) and name]
+    return tuple(name for name in ids if isinstance(name, str) and name)

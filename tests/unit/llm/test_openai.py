@@ -9,8 +9,19 @@ import sys
 import pytest
 from aiohttp import web
 
-from streaming_queue.errors import BackendNotInstalledError, BadResponseError, ConfigError, LLMError
+from streaming_queue.errors import (
+    AuthError,
+    BackendNotInstalledError,
+    BadResponseError,
+    ConfigError,
+    LLMError,
+    LLMTimeoutError,
+    QuotaError,
+    RateLimitedError,
+)
 from streaming_queue.llm import openai as module
+from streaming_queue.llm.base import Key, Listing
+from streaming_queue.llm.mock import MockLLM
 from streaming_queue.llm.openai import DEFAULT_MODEL, OpenAILLM
 
 from .conftest import GOOD, KEY, STOP, USAGE, USAGE_CHUNK, Provider, delta
@@ -221,6 +232,77 @@ async def test_a_failed_list_is_the_servers_failure(make_llm, provider):
     with pytest.raises(LLMError, match="503 Service Unavailable: loading") as caught:
         await ask(make_llm(None))
     assert caught.value.retryable
+
+
+MODELS = {"object": "list", "data": [{"id": "qwen"}, {"id": "embedder"}]}
+
+
+def for_the_key(key, status=401):
+    """A list of models for who has the key."""
+
+    async def handle(request):
+        given = request.headers["Authorization"] == f"Bearer {key}"
+        return await (Provider.json(MODELS) if given else Provider.failure(status, f"not {key[:9]}..."))(request)
+
+    return handle
+
+
+async def test_the_listing_says_that_the_key_is_accepted(make_llm, provider):
+    provider.models = for_the_key(KEY)
+    assert await make_llm().listing(3) == Listing(("qwen", "embedder"), Key.ACCEPTED)
+    assert [headers["Authorization"] for headers in provider.headers] == [f"Bearer {KEY}", "Bearer not-needed"]
+    assert provider.requests == []
+
+
+@pytest.mark.parametrize("status", [500, 429])
+async def test_a_control_that_fails_proves_nothing(make_llm, provider, status):
+    provider.models = for_the_key(KEY, status)
+    assert (await make_llm().listing(3)).key is Key.NOT_CHECKED
+
+
+async def test_a_list_for_anybody_says_nothing_about_the_key(make_llm, provider):
+    provider.models = Provider.json(MODELS)
+    assert (await make_llm().listing(3)).key is Key.NOT_CHECKED
+
+
+async def test_without_a_key_there_is_none_to_accept(make_llm, provider):
+    provider.models = Provider.json(MODELS)
+    assert await make_llm(api_key=None).listing(3) == Listing(("qwen", "embedder"), Key.NOT_SENT)
+
+
+async def test_a_server_may_keep_no_list(make_llm, provider):
+    provider.models = Provider.failure(404)
+    assert await make_llm().listing(3) == Listing((), Key.NOT_CHECKED)
+
+
+@pytest.mark.parametrize(
+    ("status", "cls"), [(401, AuthError), (403, AuthError), (429, RateLimitedError), (402, QuotaError), (400, LLMError)]
+)
+async def test_a_listing_refused_leaves_out_the_providers_words(make_llm, provider, status, cls):
+    provider.models = Provider.failure(status, f"the key {KEY[:12]}...{KEY[-6:]} is wrong")
+    with pytest.raises(cls) as caught:
+        await make_llm().listing(3)
+    assert str(caught.value).startswith(f"{provider.url}: {status} ")
+    assert "wrong" not in str(caught.value)
+    assert KEY[:12] not in str(caught.value)
+
+
+async def test_a_listing_is_waited_for_so_long(make_llm, provider):
+    async def hang(request):
+        await asyncio.sleep(60)
+
+    provider.models = hang
+    with pytest.raises(LLMTimeoutError, match=r"no list of models within 0\.1 s"):
+        await make_llm().listing(0.1)
+
+
+async def test_a_listing_of_nobody(make_llm):
+    with pytest.raises(LLMError, match="the connection failed"):
+        await make_llm(base_url="http://127.0.0.1:9/v1").listing(3)
+
+
+async def test_the_mock_lists_nothing():
+    assert await MockLLM().listing(3) is None
 
 
 def test_openai_itself_has_a_default_model_and_the_newer_name():
