@@ -91,7 +91,7 @@ class OwnerLock:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise _in_use(self.database, fd) from None
+                raise _in_use(self.database, _owner(os.pread(fd, 256, 0))) from None
             os.fchmod(fd, 0o600)
             self.left_behind = bool(os.pread(fd, 1, 0))
             os.ftruncate(fd, 0)
@@ -116,22 +116,28 @@ class OwnerLock:
             os.close(fd)
 
 
-def refuse_owned(database: Path) -> None:
-    """Raise QueueError, naming the pid, while another process owns `database`; changes nothing."""
+def owner_of(database: Path) -> str | None:
+    """Who owns `database` now, as `process 123`; None: nobody. Changes nothing."""
     lock = database.with_name(database.name + ".lock")
     if fcntl is None or not lock.exists():
-        return
+        return None
     fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise _in_use(database, fd) from None
+        return _owner(os.pread(fd, 256, 0))
     finally:
         os.close(fd)
+    return None
 
 
-def _in_use(database: Path, fd: int) -> QueueError:
-    owner = _owner(os.pread(fd, 256, 0))
+def refuse_owned(database: Path) -> None:
+    """Raise QueueError, naming the pid, while another process owns `database`; changes nothing."""
+    if owner := owner_of(database):
+        raise _in_use(database, owner)
+
+
+def _in_use(database: Path, owner: str) -> QueueError:
     return QueueError(f"{database} is in use by {owner}: stop that process, or give this one a database of its own")
 
 

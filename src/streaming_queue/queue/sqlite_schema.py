@@ -112,18 +112,18 @@ def connect(path: Path, *, unclean: bool) -> sqlite3.Connection:
     Raises:
         QueueError: what is there is damaged, not ours, of another version, or cannot be opened; the text says which.
     """
-    _refuse_truncated(path)
+    refuse_truncated(path)
     try:
         connection = sqlite3.connect(path, isolation_level=None, timeout=5.0, cached_statements=256)
     except sqlite3.Error as error:
         raise storage_error(path, error) from error
     try:
-        _refuse_foreign(path, connection)
+        refuse_foreign(path, connection)
         if connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
             raise QueueError(f"{path}: its file system does not support SQLite's write-ahead log; use a local disk")
         connection.executescript(PRAGMAS)
         if unclean:
-            _quick_check(path, connection)
+            quick_check(path, connection)
         if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
             strict = " STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
             connection.executescript(
@@ -181,7 +181,8 @@ def damaged(path: Path, what: str) -> QueueError:
     )
 
 
-def _refuse_truncated(path: Path) -> None:
+def refuse_truncated(path: Path) -> None:
+    """Raise QueueError when the file at `path` cannot be opened, has no header, or lacks pages; none is fine."""
     try:
         # For writing as well: SQLite would open a file that it may only read, and say so at the first change.
         with path.open("r+b") as file:
@@ -205,7 +206,8 @@ def _refuse_truncated(path: Path) -> None:
         raise damaged(path, f"truncated: {size} of {pages * page_size} bytes")
 
 
-def _refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
+def refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
+    """Raise QueueError when the database is another program's, or of another version of ours; an empty one is fine."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
@@ -218,7 +220,8 @@ def _refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
         raise QueueError(f"{path} is the database of another program; name another file for the queue")
 
 
-def _quick_check(path: Path, connection: sqlite3.Connection) -> None:
+def quick_check(path: Path, connection: sqlite3.Connection) -> bool:
+    """Check the pages for `QUICK_CHECK_S`; whether that was time enough for all. Raises QueueError on damage."""
     timer = threading.Timer(QUICK_CHECK_S, connection.interrupt)
     timer.start()
     try:
@@ -226,9 +229,10 @@ def _quick_check(path: Path, connection: sqlite3.Connection) -> None:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
             raise
-        found = "ok"
+        return False
     finally:
         timer.cancel()
         timer.join()
     if found != "ok":
         raise damaged(path, str(found).replace("\n", " "))
+    return True

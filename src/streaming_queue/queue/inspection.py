@@ -1,0 +1,127 @@
+"""A look at a queue's database that changes nothing: not the file, not its log, not the folder around them."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from streaming_queue.errors import QueueError
+from streaming_queue.messages import Counts
+from streaming_queue.queue.lock import owner_of
+from streaming_queue.queue.sqlite_schema import (
+    damaged,
+    quick_check,
+    refuse_foreign,
+    refuse_truncated,
+    storage_error,
+    unclean_stop,
+)
+
+MOST_COPIED_BYTES = 256 * 1024 * 1024
+"""A larger database with a log beside it is not looked into."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What is in a database. `owner` has it open now (`process 123`); `unclean`: its last owner did not close it.
+
+    `counts` is None where the file is too large to be read beside its log. `whole`: every page was checked.
+    `bookmark` is the newest of the intake.
+    """
+
+    owner: str | None = None
+    unclean: bool = False
+    counts: Counts | None = None
+    whole: bool = False
+    bookmark: dict[str, Any] | None = None
+
+
+def inspect(path: Path) -> Inspection:
+    """Look into the database at `path`, and check its pages where nobody has it open. Blocks, for a second or two.
+
+    SQLite would make a shared memory file beside a database of which it only reads, and recover its log. So a closed
+    one is opened as immutable; one with a log, left by a process that was killed, is looked at in a copy; and where
+    an owner is at work its files are there already: there a short reader may join it.
+
+    Raises:
+        QueueError: it is damaged, foreign, of another version, or cannot be read; the text says which.
+        FileNotFoundError: there is none.
+    """
+    owner = None
+    try:
+        path = path.resolve(strict=True)
+        owner = owner_of(path)
+        return _look(path, owner)
+    except sqlite3.Error as error:
+        failure = storage_error(path, error)
+    except QueueError as error:
+        failure = error
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise QueueError(f"{path}: cannot be looked into: {error.strerror} ({error.filename})") from error
+    except (TypeError, ValueError) as error:  # its one row of figures is gone, or its JSON is none
+        failure = damaged(path, str(error))
+    if owner is None and owner_of(path) is not None:  # it was opened meanwhile: what was read was half of a change
+        return inspect(path)
+    raise failure
+
+
+def _look(path: Path, owner: str | None) -> Inspection:
+    if owner is not None:
+        with _reader(path, "mode=ro") as database:
+            refuse_foreign(path, database)
+            return Inspection(owner, counts=_counts(database), bookmark=_bookmark(database))
+    refuse_truncated(path)
+    if not unclean_stop(path):
+        with _reader(path, "mode=ro&immutable=1") as database:
+            return _checked(path, database, unclean=False)
+    log = path.with_name(path.name + "-wal")
+    if path.stat().st_size + log.stat().st_size > MOST_COPIED_BYTES:
+        return Inspection(unclean=True)
+    with tempfile.TemporaryDirectory(prefix="stq-") as folder:
+        copy = Path(folder) / "queue.db"
+        try:
+            shutil.copyfile(path, copy)
+            shutil.copyfile(log, copy.with_name(copy.name + "-wal"))
+        except OSError as error:
+            raise QueueError(f"{path}: cannot be copied to be looked at: {error.strerror}") from error
+        with _reader(copy, "mode=rw") as database:
+            return _checked(path, database, unclean=True)
+
+
+@contextmanager
+def _reader(path: Path, options: str) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(f"{path.as_uri()}?{options}", uri=True, isolation_level=None, timeout=1.0)) as reader:
+        reader.executescript("PRAGMA query_only=1; PRAGMA wal_autocheckpoint=0;")
+        yield reader
+
+
+def _checked(path: Path, database: sqlite3.Connection, *, unclean: bool) -> Inspection:
+    refuse_foreign(path, database)
+    whole = quick_check(path, database)
+    return Inspection(None, unclean, _counts(database), whole, _bookmark(database))
+
+
+def _counts(database: sqlite3.Connection) -> Counts:
+    if _is_empty(database):
+        return Counts(0, 0, 0, 0)
+    return Counts(*database.execute("SELECT ready, leased, done, dead FROM meta").fetchone())
+
+
+def _bookmark(database: sqlite3.Connection) -> dict[str, Any] | None:
+    mark = None if _is_empty(database) else database.execute("SELECT bookmark FROM meta").fetchone()[0]
+    return None if mark is None else orjson.loads(mark)
+
+
+def _is_empty(database: sqlite3.Connection) -> bool:
+    """Whether its owner was stopped before it made the tables."""
+    return bool(database.execute("PRAGMA user_version").fetchone()[0] == 0)
