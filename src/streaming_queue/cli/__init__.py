@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from streaming_queue.cli import config, protocols, serve
+from streaming_queue.cli.doctor import doctor
 from streaming_queue.cli.remote import ask, attach, dispatch, status
 from streaming_queue.cli.resume import resume
 from streaming_queue.cli.run import run
@@ -24,7 +25,7 @@ from streaming_queue.exit_codes import ExitCode, exit_code
 
 __all__ = ["app", "main"]
 
-VERBS: tuple[Callable[..., Any], ...] = (run, resume, ask, status, dispatch, attach, protocols.protocols)
+VERBS: tuple[Callable[..., Any], ...] = (run, resume, ask, status, dispatch, attach, doctor, protocols.protocols)
 GROUPS: tuple[typer.Typer, ...] = (serve.app, config.app)
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]

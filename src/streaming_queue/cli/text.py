@@ -7,6 +7,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Sequence
+from typing import IO
 
 _HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
@@ -27,11 +28,15 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def is_coloured(stream: IO[str]) -> bool:
+    """Whether escape codes are welcome: on a terminal, unless NO_COLOR is set."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")
+
+
 def print_error(message: str) -> None:
     """Write `error: message` as one line to stderr, red where that is a terminal and NO_COLOR is not set."""
     if sys.stderr is None:  # closed; `print` would take stdout in its place
         return
-    coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    label = "\x1b[1;31merror:\x1b[0m" if coloured else "error:"
+    label = "\x1b[1;31merror:\x1b[0m" if is_coloured(sys.stderr) else "error:"
     with contextlib.suppress(OSError):  # stderr is gone: nobody is left to tell
         print(label, printable(message), file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,89 @@
+"""`stq doctor`: what is wrong here, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streaming_queue.cli.options import AsJson, ConfigPath, ProtocolName, Sets
+from streaming_queue.cli.text import is_coloured, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streaming_queue.doctor.finding import Finding
+
+_COLOURS = {"ok": "32", "warning": "33", "problem": "1;31"}
+_NARROWEST = 40
+
+
+def doctor(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DIR|ADDRESS|FILE",
+            help="A run's directory, an agent's address (http://host:port), or a file of settings. [the settings]",
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigPath = None,
+    protocol: ProtocolName = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check this machine, a run or an agent, and say what to do.
+
+    Nothing is changed, and no model is asked. Exit 0: no problem; 2: settings, machine or directory; 69: an agent or
+    the provider does not answer; 77: one refuses the credential.
+    """
+    import asyncio
+
+    from streaming_queue.doctor.examination import examine
+    from streaming_queue.doctor.finding import verdict
+    from streaming_queue.doctor.plan import plan_for
+
+    plan = plan_for(target, config, protocol=protocol, sets=sets or ())
+    findings = asyncio.run(examine(plan.checks, secrets=plan.secrets))
+    code = verdict(findings)
+    if as_json:
+        keys = ("check", "level", "seen", "remedy")
+        listed = [{key: getattr(finding, key) for key in keys} for finding in findings]
+        typer.echo(json.dumps({"ok": code == 0, "findings": listed}, indent=2))
+    else:
+        typer.echo(_page(findings))
+    return code
+
+
+def _page(findings: Sequence[Finding]) -> str:
+    """A line a finding, its remedy below it, and the sum at the end; wrapped and coloured for a person who looks on."""
+    level_width = max(map(len, _COLOURS))
+    check_width = max(len(finding.check) for finding in findings)
+    indent = " " * (level_width + check_width + 4)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    lines = []
+    for finding in findings:
+        label = _coloured(finding.level.ljust(level_width), finding.level)
+        seen = _wrapped(finding.seen, indent, width)
+        lines.append(f"{label}  {finding.check.ljust(check_width)}  {seen.lstrip()}")
+        if finding.remedy:
+            lines.append(_wrapped(f"remedy: {finding.remedy}", indent, width))
+    return "\n".join([*lines, "", ", ".join(_counted(findings, level) for level in _COLOURS)])
+
+
+def _counted(findings: Sequence[Finding], level: str) -> str:
+    count = sum(finding.level == level for finding in findings)
+    return _coloured(f"{count} {level}{'' if level == 'ok' or count == 1 else 's'}", level)
+
+
+def _wrapped(text: str, indent: str, width: int) -> str:
+    room = max(width, len(indent) + _NARROWEST)
+    return textwrap.fill(printable(text), room, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _coloured(text: str, level: str) -> str:
+    return f"\x1b[{_COLOURS[level]}m{text}\x1b[0m" if is_coloured(sys.stdout) else text

@@ -1,0 +1,125 @@
+"""An agent at an address: within reach, healthy, willing to take us, its clock near ours."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.config import Config
+from streaming_queue.config.redaction import redacted
+from streaming_queue.doctor.examination import STEP_S, in_thread
+from streaming_queue.doctor.finding import Finding, Level, failure, ok, problem, warning
+from streaming_queue.doctor.reach import reach
+from streaming_queue.errors import (
+    AuthError,
+    BackendNotInstalledError,
+    ConfigError,
+    ConnectError,
+    StreamingQueueError,
+    UnknownProtocolError,
+)
+from streaming_queue.exit_codes import ExitCode
+from streaming_queue.runner.backends import create_backend
+from streaming_queue.telemetry.text import one_line
+
+SKEW_S = 5.0
+"""How far a peer's clock may be from ours."""
+CLOSE_S = 1.0
+MOST_FACTS = 12
+LONGEST_FACT = 200
+
+
+async def endpoint(agent_id: str, address: str, config: Config) -> list[Finding]:
+    """One of several agents: a line if all is well, and what is not."""
+    found = await agent(agent_id, address, config)
+    return [finding for finding in found if finding.check == "agent" or finding.level is not Level.OK]
+
+
+async def agent(agent_id: str, address: str, config: Config) -> list[Finding]:
+    """What can be known of the agent at `address` without asking it a question."""
+    shown = f"{agent_id} at {redacted(address)}"
+    try:
+        async with _backend(agent_id, address, config) as backend:
+            reached = await reach(address)
+            way = f"{shown}: {reached.ip}, connected in {reached.connect_ms:.1f} ms" if reached else shown
+            return [ok("address", way), *await _asked(backend, agent_id, shown)]
+    except ConnectError as error:
+        seen, remedy = f"{shown}: {error}", "start the agent there, or correct the address"
+        return [problem("address", seen, remedy, ExitCode.UNAVAILABLE)]
+    except (UnknownProtocolError, BackendNotInstalledError) as error:
+        return [failure("protocol", error)]
+    except ConfigError as error:
+        return [failure("address", error)]
+
+
+@asynccontextmanager
+async def _backend(agent_id: str, address: str, config: Config) -> AsyncIterator[BaseCommBackend]:
+    """The configured protocol's backend, with the agent registered. Raises ConfigError."""
+    backend = await in_thread(partial(create_backend, config))  # its imports block
+    try:
+        await backend.register_endpoint(agent_id, address)
+        yield backend
+    finally:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await backend.close()
+
+
+async def _asked(backend: BaseCommBackend, agent_id: str, shown: str) -> list[Finding]:
+    describe = getattr(backend, "describe", None)  # a backend may be a class of its own
+    began = time.time()
+    try:
+        async with asyncio.timeout(STEP_S):
+            facts: Mapping[str, Any] = await describe(agent_id) if describe else {}
+            ended = time.time()
+            healthy = await backend.health_check(agent_id)
+    except AuthError as error:
+        remedy = "give the credential that it wants as network.token (STQ_NETWORK__TOKEN)"
+        return [failure("agent", error, remedy)]
+    except StreamingQueueError as error:
+        return [failure("agent", error, f"see that what listens there speaks {backend_name(backend)} (-p)")]
+    except TimeoutError:
+        seen = f"{shown}: it takes the connection and says nothing for {STEP_S:g} s"
+        remedy = "see the agent's own log; it may hang, or speak another protocol (-p)"
+        return [problem("agent", seen, remedy, ExitCode.UNAVAILABLE)]
+    date = facts.get("date")
+    told = told_of({key: value for key, value in facts.items() if key != "date"})
+    if not healthy:
+        seen = f"{shown}: it answers, but not that it is healthy" + (f"; {told}" if told else "")
+        return [problem("agent", seen, "see the agent's own log; it may be draining", ExitCode.UNAVAILABLE)]
+    found = [ok("agent", f"{shown}: healthy" + (f"; {told}" if told else ""))]
+    return [*found, _clock(shown, date, began, ended)] if isinstance(date, datetime) else found
+
+
+def backend_name(backend: BaseCommBackend) -> str:
+    """The name of the backend's protocol."""
+    return getattr(backend, "name", "") or type(backend).__name__
+
+
+def told_of(facts: Mapping[str, Any]) -> str:
+    """`name Worker-1; streaming yes; ...`: a stranger's words, made short and harmless."""
+    shown = []
+    for key, value in list(facts.items())[:MOST_FACTS]:
+        if isinstance(value, bool):
+            text = "yes" if value else "no"
+        else:
+            text = " / ".join(map(str, value)) if isinstance(value, list) else str(value)
+        shown.append(f"{one_line(key, 40)} {one_line(text, LONGEST_FACT)}")
+    return "; ".join(shown)
+
+
+def _clock(shown: str, date: datetime, began: float, ended: float) -> Finding:
+    """The peer's clock, to the second, against the time in which it was read."""
+    moment = date.timestamp()
+    ahead_s = max(0.0, moment - ended) or min(0.0, moment + 1 - began)
+    if abs(ahead_s) <= SKEW_S:
+        return ok("agent clock", f"{shown}: as ours, to the second")
+    side = "ahead of" if ahead_s > 0 else "behind"
+    seen = f"{shown}: {abs(ahead_s):,.0f} s {side} ours"
+    return warning("agent clock", seen, "set both clocks, best by NTP: times in their logs and ours do not match")

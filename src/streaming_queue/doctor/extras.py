@@ -1,0 +1,48 @@
+"""What is installed: protocols, and the SDK of the model's provider."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from streaming_queue.comm import registry
+from streaming_queue.doctor.finding import Finding, failure, ok, warning
+from streaming_queue.errors import BackendNotInstalledError, ConfigError
+
+
+def protocols() -> list[Finding]:
+    """Which protocols can be used at once, and what to install for the others."""
+    usable, installs, broken = [], dict[str, str](), list[Finding]()
+    for name, spec in sorted(registry.known().items()):
+        try:
+            registry.load(name)
+        except BackendNotInstalledError:
+            installs[name] = spec.install
+        except Exception as error:  # a package that others made must not hide the rest
+            reason = str(error) if isinstance(error, ConfigError) else type(error).__name__
+            broken.append(warning("protocols", f"{name} cannot be loaded: {reason}", f"update or remove {spec.target}"))
+        else:
+            usable.append(name)
+    seen = f"usable: {', '.join(usable)}" + (f"; not installed: {', '.join(installs)}" if installs else "")
+    return [ok("protocols", seen, "; ".join(dict.fromkeys(installs.values())) or None), *broken]
+
+
+def protocol(name: str) -> list[Finding]:
+    """Whether the protocol to be used can be."""
+    try:
+        registry.load(name)
+    except ConfigError as error:
+        return [failure("protocol", error)]
+    return [ok("protocol", name)]
+
+
+def openai_sdk() -> list[Finding]:
+    """Whether models behind OpenAI's API can be asked."""
+    if find_spec("openai") is None:
+        return [
+            ok("openai", "the SDK is not installed: no model but the mock", "pip install 'streaming-queue[openai]'")
+        ]
+    try:
+        return [ok("openai", f"SDK {version('openai')}")]
+    except PackageNotFoundError:
+        return [ok("openai", "the SDK, of an unknown version")]

@@ -1,0 +1,149 @@
+"""Which checks a target needs: a configuration, a run's directory, or an agent's address."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from streaming_queue.config import Config, load_config, resume_config
+from streaming_queue.core.round import check_directory, is_pipe
+from streaming_queue.doctor import disk, environment, extras, limits, ports, provider
+from streaming_queue.doctor.agent import agent, endpoint
+from streaming_queue.doctor.examination import Check, in_thread
+from streaming_queue.doctor.finding import Finding, failure, ok
+from streaming_queue.doctor.run_directory import run_directory
+from streaming_queue.errors import ConfigError
+from streaming_queue.intake import open_source
+from streaming_queue.queue.lock import owner_of
+from streaming_queue.report.run_directory import RunDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Checks in the order in which they are shown, and what none of their findings may show."""
+
+    checks: tuple[Check, ...]
+    secrets: tuple[str, ...]
+
+
+def plan_for(
+    target: str | None, config_path: Path | None, *, protocol: str | None = None, sets: Sequence[str] = ()
+) -> Plan:
+    """The checks for a target: something with `://` is an agent, a directory a run, a file a configuration; else none.
+
+    `config_path` is the configuration for an address, or for no target. Reads the configuration; blocks.
+
+    Raises:
+        ConfigError: the target is nothing of that, or does not go with the other arguments.
+    """
+    if target is not None and "://" in target:
+        return _agent_plan(target, config_path, protocol, sets)
+    if target is not None and Path(target).is_dir():
+        if config_path or protocol:
+            raise ConfigError(f"{target} is a run, its run.json says how it is done: leave out CONFIG and -p")
+        return _run_plan(Path(target), sets)
+    if target is not None and not Path(target).is_file():
+        raise ConfigError(
+            f"{target}: no run's directory, no file of settings, and no address, which begins with its scheme: "
+            "http://127.0.0.1:9001"
+        )
+    if target is not None and config_path:
+        raise ConfigError(f"{target} is a file of settings already: leave out {config_path}")
+    path = config_path if target is None else Path(target)
+    config, found = _loaded(path, protocol, sets)
+    checks = _ground()
+    if config is None:
+        return _plan([*checks, found], config)
+    place = Path(config.output.dir or "runs")
+    return _plan([*checks, Check("file system", partial(disk.disk, place)), found, *_work(config)], config)
+
+
+def _agent_plan(address: str, config_path: Path | None, protocol: str | None, sets: Sequence[str]) -> Plan:
+    config, found = _loaded(config_path, protocol, sets)
+    checks = [*_ground(), found]
+    if config is not None:
+        checks.append(Check("agent", partial(agent, "agent", address, config)))
+    return _plan(checks, config)
+
+
+def _run_plan(path: Path, sets: Sequence[str]) -> Plan:
+    """A run that could be resumed needs what a new one does; one that is finished or going on needs nothing more."""
+    directory = RunDirectory(path, {})
+    files = (directory.manifest_path, directory.queue_path, directory.results_jsonl)
+    checks = [*_ground(files), Check("file system", partial(disk.disk, path))]
+    run = Check("run", partial(run_directory, path))
+    try:
+        manifest = RunDirectory.open(path).manifest
+        if manifest["state"] == "done" or owner_of(directory.queue_path):
+            return _plan([*checks, run], None)
+    except (ConfigError, OSError):
+        return _plan([*checks, run], None)  # the check of the run tells
+    try:
+        config = resume_config(manifest.get("config") or {}, path, sets=sets)
+    except ConfigError as error:
+        return _plan([*checks, _told(failure("configuration", error)), run], None)
+    return _plan([*checks, *_work(config), run], config)
+
+
+def _loaded(path: Path | None, protocol: str | None, sets: Sequence[str]) -> tuple[Config | None, Check]:
+    try:
+        config = load_config(path, flags={"protocol": protocol}, sets=sets)
+    except ConfigError as error:
+        return None, _told(failure("configuration", error))
+    worker = config.qa.worker
+    workers = f"{len(worker.endpoints) or worker.count} workers, {worker.concurrency} questions at each"
+    return config, _told(ok("configuration", f"{path or 'the defaults'}: {config.protocol}, {workers}"))
+
+
+def _ground(files: Iterable[Path] = ()) -> list[Check]:
+    return [
+        Check("python", environment.python),
+        Check("sqlite", environment.sqlite),
+        Check("clock", partial(environment.clock, files)),
+        Check("terminal", environment.terminal),
+        Check("variables", environment.variables),
+        Check("protocols", extras.protocols),
+        Check("openai", extras.openai_sdk),
+    ]
+
+
+def _work(config: Config) -> list[Check]:
+    """What a run with this configuration needs."""
+    checks = [
+        Check("protocol", partial(extras.protocol, config.protocol)),
+        Check("output", partial(_output, config)),
+        Check("questions", partial(_questions, config)),
+        Check("ports", partial(ports.ports, config)),
+        Check("open files", partial(limits.open_files, config)),
+    ]
+    endpoints = config.qa.worker.endpoints
+    if not endpoints:
+        return [*checks, Check("provider", partial(provider.provider, config))]
+    agents = enumerate(endpoints, 1)
+    return [*checks, *(Check("agent", partial(endpoint, f"Worker-{n}", url, config)) for n, url in agents)]
+
+
+def _output(config: Config) -> list[Finding]:
+    check_directory(config)
+    return [ok("output", config.output.dir or "a new directory under runs")]
+
+
+async def _questions(config: Config) -> list[Finding]:
+    path = config.qa.coordinator.data_file
+    if await in_thread(partial(is_pipe, path)):
+        return [ok("questions", f"{path}: a pipe, which is read once, by the run")]
+    async with await open_source(path, limit=1) as source:
+        return [ok("questions", source.describe())]
+
+
+def _told(finding: Finding) -> Check:
+    return Check(finding.check, lambda: [finding])
+
+
+def _plan(checks: Sequence[Check], config: Config | None, environ: Mapping[str, str] = os.environ) -> Plan:
+    given = (config.core.openai_api_key, config.network.token) if config else ()
+    secrets = {environ.get("OPENAI_API_KEY", "").strip(), *(secret.get_secret_value() for secret in given if secret)}
+    return Plan(tuple(checks), tuple(secrets - {""}))

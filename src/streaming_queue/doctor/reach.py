@@ -1,0 +1,91 @@
+"""Whether anybody listens at an address, before a protocol is spoken: name, way, port."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from streaming_queue.doctor.examination import STEP_S, in_thread
+from streaming_queue.errors import ConfigError, ConnectError
+
+DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "nats": 4222, "tls": 4222}
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Where a connection was made, and how long that took, in milliseconds."""
+
+    ip: str
+    port: int
+    connect_ms: float
+
+
+async def reach(address: str) -> Reached | None:
+    """Resolve the host of a URL and connect to it; None where the URL names no host and port to connect to.
+
+    Each of the two has `STEP_S`. Names are resolved in a thread that keeps nobody: the library's own would hold up
+    the end of the process for as long as a dead name server lets it.
+
+    Raises:
+        ConfigError: the URL is none.
+        ConnectError: the name is not known, nobody listens, or nothing comes back.
+    """
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
+    except ValueError as error:
+        raise ConfigError(f"the address is none: {error}") from None
+    if not host or port is None:
+        return None
+    found = await _resolve(host, port)
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(STEP_S):
+            sockaddr = await _connect(found)
+    except TimeoutError:
+        raise ConnectError(
+            f"no connection to {host}:{port} within {STEP_S:g} s: a firewall drops it, or the machine is off"
+        ) from None
+    except OSError as error:
+        if error.errno == errno.ECONNREFUSED:
+            raise ConnectError(f"nobody listens at {host}:{port}") from None
+        raise ConnectError(f"{host}:{port} cannot be connected to: {error.strerror or error}") from None
+    return Reached(sockaddr[0], port, 1000 * (time.monotonic() - began))
+
+
+_Found = list[tuple[socket.AddressFamily, Any]]
+"""Families, and addresses in their family's own shape."""
+
+
+async def _resolve(host: str, port: int) -> _Found:
+    try:
+        async with asyncio.timeout(STEP_S):
+            found = await in_thread(partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
+    except TimeoutError:
+        raise ConnectError(f"the name {host} was not resolved within {STEP_S:g} s: check the name server") from None
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConnectError(f"the name {host} leads nowhere: {reason}; check its spelling") from None
+    return [(family, sockaddr) for family, _, _, _, sockaddr in found]
+
+
+async def _connect(found: _Found) -> Any:
+    """Connect to the first that takes it, in their order; raises what the last one said."""
+    failure: OSError | None = None
+    for family, sockaddr in found:
+        with closing(socket.socket(family, socket.SOCK_STREAM)) as connection:
+            connection.setblocking(False)
+            try:
+                await asyncio.get_running_loop().sock_connect(connection, sockaddr)
+            except OSError as error:
+                failure = error
+            else:
+                return sockaddr
+    raise failure or OSError("no address was found")
