@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from streaming_queue.comm.context import CallContext, calling
+from streaming_queue.core import executors
 from streaming_queue.core.executors import CoordinatorExecutor, WorkerExecutor
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
@@ -50,9 +51,9 @@ class Stage:
         handle = await self.backend.spawn_local_agent(agent_id, "", 0, executor)
         await self.network.register_agent(agent_id, handle.base_url)
 
-    async def command(self, text: str) -> Any:
+    async def command(self, text: str, **metadata: Any) -> Any:
         with calling(CallContext(kind="command")):
-            return await self.network.route_message("Runner", "Coordinator-1", {"text": text})
+            return await self.network.route_message("Runner", "Coordinator-1", {"text": text, "metadata": metadata})
 
 
 @pytest.fixture
@@ -251,3 +252,87 @@ async def test_a_drain_before_the_round_is_made_is_not_lost(stage: Stage, settin
     coordinator.drain()
     assert "stopped" in await coordinator.dispatch_round()
     assert coordinator.figures()["state"] == "stopped"
+
+
+async def test_a_detached_dispatch_answers_when_the_round_has_begun(stage: Stage, settings: dict[str, Any]) -> None:
+    coordinator = QACoordinatorBase(settings | {"mock": {"latency_ms": 200}})
+    await stage.host(coordinator)
+    coordinator.set_network(stage.network)
+    reply = await stage.command("dispatch", detach=True)
+    assert reply["metadata"]["state"] == "running"
+    ended = await stage.command("attach")
+    assert ended["text"].startswith("Dispatch completed: 30 of 30")
+    assert ended["metadata"]["summary"]["answered"] == 30
+    assert (await stage.command("attach"))["metadata"]["done"] == 30
+
+
+async def test_attaching_begins_no_round(stage: Stage, settings: dict[str, Any]) -> None:
+    coordinator = QACoordinatorBase(settings)
+    await stage.host(coordinator)
+    coordinator.set_network(stage.network)
+    reply = await stage.command("attach")
+    assert isinstance(reply["error"], ConfigError)
+    assert "dispatch begins one" in str(reply["error"])
+    assert coordinator.figures()["state"] == "idle"
+
+
+async def test_a_detached_round_that_cannot_begin_is_told_by_the_figures(
+    stage: Stage, settings: dict[str, Any]
+) -> None:
+    settings["qa"]["coordinator"]["data_file"] = "nowhere.jsonl"
+    coordinator = QACoordinatorBase(settings)
+    await stage.host(coordinator)
+    coordinator.set_network(stage.network)
+    await stage.command("dispatch", detach=True)
+    reply = await stage.command("attach")
+    assert isinstance(reply["error"], ConfigError)
+    assert coordinator.figures()["error"]["code"] == "config"
+
+
+async def test_whoever_reads_a_stream_is_told_how_far_the_round_is(
+    stage: Stage, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executors, "PROGRESS_S", 0.02)
+    coordinator = QACoordinatorBase(settings | {"mock": {"latency_ms": 50}})
+    await stage.host(coordinator)
+    coordinator.set_network(stage.network)
+    with calling(CallContext(kind="command")):
+        events = [
+            event async for event in stage.network.stream_message("Runner", "Coordinator-1", {"text": "dispatch"})
+        ]
+    *statuses, end = events
+    assert len(statuses) > 1
+    assert {status["type"] for status in statuses} == {"agent_status"}
+    assert statuses[-1]["metadata"]["total"] == 30
+    assert "failed of 30" in statuses[-1]["data"]
+    assert end["metadata"]["done"] == 30
+
+
+async def test_a_follower_that_leaves_its_stream_leaves_the_round_alone(stage: Stage, settings: dict[str, Any]) -> None:
+    coordinator = QACoordinatorBase(settings | {"mock": {"latency_ms": 100}})
+    await stage.host(coordinator)
+    coordinator.set_network(stage.network)
+    await stage.command("dispatch", detach=True)
+
+    async def follow() -> None:
+        with calling(CallContext(kind="command")):
+            async for _ in stage.network.stream_message("Runner", "Coordinator-1", {"text": "attach"}):
+                pass
+
+    following = asyncio.create_task(follow())
+    await until(lambda: coordinator.figures()["round_id"] is not None)
+    following.cancel()
+    await asyncio.wait({following})
+    assert (await stage.command("attach"))["metadata"]["done"] == 30
+
+
+async def test_words_that_are_not_tagged_follow_the_guide(stage: Stage, settings: dict[str, Any]) -> None:
+    coordinator = QACoordinatorBase(settings)
+    await stage.host(coordinator)
+    coordinator.set_network(stage.network)
+    reply = await stage.network.route_message("Runner", "Coordinator-1", {"text": "attach"})
+    assert "idle" in reply["text"]
+    reply = await stage.network.route_message(
+        "Runner", "Coordinator-1", {"text": "dispatch", "metadata": {"detach": True}}
+    )
+    assert reply["text"].startswith("Dispatch completed")

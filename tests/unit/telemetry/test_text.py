@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming_queue.telemetry.text import clock, duration, figure, lines, one_line, percent, rate
+from streaming_queue.telemetry.text import clock, duration, figure, lines, one_line, percent, rate, visible
 
 
 @given(st.text() | st.text(st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"])))
@@ -15,6 +15,15 @@ def test_no_control_character_is_left_on_a_line(text):
     assert not any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in shown)
     assert "\u202e" not in shown
     shown.encode()
+
+
+@given(st.text() | st.text(st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"])))
+def test_an_answer_keeps_its_lines_and_tabs_and_nothing_else_that_a_terminal_obeys(text):
+    shown = visible(text)
+    assert not any(
+        unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in shown if character not in "\n\t"
+    )
+    assert shown.count("\n") == text.count("\n")
 
 
 @pytest.mark.parametrize(

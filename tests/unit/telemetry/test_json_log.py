@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from streaming_queue.telemetry.json_log import JsonLog, JsonLogHandler
+
+
+def records(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_everything_said_is_one_record_a_line():
+    stream = io.StringIO()
+    log = JsonLog(stderr=stream)
+    log.info("two\nlines \x1b[31m")
+    log.error("bad")
+    log.render_summary({"answered": 3})
+    log.close()
+    info, error, summary = records(stream)
+    assert (info["level"], info["message"]) == ("info", "two\nlines \x1b[31m")
+    assert error["level"] == "error"
+    assert summary["summary"] == {"answered": 3}
+    assert info["time"].endswith("+00:00")
+
+
+def test_what_libraries_log_has_the_same_form(caplog: pytest.LogCaptureFixture):
+    stream = io.StringIO()
+    logger = logging.getLogger("some.library")
+    handler = JsonLogHandler(stream)
+    logger.addHandler(handler)
+    try:
+        try:
+            raise ValueError("inner")
+        except ValueError:
+            logger.exception("it %s", "failed")
+        logger.info("not worth it")
+    finally:
+        logger.removeHandler(handler)
+    (record,) = records(stream)
+    assert (record["level"], record["logger"], record["message"]) == ("error", "some.library", "it failed")
+    assert "ValueError: inner" in record["exception"]
