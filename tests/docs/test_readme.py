@@ -36,6 +36,7 @@ def provider() -> Iterator[dict[str, str]]:
         process.kill()
 
 
+@pytest.mark.xdist_group("the guide's fixed ports")
 @pytest.mark.parametrize("name", PAGES)
 def test_every_command_shown_works(name: str, tmp_path: Path, provider: dict[str, str]) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
