@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 from collections.abc import Iterator
 
@@ -21,6 +22,15 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("STQ_", "OPENAI_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def fixed_ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The guide and the documents name ports: one test at a time, in whichever process."""
+    lock = tmp_path_factory.getbasetemp().parent / "fixed-ports.lock"
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture

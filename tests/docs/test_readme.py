@@ -36,9 +36,8 @@ def provider() -> Iterator[dict[str, str]]:
         process.kill()
 
 
-@pytest.mark.xdist_group("the guide's fixed ports")
 @pytest.mark.parametrize("name", PAGES)
-def test_every_command_shown_works(name: str, tmp_path: Path, provider: dict[str, str]) -> None:
+def test_every_command_shown_works(name: str, tmp_path: Path, provider: dict[str, str], fixed_ports: None) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     bin_ = tmp_path / "bin"
     bin_.mkdir()

@@ -20,7 +20,7 @@ import streaming_queue
 HERE = Path(__file__).parent
 PACKAGE = Path(streaming_queue.__file__).parent
 
-pytestmark = pytest.mark.xdist_group("the guide's fixed ports")
+pytestmark = pytest.mark.usefixtures("fixed_ports")
 
 
 @pytest.fixture(scope="module")
