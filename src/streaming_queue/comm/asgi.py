@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 from collections.abc import Collection
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import uvicorn
 import uvicorn.lifespan.off
 import uvicorn.lifespan.on
 from starlette.types import ASGIApp, Receive
 
+from streaming_queue.comm.admission import Admission
 from streaming_queue.comm.asgi_guard import Guard
 from streaming_queue.comm.asgi_protocol import GuardedProtocol, cancelled_on_disconnect
 from streaming_queue.comm.base import HostOptions
-from streaming_queue.errors import ConfigError, ConnectError
+from streaming_queue.comm.listener import BACKLOG, listen
+from streaming_queue.errors import ConfigError
 
 __all__ = ["AsgiServer", "cancelled_on_disconnect", "read_body", "serve"]
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 2048
 KEEP_ALIVE_S = 75
 
 
@@ -100,24 +99,16 @@ async def serve(
         ConfigError: the address is not one of this machine, or is reached by others although nobody is authenticated.
         ConnectError: the port is in use.
     """
-    listener = await _bind(host, port, name)
+    listener = await listen(host, port, options, name)
     try:
-        address, port = listener.getsockname()[:2]
-        ip = _ip(address)
-        if options.authenticator is None and not options.allow_public and not ip.is_loopback:
-            raise ConfigError(
-                f"{name}: refusing to listen on {address}:{port}: other machines reach it and nobody is authenticated; "
-                "listen on 127.0.0.1, give an authenticator, or set allow_public (network.allow_public)"
-            )
-        own = _url_host(("::1" if ip.version == 6 else "127.0.0.1") if ip.is_unspecified else host)
-        hosts = ("localhost", "127.0.0.1", "[::1]", own, _url_host(address), *options.allowed_hosts)
-        guard = Guard(app, options, hosts=hosts, any_address=ip.is_unspecified, open_paths=open_paths)
-        server = await _start(guard, listener, options, name, lifespan=lifespan)
+        admission = Admission(options, hosts=listener.hosts, any_address=listener.any_address)
+        guard = Guard(app, options.limits, admission, open_paths=open_paths)
+        server = await _start(guard, listener.socket, options, name, lifespan=lifespan)
     except BaseException:
-        listener.close()
+        listener.socket.close()
         raise
-    base_url = f"{'https' if options.tls else 'http'}://{own}:{port}"
-    return AsgiServer(server, base_url=base_url, port=port, stop_s=options.limits.stop_s, name=name)
+    base_url = f"{'https' if options.tls else 'http'}://{listener.authority}"
+    return AsgiServer(server, base_url=base_url, port=listener.port, stop_s=options.limits.stop_s, name=name)
 
 
 async def read_body(receive: Receive) -> bytes | None:
@@ -131,32 +122,6 @@ async def read_body(receive: Receive) -> bytes | None:
         body += piece
         if not message.get("more_body", False):
             return body
-
-
-async def _bind(host: str, port: int, name: str) -> socket.socket:
-    where = f"{name}: cannot listen on {host}:{port}"
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"{where}: a port is between 0 (any free one) and 65535")
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except (OSError, UnicodeError) as error:
-        raise ConfigError(f"{where}: the host is no address of this machine ({error})") from error
-    family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setblocking(False)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            remedy = "stop what listens there, or choose another port (0 takes a free one)"
-            raise ConnectError(f"{where}: the port is in use: {remedy}", retryable=False) from error
-        raise ConfigError(f"{where}: {error}: choose another host or port") from error
-    return listener
 
 
 async def _start(
@@ -189,11 +154,3 @@ async def _start(
     except SystemExit:
         raise ConfigError(f"{name}: the application failed to start; its log says why") from None
     return server
-
-
-def _ip(address: str) -> IPv4Address | IPv6Address:
-    return ip_address(address.partition("%")[0])
-
-
-def _url_host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

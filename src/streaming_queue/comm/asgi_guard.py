@@ -4,41 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sized
-from dataclasses import dataclass
-from ipaddress import ip_address
+from collections.abc import Collection, Sized
 
-import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from streaming_queue.comm.admission import Admission, Refusal, too_many_connections
 from streaming_queue.comm.asgi_protocol import connection_of
-from streaming_queue.comm.base import HostLimits, HostOptions
+from streaming_queue.comm.base import HostLimits
 from streaming_queue.errors import (
     AgentFailedError,
-    AuthError,
-    ConfigError,
     ProtocolError,
-    RateLimitedError,
     SendTimeoutError,
-    StreamingQueueError,
-    error_event,
 )
 
 logger = logging.getLogger(__name__)
 
-Header = tuple[bytes, bytes]
-
 _LINGER_S = 1.0
 """How long the rest of a refused body is read and dropped, so that its sender gets to read the refusal."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    """A status, the error that tells why, and further headers."""
-
-    status: int
-    error: StreamingQueueError
-    headers: tuple[Header, ...] = ()
 
 
 class _Exchange:
@@ -70,7 +52,7 @@ class _Exchange:
                 message = await self._receive()
         except TimeoutError:
             late = SendTimeoutError(f"the request's body took longer than {limits.body_deadline_s:g} s")
-            return await self.refuse(_Refusal(408, late), linger_s=0.0)
+            return await self.refuse(Refusal(408, late), linger_s=0.0)
         self._count(message)
         return await self.refuse(_too_large(limits)) if self._size > limits.body_bytes else message
 
@@ -84,11 +66,11 @@ class _Exchange:
             self.started = True
             await self._send(message)
 
-    async def refuse(self, refusal: _Refusal, *, linger_s: float = _LINGER_S) -> Message:
+    async def refuse(self, refusal: Refusal, *, linger_s: float = _LINGER_S) -> Message:
         """Answer in the application's place, which sees a disconnect."""
         self.refused = True
         if not self.started:
-            body = orjson.dumps({"error": error_event(refusal.error)})
+            body = refusal.body
             headers = [
                 (b"content-type", b"application/json"),
                 (b"content-length", b"%d" % len(body)),
@@ -111,47 +93,28 @@ class _Exchange:
             return
 
 
-def _too_large(limits: HostLimits) -> _Refusal:
-    return _Refusal(
+def _too_large(limits: HostLimits) -> Refusal:
+    return Refusal(
         413, ProtocolError(f"the request's body is over the limit of {limits.body_bytes} bytes", retryable=False)
     )
-
-
-def host_name(authority: str) -> str:
-    """The name in a Host header, lower case, without the port; an IPv6 address keeps its brackets."""
-    authority = authority.lower()
-    if authority.startswith("["):
-        return authority[: authority.find("]") + 1]
-    return authority.partition(":")[0]
 
 
 class Guard:
     """ASGI middleware around every hosted application.
 
-    A refusal is JSON, `{"error": <agent_error event>}`: 400 without one Host, 401 without a valid bearer credential,
-    403 for a page of another origin, 408 and 413 for the body's time and size, 421 for a Host that is not ours, 503
-    for too many connections. `hosts` are the names that are ours (`*`: any), `any_address` accepts every IP address
-    beside them, `open_paths` need no credential. `connections` are those now open; the server gives them.
+    A refusal is JSON, `{"error": <agent_error event>}`: 400 without one Host, 401, 403 and 421 as the admission says,
+    408 and 413 for the body's time and size, 503 for too many connections. `open_paths` need no credential.
+    `connections` are those now open; the server gives them.
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        options: HostOptions,
-        *,
-        hosts: Collection[str],
-        any_address: bool = False,
-        open_paths: Collection[str] = (),
+        self, app: ASGIApp, limits: HostLimits, admission: Admission, *, open_paths: Collection[str] = ()
     ) -> None:
         self.connections: Sized = ()
         self._app = app
-        self._limits = options.limits
-        self._authenticator: Callable[[str], Awaitable[str | None]] | None = options.authenticator
-        self._hosts = frozenset(host.lower() for host in hosts)
-        self._foreign_origins = frozenset(host.lower() for host in options.allowed_hosts)
-        self._any_address = any_address
+        self._limits = limits
+        self._admission = admission
         self._open_paths = frozenset(open_paths)
-        self._hosts_seen: set[bytes] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""
@@ -164,8 +127,8 @@ class Guard:
         exchange = _Exchange(receive, send, self._limits, complete=complete)
         try:
             refusal = self._refusal(scope, headers)
-            if refusal is None and self._authenticator is not None and scope["path"] not in self._open_paths:
-                refusal = await self._authenticate(self._authenticator, scope, headers)
+            if refusal is None and not self._admission.open and scope["path"] not in self._open_paths:
+                refusal = await self._authenticate(scope, headers)
             if refusal is not None:
                 await exchange.refuse(refusal)
             else:
@@ -179,61 +142,30 @@ class Guard:
             if exchange.started:
                 raise
             logger.exception("%s %s failed", scope["method"], scope["path"])
-            await exchange.refuse(_Refusal(500, AgentFailedError("the host failed on this request; its log says why")))
+            await exchange.refuse(Refusal(500, AgentFailedError("the host failed on this request; its log says why")))
 
-    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> _Refusal | None:
+    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Refusal | None:
         limits = self._limits
         if len(self.connections) > limits.connections:
-            busy = RateLimitedError("the host has too many connections", retry_after_s=1.0)
-            return _Refusal(503, busy, ((b"retry-after", b"1"),))
+            return too_many_connections()
         host = headers.get(b"host")
         if host is None or (len(headers) != len(scope["headers"]) and _count(scope, b"host") > 1):
-            return _Refusal(400, ProtocolError("a request has exactly one Host header", retryable=False))
-        if host not in self._hosts_seen and not self._is_ours(host):
-            name = host[:200].decode("latin-1")
-            return _Refusal(421, ConfigError(f"host {name!r} is not served here: add it to the host's allowed_hosts"))
-        origin = headers.get(b"origin")
-        if origin is not None and not self._is_welcome(origin, host):
-            return _Refusal(403, AuthError("pages of another origin may not call this host"))
+            return Refusal(400, ProtocolError("a request has exactly one Host header", retryable=False))
+        refusal = self._admission.check(host, headers.get(b"origin"))
+        if refusal is not None:
+            return refusal
         length = headers.get(b"content-length")
         if length is not None and int(length) > limits.body_bytes:
             return _too_large(limits)
         return None
 
-    def _is_ours(self, host: bytes) -> bool:
-        name = host_name(host.decode("latin-1"))
-        ours = name in self._hosts or "*" in self._hosts or (self._any_address and _is_address(name))
-        if ours and len(self._hosts_seen) < 100:
-            self._hosts_seen.add(host)
-        return ours
-
-    def _is_welcome(self, origin: bytes, host: bytes) -> bool:
-        authority = origin.partition(b"://")[2]
-        return authority == host or host_name(authority.decode("latin-1")) in self._foreign_origins
-
-    async def _authenticate(
-        self, authenticator: Callable[[str], Awaitable[str | None]], scope: Scope, headers: dict[bytes, bytes]
-    ) -> _Refusal | None:
-        scheme, _, credential = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-        if scheme.lower() == "bearer" and credential:
-            async with asyncio.timeout(self._limits.body_deadline_s):
-                principal = await authenticator(credential.strip())
-            if principal is not None:
-                scope["state"]["principal"] = principal
-                return None
-            reason, challenge = "the bearer credential is not valid", b'Bearer error="invalid_token"'
-        else:
-            reason, challenge = "a bearer credential is needed (Authorization: Bearer ...)", b"Bearer"
-        return _Refusal(401, AuthError(reason), ((b"www-authenticate", challenge),))
+    async def _authenticate(self, scope: Scope, headers: dict[bytes, bytes]) -> Refusal | None:
+        found = await self._admission.identify(headers.get(b"authorization", b""))
+        if isinstance(found, Refusal):
+            return found
+        scope["state"]["principal"] = found
+        return None
 
 
 def _count(scope: Scope, name: bytes) -> int:
     return sum(1 for key, _ in scope["headers"] if key == name)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return True

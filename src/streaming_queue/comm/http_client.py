@@ -6,6 +6,7 @@ import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import aiohttp
 from multidict import CIMultiDict
@@ -14,6 +15,7 @@ from yarl import URL
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.context import heard
 from streaming_queue.errors import (
+    ERRORS_BY_CODE,
     AuthError,
     CommError,
     ConfigError,
@@ -23,7 +25,9 @@ from streaming_queue.errors import (
     RemoteError,
     SendTimeoutError,
     StreamingQueueError,
+    error_from_event,
 )
+from streaming_queue.messages import ERROR
 
 CONNECT_TIMEOUT_S = 5.0
 KEEP_ALIVE_S = 30.0
@@ -60,17 +64,18 @@ def _probed_socket(address: tuple[int, int, int, str, tuple[object, ...]]) -> so
     return made
 
 
-def agent_url(agent_id: str, address: str) -> URL:
+def agent_url(agent_id: str, address: str, schemes: tuple[str, str] = ("http", "https")) -> URL:
     """The URL an agent is registered with, without a slash at its end. Raises ConfigError when it cannot be used."""
     try:
         url = URL(address.rstrip("/"))
-        usable = url.scheme in ("http", "https") and url.host and url.user is None
+        usable = url.scheme in schemes and url.host and url.user is None
     except ValueError:
         usable = False
     if not usable or url.raw_query_string or url.raw_fragment:
+        forms = " or ".join(f"{scheme}://host:port" for scheme in schemes)
         raise ConfigError(
-            f"agent {agent_id!r}: address {address.rpartition('@')[2]!r} must be http://host:port or "
-            "https://host:port with at most a path; a credential belongs in the agent's options"
+            f"agent {agent_id!r}: address {address.rpartition('@')[2]!r} must be {forms} with at most a path; "
+            "a credential belongs in the agent's options"
         )
     return url
 
@@ -143,6 +148,16 @@ def peer_date(response: aiohttp.ClientResponse) -> datetime | None:
     except (KeyError, ValueError):
         return None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def told_error(document: Any, retry_after_s: float | None, address: str) -> StreamingQueueError | None:
+    """The error in a body like `{"error": <agent_error event>}`, as the same class; None where it is no such body."""
+    event = document.get("error") if isinstance(document, dict) else None
+    if not isinstance(event, dict) or (event.get("type") != ERROR and str(event.get("code")) not in ERRORS_BY_CODE):
+        return None
+    if event.get("retry_after_s") is None:
+        event = {**event, "retry_after_s": retry_after_s}
+    return error_from_event(event, address)
 
 
 def excerpt(body: bytes) -> str:

@@ -8,9 +8,8 @@ from typing import Any
 
 import orjson
 
-from streaming_queue.comm.http_client import excerpt, parse_retry_after, refusal
+from streaming_queue.comm.http_client import excerpt, parse_retry_after, refusal, told_error
 from streaming_queue.errors import (
-    ERRORS_BY_CODE,
     AgentFailedError,
     ProtocolError,
     RemoteError,
@@ -90,17 +89,14 @@ def decode_answer(status: int, body: bytes, retry_after: str | None, origin: str
     """
     document = _parsed(body)
     retry_after_s = parse_retry_after(retry_after)
-    failure = document.get("error") if isinstance(document, dict) else None
-    if isinstance(failure, dict) and (failure.get("type") == ERROR or str(failure.get("code")) in ERRORS_BY_CODE):
-        if failure.get("retry_after_s") is None:
-            failure["retry_after_s"] = retry_after_s
-        raise error_from_event(failure, origin)
+    if (error := told_error(document, retry_after_s, origin)) is not None:
+        raise error
     if not 200 <= status < 300:
         raise refusal(status, body, retry_after_s, origin)
     if not isinstance(document, dict):
         what = "no JSON object" if body else "an empty body"
         raise ProtocolError(f"{origin}: answered {status} with {what}{excerpt(body)}")
-    if failure is not None:
+    if document.get("error") is not None:
         raise RemoteError(f"{origin}: answered {status} with an error{excerpt(body)}", retry_after_s=retry_after_s)
     text, metadata = document.get("text"), document.get("metadata")
     if not isinstance(text, str):

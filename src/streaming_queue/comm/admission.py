@@ -1,0 +1,105 @@
+"""Who may call a host, by what a request's headers say. The same for every protocol that begins with HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import orjson
+
+from streaming_queue.comm.base import HostOptions
+from streaming_queue.errors import AuthError, ConfigError, RateLimitedError, StreamingQueueError, error_event
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A status, the error that tells why, and further headers (lower case, latin-1)."""
+
+    status: int
+    error: StreamingQueueError
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    @property
+    def body(self) -> bytes:
+        """The JSON that is answered: `{"error": <agent_error event>}`."""
+        return orjson.dumps({"error": error_event(self.error)})
+
+
+def too_many_connections() -> Refusal:
+    """What a caller is told whose connection is one too many."""
+    return Refusal(
+        503, RateLimitedError("the host has too many connections", retry_after_s=1.0), ((b"retry-after", b"1"),)
+    )
+
+
+class Admission:
+    """The rules of one host, by its options. `hosts` and `any_address` are its listener's; the host `*` is any."""
+
+    def __init__(self, options: HostOptions, *, hosts: Collection[str], any_address: bool = False) -> None:
+        self._authenticator = options.authenticator
+        self._patience_s = options.limits.body_deadline_s
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._foreign_origins = frozenset(host.lower() for host in options.allowed_hosts)
+        self._any_address = any_address
+        self._hosts_seen: set[bytes] = set()
+
+    @property
+    def open(self) -> bool:
+        """Whether nobody needs a credential."""
+        return self._authenticator is None
+
+    def check(self, host: bytes, origin: bytes | None) -> Refusal | None:
+        """What is wrong with a request's Host and Origin: 421 where the host is not ours, 403 for another's page."""
+        if host not in self._hosts_seen and not self._is_ours(host):
+            name = host[:200].decode("latin-1")
+            return Refusal(421, ConfigError(f"host {name!r} is not served here: add it to the host's allowed_hosts"))
+        if origin is not None and not self._is_welcome(origin, host):
+            return Refusal(403, AuthError("pages of another origin may not call this host"))
+        return None
+
+    def _is_ours(self, host: bytes) -> bool:
+        name = host_name(host.decode("latin-1"))
+        ours = name in self._hosts or "*" in self._hosts or (self._any_address and _is_address(name))
+        if ours and len(self._hosts_seen) < 100:
+            self._hosts_seen.add(host)
+        return ours
+
+    def _is_welcome(self, origin: bytes, host: bytes) -> bool:
+        authority = origin.partition(b"://")[2]
+        return authority == host or host_name(authority.decode("latin-1")) in self._foreign_origins
+
+    async def identify(self, authorization: bytes) -> str | Refusal | None:
+        """The principal behind an Authorization header, None where nobody is asked, a 401 without a valid credential.
+
+        Raises TimeoutError when the authenticator takes longer than the limits give a request's body.
+        """
+        if self._authenticator is None:
+            return None
+        scheme, _, credential = authorization.decode("latin-1").partition(" ")
+        if scheme.lower() == "bearer" and credential:
+            async with asyncio.timeout(self._patience_s):
+                principal = await self._authenticator(credential.strip())
+            if principal is not None:
+                return principal
+            reason, challenge = "the bearer credential is not valid", b'Bearer error="invalid_token"'
+        else:
+            reason, challenge = "a bearer credential is needed (Authorization: Bearer ...)", b"Bearer"
+        return Refusal(401, AuthError(reason), ((b"www-authenticate", challenge),))
+
+
+def host_name(authority: str) -> str:
+    """The name in a Host header, lower case, without the port; an IPv6 address keeps its brackets."""
+    authority = authority.lower()
+    if authority.startswith("["):
+        return authority[: authority.find("]") + 1]
+    return authority.partition(":")[0]
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
