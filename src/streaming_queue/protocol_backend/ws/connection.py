@@ -1,0 +1,102 @@
+"""What both ends demand of a connection beyond the library: signs of life, a peer that reads, no flood of pings."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.connection import Connection
+from websockets.asyncio.server import ServerConnection
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event
+
+CLOSE_TIMEOUT_S = 1.0
+TICK_S = 5.0
+PING_AFTER_S = 10.0
+DEAD_AFTER_S = 30.0
+STALL_S = 30.0
+MAX_PINGS = 100
+"""How many pings a peer may send within a tick."""
+
+
+class WatchedConnection(Connection):
+    """A connection that is given up when its peer is dead, does not read, or floods us; `given_up` says why.
+
+    Whatever comes in is a sign of life: a pong may have to wait behind a long answer.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.given_up: str | None = None
+        self._turn = asyncio.Lock()
+        self._heard_at = self.loop.time()
+        self._stuck_since: float | None = None
+        self._pings = 0
+        self._ending = False
+
+    def data_received(self, data: bytes) -> None:
+        """Note the sign of life; a peer that lets a closed connection stand has a second."""
+        self._heard_at = self.loop.time()
+        super().data_received(data)
+        if self.protocol.close_expected() and not self._ending:
+            self._ending = True
+            self.loop.call_later(CLOSE_TIMEOUT_S, self.transport.abort)
+
+    def process_event(self, event: Event) -> None:
+        """Count pings; the library has answered this one."""
+        if isinstance(event, Frame) and event.opcode is Opcode.PING:
+            self._pings += 1
+            if self._pings > MAX_PINGS:
+                self.give_up("too many pings")
+        super().process_event(event)
+
+    def give_up(self, reason: str) -> None:
+        """Cut the connection off."""
+        if self.given_up is None:
+            self.given_up = reason
+        self.transport.abort()
+
+    async def write(self, data: bytes) -> None:
+        """Send a frame once those before it are on their way, so that little waits here. Raises ConnectionClosed."""
+        async with self._turn:
+            self._stuck_since = self.loop.time()
+            try:
+                await self.send(data, text=True)
+            finally:
+                self._stuck_since = None
+
+    async def watch(self) -> None:
+        """Look after the connection until it ends: its owner runs this in a task. Raises ConnectionClosed."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._pings = 0
+            now = self.loop.time()
+            if now - self._heard_at > DEAD_AFTER_S:
+                self.give_up(f"nothing was heard for {DEAD_AFTER_S:g} s")
+            elif self._stuck_since is not None:
+                if now - self._stuck_since > STALL_S:
+                    self.give_up(f"what was sent was not read for {STALL_S:g} s")
+            elif now - self._heard_at > PING_AFTER_S:
+                await self.ping()
+
+
+class ClientSide(WatchedConnection, ClientConnection):
+    """Our end of a connection to an agent."""
+
+
+class HostSide(WatchedConnection, ServerConnection):
+    """Our end of a caller's connection; the host's own are in `connections` as long as they are open."""
+
+    connections: ClassVar[set[HostSide]] = set()
+    principal: str | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Be one of the host's."""
+        super().connection_made(transport)
+        self.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Be gone."""
+        super().connection_lost(exc)
+        self.connections.discard(self)

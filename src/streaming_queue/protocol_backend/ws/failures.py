@@ -1,0 +1,76 @@
+"""What the library raised, as one of ours, most specific first."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+
+import orjson
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
+
+from streaming_queue.comm.http_client import CONNECT_TIMEOUT_S, excerpt, parse_retry_after, refusal, told_error
+from streaming_queue.errors import AuthError, CommError, ConnectError, ProtocolError, StreamingQueueError
+
+ERROR_BY_CLOSE_CODE: Mapping[int, type[CommError]] = {
+    1002: ProtocolError,
+    1003: ProtocolError,
+    1007: ProtocolError,
+    1009: ProtocolError,
+    1010: ProtocolError,
+    3000: AuthError,
+    3003: AuthError,
+}
+"""What a peer's close code means (RFC 6455, 7.4, and IANA's registry); any other is a lost connection."""
+
+
+def not_connected(error: Exception, address: str) -> StreamingQueueError:
+    """Why there is no connection."""
+    if isinstance(error, ssl.SSLError):
+        return ConnectError(f"{address}: no trust in its TLS: {error}; check the agent's tls option", retryable=False)
+    if isinstance(error, TimeoutError):
+        return ConnectError(f"{address}: no connection within {CONNECT_TIMEOUT_S:g} s")
+    if isinstance(error, OSError):
+        return ConnectError(f"{address}: cannot connect: {error}")
+    if isinstance(error, InvalidStatus):
+        return _refused(error, address)
+    if isinstance(error, InvalidMessage) and isinstance(error.__cause__, EOFError):
+        return ConnectError(f"{address}: the connection broke during the handshake")
+    return ProtocolError(f"{address}: what came back is no WebSocket handshake{_told(error)}")
+
+
+def _refused(error: InvalidStatus, address: str) -> StreamingQueueError:
+    response = error.response
+    body = bytes(response.body)
+    values = response.headers.get_all("Retry-After")
+    retry_after_s = parse_retry_after(values[0]) if values else None
+    try:
+        told = told_error(orjson.loads(body), retry_after_s, address)
+    except orjson.JSONDecodeError:
+        told = None
+    if told is not None:
+        return told
+    if 100 <= response.status_code < 300:
+        status = f"{response.status_code}{excerpt(body)}"
+        return ProtocolError(f"{address}: answered {status}, which is no WebSocket handshake")
+    return refusal(response.status_code, body, retry_after_s, address)
+
+
+def lost(error: ConnectionClosed, given_up: str | None, address: str) -> CommError:
+    """Why a connection ended; `given_up` is our own reason to end it."""
+    if given_up is not None:
+        return ConnectError(f"{address}: the connection was given up: {given_up}")
+    if error.rcvd is not None and error.rcvd_then_sent is not False:
+        reason = excerpt(error.rcvd.reason.encode())
+        failure = ERROR_BY_CLOSE_CODE.get(error.rcvd.code, ConnectError)
+        return failure(f"{address}: closed the connection with code {error.rcvd.code}{reason}")
+    if error.sent is not None and error.sent.code in ERROR_BY_CLOSE_CODE:
+        return ProtocolError(f"{address}: broke the protocol{_told(error)}")
+    return ConnectError(f"{address}: the connection broke before the answer{_told(error.__cause__ or error)}")
+
+
+def _told(error: BaseException) -> str:
+    """The library's words, which may quote a stranger's."""
+    text = str(error) or type(error).__name__
+    if error.__cause__ is not None:
+        text = f"{text}: {error.__cause__}"
+    return excerpt(text.encode())

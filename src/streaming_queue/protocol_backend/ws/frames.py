@@ -1,0 +1,123 @@
+"""The contract's frames: one JSON object each, in a text message (docs/protocols/ws.md). No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import orjson
+from websockets.typing import Subprotocol
+
+from streaming_queue.comm import strict_json
+from streaming_queue.comm.http_client import MAX_ANSWER_BYTES, excerpt
+from streaming_queue.comm.payload import encode_payload, malformed
+from streaming_queue.errors import AgentFailedError, ProtocolError, error_from_event
+from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
+
+SUBPROTOCOL = Subprotocol("streaming-queue.v1")
+LIMIT_HEADER = "stq-request-limit"
+"""Header of the handshake's answer: how many bytes a frame to this host may have."""
+REQUEST_LIMIT = 1024 * 1024
+"""What a host takes that does not say."""
+
+REQUEST, CANCEL, HEARTBEAT, PING, PONG = "request", "cancel", "heartbeat", "ping", "pong"
+MAX_ID = 2**53 - 1
+"""The largest integer that every JSON reader keeps as it is (RFC 8259, 6)."""
+
+
+def encode_request(number: int, payload: Mapping[str, Any], *, streaming: bool) -> bytes:
+    """A message to an agent.
+
+    Raises:
+        ConfigError: the payload has neither text nor parts.
+        ProtocolError: JSON cannot hold it; not retryable.
+    """
+    frame = {"type": REQUEST, "id": number, **encode_payload(payload)}
+    if metadata := payload.get("metadata"):
+        frame["metadata"] = metadata
+    if streaming:
+        frame["stream"] = True
+    try:
+        return orjson.dumps(frame)
+    except TypeError as error:
+        raise malformed(f"the payload cannot be sent as JSON: {error}") from error
+
+
+def encode_cancel(number: int) -> bytes:
+    """Nobody waits for this request's answer any more."""
+    return orjson.dumps({"type": CANCEL, "id": number})
+
+
+def encode_ping(number: int) -> bytes:
+    """Whether the agent takes questions."""
+    return orjson.dumps({"type": PING, "id": number})
+
+
+def encode_pong(number: int, agent_id: str, *, ready: bool) -> bytes:
+    """The answer to a ping."""
+    return orjson.dumps({"type": PONG, "id": number, "status": "ok" if ready else "draining", "agent_id": agent_id})
+
+
+def encode_heartbeat(numbers: Collection[int]) -> bytes:
+    """These requests are under way."""
+    return orjson.dumps({"type": HEARTBEAT, "ids": list(numbers)})
+
+
+def encode_event(number: int, event: StreamEvent) -> bytes:
+    """One event of an answer.
+
+    Raises:
+        AgentFailedError: JSON cannot hold it.
+        ProtocolError: it is over the limit of an answer.
+    """
+    try:
+        data = orjson.dumps({**event, "id": number})
+    except TypeError as error:
+        raise AgentFailedError(f"the agent's answer cannot be sent as JSON: {error}") from error
+    if len(data) > MAX_ANSWER_BYTES:
+        raise ProtocolError(f"the agent's answer is over the limit of {MAX_ANSWER_BYTES} bytes")
+    return data
+
+
+def decode_call(data: str | bytes) -> tuple[str, int, dict[str, Any]]:
+    """A client's frame: its type, its id and itself. Raises ProtocolError when it is none: nobody could be answered."""
+    if not isinstance(data, str):
+        raise malformed("frames are text, this one is binary")
+    try:
+        frame = strict_json.loads(data.encode())
+    except ValueError as error:
+        raise malformed(f"the frame is no valid JSON: {error}") from error
+    if not isinstance(frame, dict):
+        raise malformed("a frame must be a JSON object")
+    number = frame.get("id")
+    if type(number) is not int or not 1 <= number <= MAX_ID:
+        raise malformed(f'a frame must have "id", an integer from 1 to {MAX_ID}')
+    return str(frame.get("type")), number, frame
+
+
+def decode_answer(data: str | bytes) -> tuple[dict[str, Any], str]:
+    """A host's frame, and its text. Raises ProtocolError when it is none."""
+    if not isinstance(data, str):
+        raise ProtocolError("frames are text, this one is binary")
+    try:
+        frame = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        frame = None
+    if not isinstance(frame, dict):
+        raise ProtocolError(f"a frame is no JSON object{excerpt(data[:120].encode())}")
+    return frame, data
+
+
+def decode_event(frame: dict[str, Any], origin: str) -> StreamEvent:
+    """The event in a host's frame. Raises what an error event describes, ProtocolError when it is no event."""
+    kind = frame.get("type")
+    if kind == ERROR:
+        raise error_from_event(frame, origin)
+    metadata = frame.get("metadata")
+    if (
+        kind not in (MESSAGE, DELTA, STATUS)
+        or not isinstance(frame.get("data"), str)
+        or not (metadata is None or isinstance(metadata, dict))
+    ):
+        raise ProtocolError(f"{origin}: a frame is no event{excerpt(orjson.dumps(frame))}")
+    return {key: value for key, value in frame.items() if key != "id"}

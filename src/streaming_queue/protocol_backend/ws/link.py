@@ -1,0 +1,158 @@
+"""One open connection to an agent, and who waits for what on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
+
+from streaming_queue.comm.context import listener
+from streaming_queue.comm.http_client import MAX_ANSWER_BYTES
+from streaming_queue.errors import ProtocolError, StreamingQueueError
+from streaming_queue.messages import ERROR, MESSAGE
+from streaming_queue.protocol_backend.ws.connection import ClientSide
+from streaming_queue.protocol_backend.ws.failures import lost
+from streaming_queue.protocol_backend.ws.frames import HEARTBEAT, LIMIT_HEADER, REQUEST_LIMIT, decode_answer
+
+ENDS = frozenset({MESSAGE, ERROR})
+
+
+class Inbox:
+    """What came for one request and was not taken yet; a slow taker holds nobody else up."""
+
+    __slots__ = ("_address", "_failure", "_frames", "_size", "_waiter", "heard")
+
+    def __init__(self, address: str) -> None:
+        self.heard = listener()
+        self._address = address
+        self._frames: deque[dict[str, Any]] = deque()
+        self._size = 0
+        self._failure: StreamingQueueError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def put(self, frame: dict[str, Any], data: str) -> None:
+        """Take in a frame and what it was read from, unless all in all it is more than an answer may have."""
+        self.heard()
+        self._size += len(data) if data.isascii() else len(data.encode())
+        if self._size > MAX_ANSWER_BYTES and frame.get("type") not in ENDS:
+            self.fail(ProtocolError(f"{self._address}: the answer is over the limit of {MAX_ANSWER_BYTES} bytes"))
+        elif self._failure is None:
+            self._frames.append(frame)
+            self._wake()
+
+    def fail(self, failure: StreamingQueueError) -> None:
+        """Nothing more will come, for this reason."""
+        if self._failure is None:
+            self._failure = failure
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def get(self) -> dict[str, Any]:
+        """The next frame; raises the failure once the frames before it are taken."""
+        while not self._frames:
+            if self._failure is not None:
+                raise self._failure
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._frames.popleft()
+
+
+class Link:
+    """A connection whose handshake is done; `lost` is why it ended, None while it is open."""
+
+    def __init__(self, connection: ClientSide, address: str) -> None:
+        self.lost: StreamingQueueError | None = None
+        self.request_limit = _request_limit(connection)
+        self._connection = connection
+        self._address = address
+        self._last = 0
+        self._inboxes: dict[int, Inbox] = {}
+        self._reader = asyncio.create_task(self._read(), name=f"read:{address}")
+        self._watcher = asyncio.create_task(self._watch(), name=f"watch:{address}")
+
+    @property
+    def open(self) -> bool:
+        """Whether something can be sent."""
+        return self.lost is None and self._connection.state is State.OPEN
+
+    def expect(self, number: int) -> Inbox:
+        """Where the answer to a request that is about to be sent comes in, until it is forgotten."""
+        inbox = self._inboxes[number] = Inbox(self._address)
+        self._last = max(self._last, number)
+        return inbox
+
+    def forget(self, number: int) -> None:
+        """Whoever waited for this request's answer has it, or has left."""
+        self._inboxes.pop(number, None)
+
+    async def write(self, data: bytes) -> None:
+        """Send a frame. Raises `lost`."""
+        try:
+            await self._connection.write(data)
+        except ConnectionClosed:
+            await asyncio.wait({self._reader})
+            if self.lost is not None:
+                raise self.lost from None
+            raise
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                self._take(await self._connection.recv())
+        except ConnectionClosed as error:
+            self._end(lost(error, self._connection.given_up, self._address))
+        except ProtocolError as error:
+            self._end(ProtocolError(f"{self._address}: {error}"))
+            await self._connection.close(1002, str(error)[:100])
+        finally:
+            self._watcher.cancel()
+
+    def _take(self, data: str | bytes) -> None:
+        frame, text = decode_answer(data)
+        number = frame.get("id")
+        inbox = self._inboxes.get(number) if type(number) is int else None
+        if inbox is not None:
+            inbox.put(frame, text)
+        elif frame.get("type") == HEARTBEAT:
+            self._hear(frame.get("ids"))
+        elif type(number) is not int or not 0 < number <= self._last:
+            raise ProtocolError("a frame belongs to no request that was made")
+
+    def _hear(self, numbers: object) -> None:
+        for number in numbers if isinstance(numbers, list) else ():
+            if type(number) is int and (inbox := self._inboxes.get(number)) is not None:
+                inbox.heard()
+
+    def _end(self, reason: StreamingQueueError) -> None:
+        if self.lost is None:
+            self.lost = reason
+        for inbox in self._inboxes.values():
+            inbox.fail(self.lost)
+
+    async def _watch(self) -> None:
+        with suppress(ConnectionClosed):
+            await self._connection.watch()
+
+    async def ended(self) -> None:
+        """Return when nothing of the connection is left, within its close timeout after it was lost."""
+        await asyncio.wait({self._reader, self._watcher})
+
+    async def close(self, reason: StreamingQueueError) -> None:
+        """Close the connection, within its close timeout; whoever waits for something gets `reason`."""
+        self._end(reason)
+        await self._connection.close()
+        await self.ended()
+
+
+def _request_limit(connection: ClientSide) -> int:
+    """How many bytes a request may have here, as the host's handshake says."""
+    values = connection.response.headers.get_all(LIMIT_HEADER) if connection.response is not None else []
+    value = values[0] if values else ""
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 16 else REQUEST_LIMIT

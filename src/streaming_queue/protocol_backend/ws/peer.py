@@ -1,0 +1,177 @@
+"""The client half's view of one agent: a connection made when it is needed, and messages over it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+from itertools import count
+from typing import Any
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
+
+from streaming_queue.comm.base import EndpointOptions
+from streaming_queue.comm.http_client import CONNECT_TIMEOUT_S, MAX_ANSWER_BYTES, agent_headers, agent_url
+from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError
+from streaming_queue.messages import StreamEvent
+from streaming_queue.protocol_backend.ws.connection import CLOSE_TIMEOUT_S, ClientSide
+from streaming_queue.protocol_backend.ws.failures import not_connected
+from streaming_queue.protocol_backend.ws.frames import (
+    PONG,
+    SUBPROTOCOL,
+    decode_event,
+    encode_cancel,
+    encode_ping,
+    encode_request,
+)
+from streaming_queue.protocol_backend.ws.link import ENDS, Inbox, Link
+
+CANCEL_TIMEOUT_S = 1.0
+SCHEMES = ("ws", "wss")
+
+
+class _Connect(connect):
+    """The library's, but redirects are not followed: a credential goes to its agent's address only."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Take a redirect for the refusal that it is."""
+        return exc
+
+
+class Peer:
+    """One agent. All messages to it share a connection, which is made for the first one, and anew after a loss."""
+
+    def __init__(self, agent_id: str, address: str, options: EndpointOptions) -> None:
+        self.address = address
+        self._url = agent_url(agent_id, address, SCHEMES)
+        self._headers = agent_headers(agent_id, options, {})
+        self._tls = options.tls
+        self._numbers = count(1)
+        self._link: Link | None = None
+        self._connecting: asyncio.Task[Link] | None = None
+        self._closed: StreamingQueueError | None = None
+
+    async def connected(self) -> Link:
+        """The open connection; whoever comes while it is being made waits for the same.
+
+        Raises:
+            ConnectError: nobody there, or no trust in its TLS.
+            AuthError: the credential was refused.
+            ProtocolError: somebody is there who does not speak the contract.
+        """
+        if self._closed is not None:
+            raise self._closed
+        if self._link is not None and self._link.open:
+            return self._link
+        connecting = self._connecting
+        if connecting is None:
+            connecting = self._connecting = asyncio.create_task(self._connect(), name=f"connect:{self.address}")
+            connecting.add_done_callback(_retrieve)
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            if connecting.cancelled() and self._closed is not None:
+                raise self._closed from None
+            raise
+
+    async def _connect(self) -> Link:
+        secure = self._url.scheme == "wss"
+        try:
+            if self._link is not None:
+                await self._link.ended()
+            if secure and self._tls is None:
+                self._tls = await asyncio.to_thread(ssl.create_default_context)
+            connection: Any = await _Connect(
+                str(self._url),
+                subprotocols=[SUBPROTOCOL],
+                compression=None,
+                additional_headers=list(self._headers.items()),
+                user_agent_header=None,
+                proxy=None,
+                open_timeout=CONNECT_TIMEOUT_S,
+                ping_interval=None,
+                close_timeout=CLOSE_TIMEOUT_S,
+                max_size=MAX_ANSWER_BYTES,
+                create_connection=ClientSide,
+                ssl=self._tls if secure else None,
+            )
+        except (OSError, WebSocketException) as error:
+            raise not_connected(error, self.address) from error
+        finally:
+            self._connecting = None
+        if connection.subprotocol != SUBPROTOCOL:
+            await connection.close(1002, f"this end speaks {SUBPROTOCOL}")
+            raise ProtocolError(f"{self.address}: does not speak {SUBPROTOCOL}: it names no such subprotocol")
+        self._link = Link(connection, self.address)
+        return self._link
+
+    async def events(self, payload: Mapping[str, Any], *, streaming: bool) -> AsyncGenerator[StreamEvent, None]:
+        """Send a message and yield what comes back, the answer at the end; leaving before it cancels a question.
+
+        A connection that breaks before anything came back is made anew, once, for a message with an idempotency key:
+        the agent may still be at it, and by its key the message comes back to the work under way.
+        """
+        number = next(self._numbers)
+        data = encode_request(number, payload, streaming=streaming)
+        metadata = payload.get("metadata") or {}
+        again = isinstance(metadata.get("idempotency_key"), str)
+        while True:
+            link = await self.connected()
+            if len(data) > link.request_limit:
+                limit = f"the limit of {link.request_limit} bytes"
+                raise ProtocolError(f"{self.address}: the message is over {limit}", retryable=False)
+            inbox = link.expect(number)
+            begun = ended = False
+            try:
+                await link.write(data)
+                while not ended:
+                    frame = await inbox.get()
+                    begun, ended = True, frame.get("type") in ENDS
+                    yield decode_event(frame, self.address)
+                return
+            except ConnectError as error:
+                ended = ended or error is link.lost
+                if error is not link.lost or begun or not again:
+                    raise
+                again = False
+            finally:
+                if not ended and metadata.get("kind") != "command":
+                    await self._cancel(link, number, inbox)
+                link.forget(number)
+
+    async def _cancel(self, link: Link, number: int, inbox: Inbox) -> None:
+        """Tell the agent that nobody waits for its answer any more, and see it stop; one second at the most."""
+        with suppress(TimeoutError, StreamingQueueError):
+            async with asyncio.timeout(CANCEL_TIMEOUT_S):
+                await link.write(encode_cancel(number))
+                while (await inbox.get()).get("type") not in ENDS:
+                    pass
+
+    async def probe(self) -> bool:
+        """Whether the agent says that it takes questions. Raises like `connected`."""
+        link = await self.connected()
+        number = next(self._numbers)
+        inbox = link.expect(number)
+        try:
+            await link.write(encode_ping(number))
+            pong = await inbox.get()
+            return pong.get("type") == PONG and pong.get("status") == "ok"
+        finally:
+            link.forget(number)
+
+    async def close(self, reason: StreamingQueueError) -> None:
+        """Give up the connection; messages under way, and those that come later, fail for this reason."""
+        self._closed = reason
+        if (connecting := self._connecting) is not None:
+            connecting.cancel()
+            await asyncio.wait({connecting})
+        if self._link is not None:
+            await self._link.close(reason)
+
+
+def _retrieve(connecting: asyncio.Task[Link]) -> None:
+    """Whoever waited may have left: a failure that nobody sees is none."""
+    if not connecting.cancelled():
+        connecting.exception()
