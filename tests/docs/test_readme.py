@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 READMES = ("README.md", "README.zh-CN.md")
-PAGES = (*READMES, "docs/processes.md", "docs/protocols/a2a.md")
+PAGES = (*READMES, "docs/processes.md", "docs/protocols/a2a.md", "docs/protocols/ws.md")
 
 
 def commands(name: str) -> list[str]:

@@ -132,12 +132,11 @@ class Peer:
                     yield decode_event(frame, self.address)
                 return
             except ConnectError as error:
-                ended = ended or error is link.lost
                 if error is not link.lost or begun or not again:
                     raise
                 again = False
             finally:
-                if not ended and metadata.get("kind") != "command":
+                if not ended and link.open and metadata.get("kind") != "command":
                     await self._cancel(link, number, inbox)
                 link.forget(number)
 
