@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, ClassVar
 
 from websockets.asyncio.client import ClientConnection
@@ -12,12 +13,18 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 
 CLOSE_TIMEOUT_S = 1.0
+MAX_REASON_BYTES = 123
+"""What a close frame has room for (RFC 6455, 5.5)."""
 TICK_S = 5.0
 PING_AFTER_S = 10.0
 DEAD_AFTER_S = 30.0
 STALL_S = 30.0
 MAX_PINGS = 100
 """How many pings a peer may send within a tick."""
+
+library_log = logging.getLogger(f"{__name__}.library")
+"""For the library, without its debug lines: those show credentials and questions."""
+library_log.setLevel(logging.INFO)
 
 
 class WatchedConnection(Connection):
@@ -65,6 +72,14 @@ class WatchedConnection(Connection):
                 await self.send(data, text=True)
             finally:
                 self._stuck_since = None
+
+    async def hang_up(self, code: int = 1000, reason: str = "") -> None:
+        """Close the connection, within a second even if the peer does not read."""
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self.close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
+        except TimeoutError:
+            self.transport.abort()
 
     async def watch(self) -> None:
         """Look after the connection until it ends: its owner runs this in a task. Raises ConnectionClosed."""

@@ -59,7 +59,7 @@ class Conversation:
         except ConnectionClosed:
             pass
         except ProtocolError as error:
-            await self._connection.close(1002, str(error)[:100])
+            await self._connection.hang_up(1002, str(error))
         finally:
             tasks = self._answers | self._helpers
             for task in tasks:
@@ -140,7 +140,7 @@ class Conversation:
         """Give the answers that are known, then close the connection as going away."""
         if self._answers:
             await asyncio.wait(self._answers)
-        await self._connection.close(1001, "the agent was stopped")
+        await self._connection.hang_up(1001, "the agent was stopped")
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

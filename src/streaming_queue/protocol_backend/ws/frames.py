@@ -120,4 +120,4 @@ def decode_event(frame: dict[str, Any], origin: str) -> StreamEvent:
         or not (metadata is None or isinstance(metadata, dict))
     ):
         raise ProtocolError(f"{origin}: a frame is no event{excerpt(orjson.dumps(frame))}")
-    return {key: value for key, value in frame.items() if key != "id"}
+    return {key: value for key, value in frame.items() if key != "id" and value is not None}

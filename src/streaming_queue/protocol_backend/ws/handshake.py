@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sized
+from email.utils import formatdate
 from http import HTTPStatus
 
 import orjson
@@ -78,7 +79,7 @@ def _refuse(refusal: Refusal) -> Response:
 
 
 def _json(status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Response:
-    fields = Headers(Connection="close")
+    fields = Headers(Date=formatdate(usegmt=True), Connection="close")
     fields["Content-Type"] = "application/json"
     fields["Content-Length"] = str(len(body))
     for name, value in headers:

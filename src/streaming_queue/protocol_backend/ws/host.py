@@ -12,7 +12,7 @@ from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import Executor
 from streaming_queue.comm.execution import Executions
 from streaming_queue.comm.listener import BACKLOG, Listener, listen
-from streaming_queue.protocol_backend.ws.connection import CLOSE_TIMEOUT_S, HostSide
+from streaming_queue.protocol_backend.ws.connection import CLOSE_TIMEOUT_S, HostSide, library_log
 from streaming_queue.protocol_backend.ws.conversation import Conversation
 from streaming_queue.protocol_backend.ws.frames import SUBPROTOCOL
 from streaming_queue.protocol_backend.ws.handshake import Handshake
@@ -69,6 +69,7 @@ class WsAgent:
             ping_interval=None,
             close_timeout=CLOSE_TIMEOUT_S,
             max_size=options.limits.body_bytes,
+            logger=library_log,
             create_connection=Connection,
         )
 

@@ -12,7 +12,7 @@ from websockets.protocol import State
 
 from streaming_queue.comm.context import listener
 from streaming_queue.comm.http_client import MAX_ANSWER_BYTES
-from streaming_queue.errors import ProtocolError, StreamingQueueError
+from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import ERROR, MESSAGE
 from streaming_queue.protocol_backend.ws.connection import ClientSide
 from streaming_queue.protocol_backend.ws.failures import lost
@@ -110,8 +110,9 @@ class Link:
             self._end(lost(error, self._connection.given_up, self._address))
         except ProtocolError as error:
             self._end(ProtocolError(f"{self._address}: {error}"))
-            await self._connection.close(1002, str(error)[:100])
+            await self._connection.hang_up(1002, str(error))
         finally:
+            self._end(ConnectError(f"{self._address}: the connection is not read any more"))
             self._watcher.cancel()
 
     def _take(self, data: str | bytes) -> None:
@@ -141,13 +142,13 @@ class Link:
             await self._connection.watch()
 
     async def ended(self) -> None:
-        """Return when nothing of the connection is left, within its close timeout after it was lost."""
+        """Return when nothing of the connection is left: within a second after it was lost."""
         await asyncio.wait({self._reader, self._watcher})
 
     async def close(self, reason: StreamingQueueError) -> None:
-        """Close the connection, within its close timeout; whoever waits for something gets `reason`."""
+        """Close the connection, within a second; whoever waits for something gets `reason`."""
         self._end(reason)
-        await self._connection.close()
+        await self._connection.hang_up()
         await self.ended()
 
 

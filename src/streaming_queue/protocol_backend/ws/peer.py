@@ -16,7 +16,7 @@ from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.http_client import CONNECT_TIMEOUT_S, MAX_ANSWER_BYTES, agent_headers, agent_url
 from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import StreamEvent
-from streaming_queue.protocol_backend.ws.connection import CLOSE_TIMEOUT_S, ClientSide
+from streaming_queue.protocol_backend.ws.connection import CLOSE_TIMEOUT_S, ClientSide, library_log
 from streaming_queue.protocol_backend.ws.failures import not_connected
 from streaming_queue.protocol_backend.ws.frames import (
     PONG,
@@ -94,6 +94,7 @@ class Peer:
                 ping_interval=None,
                 close_timeout=CLOSE_TIMEOUT_S,
                 max_size=MAX_ANSWER_BYTES,
+                logger=library_log,
                 create_connection=ClientSide,
                 ssl=self._tls if secure else None,
             )
@@ -102,7 +103,7 @@ class Peer:
         finally:
             self._connecting = None
         if connection.subprotocol != SUBPROTOCOL:
-            await connection.close(1002, f"this end speaks {SUBPROTOCOL}")
+            await connection.hang_up(1002, f"this end speaks {SUBPROTOCOL}")
             raise ProtocolError(f"{self.address}: does not speak {SUBPROTOCOL}: it names no such subprotocol")
         self._link = Link(connection, self.address)
         return self._link
@@ -131,8 +132,8 @@ class Peer:
                     begun, ended = True, frame.get("type") in ENDS
                     yield decode_event(frame, self.address)
                 return
-            except ConnectError as error:
-                if error is not link.lost or begun or not again:
+            except ConnectError:
+                if begun or not again:
                     raise
                 again = False
             finally:

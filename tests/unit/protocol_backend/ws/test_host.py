@@ -50,6 +50,12 @@ async def spawn():
         await backend.close()
 
 
+@pytest.fixture(autouse=True)
+def no_traceback_in_the_log(caplog: pytest.LogCaptureFixture):
+    yield
+    assert not [record.getMessage() for record in caplog.get_records("call") if record.exc_info]
+
+
 def dial(port: int, **options: Any) -> connect:
     options = {"subprotocols": [SUBPROTOCOL], "compression": None, "proxy": None, "max_size": None, **options}
     return connect(f"ws://127.0.0.1:{port}", **options)
@@ -460,18 +466,20 @@ async def test_the_legitimate_twin_is_let_in(spawn: Any):
         (upgrade("Origin: null"), 403, "auth"),
         (upgrade("Host: localhost"), 400, "protocol"),
         (upgrade("Origin: http://localhost", "Origin: http://evil.example"), 400, "protocol"),
+        (upgrade("Authorization: Bearer a", "Authorization: Bearer b"), 400, "protocol"),
         (upgrade("Sec-WebSocket-Version: 12").replace(b"Sec-WebSocket-Version: 13\r\n", b""), 400, "protocol"),
         (upgrade().replace(b"Host: localhost\r\n", b""), 400, "protocol"),
         (upgrade().replace(b"GET", b"HEAD"), 405, "protocol"),
         (get("/nothing"), 404, "config"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 async def test_refusals_are_json(spawn: Any, request_: bytes, status: int, code: str):
     port, backend = await spawn(Echo())
     answer = await ask(port, request_)
     assert (answer.status, answer.code) == (status, code)
     assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["date"].endswith("GMT")
     assert await backend.health_check("w")
 
 

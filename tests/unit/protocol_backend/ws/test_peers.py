@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -208,6 +209,16 @@ async def test_a_handshake_and_a_request_carry_what_they_should(backend: WsCommB
     assert "User-Agent" not in headers
     metadata = {"mine": 1, "question_id": "问", "attempt": 2}
     assert frame == {"type": "request", "id": 1, "text": "q", "metadata": metadata}
+
+
+async def test_the_log_keeps_secrets_and_questions(backend: WsCommBackend, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.DEBUG)
+    async with worker(good, logger=logging.getLogger("theirs")) as address:
+        await send(backend, address, "a private question")
+    for record in caplog.records:
+        if record.name != "theirs":
+            assert "s3cret" not in record.getMessage()
+            assert "private" not in record.getMessage()
 
 
 async def test_a_path_is_kept(backend: WsCommBackend):
@@ -461,6 +472,19 @@ async def test_a_peer_that_does_not_read_is_given_up(backend: WsCommBackend, mon
         for task in done:
             with pytest.raises(ConnectError, match="given up: what was sent was not read"):
                 await task
+
+
+async def test_closing_is_bounded_even_if_the_peer_does_not_read(backend: WsCommBackend):
+    async with upgraded(end="stand") as peer:
+        await backend.register_endpoint("w", peer.address)
+        asked = [asyncio.create_task(backend.send("c", "w", {"text": "x" * 900_000})) for _ in range(20)]
+        await asyncio.sleep(0.2)
+        started = time.monotonic()
+        await backend.close()
+        for task in asked:
+            with pytest.raises(BackendClosedError):
+                await task
+        assert time.monotonic() - started < 1.5
 
 
 async def test_a_host_that_floods_us_with_pings_is_given_up(backend: WsCommBackend):
