@@ -64,6 +64,11 @@ def _probed_socket(address: tuple[int, int, int, str, tuple[object, ...]]) -> so
     return made
 
 
+def is_broken(error: BaseException | None) -> bool:
+    """Whether a connection broke under a request: there was one, and another may do."""
+    return isinstance(error, BROKEN) and not isinstance(error, NOT_BEGUN)
+
+
 def agent_url(agent_id: str, address: str, schemes: tuple[str, str] = ("http", "https")) -> URL:
     """The URL an agent is registered with, without a slash at its end. Raises ConfigError when it cannot be used."""
     try:
@@ -139,12 +144,12 @@ def refusal(status: int, body: bytes, retry_after_s: float | None, address: str)
     return RemoteError(said, retryable=status >= 500, retry_after_s=retry_after_s)
 
 
-def peer_date(response: aiohttp.ClientResponse) -> datetime | None:
+def peer_date(headers: Mapping[str, str]) -> datetime | None:
     """The peer's clock (RFC 9110, 6.6.1), to the second; None where it does not tell, or a cache speaks for it."""
-    if "Age" in response.headers:
+    if "Age" in headers:
         return None
     try:
-        moment = parsedate_to_datetime(response.headers["Date"])
+        moment = parsedate_to_datetime(headers["Date"])
     except (KeyError, ValueError):
         return None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

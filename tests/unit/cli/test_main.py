@@ -193,7 +193,20 @@ def test_help_lists_the_verbs(capsys, arguments):
     assert all(word in text for word in ("config", "protocols", "--version"))
 
 
-HEAVY = {"a2a", "openai", "grpc", "aiohttp", "uvicorn", "starlette", "pydantic", "rich", "yaml", "asyncio", "orjson"}
+HEAVY = {
+    "a2a",
+    "openai",
+    "grpc",
+    "aiohttp",
+    "uvicorn",
+    "starlette",
+    "pydantic",
+    "rich",
+    "yaml",
+    "asyncio",
+    "orjson",
+    "websockets",
+}
 
 
 def test_help_is_quick_and_loads_nothing_heavy():

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
 
-from streaming_queue.comm.http_client import BROKEN, NOT_BEGUN
+from streaming_queue.comm.http_client import is_broken
 from streaming_queue.errors import CommError, ConnectError, ProtocolError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.a2a.card import Card
@@ -85,7 +85,7 @@ class Peer:
             return await self.transport.call(card, "send", params, message_id)
         except ConnectError as error:
             cause = error.__cause__
-            begun = isinstance(cause, BROKEN) and not isinstance(cause, NOT_BEGUN)
+            begun = is_broken(cause)
             if not (begun and card.call_extension and params["message"].get("metadata", {}).get("idempotency_key")):
                 raise
             return await self.transport.call(card, "send", params, message_id)

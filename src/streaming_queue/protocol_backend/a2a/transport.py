@@ -121,7 +121,7 @@ class Transport:
                 raise ProtocolError(f"{self._card_url}: there is no agent card", retryable=False)
             if response.status != 200:
                 raise http_error(response.status, body, response.headers.get("Retry-After"), str(self._card_url))
-            return body, peer_date(response)
+            return body, peer_date(response.headers)
 
     @asynccontextmanager
     async def _open(

@@ -16,11 +16,11 @@ import orjson
 from yarl import URL
 
 from streaming_queue.comm.base import BaseCommBackend, Capabilities, EndpointOptions
-from streaming_queue.comm.http_client import excerpt, open_session, peer_date, read_body, refusal, translate
+from streaming_queue.comm.http_client import excerpt, is_broken, open_session, peer_date, read_body, refusal, translate
+from streaming_queue.comm.recovery import Recovery
 from streaming_queue.errors import BackendClosedError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.http.codec import JSON, NDJSON, encode_request
-from streaming_queue.protocol_backend.http.recovery import Recovery
 from streaming_queue.protocol_backend.http.responses import read_answer, read_events
 from streaming_queue.protocol_backend.http.target import Target
 
@@ -93,7 +93,7 @@ class HttpCommBackend(BaseCommBackend):
         del src_id
         target = self._target(dst_id)
         body, headers = encode_request(payload)
-        recovery = Recovery(headers)
+        recovery = Recovery(keyed="idempotency-key" in headers, broken=is_broken)
         try:
             with self._translated(target.address):
                 while True:
@@ -113,7 +113,7 @@ class HttpCommBackend(BaseCommBackend):
         target = self._target(dst_id)
         body, headers = encode_request(payload)
         headers["Accept"] = f"{NDJSON}, {JSON}"
-        recovery = Recovery(headers)
+        recovery = Recovery(keyed="idempotency-key" in headers, broken=is_broken)
         told = 0
         ended = False
         try:
@@ -194,7 +194,7 @@ class HttpCommBackend(BaseCommBackend):
                 document = None
             if not isinstance(document, dict):
                 raise ProtocolError(f"{target.health}: what it answers is no JSON object{excerpt(body)}")
-            return document, peer_date(response)
+            return document, peer_date(response.headers)
 
     async def close(self) -> None:
         """Stop every agent hosted here and give up all connections; messages under way fail."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -73,7 +73,7 @@ class WsCommBackend(BaseCommBackend):
         return reply
 
     async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
-        """Like `send`, with the agent's events as they come."""
+        """Like `send`, with the agent's events as they come; after a broken connection those that are new."""
         del src_id
         async with aclosing(self._peer(dst_id).events(payload, streaming=True)) as events:
             async for event in events:
@@ -92,6 +92,10 @@ class WsCommBackend(BaseCommBackend):
         except Exception as error:
             logger.debug("agent %s is not healthy: %r", agent_id, error)
             return False
+
+    async def describe(self, agent_id: str) -> Mapping[str, Any]:
+        """What the agent answers to a ping frame, how large a request it takes, and its clock."""
+        return await self._peer(agent_id).describe()
 
     async def close(self) -> None:
         """Stop every agent hosted here and give up all connections; messages under way fail."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from multidict import CIMultiDict
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
 from streaming_queue.comm.context import listener
-from streaming_queue.comm.http_client import MAX_ANSWER_BYTES
+from streaming_queue.comm.http_client import MAX_ANSWER_BYTES, peer_date
 from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import ERROR, MESSAGE
 from streaming_queue.protocol_backend.ws.connection import ClientSide
@@ -65,11 +67,16 @@ class Inbox:
 
 
 class Link:
-    """A connection whose handshake is done; `lost` is why it ended, None while it is open."""
+    """A connection whose handshake is done; `lost` is why it ended, None while it is open.
+
+    `request_limit` is how many bytes a frame to the host may have, `date` its clock at the handshake, where it told.
+    """
 
     def __init__(self, connection: ClientSide, address: str) -> None:
         self.lost: StreamingQueueError | None = None
-        self.request_limit = _request_limit(connection)
+        headers = CIMultiDict(connection.response.headers.raw_items() if connection.response else ())
+        self.request_limit = _request_limit(headers)
+        self.date = peer_date(headers)
         self._connection = connection
         self._address = address
         self._last = 0
@@ -152,8 +159,7 @@ class Link:
         await self.ended()
 
 
-def _request_limit(connection: ClientSide) -> int:
+def _request_limit(headers: Mapping[str, str]) -> int:
     """How many bytes a request may have here, as the host's handshake says."""
-    values = connection.response.headers.get_all(LIMIT_HEADER) if connection.response is not None else []
-    value = values[0] if values else ""
+    value = headers.get(LIMIT_HEADER, "")
     return int(value) if value.isascii() and value.isdigit() and len(value) < 16 else REQUEST_LIMIT

@@ -14,6 +14,7 @@ from websockets.exceptions import WebSocketException
 
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.http_client import CONNECT_TIMEOUT_S, MAX_ANSWER_BYTES, agent_headers, agent_url
+from streaming_queue.comm.recovery import Recovery
 from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import StreamEvent
 from streaming_queue.protocol_backend.ws.connection import CLOSE_TIMEOUT_S, ClientSide, library_log
@@ -111,35 +112,46 @@ class Peer:
     async def events(self, payload: Mapping[str, Any], *, streaming: bool) -> AsyncGenerator[StreamEvent, None]:
         """Send a message and yield what comes back, the answer at the end; leaving before it cancels a question.
 
-        A connection that breaks before anything came back is made anew, once, for a message with an idempotency key:
-        the agent may still be at it, and by its key the message comes back to the work under way.
+        A connection that breaks is made anew if there is an idempotency key: the agent may still be at it, and by its
+        key the message comes back to the work under way. What was yielded before is passed over then.
         """
         number = next(self._numbers)
         data = encode_request(number, payload, streaming=streaming)
         metadata = payload.get("metadata") or {}
-        again = isinstance(metadata.get("idempotency_key"), str)
-        while True:
-            link = await self.connected()
-            if len(data) > link.request_limit:
-                limit = f"the limit of {link.request_limit} bytes"
-                raise ProtocolError(f"{self.address}: the message is over {limit}", retryable=False)
-            inbox = link.expect(number)
-            begun = ended = False
-            try:
-                await link.write(data)
-                while not ended:
-                    frame = await inbox.get()
-                    begun, ended = True, frame.get("type") in ENDS
-                    yield decode_event(frame, self.address)
-                return
-            except ConnectError:
-                if begun or not again:
-                    raise
-                again = False
-            finally:
-                if not ended and link.open and metadata.get("kind") != "command":
-                    await self._cancel(link, number, inbox)
-                link.forget(number)
+        link = await self._fit(data)
+        recovery = Recovery(
+            keyed=isinstance(metadata.get("idempotency_key"), str),
+            broken=lambda error: error is link.lost and isinstance(error, ConnectError),
+        )
+        told, ended = 0, False
+        while not ended:
+            with recovery:
+                seen = 0
+                inbox = link.expect(number)
+                try:
+                    await link.write(data)
+                    while not ended:
+                        frame = await inbox.get()
+                        ended = frame.get("type") in ENDS
+                        event = decode_event(frame, self.address)
+                        seen += 1
+                        if ended or seen > told:
+                            told = max(told, seen)
+                            yield event
+                    return
+                finally:
+                    if not ended and link.open and metadata.get("kind") != "command":
+                        await self._cancel(link, number, inbox)
+                    link.forget(number)
+            link = await self._fit(data)
+
+    async def _fit(self, data: bytes) -> Link:
+        """The open connection, if it takes a frame of this size. Raises like `connected`, and ProtocolError."""
+        link = await self.connected()
+        if len(data) > link.request_limit:
+            limit = f"the limit of {link.request_limit} bytes"
+            raise ProtocolError(f"{self.address}: the message is over {limit}", retryable=False)
+        return link
 
     async def _cancel(self, link: Link, number: int, inbox: Inbox) -> None:
         """Tell the agent that nobody waits for its answer any more, and see it stop; one second at the most."""
@@ -151,15 +163,31 @@ class Peer:
 
     async def probe(self) -> bool:
         """Whether the agent says that it takes questions. Raises like `connected`."""
-        link = await self.connected()
+        pong = await self._ping(await self.connected())
+        return pong.get("type") == PONG and pong.get("status") == "ok"
+
+    async def _ping(self, link: Link) -> dict[str, Any]:
         number = next(self._numbers)
         inbox = link.expect(number)
         try:
             await link.write(encode_ping(number))
-            pong = await inbox.get()
-            return pong.get("type") == PONG and pong.get("status") == "ok"
+            return await inbox.get()
         finally:
             link.forget(number)
+
+    async def describe(self) -> dict[str, Any]:
+        """What the agent answers to a ping, how large a request it takes, and its clock, if we connected just now.
+
+        Raises like `connected`.
+        """
+        before = self._link
+        link = await self.connected()
+        pong = await self._ping(link)
+        if pong.get("type") != PONG:
+            raise ProtocolError(f"{self.address}: the answer to a ping is no pong")
+        facts = {key: value for key, value in pong.items() if key not in ("type", "id", "date")}
+        facts["request limit"] = f"{link.request_limit} bytes"
+        return facts if link is before or link.date is None else {**facts, "date": link.date}
 
     async def close(self, reason: StreamingQueueError) -> None:
         """Give up the connection; messages under way, and those that come later, fail for this reason."""

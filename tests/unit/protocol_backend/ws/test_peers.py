@@ -10,15 +10,17 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Self
 
 import pytest
-from unit.comm.agents import Gate, soon
+from unit.comm.agents import Agent, Gate, soon
 from unit.protocol_backend.contract import LIMITS
 from websockets.asyncio.server import ServerConnection, serve
 
+from streaming_queue.comm import recovery
 from streaming_queue.comm.base import EndpointOptions, HostOptions
 from streaming_queue.comm.context import listening
 from streaming_queue.errors import (
@@ -506,13 +508,6 @@ async def test_a_broken_connection_is_made_anew_once_and_only_with_a_key(backend
             assert len(peer.heads) == 1 + len(metadata)
 
 
-async def test_a_message_that_began_to_be_answered_is_not_sent_again(backend: WsCommBackend):
-    async with upgraded(text_frame({"type": DELTA, "id": 1, "data": "x"}), "reset") as peer:
-        with pytest.raises(ConnectError):
-            await stream(backend, peer.address, idempotency_key="k")
-        assert len(peer.heads) == 1
-
-
 async def test_an_agents_own_word_is_not_asked_for_twice(backend: WsCommBackend):
     told = {"type": ERROR, "id": 1, "code": "connect", "message": "stopped"}
     async with upgraded(text_frame(told)) as peer:
@@ -521,32 +516,53 @@ async def test_an_agents_own_word_is_not_asked_for_twice(backend: WsCommBackend)
         assert len(peer.heads) == 1
 
 
-async def test_our_client_comes_back_to_the_work_under_way(backend: WsCommBackend):
-    gate = Gate()
-    handle = await backend.spawn_local_agent("host", "127.0.0.1", 0, gate)
-    port = int(handle.base_url.rpartition(":")[2])
-    writers: list[asyncio.StreamWriter] = []
+class Fragile:
+    """A way to an agent, whose connections can be broken."""
 
-    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", port)
-        upstream.write(proxy.heads[-1])
-        writers.append(writer)
+    def __init__(self, address: str) -> None:
+        self._port = int(address.rpartition(":")[2])
+        self._writers: list[asyncio.StreamWriter] = []
+        self.sockets = Sockets(self._forward)
+
+    @property
+    def connections(self) -> int:
+        return len(self._writers)
+
+    def break_last(self) -> None:
+        self._writers[-1].transport.abort()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self._port)
+        upstream.write(self.sockets.heads[-1])
+        self._writers.append(writer)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_pump(reader, upstream))
-                group.create_task(_pump(upstream_reader, writer))
+                group.create_task(self._pump(reader, upstream))
+                group.create_task(self._pump(upstream_reader, writer))
         finally:
             upstream.close()
 
-    async with Sockets(forward) as proxy:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+async def test_our_client_comes_back_to_the_work_under_way(backend: WsCommBackend):
+    gate = Gate()
+    handle = await backend.spawn_local_agent("host", "127.0.0.1", 0, gate)
+    way = Fragile(handle.base_url)
+    async with way.sockets as proxy:
         await backend.register_endpoint("w", proxy.address)
         payloads = [{"text": "q", "metadata": {"idempotency_key": "k"}}, {"text": "q", "metadata": {}}]
         keyed, plain = [asyncio.create_task(backend.send("c", "w", payload)) for payload in payloads]
         await soon(lambda: gate.runs == 2)
-        writers[0].transport.abort()
+        way.break_last()
         with pytest.raises(ConnectError):
             await plain
-        await soon(lambda: len(writers) == 2)
+        await soon(lambda: way.connections == 2)
         await asyncio.sleep(LIMITS.disconnect_grace_s + 0.1)
         gate.open.set()
         assert (await keyed)["text"].startswith("answer")
@@ -554,14 +570,36 @@ async def test_our_client_comes_back_to_the_work_under_way(backend: WsCommBacken
         await backend.close()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-    except ConnectionError:
-        pass
-    writer.close()
+async def test_a_stream_comes_back_too_and_its_reader_is_told_what_is_new(
+    backend: WsCommBackend, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(recovery, "HELD_S", 0.05)
+    steps = [asyncio.Event() for _ in range(4)]
+    runs = 0
+
+    async def behave(context: Any, queue: Any) -> None:
+        nonlocal runs
+        runs += 1
+        for number, step in enumerate(steps):
+            await queue.enqueue_event({"type": DELTA, "data": f"{number},"})
+            await step.wait()
+
+    handle = await backend.spawn_local_agent("host", "127.0.0.1", 0, Agent(behave))
+    way = Fragile(handle.base_url)
+    async with way.sockets as proxy:
+        await backend.register_endpoint("w", proxy.address)
+        events = backend.stream("c", "w", {"text": "q", "metadata": {"idempotency_key": "k"}})
+        told = []
+        async with asyncio.timeout(5):
+            async for event in events:
+                told.append(event["data"])
+                if len(told) <= len(steps):
+                    await asyncio.sleep(0.1)
+                    way.break_last()
+                    steps[len(told) - 1].set()
+        assert told == ["0,", "1,", "2,", "3,", "0,1,2,3,"]
+        assert (runs, way.connections) == (1, 5)
+        await backend.close()
 
 
 async def test_the_next_message_finds_a_peer_that_came_back(backend: WsCommBackend):
@@ -915,6 +953,26 @@ async def test_an_agent_that_moved_is_asked_at_its_new_address(backend: WsCommBa
         with pytest.raises(ConnectError, match=f"was registered at {new}"):
             await under_way
         assert (await send(backend, new))["text"] == "q"
+
+
+async def test_what_an_agent_says_about_itself(backend: WsCommBackend):
+    handle = await backend.spawn_local_agent("host", "127.0.0.1", 0, Gate())
+    await backend.register_endpoint("w", handle.base_url)
+    facts = dict(await backend.describe("w"))
+    assert abs((facts.pop("date") - datetime.now(UTC)).total_seconds()) < 3
+    assert facts == {"agent_id": "host", "status": "ok", "request limit": "1048576 bytes"}
+    assert dict(await backend.describe("w")) == facts
+
+    async def strange(peer: ServerConnection) -> None:
+        await peer.send(event((await frame_of(peer))["id"]))
+        await peer.wait_closed()
+
+    async with worker(strange) as address:
+        await backend.register_endpoint("w", address)
+        with pytest.raises(ProtocolError, match="is no pong"):
+            await backend.describe("w")
+    with pytest.raises(ConnectError):
+        await backend.describe("w")
 
 
 @pytest.mark.parametrize(
