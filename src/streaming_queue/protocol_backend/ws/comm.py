@@ -64,9 +64,8 @@ class WsCommBackend(BaseCommBackend):
         """Send a message and wait for its answer; `raw` is the event that ends it."""
         del src_id
         event: StreamEvent = {}
-        async with aclosing(self._peer(dst_id).events(payload, streaming=False)) as events:
-            async for event in events:  # noqa: B007
-                pass
+        async for event in self._peer(dst_id).events(payload, streaming=False):  # noqa: B007
+            pass
         reply = Reply(raw=event, text=event["data"])
         if event.get("metadata"):
             reply["metadata"] = event["metadata"]

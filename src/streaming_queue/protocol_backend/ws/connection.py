@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.connection import Connection
-from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import ServerConnection, broadcast
 from websockets.frames import Frame, Opcode
-from websockets.protocol import Event
+from websockets.protocol import Event, State
 
 CLOSE_TIMEOUT_S = 1.0
 MAX_REASON_BYTES = 123
@@ -64,14 +64,23 @@ class WatchedConnection(Connection):
             self.given_up = reason
         self.transport.abort()
 
+    def pause_writing(self) -> None:
+        """The peer does not keep up: see for how long."""
+        super().pause_writing()
+        self._stuck_since = self.loop.time()
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        super().resume_writing()
+        self._stuck_since = None
+
     async def write(self, data: bytes) -> None:
-        """Send a frame once those before it are on their way, so that little waits here. Raises ConnectionClosed."""
+        """Send a frame; where the peer does not keep up, once those before it are gone. Raises ConnectionClosed."""
+        if self._stuck_since is None and self.given_up is None and self.state is State.OPEN:
+            broadcast((self,), data, text=True)  # what `send` does, without waiting, at less cost
+            return
         async with self._turn:
-            self._stuck_since = self.loop.time()
-            try:
-                await self.send(data, text=True)
-            finally:
-                self._stuck_since = None
+            await self.send(data, text=True)
 
     async def hang_up(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection, within a second even if the peer does not read."""
