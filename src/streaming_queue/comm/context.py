@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from streaming_queue.errors import ConfigError
+from streaming_queue.errors import AgentFailedError, ConfigError, ConnectError
 from streaming_queue.messages import Reply, payload_text
 
 Kind = Literal["question", "command"]
@@ -31,6 +32,17 @@ class CallContext:
     traceparent: str | None = None
     hops: int = 0
     kind: Kind | None = None
+
+    def passed_on(self, mark: str = "") -> CallContext:
+        """The context for a message that this one gives rise to: one hop further, and with a key of its own.
+
+        With the same key, an agent that is asked in a circle would wait for its own answer. The key is the same
+        whenever the question comes again, so that work that is done or under way is found. `mark` tells apart what one
+        agent asks on one question.
+        """
+        hops = self.hops + 1
+        key = None if self.idempotency_key is None else f"{self.idempotency_key}/{hops}{mark}"
+        return replace(self, hops=hops, idempotency_key=key)
 
     def to_metadata(self) -> dict[str, Any]:
         """As JSON-able metadata: what is set, with `deadline_ms` in place of `deadline`."""
@@ -170,7 +182,10 @@ class EventQueue(Protocol):
 
 
 class Executor(Protocol):
-    """What an agent does with a message (the guide's 2.2)."""
+    """What an agent does with a message (the guide's 2.2).
+
+    It may have a `ready`: while that is False, its host's probe finds the agent unhealthy.
+    """
 
     async def execute(self, context: Any, event_queue: Any) -> None:
         """Answer the request in `context` by events; raise to fail it."""
@@ -187,7 +202,7 @@ class RequestContext:
     `context_id` is the conversation that the message belongs to, where the protocol has conversations.
     """
 
-    __slots__ = ("_call_agent", "agent_id", "call_context", "context_id", "payload", "principal", "streaming")
+    __slots__ = ("_call_agent", "_calls", "agent_id", "call_context", "context_id", "payload", "principal", "streaming")
 
     def __init__(
         self,
@@ -206,6 +221,7 @@ class RequestContext:
         self.streaming = streaming
         self.call_context = CallContext.from_metadata(self.metadata)
         self._call_agent = call
+        self._calls = 0
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -222,11 +238,25 @@ class RequestContext:
         return payload_text(self.payload)
 
     async def call(self, agent_id: str, payload: Mapping[str, Any]) -> Reply:
-        """Ask a neighbour, within the network's edges and its hop limit (TopologyError past it).
+        """Ask a neighbour; its answer.
 
-        Raises ConfigError where this host is in no network.
+        Raises:
+            UnreachableError, UnknownAgentError: no edge leads there, or there is no such agent.
+            TopologyError: the message was passed on too often; the hops come from the wire, no agent sets them.
+            AgentFailedError: the neighbour cannot be reached. It is not a ConnectError, which would say so of us.
+            StreamingQueueError: the neighbour failed; the same class that it raised there.
+            ConfigError: this host is in no network.
         """
         if self._call_agent is None:
             raise ConfigError(f"agent {self.agent_id!r} is hosted outside of a network and has no neighbours to call")
-        with calling(replace(self.call_context, hops=self.call_context.hops + 1)):
-            return await self._call_agent(agent_id, payload)
+        call = self.call_context
+        self._calls += 1
+        digest = hashlib.sha256(payload_text(payload).encode("utf-8", "replace")).hexdigest()[:16]
+        with calling(call.passed_on(f".{call.attempt or 1}.{self._calls}-{digest}")):
+            reply = await self._call_agent(agent_id, payload)
+        error = reply.get("error")
+        if isinstance(error, ConnectError):
+            raise AgentFailedError(f"neighbour {agent_id!r} cannot be reached: {error}") from error
+        if error is not None:
+            raise error
+        return reply

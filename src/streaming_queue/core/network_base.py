@@ -98,11 +98,16 @@ class NetworkBase:
 
     # --- agents and edges ---
 
-    async def register_agent(self, agent_id: str, address: str) -> None:
-        """Add an agent at `address`. Raises TopologyError on a duplicate, ConfigError on a wrong address."""
+    async def register_agent(self, agent_id: str, address: str | None = None) -> None:
+        """Add an agent at `address`; one without sends and is sent nothing.
+
+        Raises TopologyError on a duplicate, ConfigError on a wrong address.
+        """
         if agent_id == RUNNER_ID:
             raise TopologyError(f"{RUNNER_ID!r} is the control source's own name; choose another agent id")
         self._topology.add(agent_id)
+        if address is None:
+            return
         try:
             await self.comm_backend.register_endpoint(agent_id, address)
         except BaseException:
@@ -114,7 +119,8 @@ class NetworkBase:
     async def unregister_agent(self, agent_id: str) -> None:
         """Remove an agent and its edges. Raises UnknownAgentError."""
         self._topology.remove(agent_id)
-        del self._addresses[agent_id], self._metrics[agent_id]
+        self._addresses.pop(agent_id, None)
+        self._metrics.pop(agent_id, None)
         self._killed.discard(agent_id)
         self._warm = {edge for edge in self._warm if agent_id not in edge}
 
@@ -249,6 +255,13 @@ class NetworkBase:
         except Exception:
             return False
 
+    async def require_health(self) -> None:
+        """Raise ConnectError, naming each that does not, unless every agent answers its protocol's probe."""
+        health = await self.health_check()
+        silent = [f"{agent_id} at {self._addresses[agent_id]}" for agent_id, healthy in health.items() if not healthy]
+        if silent:
+            raise ConnectError(f"no healthy agent answers: {', '.join(silent)}; start it there or correct the address")
+
     def snapshot_metrics(self) -> dict[str, Any]:
         """Agents, edges and messages so far: `{"agents", "edges", "messages": {agent id: figures}}`."""
         edges = sum(len(self._topology.neighbours(agent_id)) for agent_id in self._topology) // 2
@@ -273,6 +286,10 @@ class NetworkBase:
                     self._topology.neighbours(agent_id)
             if src_id != RUNNER_ID and not self._topology.allows(src_id, dst_id):
                 raise UnreachableError(f"no edge leads from {src_id!r} to {dst_id!r}: connect_agents() adds one")
+            if dst_id not in self._addresses:
+                raise UnreachableError(
+                    f"agent {dst_id!r} has no address in this network: it sends, and is sent nothing"
+                )
         return self._metrics[dst_id]
 
     async def _connect(self, src_id: str, dst_id: str) -> None:
@@ -290,7 +307,10 @@ def _with_call(payload: Mapping[str, Any], dst_id: str) -> dict[str, Any]:
     message = dict(payload)
     if call is not None:
         if call.hops > HOP_LIMIT:
-            raise TopologyError(f"hop limit: a message was passed on {call.hops} times, last to {dst_id!r}")
+            raise TopologyError(
+                f"hop limit: a message may be passed on {HOP_LIMIT} times, and was going to {dst_id!r} once more; "
+                "do the agents ask each other in a circle?"
+            )
         message["metadata"] = {**(message.get("metadata") or {}), **call.to_metadata()}
     return message
 

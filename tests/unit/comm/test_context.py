@@ -15,7 +15,7 @@ from streaming_queue.comm.context import (
     calling,
     current_call,
 )
-from streaming_queue.errors import ConfigError
+from streaming_queue.errors import AgentFailedError, BadResponseError, ConfigError, ConnectError
 
 FULL = CallContext(
     run_id="run",
@@ -133,3 +133,42 @@ async def test_a_neighbour_is_called_one_hop_further():
 async def test_a_host_outside_of_a_network_has_no_neighbours():
     with pytest.raises(ConfigError, match="'w' is hosted outside of a network"):
         await RequestContext({"text": "a"}, agent_id="w").call("n", {"text": "b"})
+
+
+def test_a_context_is_passed_on_one_hop_further_with_a_key_that_is_the_same_each_time():
+    first = CallContext(question_id="q", attempt=2, idempotency_key="run/q", kind="question")
+    second = first.passed_on()
+    assert second == CallContext(question_id="q", attempt=2, idempotency_key="run/q/1", kind="question", hops=1)
+    assert second.passed_on().idempotency_key == "run/q/1/2"
+    assert first.passed_on(".a") == first.passed_on(".a") != first.passed_on(".b")
+    assert CallContext().passed_on() == CallContext(hops=1)
+
+
+async def test_what_is_asked_again_on_one_attempt_has_the_same_key_and_on_the_next_attempt_another():
+    async def keys(attempt: int) -> list[Any]:
+        seen = []
+
+        async def call(agent_id: str, payload: Any) -> Any:
+            seen.append(current_call().idempotency_key)
+            return {"raw": None, "text": "a"}
+
+        metadata = {"idempotency_key": "run/q", "attempt": attempt}
+        context = RequestContext({"text": "a", "metadata": metadata}, call=call)
+        for text in ("b", "b", "c"):
+            await context.call("n", {"text": text})
+        return seen
+
+    assert await keys(1) == await keys(1)
+    assert len({*await keys(1), *await keys(2)}) == 6
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(ConnectError("refused"), AgentFailedError), (BadResponseError("empty"), BadResponseError)]
+)
+async def test_a_neighbours_failure_is_raised_and_never_an_answer(error: Exception, raised: type[Exception]):
+    async def call(agent_id: str, payload: Any) -> Any:
+        return {"raw": None, "text": "", "error": error}
+
+    with pytest.raises(raised, match=str(error)) as caught:
+        await RequestContext({"text": "a"}, call=call).call("n", {"text": "b"})
+    assert type(caught.value) is raised

@@ -103,6 +103,29 @@ async def test_a_duplicate_is_refused_and_a_wrong_address_leaves_nothing_behind(
     assert "D" not in network.get_topology()
 
 
+async def test_an_agent_without_an_address_sends_and_is_sent_nothing(network: NetworkBase) -> None:
+    await network.register_agent("S")
+    network.setup_star_topology("S")
+    assert (await network.route_message("S", "A", {"text": "hello"}))["text"] == "HELLO"
+    for source in ("A", "Runner"):
+        with pytest.raises(UnreachableError, match="'S' has no address"):
+            await network.route_message(source, "S", {"text": "hello"})
+    assert set(await network.broadcast_message("S", {"text": "x"})) == {"A", "B", "C"}
+    assert "S" not in await network.health_check()
+    assert network.snapshot_metrics()["agents"] == 4
+    with pytest.raises(TopologyError, match="registered already"):
+        await network.register_agent("S", "inproc://S")
+    await network.unregister_agent("S")
+    assert "S" not in network.get_topology()
+
+
+async def test_health_is_required_of_everybody(network: NetworkBase) -> None:
+    await network.require_health()
+    await network.kill_agents(["A", "B"])
+    with pytest.raises(ConnectError, match="no healthy agent answers: A at inproc://A, B at inproc://B; start it"):
+        await network.require_health()
+
+
 async def test_a_remote_failure_comes_back_as_an_error_not_as_a_text(network: NetworkBase) -> None:
     reply = await network.route_message("C", "A", {"text": "fail"})
     assert reply["text"] == ""
