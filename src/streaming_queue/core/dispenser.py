@@ -1,70 +1,89 @@
-"""Leases in, free slots served: whoever is free first takes the oldest question that it may take."""
+"""What is to be given and who waits for it, matched: whoever waits longest takes the oldest that it may take."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
-from streaming_queue.queue.base import Lease
+Taker = TypeVar("Taker")
+Item = TypeVar("Item")
 
 
-class Dispenser:
-    """Matches leases with waiting slots. `may_take(worker_id, lease)` decides; nothing is split in advance."""
+class Dispenser(Generic[Taker, Item]):
+    """Matches items with waiting takers. `may_take(taker, item)` decides; nothing is split in advance.
 
-    def __init__(self, may_take: Callable[[str, Lease], bool]) -> None:
+    A coordinator's slots take leases; in a pool, questions take free slots.
+    """
+
+    def __init__(self, may_take: Callable[[Taker, Item], bool]) -> None:
         self._may_take = may_take
-        self._leases: deque[Lease] = deque()
-        self._waiting: deque[tuple[str, asyncio.Future[Lease]]] = deque()
+        self._items: deque[Item] = deque()
+        self._waiting: deque[tuple[Taker, asyncio.Future[Item]]] = deque()
         self._taken = asyncio.Event()
 
     def __len__(self) -> int:
-        """How many leases wait for a slot."""
-        return len(self._leases)
+        """How many items wait to be taken."""
+        return len(self._items)
 
-    def offer(self, lease: Lease) -> None:
-        """Give a lease to the slot that waits longest among those that may take it, else keep it for one."""
-        for index, (worker_id, slot) in enumerate(self._waiting):
-            if not slot.done() and self._may_take(worker_id, lease):
+    @property
+    def waiting(self) -> int:
+        """How many takers wait."""
+        return len(self._waiting)
+
+    def offer(self, item: Item) -> None:
+        """Give an item to the taker that waits longest among those that may take it, else keep it for one."""
+        for index, (taker, future) in enumerate(self._waiting):
+            if not future.done() and self._may_take(taker, item):
                 del self._waiting[index]
-                slot.set_result(lease)
+                future.set_result(item)
                 return
-        self._leases.append(lease)
+        self._items.append(item)
 
-    async def take(self, worker_id: str) -> Lease:
-        """The oldest lease that this worker may take; waits for one. A cancelled wait loses none."""
-        for index, lease in enumerate(self._leases):
-            if self._may_take(worker_id, lease):
-                del self._leases[index]
+    async def take(self, taker: Taker) -> Item:
+        """The oldest item that this taker may take; waits for one. A cancelled wait loses none."""
+        for index, item in enumerate(self._items):
+            if self._may_take(taker, item):
+                del self._items[index]
                 self._taken.set()
-                return lease
-        slot: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
-        self._waiting.append((worker_id, slot))
+                return item
+        future: asyncio.Future[Item] = asyncio.get_running_loop().create_future()
+        entry = (taker, future)
+        self._waiting.append(entry)
         self._taken.set()
         try:
-            return await slot
-        except asyncio.CancelledError:
-            if slot.done() and not slot.cancelled():
-                self.offer(slot.result())
+            return await future
+        except BaseException:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+            else:  # it was given an item, and is cancelled before it could have it
+                self.offer(future.result())
             raise
 
     def rematch(self) -> None:
         """Try again what is kept: who may take what has changed."""
-        kept, self._leases = self._leases, deque()
-        for lease in kept:
-            self.offer(lease)
+        kept, self._items = self._items, deque()
+        for item in kept:
+            self.offer(item)
+
+    def turn_away(self, reason: Callable[[Taker], Exception | None]) -> None:
+        """Fail the wait of each taker for which `reason` has an error."""
+        for taker, future in self._waiting:
+            if not future.done() and (error := reason(taker)) is not None:
+                future.set_exception(error)
 
     async def hungry(self, below: int) -> None:
-        """Wait until fewer than `below` leases are kept."""
-        while len(self._leases) >= below:
+        """Wait until fewer than `below` items are kept."""
+        while len(self._items) >= below:
             self._taken.clear()
             await self._taken.wait()
 
-    def __iter__(self) -> Iterator[Lease]:
-        return iter(tuple(self._leases))
+    def __iter__(self) -> Iterator[Item]:
+        return iter(tuple(self._items))
 
-    def drop(self) -> list[Lease]:
-        """Take out every lease that is kept."""
-        dropped = list(self._leases)
-        self._leases.clear()
+    def drop(self) -> list[Item]:
+        """Take out every item that is kept."""
+        dropped = list(self._items)
+        self._items.clear()
         return dropped

@@ -4,26 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
-from streaming_queue.errors import StreamingQueueError
+from streaming_queue.errors import (
+    AuthError,
+    BackendClosedError,
+    ConfigError,
+    ConnectError,
+    QuotaError,
+    RateLimitedError,
+    StreamingQueueError,
+    UnknownAgentError,
+    UnreachableError,
+)
 from streaming_queue.telemetry.events import Listener, WorkerDown, WorkerUp
 
 PROBE_CAP_S = 30.0
+RATE_LIMIT_PAUSE_S = 1.0
+SHORTEST_PAUSE_S = 0.1
+
+UNFIT = (AuthError, QuotaError, ConfigError, UnknownAgentError, UnreachableError, BackendClosedError)
+"""What no other question will change: the worker is out for this round."""
+WORKERS_OWN = (*UNFIT, ConnectError, RateLimitedError)
+"""What says something of the worker and nothing of the question."""
+
+
+class Tasks(Protocol):
+    """Who owns the tasks that wait and probe: an `asyncio.TaskGroup`, or somebody who calls `WorkerPool.stop`."""
+
+    def create_task(self, coro: Coroutine[None, None, None], /, *, name: str) -> asyncio.Task[None]:
+        """Begin a task."""
 
 
 @dataclass(slots=True)
 class WorkerHealth:
     """One worker.
 
-    `paused` is a worker that is down by its own wish, for a known time. `strikes` counts the times it was lost without
-    an answer in between; `out` is why it is out for good.
+    `paused_until` is a moment of the monotonic clock: the worker is down by its own wish. `strikes` counts the times
+    it was lost without an answer in between; `out` is why it is out for good.
     """
 
     worker_id: str
     up: bool = True
-    paused: bool = False
+    paused_until: float | None = None
     strikes: int = 0
     out: StreamingQueueError | None = None
 
@@ -73,11 +98,33 @@ class WorkerPool:
         except TimeoutError:
             return
 
+    @property
+    def paused_s(self) -> float | None:
+        """How long it is until the first of the paused workers takes questions again; None where none is paused."""
+        moments = [worker.paused_until for worker in self.workers.values() if worker.paused_until is not None]
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
+
+    def blame(self, worker_id: str, error: StreamingQueueError, tasks: Tasks) -> bool:
+        """Ask the worker nothing for a while, or any more, where the error is its own and not the question's.
+
+        False: it is the question's. What has to be waited for is waited for in `tasks`.
+        """
+        if isinstance(error, UNFIT):
+            self.expel(worker_id, error)
+        elif isinstance(error, ConnectError):
+            self.lost(worker_id, error, tasks)
+        elif isinstance(error, RateLimitedError):
+            wish_s = RATE_LIMIT_PAUSE_S if error.retry_after_s is None else error.retry_after_s
+            self.pause(worker_id, max(SHORTEST_PAUSE_S, wish_s), str(error), tasks)
+        else:
+            return False
+        return True
+
     def answered(self, worker_id: str) -> None:
         """A worker gave an answer: whatever was held against it is forgotten."""
         self.workers[worker_id].strikes = 0
 
-    def lost(self, worker_id: str, error: StreamingQueueError, tasks: asyncio.TaskGroup) -> None:
+    def lost(self, worker_id: str, error: StreamingQueueError, tasks: Tasks) -> None:
         """A worker cannot be reached: it is asked nothing until a probe, run in `tasks`, finds it healthy."""
         worker = self.workers[worker_id]
         if not worker.up:
@@ -86,11 +133,11 @@ class WorkerPool:
         self._down(worker, str(error), final=False)
         self._probing[worker_id] = tasks.create_task(self._until_healthy(worker), name=f"probe:{worker_id}")
 
-    def pause(self, worker_id: str, delay_s: float, reason: str, tasks: asyncio.TaskGroup) -> None:
+    def pause(self, worker_id: str, delay_s: float, reason: str, tasks: Tasks) -> None:
         """A worker asks to slow down: it is asked nothing for `delay_s`."""
         worker = self.workers[worker_id]
         if worker.up:
-            worker.paused = True
+            worker.paused_until = time.monotonic() + delay_s
             self._down(worker, reason, final=False)
             self._probing[worker_id] = tasks.create_task(self._after(worker, delay_s), name=f"pause:{worker_id}")
 
@@ -98,10 +145,17 @@ class WorkerPool:
         """A worker cannot work in this round at all: wrong credentials, no quota, misconfigured."""
         worker = self.workers[worker_id]
         if worker.out is None:
-            worker.out, worker.paused = error, False
+            worker.out, worker.paused_until = error, None
             if probing := self._probing.pop(worker_id, None):
                 probing.cancel()
             self._down(worker, str(error), final=True)
+
+    def readmit(self, worker_id: str) -> None:
+        """Give a worker that was expelled another chance."""
+        worker = self.workers[worker_id]
+        if worker.out is not None:
+            worker.out = None
+            self._back(worker)
 
     def stop(self) -> None:
         """Cancel every probe."""
@@ -110,7 +164,9 @@ class WorkerPool:
 
     def _down(self, worker: WorkerHealth, reason: str, *, final: bool) -> None:
         worker.up = False
-        if self.all_down_since is None and not any(other.up or other.paused for other in self.workers.values()):
+        if self.all_down_since is None and not any(
+            other.up or other.paused_until is not None for other in self.workers.values()
+        ):
             self.all_down_since = time.monotonic()
         self._emit(WorkerDown(worker.worker_id, reason, final))
         self._wake()
@@ -118,7 +174,7 @@ class WorkerPool:
     def _back(self, worker: WorkerHealth) -> None:
         self._probing.pop(worker.worker_id, None)
         if worker.out is None:
-            worker.up, worker.paused = True, False
+            worker.up, worker.paused_until = True, None
             self.all_down_since = None
             self._emit(WorkerUp(worker.worker_id))
             self._wake()

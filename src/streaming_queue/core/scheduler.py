@@ -7,40 +7,28 @@ import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streaming_queue.core.dispenser import Dispenser
 from streaming_queue.core.health import WorkerPool
-from streaming_queue.errors import (
-    AuthError,
-    BackendClosedError,
-    ConfigError,
-    ConnectError,
-    LeaseLostError,
-    QueueClosedError,
-    QuotaError,
-    RateLimitedError,
-    StreamingQueueError,
-    UnknownAgentError,
-    UnreachableError,
-)
+from streaming_queue.errors import ConnectError, LeaseLostError, QueueClosedError, StreamingQueueError
 from streaming_queue.messages import Failure, Result
 from streaming_queue.queue.base import Lease, WorkQueue
 from streaming_queue.telemetry.events import Answered, Buried, Duplicate, Listener, Retried, Sent
 
-UNFIT = (AuthError, QuotaError, ConfigError, UnknownAgentError, UnreachableError, BackendClosedError)
-"""What no other question will change: the worker is out for this round."""
-RATE_LIMIT_PAUSE_S = 1.0
-SHORTEST_PAUSE_S = 0.1
 LEASE_WAIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulerSettings:
-    """What the scheduler may do. `batch_size` is how many leases it takes and keeps ahead of the slots."""
+    """What the scheduler may do. `batch_size` is how many leases it takes and keeps ahead of the slots.
+
+    `slots` is how many questions may be in flight at a worker, `concurrency` where it names none.
+    """
 
     concurrency: int = 8
+    slots: Mapping[str, int] = field(default_factory=dict)
     batch_size: int = 64
     max_attempts: int = 5
     retry_base_s: float = 0.1
@@ -49,6 +37,10 @@ class SchedulerSettings:
     drain_s: float = 30.0
     lease_s: float = 60.0
     probe_interval_s: float = 1.0
+
+    def slots_of(self, worker_id: str) -> int:
+        """How many questions may be in flight at a worker."""
+        return self.slots.get(worker_id, self.concurrency)
 
 
 Ask = Callable[[str, Lease], Awaitable[tuple[str, Mapping[str, Any]]]]
@@ -79,7 +71,7 @@ class Scheduler:
         self._pool = WorkerPool(
             worker_ids, probe=probe, emit=emit, on_change=self._rematch, probe_interval_s=settings.probe_interval_s
         )
-        self._dispenser = Dispenser(self._may_take)
+        self._dispenser = Dispenser[str, Lease](self._may_take)
         self._failed_at: dict[str, set[str]] = {}
         self._in_flight: dict[str, Lease] = {}
         self._became_idle = asyncio.Event()
@@ -105,8 +97,9 @@ class Scheduler:
                 ]
                 slots = [
                     self._tasks.create_task(self._slot(worker_id), name=f"slot:{worker_id}:{number}")
-                    for number in range(self._settings.concurrency)
+                    for number in range(max(map(self._settings.slots_of, self._pool.workers), default=0))
                     for worker_id in self._pool.workers
+                    if number < self._settings.slots_of(worker_id)
                 ]
                 try:
                     return await self._until_over()
@@ -270,19 +263,12 @@ class Scheduler:
         """Retry, give back or bury, by the class of the error."""
         failure = Failure.of(error, worker=worker_id, protocol=self._protocol_of(worker_id), response_time_s=seconds)
         try:
-            if isinstance(error, UNFIT):
-                self._pool.expel(worker_id, error)
-                await self._return(lease, failure)
-            elif isinstance(error, ConnectError):
-                self._pool.lost(worker_id, error, self._tasks)
-                if lease.losses + 1 >= self._settings.max_attempts:
+            if self._pool.blame(worker_id, error, self._tasks):
+                lost = isinstance(error, ConnectError)
+                if lost and lease.losses + 1 >= self._settings.max_attempts:
                     await self._bury(lease, _poison(failure, lease.losses + 1))
                 else:
-                    await self._return(lease, failure, lost=True)
-            elif isinstance(error, RateLimitedError):
-                wish_s = RATE_LIMIT_PAUSE_S if error.retry_after_s is None else error.retry_after_s
-                self._pool.pause(worker_id, max(SHORTEST_PAUSE_S, wish_s), str(error), self._tasks)
-                await self._return(lease, failure)
+                    await self._return(lease, failure, lost=lost)
             elif not error.retryable or lease.attempt >= self._settings.max_attempts:
                 await self._bury(lease, failure)
             else:
@@ -295,7 +281,7 @@ class Scheduler:
         except LeaseLostError:
             return
 
-    async def _return(self, lease: Lease, failure: Failure, *, lost: bool = False) -> None:
+    async def _return(self, lease: Lease, failure: Failure, *, lost: bool) -> None:
         await self._queue.release(lease, failure=failure if lost else None)
         self._emit(Retried(lease.id, failure, lease.attempt, counted=False))
 

@@ -109,6 +109,19 @@ async def test_no_worker_has_more_in_flight_than_slots_and_all_slots_are_used(qu
     assert set(pool.most.values()) == {4}
 
 
+async def test_workers_may_have_different_numbers_of_slots(queue: MemoryQueue) -> None:
+    await fill(queue, 100)
+    pool = Pool(queue, concurrency=2, slots={"W1": 7, "W3": 1})
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        await asyncio.sleep(0.005)
+        return "yes"
+
+    pool.behave = behave
+    await pool.run()
+    assert pool.most == {"W1": 7, "W2": 2, "W3": 1}
+
+
 async def test_a_slow_worker_does_not_hold_the_others_back(queue: MemoryQueue) -> None:
     await fill(queue, 100)
     pool = Pool(queue)
