@@ -203,8 +203,8 @@ class Executions:
 
     @property
     def ready(self) -> bool:
-        """Whether questions are taken: neither draining nor closed."""
-        return not (self._draining or self._closed)
+        """Whether questions are taken: neither draining nor closed, and the executor is `ready`, where it says."""
+        return not (self._draining or self._closed) and bool(getattr(self._executor, "ready", True))
 
     @contextmanager
     def attach(self, context: RequestContext) -> Iterator[Execution]:

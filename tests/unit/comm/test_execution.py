@@ -290,6 +290,21 @@ async def test_a_kept_answer_belongs_to_its_question():
         pass
 
 
+async def test_an_agent_is_as_ready_as_its_executor_says():
+    class Moody(Echo):
+        ready = False
+
+    executor = Moody()
+    executions = Executions(executor)
+    assert not executions.ready
+    with executions.attach(request("q")) as execution:
+        assert await execution.result() == message("q")
+    executor.ready = True
+    assert executions.ready
+    await executions.aclose()
+    assert not executions.ready
+
+
 async def test_draining_finishes_what_is_under_way_and_refuses_what_is_new():
     gate = Gate()
     executions = Executions(gate)
