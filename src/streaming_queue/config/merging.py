@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -62,6 +62,8 @@ def _problem(keys: Keys, merged: Mapping[str, Setting], error: ErrorDetails) -> 
             item += f"[{part}]"
         elif join(key, part) in keys.leaves or join(key, part) in keys.branches:
             key = join(key, part)
+        elif key in keys.leaves and any(get_origin(kind) is dict for kind in kinds(keys.leaves[key].annotation)):
+            item += f".{part}"
     text = re.sub(r"^(Input|String|Tuple|List) should ", "must ", error["msg"].removeprefix("Value error, "))
     if key not in merged:  # a rule about several keys: its text names them
         named = set(re.findall(r"[\w.]*\w", text))

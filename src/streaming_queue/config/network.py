@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
+from streaming_queue.config.pools import Hierarchy, PoolsById
 from streaming_queue.config.section import AtLeastOne, NotNegative, PathText, Positive, Section, Text
 
 
@@ -21,10 +22,18 @@ Edge = Annotated[tuple[Text, Text], BeforeValidator(_pair)]
 class Network(Section):
     """Who reaches whom, and how long silence may last."""
 
-    topology: Literal["star", "mesh", "custom"] = Field(
-        "star", description="star: the coordinator with each worker; mesh: everybody; custom: the edges given."
+    topology: Literal["star", "mesh", "custom", "hierarchical"] = Field(
+        "star",
+        description="star: the coordinator with each worker; mesh: everybody; custom: the edges given; "
+        "hierarchical: the coordinator with the pools given, each with its members.",
     )
     edges: tuple[Edge, ...] = Field((), description="Pairs of agent ids that reach each other; only with custom.")
+    pools: PoolsById = Field(
+        {},
+        validate_default=True,
+        description="Pools by the id of their sub-coordinator, each a list of members, or {count, workers, protocol}; "
+        "only with hierarchical.",
+    )
     health_check_interval: Positive = Field(5.0, description="Time between health checks of a worker, in seconds.")
     message_timeout: NotNegative = Field(
         600.0, description="Longest silence within one attempt, in seconds; 0: no limit."
@@ -46,6 +55,22 @@ class Network(Section):
         if self.topology != "custom" and self.edges:
             raise ValueError(f"network.edges needs network.topology custom; {self.topology} makes its own edges")
         return self
+
+    @model_validator(mode="after")
+    def _pools_fit(self) -> Self:
+        if self.topology == "hierarchical" and not self.pools:
+            raise ValueError(
+                "network.topology hierarchical needs network.pools, like {Sub-1: {count: 2}, Sub-2: [Worker-3]}"
+            )
+        if self.topology != "hierarchical" and self.pools:
+            raise ValueError(f"network.pools needs network.topology hierarchical; {self.topology} has no pools")
+        Hierarchy(self.pools)
+        return self
+
+    @property
+    def hierarchy(self) -> Hierarchy | None:
+        """The tree that the pools make, None where there are none."""
+        return Hierarchy(self.pools) if self.pools else None
 
 
 class Scheduler(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
@@ -31,6 +32,8 @@ def redacted(value: Any) -> Any:
         return _CREDENTIALS.sub("***@", value)
     if isinstance(value, BaseModel):
         return {name: redacted(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, Mapping):
+        return {name: redacted(item) for name, item in value.items()}
     return [redacted(item) for item in value] if isinstance(value, tuple | list) else value
 
 
@@ -40,4 +43,6 @@ def revealed(value: Any) -> Any:
         return value.get_secret_value()
     if isinstance(value, BaseModel):
         return {name: revealed(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, Mapping):
+        return {name: revealed(item) for name, item in value.items()}
     return [revealed(item) for item in value] if isinstance(value, tuple | list) else value

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 
 from streaming_queue.config.agents import QA
 from streaming_queue.config.keys import Alias, Keys, Setting
@@ -28,6 +28,42 @@ class Config(Section):
     output: Output = Output()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _pools_fit_the_agents(self) -> Self:
+        hierarchy, coordinator, worker = self.network.hierarchy, self.qa.coordinator, self.qa.worker
+        if hierarchy is None:
+            return self
+        if coordinator.coordinator_id in hierarchy.pools:
+            raise ValueError(
+                f"network.pools: {coordinator.coordinator_id!r} is the coordinator itself "
+                "(qa.coordinator.coordinator_id); call the pool Sub-1, say"
+            )
+        count = len(hierarchy.workers)
+        if worker.endpoints and len(worker.endpoints) != count:
+            raise ValueError(
+                f"network.pools has {count} workers, qa.worker.endpoints {len(worker.endpoints)} addresses; "
+                "give an address for each, Worker-1's first"
+            )
+        if worker.start_port and not worker.endpoints and worker.start_port + count > 65536:
+            raise ValueError(
+                f"qa.worker.start_port {worker.start_port} and the {count} workers of network.pools pass port 65535"
+            )
+        return self
+
+    @property
+    def workers(self) -> dict[str, str]:
+        """The workers of a run, from Worker-1 on, and the protocol that reaches each."""
+        hierarchy, worker = self.network.hierarchy, self.qa.worker
+        if hierarchy is None:
+            count = len(worker.endpoints) or worker.count
+            return {f"Worker-{number}": self.protocol for number in range(1, count + 1)}
+        return {worker_id: hierarchy.protocol_of(worker_id) or self.protocol for worker_id in hierarchy.workers}
+
+    def slots(self, agent_id: str) -> int:
+        """How many questions may be in flight at a worker, or at a pool: what its workers take together."""
+        hierarchy = self.network.hierarchy
+        return self.qa.worker.concurrency * (hierarchy.leaves(agent_id) if hierarchy else 1)
 
     def __eq__(self, other: object) -> bool:
         """Whether all values are equal, wherever they come from."""

@@ -124,7 +124,7 @@ class Round:
         counts = await queue.counts()
         self.done, self.failed, self.total = counts.done, counts.dead, counts.total
         settings = self._settings()
-        slots = settings.concurrency * len(self._worker_ids)
+        slots = sum(map(settings.slots_of, self._worker_ids))
         self._tell(RoundStarted(self.round_id, self._worker_ids, slots, resumed=counts.total > 0, counts=counts))
         intake_done = asyncio.Event()
         self._scheduler = Scheduler(
@@ -197,7 +197,7 @@ class Round:
     def _settings(self) -> SchedulerSettings:
         config = self.config
         return SchedulerSettings(
-            concurrency=config.qa.worker.concurrency,
+            slots={worker_id: config.slots(worker_id) for worker_id in self._worker_ids},
             batch_size=config.qa.coordinator.batch_size,
             max_attempts=config.scheduler.max_attempts,
             retry_base_s=config.scheduler.retry_base_s,

@@ -7,6 +7,7 @@ import asyncio
 from streaming_queue.comm import registry
 from streaming_queue.config import Config
 from streaming_queue.core.round import check_directory, is_pipe
+from streaming_queue.errors import ConfigError
 from streaming_queue.intake import open_source
 from streaming_queue.report.summary import check_result_file
 
@@ -19,7 +20,7 @@ async def preflight(config: Config) -> None:
     Raises:
         ConfigError: one of them will not do; the text says which and why.
     """
-    registry.load(config.protocol)
+    await asyncio.to_thread(_load_protocols, config)
     await asyncio.to_thread(check_directory, config)
     coordinator = config.qa.coordinator
     if coordinator.result_file:
@@ -33,3 +34,13 @@ async def preflight(config: Config) -> None:
         async with await open_source(coordinator.data_file, strict=True, limit=limit) as source:
             async for _ in source.batches():
                 pass
+
+
+def _load_protocols(config: Config) -> None:
+    registry.load(config.protocol)
+    for pool_id, pool in config.network.pools.items():
+        if pool.protocol:
+            try:
+                registry.load(pool.protocol)
+            except ConfigError as error:
+                raise type(error)(f"network.pools: {pool_id!r}: {error}") from error

@@ -11,7 +11,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, TypeVar
@@ -21,18 +21,20 @@ from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.composite import CompositeBackend
 from streaming_queue.config import Config, load_config
 from streaming_queue.core.network_base import NetworkBase
-from streaming_queue.errors import ConfigError, ConnectError, StreamingQueueError
+from streaming_queue.core.sub_coordinator import SubCoordinatorExecutor
+from streaming_queue.errors import ConfigError, StreamingQueueError
 from streaming_queue.exit_codes import exit_code
 from streaming_queue.llm.choice import choose
 from streaming_queue.runner.backends import create_backend
 from streaming_queue.runner.following import POLL_S, RemoteCoordinator
+from streaming_queue.runner.hierarchy import PoolBuilder, describe, spawn
 from streaming_queue.runner.outcome import conclude
 from streaming_queue.runner.preflight import preflight
 from streaming_queue.runner.processes import WorkerProcess
 from streaming_queue.runner.roles import coordinator_class, worker_class
 from streaming_queue.runner.signals import stop_signals
 from streaming_queue.telemetry.console import Output
-from streaming_queue.telemetry.events import Listener
+from streaming_queue.telemetry.events import Listener, fan_out
 
 DEFAULT_CONFIG = "config.yaml"
 
@@ -54,6 +56,7 @@ class RunnerBase:
         self.listeners: list[Listener] = []
         self.on_row: Callable[[dict[str, Any]], None] | None = None
         self._network: NetworkBase | None = None
+        self._subs: list[SubCoordinatorExecutor] = []
         self._workers: list[Any] = []
         self._processes: list[WorkerProcess] = []
         self._signal: int | None = None
@@ -96,26 +99,21 @@ class RunnerBase:
     async def setup_agents(self) -> list[str]:
         """Start or register coordinator and workers, lay the edges, and return the workers' ids.
 
-        Default: a coordinator in this process; workers at `qa.worker.endpoints`, else started as `qa.worker.mode` says.
+        Default: a coordinator in this process; workers at `qa.worker.endpoints`, else started as `qa.worker.mode` says;
+        in a hierarchy they are the pools', and the coordinator's workers are sub-coordinators in this process.
         """
         config, network = self.config, self.network
         executor = coordinator_class(network.comm_backend)(config, self.output)
         executor.coordinator.listeners.extend(self.listeners)
         executor.coordinator.on_row = self.on_row
         coordinator = config.qa.coordinator
-        await self._spawn(coordinator.coordinator_id, coordinator.host, coordinator.port or 0, executor)
-        endpoints = config.qa.worker.endpoints
-        worker_ids = [f"Worker-{number + 1}" for number in range(len(endpoints) or config.qa.worker.count)]
-        if endpoints:
-            for worker_id, address in zip(worker_ids, endpoints, strict=True):
-                await network.register_agent(worker_id, address)
-        elif config.qa.worker.mode == "process":
-            await self._start_processes(worker_ids)
+        await spawn(network, coordinator.coordinator_id, coordinator.host, coordinator.port or 0, executor)
+        if hierarchy := config.network.hierarchy:
+            emit = fan_out((self.output, *self.listeners))
+            worker_ids = await PoolBuilder(config, hierarchy, self._start_workers, self._subs, emit).build(network)
         else:
-            for number, worker_id in enumerate(worker_ids):
-                worker = worker_class(network.comm_backend)(config, self.output)
-                self._workers.append(worker)
-                await self._spawn(worker_id, config.qa.worker.host, self._port(number), worker)
+            worker_ids = list(config.workers)
+            await self._start_workers(network, worker_ids, config.protocol)
         self._lay_edges(coordinator.coordinator_id)
         executor.coordinator.set_network(network, worker_ids)
         return worker_ids
@@ -150,6 +148,8 @@ class RunnerBase:
                     return await self._flow(await self.setup_agents())
             finally:
                 await self._network.close()
+                for sub in self._subs:
+                    await sub.close()
                 await asyncio.gather(*(process.close() for process in self._processes))
                 for worker in self._workers:
                     await worker.close()
@@ -161,7 +161,7 @@ class RunnerBase:
 
     async def _flow(self, worker_ids: list[str]) -> int:
         config, output = self.config, self.output
-        where = ", ".join(f"{agent_id} {address}" for agent_id, address in self.network.get_agents().items())
+        where = describe(self.network, self._subs)
         output.system(f"protocol {config.protocol}, {len(worker_ids)} workers: {where}")
         if not config.qa.worker.endpoints:
             output.system(choose(config.core, config.mock).describe())
@@ -188,17 +188,10 @@ class RunnerBase:
         return figures
 
     async def _require_health(self) -> None:
-        health = await self.network.health_check()
-        addresses = self.network.get_agents()
-        silent = [f"{agent_id} at {addresses[agent_id]}" for agent_id, healthy in health.items() if not healthy]
-        if silent:
-            raise ConnectError(f"no healthy agent answers: {', '.join(silent)}; start it there or correct the address")
+        for network in (*(sub.network for sub in self._subs), self.network):
+            await network.require_health()
 
     # --- pieces ---
-
-    async def _spawn(self, agent_id: str, host: str, port: int, executor: Any) -> None:
-        handle = await self.network.comm_backend.spawn_local_agent(agent_id, host, port, executor)
-        await self.network.register_agent(agent_id, handle.base_url)
 
     def _lay_edges(self, center: str) -> None:
         topology = self.config.network.topology
@@ -220,20 +213,41 @@ class RunnerBase:
         for service in self.network.services:
             service.drain()
 
-    def _port(self, number: int) -> int:
-        start = self.config.qa.worker.start_port
-        return start + number if start else 0
+    async def _start_workers(self, network: NetworkBase, worker_ids: Sequence[str], protocol: str) -> None:
+        """Register workers in a network over `protocol`; those that do not run already are started."""
+        worker = self.config.qa.worker
+        if worker.endpoints:
+            for worker_id in worker_ids:
+                await network.register_agent(worker_id, worker.endpoints[_index(worker_id)])
+        elif worker.mode == "process":
+            await self._start_processes(network, worker_ids, protocol)
+        else:
+            for worker_id in worker_ids:
+                executor = worker_class(network.comm_backend)(self.config, self.output)
+                self._workers.append(executor)
+                await spawn(network, worker_id, worker.host, self._port(worker_id), executor)
 
-    async def _start_processes(self, worker_ids: list[str]) -> None:
-        host = self.config.qa.worker.host
-        moved = self.network.comm_backend.register_endpoint
-        self._processes = [
-            WorkerProcess(self.config, worker_id, host=host, port=self._port(number), output=self.output, moved=moved)
-            for number, worker_id in enumerate(worker_ids)
+    def _port(self, worker_id: str) -> int:
+        start = self.config.qa.worker.start_port
+        return start + _index(worker_id) if start else 0
+
+    async def _start_processes(self, network: NetworkBase, worker_ids: Sequence[str], protocol: str) -> None:
+        config = self.config.model_copy(update={"protocol": protocol})
+        host = config.qa.worker.host
+        moved = network.comm_backend.register_endpoint
+        processes = [
+            WorkerProcess(config, worker_id, host=host, port=self._port(worker_id), output=self.output, moved=moved)
+            for worker_id in worker_ids
         ]
-        addresses = await asyncio.gather(*(process.start() for process in self._processes))
+        self._processes += processes
+        addresses = await asyncio.gather(*(process.start() for process in processes))
         for worker_id, address in zip(worker_ids, addresses, strict=True):
-            await self.network.register_agent(worker_id, address)
+            await network.register_agent(worker_id, address)
+
+
+def _index(worker_id: str) -> int:
+    """The place of a worker among all: 0 for Worker-1."""
+    return int(worker_id.removeprefix("Worker-")) - 1
 
 
 def can_host(backend: BaseCommBackend) -> bool:

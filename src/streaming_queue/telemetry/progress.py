@@ -237,11 +237,12 @@ class Progress:
             self._worker(name).errors += 1
 
     def _on_down(self, event: WorkerDown) -> None:
-        worker = self._worker(event.worker)
-        worker.up, worker.final = False, event.final
+        if worker := self.workers.get(event.worker):  # a member of a pool is not the round's own
+            worker.up, worker.final = False, event.final
 
     def _on_up(self, event: WorkerUp) -> None:
-        self._worker(event.worker).up = True
+        if worker := self.workers.get(event.worker):
+            worker.up = True
 
     def _on_finished(self, event: RoundFinished) -> None:
         self.state, self.reading = event.state, False

@@ -145,7 +145,7 @@ def test_a_wrong_older_value_is_named_as_it_was_given():
         ),
         ("qa.worker.endpoints=http://a", "qa.worker.endpoints must be a list of addresses"),
         ("qa.worker.endpoints=['']", "qa.worker.endpoints[0] must have at least 1 character"),
-        ("network.topology=ring", "network.topology must be 'star', 'mesh' or 'custom'"),
+        ("network.topology=ring", "network.topology must be 'star', 'mesh', 'custom' or 'hierarchical'"),
         ("network.topology=custom", "network.topology custom needs network.edges"),
         ("network.edges=[[a, b]]", "network.edges needs network.topology custom"),
         ("network={topology: custom, edges: [[a, b], [a]]}", "network.edges[1] must be a pair"),

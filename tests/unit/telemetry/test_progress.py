@@ -117,8 +117,13 @@ def test_workers_go_and_come_back(progress):
     feed(progress, WorkerDown("Worker-1", "reset"), WorkerDown("Worker-2", "gone", final=True))
     assert "0 of 2 workers up" in progress.line()
     assert progress.workers["Worker-2"].final
-    feed(progress, WorkerUp("Worker-1"), WorkerUp("Worker-3"))
-    assert "2 of 3 workers up" in progress.line()
+    feed(progress, WorkerUp("Worker-1"))
+    assert "1 of 2 workers up" in progress.line()
+
+
+def test_the_members_of_a_pool_are_not_the_rounds_own_workers(progress):
+    feed(progress, WorkerDown("Worker-7", "reset"), WorkerDown("Worker-8", "reset"), WorkerUp("Worker-8"))
+    assert "2 of 2 workers up" in progress.line()
 
 
 def test_the_end_has_the_last_word_on_the_counts(progress):

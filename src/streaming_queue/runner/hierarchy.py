@@ -1,0 +1,127 @@
+"""Pools of agents, each behind a sub-coordinator: set up for a run, or one by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from streaming_queue.comm import registry
+from streaming_queue.config import Config
+from streaming_queue.config.pools import Hierarchy
+from streaming_queue.core.network_base import NetworkBase
+from streaming_queue.core.sub_coordinator import SubCoordinatorExecutor, log_members
+from streaming_queue.errors import ConfigError
+from streaming_queue.runner.backends import create_backend
+from streaming_queue.telemetry.events import Listener
+
+StartWorkers = Callable[[NetworkBase, Sequence[str], str], Awaitable[None]]
+"""Register the workers of these names in this network, over this protocol; those that do not run yet are started."""
+
+
+class PoolBuilder:
+    """Builds the pools of a run, from the leaves up.
+
+    Each sub-coordinator is put into `subs` as soon as it exists, a parent before its children, for its owner to close.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        hierarchy: Hierarchy,
+        start_workers: StartWorkers,
+        subs: list[SubCoordinatorExecutor],
+        emit: Listener,
+    ) -> None:
+        self._config = config
+        self._hierarchy = hierarchy
+        self._start_workers = start_workers
+        self._subs = subs
+        self._emit = emit
+
+    async def build(self, network: NetworkBase) -> list[str]:
+        """Host the coordinator's own pools in its `network`; returns their ids. Raises as hosts and processes do."""
+        for pool_id in self._hierarchy.top:
+            await self._host(pool_id, network)
+        return list(self._hierarchy.top)
+
+    async def _host(self, pool_id: str, parent: NetworkBase) -> None:
+        hierarchy, config = self._hierarchy, self._config
+        members = hierarchy.members[pool_id]
+        protocol = hierarchy.pools[pool_id].protocol or config.protocol
+        network = await _pool_network(config, protocol)
+        slots = {member: config.qa.worker.concurrency * hierarchy.leaves(member) for member in members}
+        sub = _sub_coordinator(pool_id, network, slots, config, self._emit)
+        self._subs.append(sub)
+        for member in members:
+            if member in hierarchy.pools:
+                await self._host(member, network)
+        await self._start_workers(network, [member for member in members if member not in hierarchy.pools], protocol)
+        await _lay_edges(sub)
+        await spawn(parent, pool_id, config.qa.worker.host, 0, sub)
+
+
+async def make_pool(
+    pool_id: str, addresses: Sequence[str], protocol: str, config: Config, *, emit: Listener = log_members
+) -> SubCoordinatorExecutor:
+    """A sub-coordinator over agents that run already, ready to be hosted; its owner closes it.
+
+    `protocol` reaches the agents; each takes `qa.worker.concurrency` questions at a time and goes by its address.
+    Raises ConfigError on a protocol or an address that cannot be used.
+    """
+    if len(set(addresses)) < len(addresses):
+        raise ConfigError(f"pool {pool_id!r}: an address is given twice; each is an agent of its own")
+    network = await _pool_network(config, protocol)
+    slots = dict.fromkeys(addresses, config.qa.worker.concurrency)
+    sub = _sub_coordinator(pool_id, network, slots, config, emit)
+    try:
+        for address in addresses:
+            await network.register_agent(address, address)
+        await _lay_edges(sub)
+    except BaseException:
+        await sub.close()
+        raise
+    return sub
+
+
+def describe(network: NetworkBase, subs: Sequence[SubCoordinatorExecutor]) -> str:
+    """Who is where, as a tree: each agent and its address, a pool's members in brackets after their protocol."""
+    networks = {sub.agent_id: sub.network for sub in subs}
+    words = []
+    for agent_id, address in network.get_agents().items():
+        pool = networks.get(agent_id)
+        if pool is None:
+            words.append(f"{agent_id} {address}")
+        else:
+            protocol = pool.comm_backend.protocol_of(agent_id)
+            words.append(f"{agent_id} {address} ({protocol}: {describe(pool, subs)})")
+    return ", ".join(words)
+
+
+async def spawn(network: NetworkBase, agent_id: str, host: str, port: int, executor: Any) -> None:
+    """Host an agent in this process and register it. Raises like `spawn_local_agent` and `register_agent`."""
+    handle = await network.comm_backend.spawn_local_agent(agent_id, host, port, executor)
+    await network.register_agent(agent_id, handle.base_url)
+
+
+async def _pool_network(config: Config, protocol: str) -> NetworkBase:
+    await asyncio.to_thread(registry.load, protocol)  # its library may be slow to import
+    return NetworkBase(create_backend(config, protocol), message_timeout_s=config.network.message_timeout)
+
+
+def _sub_coordinator(
+    pool_id: str, network: NetworkBase, slots: Mapping[str, int], config: Config, emit: Listener
+) -> SubCoordinatorExecutor:
+    return SubCoordinatorExecutor(
+        pool_id,
+        network,
+        slots,
+        emit=emit,
+        probe_interval_s=min(1.0, config.network.health_check_interval),
+        max_losses=config.scheduler.max_attempts,
+    )
+
+
+async def _lay_edges(sub: SubCoordinatorExecutor) -> None:
+    await sub.network.register_agent(sub.agent_id)
+    sub.network.setup_star_topology(sub.agent_id)
