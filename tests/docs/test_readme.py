@@ -18,7 +18,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 READMES = ("README.md", "README.zh-CN.md")
-PAGES = (*READMES, "docs/processes.md", "docs/protocols/a2a.md", "docs/protocols/ws.md")
+PAGES = (
+    *READMES,
+    *sorted(
+        str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md") if "```console
+$ " in path.read_text()
+    ),
+)
 
 
 def commands(name: str) -> list[str]:

@@ -12,6 +12,7 @@ import typer
 
 from streaming_queue.cli.options import ConfigPath, ProtocolName, Sets
 from streaming_queue.cli.run import Provider
+from streaming_queue.errors import ConfigError
 
 if TYPE_CHECKING:
     from streaming_queue.telemetry.console import Output
@@ -47,10 +48,17 @@ def worker(
         str | None,
         typer.Option("--executor", metavar="MODULE:CLASS", help="Your own agent: a class with `async execute`."),
     ] = None,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option("--pool", metavar="ADDRESS", help="Give the questions to the agent there; may be repeated."),
+    ] = None,
+    pool_protocol: Annotated[
+        str | None, typer.Option("--pool-protocol", metavar="NAME", help="How the pool is reached. [like the worker]")
+    ] = None,
     sets: Sets = None,
     log: Log = LogForm.text,
 ) -> int:
-    """Serve a worker: it answers questions over the protocol.
+    """Serve a worker: it answers questions over the protocol, by itself or by a pool of other agents.
 
     Prints its address when it is ready. SIGTERM lets what is in flight finish and ends it with 0.
     """
@@ -67,7 +75,11 @@ def worker(
         "qa.worker.start_port": port,
     }
     settings = load_config(config, flags=flags, sets=sets or ())
-    name = agent_id or "Worker-1"
+    if pool and (executor or llm or model):
+        raise ConfigError("--pool: its agents answer, so --executor, --llm and --model say nothing; leave them out")
+    if pool_protocol and not pool:
+        raise ConfigError("--pool-protocol: give the agents, too: --pool ADDRESS")
+    name = agent_id or ("Sub-1" if pool else "Worker-1")
     output = _output(log)
 
     async def serve() -> int:
@@ -80,6 +92,8 @@ def worker(
             output=output,
             ready=_announcer(name, settings.protocol, log),
             executor=executor,
+            pool=pool or (),
+            pool_protocol=pool_protocol,
         )
 
     return run_fast(serve())

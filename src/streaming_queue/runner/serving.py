@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from streaming_queue.core.executors import WorkerExecutor
 from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
 from streaming_queue.errors import ConfigError
 from streaming_queue.exit_codes import ExitCode
+from streaming_queue.runner.hierarchy import make_pool
 from streaming_queue.runner.roles import load_executor, worker_class
 from streaming_queue.runner.runner_base import RunnerBase, can_host
 from streaming_queue.runner.signals import stop_signals
@@ -36,12 +37,15 @@ async def serve_worker(
     output: Output,
     ready: Ready,
     executor: str | None = None,
+    pool: Sequence[str] = (),
+    pool_protocol: str | None = None,
     until: Awaitable[Any] | None = None,
     drain_s: float | None = None,
 ) -> int:
     """Host a worker until SIGTERM, SIGINT or the end of `until`; then drain, `drain_s` at the most, and return 0.
 
-    `executor` is a `package.module:Class` in place of the protocol's own; `drain_s` defaults to `scheduler.drain_s`.
+    `executor` is a `package.module:Class` in place of the protocol's own; with a `pool`, addresses of agents reached
+    over `pool_protocol` (default: the same), it is their sub-coordinator. `drain_s` defaults to `scheduler.drain_s`.
 
     Raises:
         ConfigError: it cannot answer, or cannot be hosted, as configured.
@@ -59,7 +63,12 @@ async def serve_worker(
 
     async with AsyncExitStack() as stack:
         stack.push_async_callback(backend.close)
-        if executor is None:
+        worker: Any
+        if pool:
+            worker = await make_pool(agent_id, pool, pool_protocol or config.protocol, config)
+            stack.push_async_callback(worker.close)
+            output.system(worker.description)
+        elif executor is None:
             worker = worker_class(backend)(config, output)
             if isinstance(worker, WorkerExecutor):
                 stack.push_async_callback(worker.close)
