@@ -13,13 +13,17 @@ def files_needed(config: Config) -> int:
     """How many files and sockets a run opens when every slot is in use.
 
     A question in flight holds the socket of whoever asks; where the worker is in this process, too, also the worker's
-    and the one to the model, which is all there is where no wire is between the two.
+    and the one to the model, which is all there is where no wire is between the two. Each pool on its way adds the two
+    between its sub-coordinator and whoever asks that.
     """
-    worker = config.qa.worker
-    workers = len(worker.endpoints) or worker.count
+    worker, hierarchy = config.qa.worker, config.network.hierarchy
     apart = bool(worker.endpoints) or worker.mode == "process"
-    per_question = 1 if apart or config.protocol == "inproc" else 3
-    return BASE_FILES + workers + workers * worker.concurrency * per_question
+    sockets = sum(1 if apart or protocol == "inproc" else 3 for protocol in config.workers.values())
+    if hierarchy:
+        for pool_id in hierarchy.pools:
+            if (hierarchy.protocol_of(pool_id) or config.protocol) != "inproc":
+                sockets += 2 * hierarchy.leaves(pool_id)
+    return BASE_FILES + len(config.workers) + worker.concurrency * sockets
 
 
 def open_files(config: Config) -> list[Finding]:

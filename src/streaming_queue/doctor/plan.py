@@ -94,7 +94,7 @@ def _loaded(path: Path | None, protocol: str | None, sets: Sequence[str]) -> tup
     except ConfigError as error:
         return None, _told(failure("configuration", error))
     worker = config.qa.worker
-    workers = f"{len(worker.endpoints) or worker.count} workers, {worker.concurrency} questions at each"
+    workers = f"{len(config.workers)} workers, {worker.concurrency} questions at each"
     return config, _told(ok("configuration", f"{path or 'the defaults'}: {config.protocol}, {workers}"))
 
 
@@ -113,7 +113,7 @@ def _ground(files: Iterable[Path] = ()) -> list[Check]:
 def _work(config: Config) -> list[Check]:
     """What a run with this configuration needs."""
     checks = [
-        Check("protocol", partial(extras.protocol, config.protocol)),
+        *(Check("protocol", partial(extras.protocol, name)) for name in _protocols(config)),
         Check("output", partial(_output, config)),
         Check("questions", partial(_questions, config)),
         Check("ports", partial(ports.ports, config)),
@@ -122,8 +122,16 @@ def _work(config: Config) -> list[Check]:
     endpoints = config.qa.worker.endpoints
     if not endpoints:
         return [*checks, Check("provider", partial(provider.provider, config))]
-    agents = enumerate(endpoints, 1)
-    return [*checks, *(Check("agent", partial(endpoint, f"Worker-{n}", url, config)) for n, url in agents)]
+    for (worker_id, protocol), address in zip(config.workers.items(), endpoints, strict=True):
+        spoken = config.model_copy(update={"protocol": protocol})
+        checks.append(Check("agent", partial(endpoint, worker_id, address, spoken)))
+    return checks
+
+
+def _protocols(config: Config) -> Iterable[str]:
+    """Every protocol that a run speaks, each once."""
+    pools = (pool.protocol for pool in config.network.pools.values())
+    return dict.fromkeys([config.protocol, *filter(None, pools)])
 
 
 def _output(config: Config) -> list[Finding]:

@@ -18,13 +18,12 @@ _LISTENING = "0A"
 def named_ports(config: Config) -> Iterator[tuple[str, str, int]]:
     """Agent id, host and port of every agent that a run would start at a port of its own."""
     coordinator, worker = config.qa.coordinator, config.qa.worker
-    if config.protocol == "inproc":
-        return
-    if coordinator.port:
+    if coordinator.port and config.protocol != "inproc":
         yield coordinator.coordinator_id, coordinator.host, coordinator.port
-    if not worker.endpoints:
-        for number, port in enumerate(worker.ports, 1):
-            yield f"Worker-{number}", worker.host, port
+    if worker.start_port and not worker.endpoints:
+        for port, (worker_id, protocol) in enumerate(config.workers.items(), worker.start_port):
+            if protocol != "inproc":
+                yield worker_id, worker.host, port
 
 
 def ports(config: Config) -> list[Finding]:

@@ -9,6 +9,12 @@ from streaming_queue.config import Config
 from streaming_queue.doctor.finding import Level
 from streaming_queue.doctor.limits import BASE_FILES, files_needed, open_files
 
+POOLS = {
+    "network": {
+        "topology": "hierarchical",
+        "pools": {"A": {"count": 1, "protocol": "inproc"}, "B": {"count": 1, "protocol": "http"}, "C": ["Worker-3"]},
+    }
+}
 LIMITED = """
 import resource, sys
 soft, hard = map(int, sys.argv[1:])
@@ -33,6 +39,8 @@ def limited(soft, hard):
         ({"protocol": "a2a", "qa": {"worker": {"count": 2, "concurrency": 5}}}, 2 + 10 * 3),
         ({"protocol": "inproc"}, 4 + 32),
         ({"qa": {"worker": {"mode": "process"}}}, 4 + 32),
+        (POOLS, 3 + 8 * (1 + 2 * 3 + 3 * 2)),
+        (POOLS | {"protocol": "inproc"}, 3 + 8 * (1 + 1 + 3)),
         ({"qa": {"worker": {"endpoints": ["http://a:1", "http://b:1"], "concurrency": 5}}}, 2 + 10),
     ],
 )

@@ -49,6 +49,14 @@ def test_workers_elsewhere_are_looked_at_and_have_a_model_of_their_own():
     assert "provider" not in names(plan)
 
 
+def test_every_protocol_of_a_hierarchy_and_each_of_its_workers_is_looked_at():
+    pools = "network.pools={A: {count: 1, protocol: http}, B: {count: 1, protocol: inproc}, C: {count: 1}}"
+    sets = ["network.topology=hierarchical", pools, "qa.worker.endpoints=[http://a:1, inproc://b, http://c:1]"]
+    plan = plan_for(None, None, sets=sets)
+    assert names(plan).count("protocol") == 3
+    assert names(plan)[-3:] == ["agent", "agent", "agent"]
+
+
 def test_an_address():
     assert names(plan_for("http://127.0.0.1:9", None)) == [*GROUND, "configuration", "agent"]
 

@@ -41,6 +41,13 @@ def test_which_are_named():
     assert [name for name, _, _ in ports.named_ports(Config.of({"qa": endpoints}))] == ["Coordinator-1"]
 
 
+def test_the_workers_of_pools_are_named_where_they_have_a_wire():
+    pools = {"A": {"count": 1, "protocol": "inproc"}, "B": {"count": 2}}
+    network = {"topology": "hierarchical", "pools": pools}
+    config = Config.of({"network": network, "qa": {"worker": {"start_port": 7002}}})
+    assert [(name, port) for name, _, port in ports.named_ports(config)] == [("Worker-2", 7003), ("Worker-3", 7004)]
+
+
 def test_free_and_taken(taken):
     port = free()
     config = Config.of({"qa": {"coordinator": {"port": port}, "worker": {"start_port": taken, "count": 1}}})
