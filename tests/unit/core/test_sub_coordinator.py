@@ -27,9 +27,7 @@ from streaming_queue.errors import (
 from streaming_queue.messages import DELTA, MESSAGE, Reply
 
 LEVELS = [("inproc", "inproc"), ("http", "a2a"), ("a2a", "http"), ("inproc", "http")]
-WITHOUT_A2A = [("inproc", "inproc"), ("http", "http"), ("inproc", "http")]
 over_each_pair = pytest.mark.parametrize("protocols", LEVELS, ids="-over-".join)
-over_pairs_without_a2a = pytest.mark.parametrize("protocols", WITHOUT_A2A, ids="-over-".join)
 
 
 class Member:
@@ -164,7 +162,7 @@ async def test_every_question_is_answered_by_whoever_is_free(house: House, proto
     assert sum(len(member.asked) for member in members.values()) == 30
 
 
-@over_pairs_without_a2a
+@over_each_pair
 async def test_a_members_death_costs_a_question_nothing_and_the_pools_death_is_told_until_it_is_over(
     house: House, protocols: tuple[str, str]
 ) -> None:
@@ -191,7 +189,7 @@ async def test_a_members_death_costs_a_question_nothing_and_the_pools_death_is_t
     assert (await ask(network, "again"))["text"] == "Worker-1: again"
 
 
-@over_pairs_without_a2a
+@over_each_pair
 async def test_a_cancelled_question_is_cancelled_at_the_member(house: House, protocols: tuple[str, str]) -> None:
     started, ended = asyncio.Event(), asyncio.Event()
 
@@ -292,7 +290,7 @@ async def test_three_levels_and_three_protocols(house: House) -> None:
     left = await house.pool("Left", "inproc", {name: leaves[name] for name in ("Worker-1", "Worker-2")})
     right = await house.pool("Right", "a2a", {name: leaves[name] for name in ("Worker-3", "Worker-4")})
     network = await house.network(
-        "http", {"Sub-1": await house.pool("Sub-1", "http", {"Left": left, "Right": right}, slots=4)}
+        "a2a", {"Sub-1": await house.pool("Sub-1", "http", {"Left": left, "Right": right}, slots=4)}
     )
     replies = await asyncio.gather(*(ask(network, f"q{number}") for number in range(40)))
     assert {reply["text"].partition(": ")[0] for reply in replies} == set(leaves)
@@ -321,11 +319,11 @@ async def test_when_every_member_slows_down_the_parent_is_told_for_how_long(hous
 
 @pytest.fixture
 def quick_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("inproc.comm.HEARTBEAT_S", "http.host.HEARTBEAT_S"):
+    for name in ("inproc.comm.HEARTBEAT_S", "http.host.HEARTBEAT_S", "a2a.exchange.LOOK_AFTER_S"):
         monkeypatch.setattr(f"streaming_queue.protocol_backend.{name}", 0.05)
 
 
-@pytest.mark.parametrize("protocol", ["inproc", "http"])
+@pytest.mark.parametrize("protocol", ["inproc", "http", "a2a"])
 async def test_an_answer_that_takes_longer_than_silence_may_last_stays_alive_through_the_levels(
     quick_signs_of_life: None, house: House, protocol: str
 ) -> None:
