@@ -18,12 +18,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 READMES = ("README.md", "README.zh-CN.md")
+CONSOLE = "```console\n$ "
 PAGES = (
     *READMES,
-    *sorted(
-        str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md") if "```console
-$ " in path.read_text()
-    ),
+    *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md") if CONSOLE in page.read_text()),
 )
 
 
