@@ -18,6 +18,24 @@ from streaming_queue.comm.asgi import serve
 from streaming_queue.comm.base import HostLimits, HostOptions
 
 
+class SdkSlowMessage(AgentExecutor):
+    """One message, when `gate` opens; counts its runs."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.started = asyncio.Event()
+        self.runs = 0
+
+    async def execute(self, context: Any, event_queue: Any) -> None:
+        self.runs += 1
+        self.started.set()
+        await self.gate.wait()
+        await event_queue.enqueue_event(new_text_message("answer", context_id=context.context_id, role=Role.ROLE_AGENT))
+
+    async def cancel(self, context: Any, event_queue: Any) -> None:
+        raise NotImplementedError
+
+
 class SdkEcho(AgentExecutor):
     """One message; its metadata come back in it."""
 
@@ -92,13 +110,15 @@ def sdk_card(url: str, interfaces: list[tuple[str, str]], *, streaming: bool = T
 
 
 @asynccontextmanager
-async def sdk_server(executor: AgentExecutor, interfaces: list[tuple[str, str]], *, streaming: bool = True):
-    """A server of nothing but the SDK; yields its base URL."""
+async def sdk_server(
+    executor: AgentExecutor, interfaces: list[tuple[str, str]], *, streaming: bool = True, at: str | None = None
+):
+    """A server of nothing but the SDK; yields its base URL. Its card says that it is `at` another."""
     app = Starlette()
     server = await serve(
         app, host="127.0.0.1", port=0, options=HostOptions(limits=HostLimits(stop_s=1.0)), name="the SDK's server"
     )
-    card = sdk_card(server.base_url, interfaces, streaming=streaming)
+    card = sdk_card(at or server.base_url, interfaces, streaming=streaming)
     handler = DefaultRequestHandler(agent_executor=executor, task_store=InMemoryTaskStore(), agent_card=card)
     old = all(version == "0.3" for _, version in interfaces)
     app.router.routes += [

@@ -82,9 +82,9 @@ async def test_a_task_is_followed_to_its_answer(backend: Any, wire: Any, text: s
     ("state", "cls", "retryable"),
     [
         ("failed", AgentFailedError, True),
-        ("rejected", AgentFailedError, False),
+        ("rejected", AgentFailedError, True),
         ("canceled", AgentFailedError, True),
-        ("input-required", AgentFailedError, False),
+        ("input-required", AgentFailedError, True),
         ("auth-required", AuthError, False),
     ],
 )

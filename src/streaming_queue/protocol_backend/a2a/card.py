@@ -47,7 +47,7 @@ def read_card(body: bytes, address: URL, trusted_origins: Collection[URL] = ()) 
     except orjson.JSONDecodeError:
         document = None
     if not isinstance(document, Mapping):
-        raise ProtocolError(f"{address}: its agent card is no JSON object{excerpt(body)}", retryable=False)
+        raise ProtocolError(f"{address}: its agent card is no JSON object{excerpt(body)}")
     offered = list(_interfaces(document))
     refused = ""
     for binding, dialect in ((JSONRPC, V1), (HTTP_JSON, V1), (JSONRPC, V03)):
@@ -62,8 +62,7 @@ def read_card(body: bytes, address: URL, trusted_origins: Collection[URL] = ()) 
     has = ", ".join(f"{binding[:40]!a} {version[:20]!a}" for _, binding, version, _ in offered[:10]) or "none at all"
     raise ProtocolError(
         f"{address}: its agent card has no usable interface: it offers {has}; "
-        f"known are JSONRPC 1.0, HTTP+JSON 1.0 and JSONRPC 0.3{refused}",
-        retryable=False,
+        f"known are JSONRPC 1.0, HTTP+JSON 1.0 and JSONRPC 0.3{refused}"
     )
 
 

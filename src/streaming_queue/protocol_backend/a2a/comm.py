@@ -81,7 +81,7 @@ class A2ACommBackend(BaseCommBackend):
     async def connect(self, src_id: str, dst_id: str) -> None:
         """Read the agent's card."""
         del src_id
-        await self._peer(dst_id).card()
+        await self._peer(dst_id).interface()
 
     async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
         """Send a message; a task that comes of it is followed to its end. `raw` is the message or task as JSON."""
@@ -129,7 +129,7 @@ class A2ACommBackend(BaseCommBackend):
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
         """The agent's card in short, and which of its interfaces we use."""
-        return await self._peer(agent_id).transport.describe()
+        return await self._peer(agent_id).describe()
 
     async def close(self) -> None:
         """Stop every agent hosted here and give up all connections; messages under way fail."""
@@ -176,4 +176,4 @@ def _seconds_left(payload: Mapping[str, Any]) -> float | None:
 
 
 def _late(peer: Peer) -> SendTimeoutError:
-    return SendTimeoutError(f"{peer.transport.address}: no answer before the deadline")
+    return SendTimeoutError(f"{peer.address}: no answer before the deadline")

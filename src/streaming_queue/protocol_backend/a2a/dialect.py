@@ -12,8 +12,8 @@ A2A_JSON = "application/a2a+json"
 
 CALL_EXTENSION = "urn:agentnetwork:streaming-queue:call:1"
 """Our extension of the protocol (specification 1.0, section 4.6): a host that declares it reads the call's context
-from the message's metadata, describes failures as `agent_error`, and takes the id of a message under way in
-CancelTask."""
+from the message's metadata, describes failures as `agent_error`, takes the id of a message under way in GetTask and
+CancelTask, and gives a message with an idempotency key that comes back the answer of the same work."""
 
 AGENT_ERROR = "agent_error"
 """The key, in the metadata of a failed task's status message, of the failure as `errors.error_event` describes it."""
@@ -25,7 +25,7 @@ RUNNING = frozenset({"submitted", "working"})
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One version's method names (JSON-RPC), roles and notation of a text part."""
+    """One version's method names (JSON-RPC), role, notation of a text part, and how to ask for a task at once."""
 
     version: str
     send: str
@@ -36,6 +36,7 @@ class Dialect:
     user: str
     part: Mapping[str, str]
     message: Mapping[str, str]
+    at_once: Mapping[str, bool]
 
 
 V1 = Dialect(
@@ -48,6 +49,7 @@ V1 = Dialect(
     user="ROLE_USER",
     part={},
     message={},
+    at_once={"returnImmediately": True},
 )
 V03 = Dialect(
     version="0.3",
@@ -59,6 +61,7 @@ V03 = Dialect(
     user="user",
     part={"kind": "text"},
     message={"kind": "message"},
+    at_once={"blocking": False},
 )
 
 KINDS = ("message", "task", "statusUpdate", "artifactUpdate")

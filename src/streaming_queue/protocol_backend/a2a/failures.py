@@ -20,26 +20,31 @@ from streaming_queue.errors import (
 from streaming_queue.messages import ERROR
 from streaming_queue.protocol_backend.a2a.dialect import AGENT_ERROR
 
+
+class UnknownTaskError(RemoteError):
+    """The peer knows no such task: it never did, or has forgotten it; a new one may do."""
+
+
 Verdict = tuple[type[StreamingQueueError], bool]
 """The class, and whether another try can help."""
 
 BY_CODE: Mapping[int, Verdict] = {
     -32700: (ProtocolError, False),  # JSON parse error
     -32600: (ProtocolError, False),  # invalid request
-    -32601: (ProtocolError, False),  # method not found
+    -32601: (ProtocolError, True),  # method not found
     -32602: (ProtocolError, False),  # invalid params
     -32603: (RemoteError, True),  # internal error
-    -32001: (RemoteError, True),  # task not found: it was forgotten, a new one may do
+    -32001: (UnknownTaskError, True),  # task not found
     -32002: (RemoteError, False),  # task not cancelable
-    -32003: (ProtocolError, False),  # push notifications not supported
-    -32004: (ProtocolError, False),  # unsupported operation
-    -32005: (ProtocolError, False),  # content type not supported
+    -32003: (ProtocolError, True),  # push notifications not supported
+    -32004: (ProtocolError, True),  # unsupported operation
+    -32005: (ProtocolError, True),  # content type not supported
     -32006: (AgentFailedError, True),  # invalid agent response
-    -32007: (ProtocolError, False),  # extended card not configured
-    -32008: (ProtocolError, False),  # extension required
-    -32009: (ProtocolError, False),  # version not supported
+    -32007: (ProtocolError, True),  # extended card not configured
+    -32008: (ProtocolError, True),  # extension required
+    -32009: (ProtocolError, True),  # version not supported
 }
-"""A2A's JSON-RPC codes (specification 1.0, section 5.4)."""
+"""A2A's JSON-RPC codes (specification 1.0, section 5.4). What one agent cannot do another may."""
 
 CODE_BY_REASON: Mapping[str, int] = {
     "TASK_NOT_FOUND": -32001,
@@ -60,12 +65,12 @@ CODE_BY_REASON: Mapping[str, int] = {
 
 BY_STATE: Mapping[str, tuple[type[StreamingQueueError], bool, str]] = {
     "failed": (AgentFailedError, True, "the task failed"),
-    "rejected": (AgentFailedError, False, "the agent rejected the task"),
+    "rejected": (AgentFailedError, True, "the agent rejected the task"),
     "canceled": (AgentFailedError, True, "the task was cancelled at the agent"),
-    "input-required": (AgentFailedError, False, "the agent asks for further input, which nobody here can give"),
+    "input-required": (AgentFailedError, True, "the agent asks for further input, which nobody here can give"),
     "auth-required": (AuthError, False, "the agent asks for an authentication beyond the agent's credential"),
 }
-"""Ends of a task that are no answer, by `dialect.state_name`."""
+"""Ends of a task that are no answer, by `dialect.state_name`. What one agent will not do another may."""
 
 
 def rpc_error(error: Any, address: str) -> StreamingQueueError:

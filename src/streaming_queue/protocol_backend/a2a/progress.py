@@ -12,6 +12,8 @@ from streaming_queue.protocol_backend.a2a.codec import Result, metadata_of, part
 from streaming_queue.protocol_backend.a2a.dialect import ANSWERED, RUNNING, state_name
 from streaming_queue.protocol_backend.a2a.failures import task_error
 
+WORDS_REMEMBERED = 10_000
+
 
 class Progress:
     """One exchange: the task it became (`task_id`), the pieces so far, and in the end the `reply`.
@@ -27,6 +29,7 @@ class Progress:
         self._length = 0
         self._told = 0
         self._metadata: dict[str, Any] = {}
+        self._words: dict[str, None] = {}
 
     @property
     def running(self) -> bool:
@@ -48,14 +51,13 @@ class Progress:
         self._know(body.get("id" if kind == "task" else "taskId"))
         if kind == "artifactUpdate":
             return self._artifact(body.get("artifact"), append=body.get("append") is True)
-        self._metadata |= metadata_of(body)
         if kind == "statusUpdate":
-            return self._status(body, body.get("status"))
+            return self._status(body, whole=False)
         events: list[StreamEvent] = []
         artifacts = body.get("artifacts")
         for artifact in artifacts if isinstance(artifacts, list) else ():
             events += self._artifact(artifact, append=False)
-        return events + self._status(body, body.get("status"))
+        return events + self._status(body, whole=True)
 
     def _know(self, task_id: Any) -> None:
         if not isinstance(task_id, str) or not task_id:
@@ -84,16 +86,36 @@ class Progress:
         self._told = self._length
         return [{"type": DELTA, "data": text[-fresh:]}]
 
-    def _status(self, body: Mapping[str, Any], status: Any) -> list[StreamEvent]:
+    def _status(self, body: Mapping[str, Any], *, whole: bool) -> list[StreamEvent]:
+        """The state in a status update, or in the task as a `whole`."""
+        status = body.get("status")
         status = status if isinstance(status, Mapping) else {}
         state, message = state_name(status.get("state")), status.get("message")
         said = parts_text(message)
         if state in RUNNING:
-            return [{"type": STATUS, "data": said}] if said else []
+            if whole:
+                self._metadata |= metadata_of(body)
+            return self._word(message, said, {} if whole else metadata_of(body))
         if state not in ANSWERED:
             raise task_error(state, message, said, self._address)
         text = "\n".join("".join(pieces) for pieces in self._artifacts.values()) or said or _last_word(body)
-        return self._end(body, text, {**metadata_of(message), **self._metadata})
+        if not (text or whole):  # an agent may have said it all on the way: the task as a whole has it
+            return []
+        return self._end(body, text, {**metadata_of(message), **self._metadata, **metadata_of(body)})
+
+    def _word(self, message: Any, said: str, metadata: dict[str, Any]) -> list[StreamEvent]:
+        """A word on progress, unless it was told before: after a reconnect the peer may begin anew."""
+        if not (said or metadata):
+            return []
+        message_id = message.get("messageId") if isinstance(message, Mapping) else None
+        if isinstance(message_id, str):
+            if message_id in self._words:
+                return []
+            self._words[message_id] = None
+            if len(self._words) > WORDS_REMEMBERED:
+                del self._words[next(iter(self._words))]
+        event: StreamEvent = {"type": STATUS, "data": said}
+        return [{**event, "metadata": metadata}] if metadata else [event]
 
     def _end(self, raw: Mapping[str, Any], text: str, metadata: dict[str, Any]) -> list[StreamEvent]:
         self.reply = Reply(raw=raw, text=text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 import aiohttp
 
@@ -12,15 +12,19 @@ from streaming_queue.errors import ProtocolError
 EVENT_STREAM = "text/event-stream"
 
 
-async def read_events(response: aiohttp.ClientResponse, address: str) -> AsyncGenerator[bytes, None]:
+async def read_events(
+    response: aiohttp.ClientResponse, address: str, heard: Callable[[], None]
+) -> AsyncGenerator[bytes, None]:
     """The data of each event until the stream ends; an event cut off at the end is none.
 
-    Raises ProtocolError when one event grows over the limit of an answer.
+    `heard` is told of all that comes, heartbeats too. Raises ProtocolError when one event grows over the limit of an
+    answer.
     """
     pieces: list[bytes] = []
     data: list[bytes] = []
     size = 0
     while chunk := await response.content.readany():
+        heard()
         size += len(chunk)
         if size > MAX_ANSWER_BYTES:
             response.close()

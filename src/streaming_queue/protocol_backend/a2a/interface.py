@@ -1,0 +1,139 @@
+"""Calls to one agent over the interface that its card names: JSON-RPC or HTTP+JSON."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from streaming_queue.comm.context import heard
+from streaming_queue.comm.http_client import read_body
+from streaming_queue.errors import StreamingQueueError
+from streaming_queue.protocol_backend.a2a.card import JSONRPC, Card
+from streaming_queue.protocol_backend.a2a.codec import Result, decode_object, decode_result, decode_rpc, encode_json
+from streaming_queue.protocol_backend.a2a.dialect import A2A_JSON, CALL_EXTENSION, EXTENSIONS_HEADER, VERSION_HEADER
+from streaming_queue.protocol_backend.a2a.failures import http_error, parsed, rpc_error
+from streaming_queue.protocol_backend.a2a.sse import EVENT_STREAM, read_events
+from streaming_queue.protocol_backend.a2a.transport import BROKEN_CONNECTION, Transport
+from streaming_queue.protocol_backend.a2a.watch import Watch
+
+_JSON = f"{A2A_JSON}, application/json"
+
+REST_PATHS: Mapping[str, tuple[str, str]] = {
+    "send": ("POST", "/message:send"),
+    "stream": ("POST", "/message:stream"),
+    "get_task": ("GET", "/tasks/{id}"),
+    "cancel_task": ("POST", "/tasks/{id}:cancel"),
+    "subscribe": ("POST", "/tasks/{id}:subscribe"),
+}
+"""Operation (a field of `Dialect`) -> method and path in HTTP+JSON (specification 1.0, section 11)."""
+
+
+class Interface:
+    """One agent by one interface of its card."""
+
+    def __init__(self, transport: Transport, card: Card) -> None:
+        self.card = card
+        self.address = transport.address
+        self._transport = transport
+        headers = {VERSION_HEADER: card.dialect.version, "Content-Type": "application/json"}
+        if card.call_extension:
+            headers[EXTENSIONS_HEADER] = CALL_EXTENSION
+        self._headers = transport.headers({**headers, "Accept": _JSON}, own_origin=card.own_origin)
+        streams = {**headers, "Accept": f"{EVENT_STREAM}, {_JSON}"}
+        self._stream_headers = transport.headers(streams, own_origin=card.own_origin)
+        self._tenant = {"tenant": card.tenant} if card.tenant else {}
+        self._base = str(card.url).rstrip("/") + (f"/{quote(card.tenant, safe='')}" if card.tenant else "")
+
+    async def call(self, operation: str, params: Mapping[str, Any], request_id: str, watch: Watch | None = None) -> Any:
+        """One call, one result. Raises what the peer's error means, ProtocolError when it is no answer of A2A.
+
+        `watch` looks after the wait for the response.
+        """
+        response = await self._open(operation, params, request_id, watch, streaming=False)
+        if watch is not None:
+            await watch.aclose()
+        async with response:
+            return await self._whole(response, request_id)
+
+    async def events(
+        self, operation: str, params: Mapping[str, Any], request_id: str, watch: Watch | None = None
+    ) -> AsyncGenerator[Result, None]:
+        """One call, what the peer sends of its result until it ends the stream. Raises like `call`."""
+        async with await self._open(operation, params, request_id, watch, streaming=True) as response:
+            if response.status != 200 or response.content_type != EVENT_STREAM:
+                yield decode_result(await self._whole(response, request_id), self.address)
+                return
+            try:
+                tell = heard if watch is None else watch.heard
+                async with aclosing(read_events(response, self.address, tell)) as events:
+                    async for data in events:
+                        yield self._event(data, request_id)
+            except StreamingQueueError:
+                raise
+            except BROKEN_CONNECTION as error:
+                raise self._transport.failure(error) from error
+
+    async def knock(self) -> None:
+        """Ask for a task that does not exist: whoever reads the card may still be refused behind it.
+
+        Any answer of A2A will do; what is none is raised, as by `call`.
+        """
+        nothing = uuid.uuid4().hex
+        async with await self._open("get_task", {"id": nothing}, nothing, None, streaming=False) as response:
+            body = await self._body(response)
+            if response.status == 200:
+                decode_object(body, self.address)
+            elif response.status in (401, 403) or not isinstance(parsed(body).get("error"), Mapping):
+                raise http_error(response.status, body, response.headers.get("Retry-After"), str(self.card.url))
+
+    async def _open(
+        self,
+        operation: str,
+        params: Mapping[str, Any],
+        request_id: str,
+        watch: Watch | None,
+        *,
+        streaming: bool,
+    ) -> aiohttp.ClientResponse:
+        headers = self._stream_headers if streaming else self._headers
+        if self.card.binding == JSONRPC:
+            method = getattr(self.card.dialect, operation)
+            document = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": {**self._tenant, **params}}
+            return await self._transport.request("POST", self.card.url, headers, encode_json(document), watch)
+        method, path = REST_PATHS[operation]
+        rest = dict(params)
+        if (task_id := rest.pop("id", None)) is not None:
+            path = path.format(id=quote(task_id, safe=""))
+        body = None if method == "GET" else encode_json(rest)
+        if body is None:
+            headers = headers.copy()
+            del headers["Content-Type"]
+        return await self._transport.request(method, URL(f"{self._base}{path}", encoded=True), headers, body, watch)
+
+    async def _whole(self, response: aiohttp.ClientResponse, request_id: str) -> Any:
+        body = await self._body(response)
+        if response.status != 200:
+            raise http_error(response.status, body, response.headers.get("Retry-After"), self.address)
+        if self.card.binding == JSONRPC:
+            return decode_rpc(body, request_id, self.address)
+        return decode_object(body, self.address)
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        try:
+            return await read_body(response, self.address)
+        except BROKEN_CONNECTION as error:
+            raise self._transport.failure(error) from error
+
+    def _event(self, data: bytes, request_id: str) -> Result:
+        if self.card.binding == JSONRPC:
+            return decode_result(decode_rpc(data, request_id, self.address), self.address)
+        result = decode_object(data, self.address)
+        if result.get("error") is not None:
+            raise rpc_error(result["error"], self.address)
+        return decode_result(result, self.address)

@@ -1,0 +1,124 @@
+"""A wait that may last an hour: while the wire is silent, the agent is asked whether it is still at work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+
+from streaming_queue.comm.context import listener
+from streaming_queue.errors import ConnectError, StreamingQueueError
+
+logger = logging.getLogger(__name__)
+
+LOOK_TIMEOUT_S = 5.0
+"""How long the agent may take to say whether it is at work."""
+MISSES = 3
+"""How often in a row it may be out of reach before we give the wait up."""
+
+Look = Callable[[], Awaitable[bool | None]]
+"""Whether the agent is at work on the message; None: nobody can tell."""
+
+
+class LostReplyError(ConnectError):
+    """The agent is at work on the message no more, and its reply did not come."""
+
+
+class Watch:
+    """Looks after one request. An agent at work is `comm.context.heard`; else the wait ends with a ConnectError.
+
+    It looks when nothing came for `interval_s`, and from then on as often. `aclose` it.
+    """
+
+    def __init__(self, look: Look, interval_s: float, address: str) -> None:
+        self._look = look
+        self._interval_s = interval_s
+        self._address = address
+        self._tell = listener()
+        self._loop = asyncio.get_running_loop()
+        self._heard_at = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(interval_s, self._due)
+        self._looking: asyncio.Task[None] | None = None
+        self._scope: asyncio.Timeout | None = None
+        self._response: aiohttp.ClientResponse | None = None
+        self._error: ConnectError | None = None
+        self._misses = self._idle = 0
+
+    async def response(self, opening: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
+        """Await the beginning of the response. Raises why the wait was given up."""
+        try:
+            async with asyncio.timeout(None) as self._scope:
+                response = await opening
+        except TimeoutError:
+            if self._error is None:
+                raise
+            raise self._error from None
+        finally:
+            self._scope = None
+        self._response = response
+        return response
+
+    def heard(self) -> None:
+        """Something came over the wire."""
+        self._heard_at = self._loop.time()
+        self._tell()
+
+    def _silence_s(self) -> float:
+        return self._loop.time() - self._heard_at
+
+    def _due(self) -> None:
+        left_s = self._interval_s - self._silence_s()
+        if left_s > 0:
+            self._timer = self._loop.call_later(left_s, self._due)
+        else:
+            self._timer = None
+            self._looking = asyncio.create_task(self._keep_looking(), name=f"watch:{self._address}")
+
+    async def _keep_looking(self) -> None:
+        while self._error is None:
+            if (left_s := self._interval_s - self._silence_s()) > 0:
+                self._misses = self._idle = 0
+                await asyncio.sleep(left_s)
+            else:
+                await self._look_once()
+                await asyncio.sleep(self._interval_s)
+
+    async def _look_once(self) -> None:
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                at_work = await self._look()
+        except (ConnectError, TimeoutError) as error:
+            self._misses += 1
+            if self._misses == MISSES:
+                reason = str(error) or f"no answer within {LOOK_TIMEOUT_S:g} s"
+                self._give_up(
+                    ConnectError(f"{self._address}: silent, and out of reach when asked for its work: {reason}")
+                )
+            return
+        except StreamingQueueError as error:
+            logger.debug("%s: does not say whether it is at work: %s", self._address, error)
+            at_work = None
+        self._misses = 0
+        self._idle = self._idle + 1 if at_work is False else 0
+        if at_work:
+            self._tell()
+        elif self._idle == 2:  # the first time its reply may have been on its way
+            self._give_up(LostReplyError(f"{self._address}: its reply was lost: it is at work on it no more"))
+
+    def _give_up(self, error: ConnectError) -> None:
+        self._error = error
+        if self._scope is not None:
+            self._scope.reschedule(self._loop.time())
+        elif self._response is not None:
+            self._response.content.set_exception(error)
+
+    async def aclose(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait({self._looking})
