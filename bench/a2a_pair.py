@@ -49,7 +49,7 @@ async def sdk_host() -> str:
     from a2a.types.a2a_pb2 import Role
     from starlette.applications import Starlette
 
-    from streaming_queue.protocol_backend.a2a.own_card import agent_card
+    from streaming_queue.protocol_backend.a2a.own_card import Face
 
     class SdkEcho(AgentExecutor):
         async def execute(self, context: Any, event_queue: Any) -> None:
@@ -60,7 +60,7 @@ async def sdk_host() -> str:
 
     app = Starlette()
     server = await serve(app, host="127.0.0.1", port=0, options=HostOptions(), name="the SDK's host")
-    card = agent_card("w", server.base_url, guarded=False, call_extension=False)
+    card = Face("w").card(server.base_url)
     handler = DefaultRequestHandler(agent_executor=SdkEcho(), task_store=InMemoryTaskStore(), agent_card=card)
     app.router.routes += [*create_agent_card_routes(card), *create_jsonrpc_routes(handler, "/")]
     return server.base_url

@@ -25,6 +25,7 @@ from a2a.types.a2a_pb2 import (
 )
 from a2a.utils.errors import (
     A2AError,
+    InvalidParamsError,
     MethodNotFoundError,
     TaskNotCancelableError,
     TaskNotFoundError,
@@ -50,9 +51,21 @@ def wire(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 
 @pytest.fixture
-async def connect(wire: tuple[str, str]):
-    """Host an executor and make an SDK client that uses this wire only."""
+async def backend():
     backend = A2ACommBackend(host_options=HostOptions(limits=HostLimits(stop_s=1.0)))
+    yield backend
+    await backend.close()
+
+
+@pytest.fixture
+def handles() -> list[Any]:
+    """Those of the executors that `connect` hosted."""
+    return []
+
+
+@pytest.fixture
+async def connect(wire: tuple[str, str], backend: A2ACommBackend, handles: list[Any]):
+    """Host an executor and make an SDK client that uses this wire only."""
     sessions: list[httpx.AsyncClient] = []
 
     url = ""
@@ -60,7 +73,9 @@ async def connect(wire: tuple[str, str]):
     async def connect(executor: Any = None, *, streaming: bool = False) -> Any:
         nonlocal url
         if executor is not None:
-            url = (await backend.spawn_local_agent("w", "127.0.0.1", 0, executor)).base_url
+            handles.append(await backend.spawn_local_agent("w", "127.0.0.1", 0, executor))
+            url = handles[-1].base_url
+            await backend.register_endpoint("w", url)
         session = await asyncio.to_thread(httpx.AsyncClient, timeout=10, headers={"A2A-Version": wire[1]})
         sessions.append(session)
         card = await A2ACardResolver(session, url).get_agent_card()
@@ -74,7 +89,6 @@ async def connect(wire: tuple[str, str]):
     yield connect
     for session in sessions:
         await session.aclose()
-    await backend.close()
 
 
 def question(text: str, **more: Any) -> SendMessageRequest:
@@ -183,6 +197,65 @@ async def test_a_task_is_begun_followed_asked_for_and_ended(connect: Any):
     assert get_message_text(task.history[0]) == "q"
 
 
+async def test_a_follow_up_on_a_task_keeps_its_context(connect: Any, handles: list[Any], wire: Any):
+    seen: list[tuple[str, str]] = []
+    end = asyncio.Event()
+
+    async def behave(context: Any, queue: Any) -> None:
+        text = context.get_user_input()
+        seen.append((text, context.context_id))
+        if text == "wait":
+            await end.wait()
+        await queue.enqueue_event(message(text))
+
+    client, streaming = await connect(Agent(behave)), await connect(streaming=True)
+    request = question("wait")
+    request.configuration.CopyFrom(SendMessageConfiguration(return_immediately=True))
+    [begun] = await ask(client, request)
+    task_id, context_id = begun.task.id, begun.task.context_id
+    for asker, more in ((client, {}), (streaming, {}), (client, {"context_id": context_id})):
+        [event] = await ask(asker, question("and this?", task_id=task_id, **more))
+        assert get_message_text(event.message) == "and this?"
+        assert event.message.context_id == context_id
+    request = question("as a task", task_id=task_id)
+    request.configuration.CopyFrom(SendMessageConfiguration(return_immediately=True))
+    [event] = await ask(client, request)
+    assert (event.task.id != task_id, event.task.context_id) == (True, context_id)
+    assert seen == [("wait", context_id)] + [("and this?", context_id)] * 3 + [("as a task", context_id)]
+    mismatched = question("x", task_id=task_id, context_id="another")
+    with pytest.raises(A2AClientError if wire == OLD_REST else InvalidParamsError):
+        await ask(client, mismatched)
+    end.set()
+    await handles[0].drain(2)
+    with pytest.raises(A2AClientError if wire == OLD_REST else UnsupportedOperationError) as caught:
+        await ask(client, question("x", task_id=task_id))
+    assert context_id in str(caught.value) or wire == OLD_REST
+
+
+async def test_the_context_of_a_message_reaches_the_executor(connect: Any):
+    async def behave(context: Any, queue: Any) -> None:
+        await queue.enqueue_event(message(context.context_id))
+
+    for streaming in (False, True):
+        client = await connect(Agent(behave), streaming=streaming)
+        [event] = await ask(client, question("q", context_id="c-1"))
+        assert get_message_text(event.message) == event.message.context_id == "c-1"
+        [event] = await ask(client, question("q"))
+        assert get_message_text(event.message) == event.message.context_id != ""
+
+
+async def test_a_words_metadata_come_with_it(connect: Any):
+    async def behave(context: Any, queue: Any) -> None:
+        await queue.enqueue_event({"type": STATUS, "data": "half", "metadata": {"done": 5, "of": [10]}})
+        await queue.enqueue_event(message("all"))
+
+    events = await ask(await connect(Agent(behave), streaming=True), question("q"))
+    [update, *_] = [event.status_update for event in events if event.WhichOneof("payload") == "status_update"]
+    assert get_message_text(update.status.message) == "half"
+    assert update.metadata["done"] == 5
+    assert list(update.metadata["of"]) == [10]
+
+
 async def test_a_task_is_cancelled(connect: Any):
     gate = Gate()
     client = await connect(gate)
@@ -280,6 +353,27 @@ async def test_an_sdk_executors_exception_keeps_its_text(connect: Any, wire: Any
     with pytest.raises((A2AError, A2AClientError), match=said) as caught:
         await ask(client, question("raise"))
     assert "sk-123" not in str(caught.value)
+
+
+async def test_an_sdk_executor_is_drained(connect: Any, handles: list[Any], wire: Any, backend: Any):
+    agent = SdkTask()
+    client = await connect(agent)
+    request = question("wait")
+    request.configuration.CopyFrom(SendMessageConfiguration(return_immediately=True))
+    [begun] = await ask(client, request)
+    await agent.started.wait()
+    async with asyncio.timeout(1):
+        await handles[0].drain(0.05)
+    assert not await backend.health_check("w")
+    with pytest.raises((A2AError, A2AClientError), match="500" if wire == OLD_REST else "about to stop"):
+        await ask(client, question("more"))
+    draining = asyncio.create_task(handles[0].drain(5))
+    await asyncio.sleep(0.05)
+    assert not draining.done()
+    agent.gate.set()
+    await draining
+    assert (await client.get_task(GetTaskRequest(id=begun.task.id))).status.state == TaskState.TASK_STATE_COMPLETED
+    assert len(agent.contexts) == 1
 
 
 async def collect(stream: Any) -> list[Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import ExitStack, aclosing, contextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import ExitStack, aclosing
 from typing import Any, NoReturn, Protocol
+from weakref import WeakValueDictionary
 
 from a2a.server.context import ServerCallContext
 from a2a.server.request_handlers import RequestHandler
@@ -43,7 +44,8 @@ from streaming_queue.messages import ERROR, MESSAGE, StreamEvent
 from streaming_queue.protocol_backend.a2a.agent_errors import plain, to_a2a, unfit
 from streaming_queue.protocol_backend.a2a.codec import whole_numbers
 from streaming_queue.protocol_backend.a2a.jobs import Event, Jobs
-from streaming_queue.protocol_backend.a2a.task_store import BoundedTaskStore
+from streaming_queue.protocol_backend.a2a.principal import principal_of
+from streaming_queue.protocol_backend.a2a.task_store import TERMINAL, BoundedTaskStore
 
 TASK_AFTER_S = 1.0
 """How long a streamed answer may be silent before it becomes a task, which its reader can come back to."""
@@ -53,7 +55,13 @@ class MakeRequest(Protocol):
     """`BaseCommBackend.request`."""
 
     def __call__(
-        self, agent_id: str, payload: Mapping[str, Any], *, principal: str | None = None, streaming: bool = False
+        self,
+        agent_id: str,
+        payload: Mapping[str, Any],
+        *,
+        principal: str | None = None,
+        streaming: bool = False,
+        context_id: str | None = None,
     ) -> RequestContext:
         """The context in which the executor runs."""
 
@@ -67,40 +75,40 @@ class AgentHandler(RequestHandler):
         self._request = request
         self._store = BoundedTaskStore()
         self._jobs = Jobs(executions, self._store)
-        self._under_way: dict[tuple[str | None, str], Execution] = {}
+        self._by_message: WeakValueDictionary[tuple[str | None, str], Execution] = WeakValueDictionary()
 
-    async def answer(self, payload: Mapping[str, Any], message_id: str, principal: str | None) -> StreamEvent:
+    @property
+    def ready(self) -> bool:
+        """Whether questions are taken."""
+        return self._executions.ready
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take on no question more, and wait for those under way, `timeout_s` at the most."""
+        await self._executions.drain(timeout_s)
+
+    async def answer(
+        self, payload: Mapping[str, Any], message_id: str, context_id: str, principal: str | None
+    ) -> StreamEvent:
         """Run the executor to its end; its cancel is the caller's leaving, or CancelTask with the message's id."""
         try:
-            request = self._request(self._agent_id, payload, principal=principal)
-            with self._executions.attach(request) as execution, self._cancellable(message_id, principal, execution):
+            request = self._request(self._agent_id, payload, principal=principal, context_id=context_id)
+            with self._executions.attach(request) as execution:
+                self._by_message[principal, message_id] = execution
                 return await execution.result()
         except StreamingQueueError as error:
             return error_event(error)
 
-    @contextmanager
-    def _cancellable(self, message_id: str, principal: str | None, execution: Execution) -> Iterator[None]:
-        key = (principal, message_id)
-        self._under_way[key] = execution
-        try:
-            yield
-        finally:
-            if self._under_way.get(key) is execution:
-                del self._under_way[key]
+    def _under_way(self, message_id: str, principal: str | None) -> Execution | None:
+        """The work on a message that is not answered yet."""
+        execution = self._by_message.get((principal, message_id))
+        return None if execution is None or execution.done else execution
 
     async def _payload(self, params: SendMessageRequest, context: ServerCallContext) -> dict[str, Any]:
         """What the executor gets. Raises what A2A says to a message that cannot be taken."""
         validate_history_length(params.configuration)
         message = params.message
         if message.task_id:
-            task = await self._store.get(message.task_id, context)
-            if task is None:
-                raise TaskNotFoundError
-            if message.context_id and message.context_id != task.context_id:
-                raise InvalidParamsError(f"task {task.id} belongs to context {task.context_id}")
-            raise UnsupportedOperationError(
-                f"task {task.id} takes no further message; send one without a task id, in context {task.context_id}"
-            )
+            await self._follow_up(message, context)
         if params.configuration.HasField("task_push_notification_config"):
             raise PushNotificationNotSupportedError
         if any(part.WhichOneof("content") != "text" for part in message.parts):
@@ -115,18 +123,37 @@ class AgentHandler(RequestHandler):
             payload["metadata"] = whole_numbers(metadata)
         return payload
 
+    async def _follow_up(self, message: Message, context: ServerCallContext) -> None:
+        """Make the message that names a running task one of its own, in that task's context.
+
+        Raises what A2A says where it cannot be (specification 1.0, sections 3.1.1 and 3.4.3).
+        """
+        task = await self._store.get(message.task_id, context)
+        if task is None:
+            raise TaskNotFoundError
+        if message.context_id not in ("", task.context_id):
+            raise InvalidParamsError(f"task {task.id} belongs to context {task.context_id}")
+        if task.status.state in TERMINAL:
+            remedy = f"send the message without a task id, in context {task.context_id}"
+            raise UnsupportedOperationError(f"task {task.id} has ended: {remedy}")
+        message.context_id = task.context_id
+        message.reference_task_ids.append(task.id)
+        message.ClearField("task_id")
+
     @validate_request_params
     async def on_message_send(self, params: SendMessageRequest, context: ServerCallContext) -> Task | Message:
         """One message where the caller waits, a task where it does not."""
         payload = await self._payload(params, context)
+        message, principal = params.message, principal_of(context)
         if not params.configuration.return_immediately:
-            end = await self.answer(payload, params.message.message_id, principal_of(context))
-            return _message(end, params.message.context_id)
+            end = await self.answer(payload, message.message_id, message.context_id, principal)
+            return _message(end, message.context_id)
         try:
-            request = self._request(self._agent_id, payload, principal=principal_of(context))
+            request = self._request(self._agent_id, payload, principal=principal, context_id=message.context_id)
             with ExitStack() as held:
                 execution = held.enter_context(self._executions.attach(request))
-                job = await self._jobs.begin(execution, held.pop_all(), params.message, context)
+                self._by_message[principal, message.message_id] = execution
+                job = await self._jobs.begin(execution, held.pop_all(), message, context)
         except StreamingQueueError as error:
             raise to_a2a(error_event(error)) from None
         return apply_history_length(job.task(), params.configuration)
@@ -137,18 +164,20 @@ class AgentHandler(RequestHandler):
     ) -> AsyncGenerator[Event, None]:
         """One message where the answer comes whole and soon, else a task and what becomes of it."""
         payload = await self._payload(params, context)
-        principal = principal_of(context)
+        message, principal = params.message, principal_of(context)
         try:
-            request = self._request(self._agent_id, payload, principal=principal, streaming=True)
+            request = self._request(
+                self._agent_id, payload, principal=principal, streaming=True, context_id=message.context_id
+            )
             with ExitStack() as held:
                 execution = held.enter_context(self._executions.attach(request))
-                with self._cancellable(params.message.message_id, principal, execution):
-                    async with aclosing(execution.batches(TASK_AFTER_S)) as batches:
-                        first = await anext(batches)
+                self._by_message[principal, message.message_id] = execution
+                async with aclosing(execution.batches(TASK_AFTER_S)) as batches:
+                    first = await anext(batches)
                 if len(first) == 1 and first[0]["type"] in (MESSAGE, ERROR):
-                    yield _message(first[0], params.message.context_id)
+                    yield _message(first[0], message.context_id)
                     return
-                job = await self._jobs.begin(execution, held.pop_all(), params.message, context)
+                job = await self._jobs.begin(execution, held.pop_all(), message, context)
         except StreamingQueueError as error:
             raise to_a2a(error_event(error)) from None
         async with aclosing(job.events()) as events:
@@ -174,7 +203,7 @@ class AgentHandler(RequestHandler):
         """Cancel a task, or by its id a message that is not answered yet; a command goes on."""
         principal = principal_of(context)
         job = self._jobs.find(params.id, principal)
-        execution = job.execution if job else self._under_way.get((principal, params.id))
+        execution = job.execution if job else self._under_way(params.id, principal)
         if execution is None and await self._store.get(params.id, context) is None:
             raise TaskNotFoundError
         if execution is None or execution.is_command:
@@ -186,11 +215,15 @@ class AgentHandler(RequestHandler):
 
     @validate_request_params
     async def on_get_task(self, params: GetTaskRequest, context: ServerCallContext) -> Task:
-        """A task of the caller's, running or among the last that ended."""
+        """A task of the caller's, running or among the last that ended, or a message that is not answered yet."""
         validate_history_length(params)
         task = await self._store.get(params.id, context)
         if task is None:
-            raise TaskNotFoundError
+            execution = self._under_way(params.id, principal_of(context))
+            if execution is None:
+                raise TaskNotFoundError
+            at_work = TaskStatus(state=TaskState.TASK_STATE_WORKING)
+            return Task(id=params.id, context_id=execution.context.context_id, status=at_work)
         return apply_history_length(task, params)
 
     @validate_request_params
@@ -223,11 +256,6 @@ class AgentHandler(RequestHandler):
     async def aclose(self) -> None:
         """Wait for the tasks of executions that were stopped."""
         await self._jobs.aclose()
-
-
-def principal_of(context: ServerCallContext) -> str | None:
-    """Who asks, as the guard found out."""
-    return context.user.user_name or None
 
 
 def _message(end: StreamEvent, context_id: str) -> Message:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing
@@ -23,9 +24,11 @@ from google.protobuf.json_format import ParseDict
 
 from streaming_queue.comm.execution import CANCEL_BOUND_S, Execution, Executions
 from streaming_queue.errors import AgentFailedError
-from streaming_queue.messages import DELTA, MESSAGE, STATUS, StreamEvent
+from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
 from streaming_queue.protocol_backend.a2a.agent_errors import plain, status_message, unfit
 from streaming_queue.protocol_backend.a2a.task_store import BoundedTaskStore
+
+logger = logging.getLogger(__name__)
 
 Event = Message | Task | TaskStatusUpdateEvent | TaskArtifactUpdateEvent
 
@@ -54,20 +57,10 @@ class Job:
     def _artifact(self, text: str) -> Artifact:
         return Artifact(artifact_id=self._artifact_id, name="answer", parts=[Part(text=text)])
 
-    def _status(self, end: StreamEvent | None, said: str | None = None) -> TaskStatus:
+    def _status(self, end: StreamEvent | None) -> TaskStatus:
         status = TaskStatus(state=TaskState.TASK_STATE_WORKING)
         status.timestamp.GetCurrentTime()
-        if said is not None:
-            status.message.CopyFrom(
-                Message(
-                    message_id=uuid.uuid4().hex,
-                    task_id=self.task_id,
-                    context_id=self.context_id,
-                    role=Role.ROLE_AGENT,
-                    parts=[Part(text=said)],
-                )
-            )
-        elif end is not None and end["type"] == MESSAGE:
+        if end is not None and end["type"] == MESSAGE:
             status.state = TaskState.TASK_STATE_COMPLETED
         elif end is not None and self.cancelled:
             status.state = TaskState.TASK_STATE_CANCELED
@@ -76,10 +69,30 @@ class Job:
             status.message.CopyFrom(status_message(end, uuid.uuid4().hex, self.task_id, self.context_id))
         return status
 
-    def _update(self, end: StreamEvent | None = None, said: str | None = None) -> TaskStatusUpdateEvent:
-        update = TaskStatusUpdateEvent(task_id=self.task_id, context_id=self.context_id, status=self._status(end, said))
-        if end is not None and end["type"] == MESSAGE and end.get("metadata"):
-            ParseDict(plain(end["metadata"]), update.metadata)
+    def _update(self, event: StreamEvent) -> TaskStatusUpdateEvent:
+        """The end, or a status, as an update."""
+        end = None if event["type"] == STATUS else event
+        update = TaskStatusUpdateEvent(task_id=self.task_id, context_id=self.context_id, status=self._status(end))
+        if event["type"] != ERROR and event.get("metadata"):
+            ParseDict(plain(event["metadata"]), update.metadata)
+        return update
+
+    def _word(self, event: StreamEvent, number: int) -> TaskStatusUpdateEvent:
+        """A word on progress; by its id a reader knows it again."""
+        try:
+            update = self._update(event)
+        except AgentFailedError as error:
+            logger.warning("task %s: the metadata of a status is left out: %s", self.task_id, error)
+            update = self._update({"type": STATUS})
+        update.status.message.CopyFrom(
+            Message(
+                message_id=f"{self.task_id}-{number}",
+                task_id=self.task_id,
+                context_id=self.context_id,
+                role=Role.ROLE_AGENT,
+                parts=[Part(text=event["data"])],
+            )
+        )
         return update
 
     def _piece(self, text: str, *, append: bool) -> TaskArtifactUpdateEvent:
@@ -94,11 +107,13 @@ class Job:
         """
         yield self.task()
         pieces: list[str] = []
+        words = 0
         async with aclosing(self.execution.batches()) as batches:
             async for batch in batches:
                 for event in batch:
                     if event["type"] == STATUS:
-                        yield self._update(said=event["data"])
+                        words += 1
+                        yield self._word(event, words)
                     elif event["type"] == DELTA:
                         yield self._piece(event["data"], append=bool(pieces))
                         pieces.append(event["data"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from email.utils import formatdate
 from typing import Any
 
@@ -24,47 +24,83 @@ from a2a.types.a2a_pb2 import (
 )
 
 from streaming_queue import __version__
+from streaming_queue.comm.skills import Skill
+from streaming_queue.errors import ConfigError
 from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION
 
 MAX_AGE_S = 60
 _BINDINGS = (("JSONRPC", "1.0", "/"), ("HTTP+JSON", "1.0", ""), ("JSONRPC", "0.3", "/"), ("HTTP+JSON", "0.3", ""))
 _NAMES_KEPT = 100
+_PROMISE = (
+    "Reads the call's context from the message's metadata. A message under way is known by its id, and one with an "
+    "idempotency key comes back to the same work."
+)
 
 Header = tuple[bytes, bytes]
 
 
-def agent_card(agent_id: str, base_url: str, *, guarded: bool, call_extension: bool) -> AgentCard:
-    """The card of a text agent at `base_url`; `guarded`: it takes requests with a bearer credential only."""
-    card = AgentCard(
-        name=agent_id,
-        description="Answers questions in plain text.",
-        version=__version__,
-        capabilities=AgentCapabilities(streaming=True, push_notifications=False),
-        default_input_modes=["text/plain"],
-        default_output_modes=["text/plain"],
-        skills=[
-            AgentSkill(
-                id="answer",
-                name="Answer",
-                description="Takes a question or a command as text and answers in text.",
-                tags=["question-answering"],
-                examples=["status"],
-            )
-        ],
-        supported_interfaces=[
-            AgentInterface(url=f"{base_url}{path}", protocol_binding=binding, protocol_version=version)
-            for binding, version, path in _BINDINGS
-        ],
+@dataclass(frozen=True, slots=True)
+class Face:
+    """What an agent's card says, but for where it is.
+
+    `guarded`: it takes requests with a bearer credential only. `call_extension`: it keeps to our extension.
+    """
+
+    agent_id: str
+    description: str = "Answers questions in plain text."
+    skills: tuple[Skill, ...] = (
+        Skill(
+            id="answer",
+            name="Answer",
+            description="Takes a question or a command as text and answers in text.",
+            tags=("question-answering",),
+            examples=("What is the capital of France?",),
+        ),
     )
-    if call_extension:
-        purpose = "Reads the call's context from the message's metadata; a message under way is cancelled by its id."
-        card.capabilities.extensions.append(AgentExtension(uri=CALL_EXTENSION, description=purpose))
-    if guarded:
-        card.security_schemes["bearer"].CopyFrom(
-            SecurityScheme(http_auth_security_scheme=HTTPAuthSecurityScheme(scheme="bearer"))
+    guarded: bool = False
+    call_extension: bool = False
+
+    @classmethod
+    def of(cls, agent_id: str, executor: object, *, guarded: bool = False, call_extension: bool = False) -> Face:
+        """The face of an agent by its executor's `description` and `skills`, where it declares them.
+
+        Raises ConfigError when they are not a text and a sequence of `Skill`.
+        """
+        declared: dict[str, Any] = {}
+        if (description := getattr(executor, "description", None)) is not None:
+            declared["description"] = description
+        if (skills := getattr(executor, "skills", None)) is not None:
+            declared["skills"] = tuple(skills) if isinstance(skills, Sequence) else ()
+        face = cls(agent_id, guarded=guarded, call_extension=call_extension, **declared)
+        if not isinstance(face.description, str) or not face.description:
+            raise ConfigError(f"agent {agent_id!r}: its executor's description must be a text")
+        if not face.skills or not all(isinstance(skill, Skill) for skill in face.skills):
+            raise ConfigError(f"agent {agent_id!r}: its executor's skills must be a sequence of comm.skills.Skill")
+        return face
+
+    def card(self, base_url: str) -> AgentCard:
+        """The card of the agent at `base_url`."""
+        card = AgentCard(
+            name=self.agent_id,
+            description=self.description,
+            version=__version__,
+            capabilities=AgentCapabilities(streaming=True, push_notifications=False),
+            default_input_modes=["text/plain"],
+            default_output_modes=["text/plain"],
+            skills=[AgentSkill(**asdict(skill)) for skill in self.skills],
+            supported_interfaces=[
+                AgentInterface(url=f"{base_url}{path}", protocol_binding=binding, protocol_version=version)
+                for binding, version, path in _BINDINGS
+            ],
         )
-        card.security_requirements.append(SecurityRequirement(schemes={"bearer": StringList()}))
-    return card
+        if self.call_extension:
+            card.capabilities.extensions.append(AgentExtension(uri=CALL_EXTENSION, description=_PROMISE))
+        if self.guarded:
+            card.security_schemes["bearer"].CopyFrom(
+                SecurityScheme(http_auth_security_scheme=HTTPAuthSecurityScheme(scheme="bearer"))
+            )
+            card.security_requirements.append(SecurityRequirement(schemes={"bearer": StringList()}))
+        return card
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +112,15 @@ class _Served:
 class CardDesk:
     """Serves the card: every interface stands at the origin by which the card was asked for."""
 
-    def __init__(self, agent_id: str, *, guarded: bool, call_extension: bool) -> None:
-        self._agent_id = agent_id
-        self._options: Mapping[str, Any] = {"guarded": guarded, "call_extension": call_extension}
+    def __init__(self, face: Face) -> None:
+        self._face = face
         self._modified = formatdate(time.time(), usegmt=True).encode()
         self._by_origin: dict[str, _Served] = {}
 
     def _served(self, origin: str) -> _Served:
         served = self._by_origin.get(origin)
         if served is None:
-            card = agent_card(self._agent_id, origin, **self._options)
-            body = orjson.dumps(agent_card_to_dict(card))
+            body = orjson.dumps(agent_card_to_dict(self._face.card(origin)))
             served = _Served(body, b'"%s"' % hashlib.sha256(body).hexdigest()[:32].encode())
             if len(self._by_origin) < _NAMES_KEPT:
                 self._by_origin[origin] = served

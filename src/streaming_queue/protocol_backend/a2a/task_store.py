@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 
 from a2a.server.context import ServerCallContext
@@ -19,22 +20,28 @@ TERMINAL = frozenset(
         TaskState.TASK_STATE_REJECTED,
     }
 )
+AT_WORK = frozenset({TaskState.TASK_STATE_SUBMITTED, TaskState.TASK_STATE_WORKING})
 
 
 class BoundedTaskStore(InMemoryTaskStore):
     """The SDK's store in memory, which forgets the ended tasks that lie longest when there are too many.
 
-    A task belongs to the principal that began it: to all others it does not exist.
+    A task belongs to the principal that began it: to all others it does not exist. `settled` is set while none is at
+    work.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.settled = asyncio.Event()
+        self.settled.set()
+        self._at_work: set[str] = set()
         self._ended: OrderedDict[str, tuple[int, ServerCallContext]] = OrderedDict()
         self._bytes = 0
 
     async def save(self, task: Task, context: ServerCallContext) -> None:
         """Keep the task as it stands now."""
         await super().save(task, context)
+        self._note(task)
         if task.status.state not in TERMINAL or task.id in self._ended:
             return
         size = task.ByteSize()
@@ -44,3 +51,12 @@ class BoundedTaskStore(InMemoryTaskStore):
             task_id, (size, owner) = self._ended.popitem(last=False)
             self._bytes -= size
             await self.delete(task_id, owner)
+
+    def _note(self, task: Task) -> None:
+        if task.status.state in AT_WORK:
+            self._at_work.add(task.id)
+            self.settled.clear()
+        else:
+            self._at_work.discard(task.id)
+            if not self._at_work:
+                self.settled.set()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from unit.comm.agents import Agent, Echo, Gate, message, soon
 from unit.comm.raw import Answer, ask, connection, get, post
 
 from streaming_queue.comm.base import HostLimits, HostOptions
+from streaming_queue.comm.skills import Skill
 from streaming_queue.errors import ConfigError, RateLimitedError
-from streaming_queue.messages import DELTA
+from streaming_queue.messages import DELTA, STATUS
 from streaming_queue.protocol_backend.a2a import comm
 from streaming_queue.protocol_backend.a2a.comm import A2ACommBackend
 from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION, CARD_PATH
@@ -26,11 +28,13 @@ V1 = "A2A-Version: 1.0"
 async def spawn():
     backends: list[A2ACommBackend] = []
 
-    async def spawn(executor: Any, **host_options: Any) -> int:
+    async def spawn(executor: Any, *, handle: bool = False, **host_options: Any) -> Any:
+        """The port, with `handle` also the agent's handle."""
         limits = HostLimits(disconnect_grace_s=0.3, stop_s=1.0)
         backends.append(A2ACommBackend(host_options=HostOptions(**{"limits": limits, **host_options})))
-        handle = await backends[-1].spawn_local_agent("w", "127.0.0.1", 0, executor)
-        return int(handle.base_url.rpartition(":")[2])
+        agent = await backends[-1].spawn_local_agent("w", "127.0.0.1", 0, executor)
+        port = int(agent.base_url.rpartition(":")[2])
+        return (port, agent) if handle else port
 
     yield spawn
     for backend in backends:
@@ -131,6 +135,76 @@ async def test_health(spawn: Any):
     assert (await ask(await spawn(Echo()), get("/health"))).json == {"status": "ok", "agent_id": "w"}
 
 
+async def test_an_executor_has_its_own_face(spawn: Any):
+    class Poet(Echo):
+        description = "Writes poems."
+        skills = (Skill("sonnet", "Sonnet", "Fourteen lines.", tags=("poetry",), examples=("Of love.", "Of war.")),)
+
+    card = (await ask(await spawn(Poet()), get(CARD_PATH))).json
+    assert card["description"] == "Writes poems."
+    assert card["skills"] == [
+        {
+            "id": "sonnet",
+            "name": "Sonnet",
+            "description": "Fourteen lines.",
+            "tags": ["poetry"],
+            "examples": ["Of love.", "Of war."],
+        }
+    ]
+    card = (await ask(await spawn(Echo()), get(CARD_PATH))).json
+    assert card["description"] == "Answers questions in plain text."
+    assert [skill["id"] for skill in card["skills"]] == ["answer"]
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"description": 5}, {"description": ""}, {"skills": ()}, {"skills": 5}, {"skills": ["sing"]}],
+    ids=str,
+)
+async def test_a_face_that_is_none(spawn: Any, attributes: dict[str, Any]):
+    executor = Echo()
+    for name, value in attributes.items():
+        setattr(executor, name, value)
+    with pytest.raises(ConfigError, match="agent 'w'"):
+        await spawn(executor)
+
+
+# --- draining ---
+
+
+async def test_a_draining_host_is_not_healthy_and_ends_what_it_has(spawn: Any):
+    gate = Gate()
+    port, handle = await spawn(gate, handle=True)
+    asking = asyncio.create_task(ask(port, rpc(**params(metadata={"idempotency_key": "k"}))))
+    await gate.started.wait()
+    draining = asyncio.create_task(handle.drain(5))
+    await soon(lambda: not handle._handler.ready)
+    card = await ask(port, get(CARD_PATH))
+    assert (card.status, card.headers["retry-after"]) == (503, "5")
+    assert card.json["error"]["code"] == "connect"
+    health = await ask(port, get("/health"))
+    assert (health.status, health.json["status"]) == (503, "draining")
+    refused = (await ask(port, rpc(**params(messageId="m-2")))).json["error"]
+    assert "about to stop" in refused["message"]
+    assert "result" in (await ask(port, rpc("GetTask", id="m-1"))).json
+    assert not draining.done()
+    gate.open.set()
+    await draining
+    assert "result" in (await asking).json
+    assert gate.runs == 1
+
+
+async def test_a_drain_is_bounded(spawn: Any):
+    gate = Gate()
+    port, handle = await spawn(gate, handle=True)
+    asking = asyncio.create_task(ask(port, rpc()))
+    await gate.started.wait()
+    async with asyncio.timeout(1):
+        await handle.drain(0.05)
+    gate.open.set()
+    await asking
+
+
 # --- the short path and the SDK's answer the same ---
 
 
@@ -177,14 +251,14 @@ async def test_the_short_path_answers_as_the_sdk_does(
         await queue.enqueue_event(message(text, metadata=metadata))
 
     await asyncio.to_thread(comm._host_half)
-    from streaming_queue.protocol_backend.a2a import host
+    from streaming_queue.protocol_backend.a2a import app
 
     port = await spawn(Agent(behave))
     document: Any = SHORT[name]
     if path == "/":
         document = {"jsonrpc": "2.0", "id": "r-1", "method": "SendMessage", "params": document}
     short = await ask(port, rest(path, document))
-    monkeypatch.setattr(host, "_SHORT_PATHS", {})
+    monkeypatch.setattr(app, "_SHORT_PATHS", {})
     long = await ask(port, rest(path, document))
     assert _same(short) == _same(long)
     assert b"sk-123" not in short.body
@@ -253,6 +327,7 @@ async def test_an_answer_that_is_no_json_is_the_agents_failure(spawn: Any):
         (b'{"jsonrpc": "2.0", "jsonrpc": "2.0", "id": 1, "method": "GetTask"}', -32700),
         (b"[" * 100_000, -32700),
         (b"[]", -32600),
+        (b'[{"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": {"id": "x"}}]', -32600),
         (b"5", -32600),
         (b'{"jsonrpc": "2.0", "id": 1}', -32600),
         (b'{"jsonrpc": "2.0", "id": 1, "method": "Fly"}', -32601),
@@ -278,14 +353,89 @@ async def test_other_refusals(spawn: Any):
         ({**params(), "configuration": {"taskPushNotificationConfig": {"url": "http://169.254.169.254/"}}}, -32003),
     ):
         assert (await ask(port, rpc(**document))).json["error"]["code"] == code
-    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": params()}).encode()
-    assert (await ask(port, post("/", body, "A2A-Version: 7.0"))).json["error"]["code"] == -32009
-    assert (await ask(port, post("/", body))).json["error"]["code"] == -32009
     assert (await ask(port, get("/nothing"))).status == 404
     assert (await ask(port, post("/", b"x" * 2_000_000, V1))).status == 413
 
 
+OLD = {"message": {"kind": "message", "messageId": "m", "role": "user", "parts": [{"kind": "text", "text": "hello"}]}}
+OLD_REST = {"request": {"messageId": "m", "role": "ROLE_USER", "content": [{"text": "hello"}]}}
+
+
+@pytest.mark.parametrize("place", ["header", "parameter"])
+@pytest.mark.parametrize(
+    "version", ["1.0", "1.0.3", "0.3", "0.3.0", "", None, "0.2", "1.7", "1", "2.0", "7.0", "one", "1.x", "1.0, 0.3"]
+)
+async def test_a_version_that_is_not_spoken_is_told_so(spawn: Any, version: str | None, place: str):
+    port = await spawn(Echo())
+    is_1, is_03 = version in ("1.0", "1.0.3"), version in ("0.3", "0.3.0", "", None)
+
+    async def told(path: str, document: Any) -> Answer:
+        body = json.dumps(document).encode()
+        if version is None:
+            return await ask(port, post(path, body))
+        if place == "header":
+            return await ask(port, post(path, body, f"A2A-Version: {version}"))
+        return await ask(port, post(f"{path}?A2A-Version={quote(version)}", body))
+
+    for method in ("SendMessage", "SendStreamingMessage"):
+        answer = await told("/", {"jsonrpc": "2.0", "id": 7, "method": method, "params": params()})
+        assert is_1 if b"hello" in answer.body else answer.json["error"]["code"] == -32009
+    for method in ("message/send", "message/stream"):
+        answer = await told("/", {"jsonrpc": "2.0", "id": 7, "method": method, "params": OLD})
+        assert is_03 if b"hello" in answer.body else (answer.json["id"], answer.json["error"]["code"]) == (7, -32009)
+    for path in ("/message:send", "/message:stream"):
+        answer = await told(path, params())
+        if is_1:
+            assert b"hello" in answer.body
+        else:
+            assert answer.status == 400
+            assert answer.json["error"]["details"][0]["reason"] == "VERSION_NOT_SUPPORTED"
+        answer = await told(f"/v1{path}", OLD_REST)
+        assert is_03 if b"hello" in answer.body else answer.status == 400
+
+
+async def test_a_tasks_version_may_be_a_parameter(spawn: Any):
+    port = await spawn(Echo())
+    assert (await ask(port, get("/tasks/none?A2A-Version=1.0"))).json["error"]["status"] == "NOT_FOUND"
+    for path in ("/tasks/none?A2A-Version=2.0", "/tasks/none"):
+        answer = await ask(port, get(path))
+        assert answer.status == 400
+        assert answer.json["error"]["details"][0]["reason"] == "VERSION_NOT_SUPPORTED"
+
+
 # --- tasks ---
+
+
+async def test_a_message_under_way_is_known_by_its_id(spawn: Any):
+    gate = Gate()
+    port = await spawn(gate)
+    for request in (
+        rpc(**params(contextId="c-1")),
+        rest("/message:send", params(contextId="c-1")),
+        rpc("SendStreamingMessage", **params(contextId="c-1")),
+        rpc(**params(contextId="c-1"), configuration={"acceptedOutputModes": ["text/plain"], "historyLength": 1}),
+    ):
+        gate.open.clear()
+        gate.started.clear()
+        asking = asyncio.create_task(ask(port, request))
+        await gate.started.wait()
+        at_work = {"id": "m-1", "contextId": "c-1", "status": {"state": "TASK_STATE_WORKING"}}
+        assert (await ask(port, rpc("GetTask", id="m-1"))).json["result"] == at_work
+        gate.open.set()
+        assert (await asking).status == 200
+        assert (await ask(port, rpc("GetTask", id="m-1"))).json["error"]["code"] == -32001
+
+
+async def test_a_question_whose_caller_vanished_can_still_be_cancelled_by_its_message(spawn: Any):
+    gate = Gate()
+    port = await spawn(gate, limits=HostLimits(disconnect_grace_s=60, stop_s=1.0))
+    async with connection(port) as peer:
+        await peer.write(rpc(**params(metadata={"idempotency_key": "k"})))
+        await gate.started.wait()
+        peer.reset()
+    await asyncio.sleep(0.05)
+    assert (await ask(port, rpc("CancelTask", id="m-1"))).json["result"]["status"]["state"] == "TASK_STATE_CANCELED"
+    assert gate.cancelled == 1
 
 
 async def test_a_message_under_way_is_cancelled_by_its_id(spawn: Any):
@@ -348,6 +498,23 @@ async def test_a_task_goes_on_without_its_reader_and_can_be_followed_again(spawn
     assert not events[1]["artifactUpdate"].get("append")
     assert not events[2]["artifactUpdate"].get("append"), "the message differs from its pieces and replaces them"
     assert events[2]["artifactUpdate"]["artifact"]["parts"] == [{"text": "answer 1"}]
+
+
+async def test_a_words_metadata_go_with_it(spawn: Any, caplog: pytest.LogCaptureFixture):
+    async def behave(context: Any, queue: Any) -> None:
+        await queue.enqueue_event({"type": STATUS, "data": "half", "metadata": {"done": 5}})
+        await queue.enqueue_event({"type": STATUS, "data": "odd", "metadata": {"when": object()}})
+        await queue.enqueue_event(message("all"))
+
+    answer = await ask(await spawn(Agent(behave)), rpc("SendStreamingMessage"))
+    updates = [json.loads(line[6:])["result"] for line in answer.body.decode().split("\r\n") if line[:5] == "data:"]
+    half, odd = (update["statusUpdate"] for update in updates[1:3])
+    assert half["metadata"] == {"done": 5.0}
+    assert half["status"]["message"]["parts"] == [{"text": "half"}]
+    assert "metadata" not in odd
+    assert odd["status"]["message"]["parts"] == [{"text": "odd"}]
+    assert "the metadata of a status is left out" in caplog.text
+    assert updates[-1]["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
 
 
 async def test_ended_tasks_are_kept_within_bounds(spawn: Any, monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,129 @@
+"""One hosted agent as an ASGI application: its card, the short path, the SDK's routes (docs/protocols/a2a.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import orjson
+from a2a.server.routes import create_jsonrpc_routes, create_rest_routes
+from starlette.applications import Starlette
+from starlette.types import Message, Receive, Scope, Send
+
+from streaming_queue.comm import strict_json
+from streaming_queue.comm.asgi import cancelled_on_disconnect, read_body
+from streaming_queue.errors import ConnectError, error_event
+from streaming_queue.protocol_backend.a2a.dialect import CARD_PATH, V1
+from streaming_queue.protocol_backend.a2a.event_stream import plain_routes
+from streaming_queue.protocol_backend.a2a.handler import AgentHandler
+from streaming_queue.protocol_backend.a2a.native import NativeHandler
+from streaming_queue.protocol_backend.a2a.own_card import CardDesk, Face, Header
+from streaming_queue.protocol_backend.a2a.principal import ContextBuilder
+from streaming_queue.protocol_backend.a2a.short_path import encode, short_rest, short_rpc
+from streaming_queue.protocol_backend.a2a.version import fits, refusal, requested_version
+
+RETRY_AFTER_S = 5
+"""When to ask a draining host again: by then another may have taken its place."""
+
+_RPC_PATH = "/"
+_SHORT_PATHS = {_RPC_PATH: short_rpc, "/message:send": short_rest}
+
+
+class A2AApp:
+    """The application: `face` says who it is, `handler` does the work."""
+
+    def __init__(self, face: Face, handler: AgentHandler | NativeHandler) -> None:
+        self._agent_id = face.agent_id
+        self._handler = handler
+        self._card = CardDesk(face)
+        builder = ContextBuilder()
+        self._sdk = Starlette(
+            routes=plain_routes(
+                [
+                    *create_jsonrpc_routes(handler, _RPC_PATH, context_builder=builder, enable_v0_3_compat=True),
+                    *create_rest_routes(handler, context_builder=builder, enable_v0_3_compat=True),
+                ]
+            )
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        path, method = scope["path"], scope["method"]
+        headers = dict(scope["headers"])
+        if method == "POST":
+            with cancelled_on_disconnect(scope):
+                await self._post(scope, receive, send, headers)
+        elif path == CARD_PATH and method in ("GET", "HEAD"):
+            await self._serve_card(scope, send, headers)
+        elif path == "/health":
+            ready = self._handler.ready
+            document = {"status": "ok" if ready else "draining", "agent_id": self._agent_id}
+            await _json(send, 200 if ready else 503, orjson.dumps(document))
+        elif requested_version(scope, headers) is None:
+            await _json(send, *refusal(None, is_rpc=False))
+        else:
+            with cancelled_on_disconnect(scope):
+                await self._sdk(scope, receive, send)
+
+    async def _serve_card(self, scope: Scope, send: Send, headers: Mapping[bytes, bytes]) -> None:
+        if not self._handler.ready:
+            stopping = ConnectError(f"agent {self._agent_id!r} is about to stop and takes no question more")
+            later = (b"retry-after", b"%d" % RETRY_AFTER_S)
+            await _json(send, 503, orjson.dumps({"error": error_event(stopping)}), later)
+            return
+        origin = f"{scope['scheme']}://{headers[b'host'].decode('latin-1')}"
+        status, fields, body = self._card.response(origin, headers)
+        await _respond(send, status, fields, body)
+
+    async def _post(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes]) -> None:
+        body = await read_body(receive)
+        if body is None:
+            return
+        is_rpc, short_of = scope["path"] == _RPC_PATH, _SHORT_PATHS.get(scope["path"])
+        try:
+            document = strict_json.loads(body) if body or short_of else None
+        except ValueError:
+            await _json(send, *_unreadable(is_rpc=is_rpc))
+            return
+        version = requested_version(scope, headers)
+        if short_of and version == V1.version and isinstance(self._handler, AgentHandler):
+            short = short_of(document)
+            if short is not None:
+                principal = scope["state"].get("principal")
+                end = await self._handler.answer(short.payload, short.message_id, short.context_id, principal)
+                status, media_type, answer = encode(end, short)
+                await _json(send, status, answer, media_type=media_type)
+                return
+        if not fits(version, document):
+            await _json(send, *refusal(document, is_rpc=is_rpc))
+            return
+        await self._sdk(scope, _replay(body, receive), send)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """The body once more for the SDK, then what comes."""
+    unread = True
+
+    async def replayed() -> Message:
+        nonlocal unread
+        if unread:
+            unread = False
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return replayed
+
+
+def _unreadable(*, is_rpc: bool) -> tuple[int, bytes]:
+    said = "the body is no valid JSON, or has a key twice"
+    if is_rpc:
+        return 200, orjson.dumps({"jsonrpc": "2.0", "id": None, "error": {"code": -32700, "message": said}})
+    return 400, orjson.dumps({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": said}})
+
+
+async def _json(send: Send, status: int, body: bytes, *more: Header, media_type: bytes = b"application/json") -> None:
+    await _respond(send, status, [(b"content-type", media_type), (b"content-length", b"%d" % len(body)), *more], body)
+
+
+async def _respond(send: Send, status: int, headers: list[Header], body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
