@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 ARGS ?=
 
-.PHONY: run test check bench clean
+.PHONY: run test interop check bench clean
 
 run: $(VENV)/.run
 	$(BIN)/streaming-queue run -s 'mock.latency_ms={mean: 500, sigma: 0.5}' $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(ARGS)
+
+interop: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/compat $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -23,7 +26,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python bench/bench.py $(ARGS)
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-interop
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'

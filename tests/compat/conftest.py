@@ -1,0 +1,86 @@
+"""Tools that others wrote for A2A, each in an environment of its own under `.venv-interop/`, and agents of ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+import venv
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+ENVIRONMENTS = HERE.parents[1] / ".venv-interop"
+
+Tool = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def environment(name: str, requirement: str) -> Path:
+    """The environment with this package, made where it is missing or holds another version; its folder of commands."""
+    home = ENVIRONMENTS / name
+    made = home / "requirement.txt"
+    commands = home / ("Scripts" if os.name == "nt" else "bin")
+    if not made.exists() or made.read_text() != requirement:
+        venv.create(home, with_pip=True, clear=True)
+        pip = [commands / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement]
+        subprocess.run(pip, check=True, timeout=500)
+        made.write_text(requirement)
+    return commands
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Callable[[str, str], Tool]:
+    """`install(name, requirement)` gives a way to run the package's commands, in a directory and a home of their own."""
+
+    def install(name: str, requirement: str) -> Tool:
+        commands = environment(name, requirement)
+        variables = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "NO_COLOR": "1", "COLUMNS": "200"}
+
+        def run(command: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+            line = [str(commands / command), *arguments]
+            return subprocess.run(
+                line, env=variables | more, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+            )
+
+        return run
+
+    return install
+
+
+@dataclass
+class Agent:
+    url: str
+
+    def begin(self, text: str = "What is the capital of France?") -> str:
+        """Begin a task; its id."""
+        message = {"messageId": "m-1", "role": "ROLE_USER", "parts": [{"text": text}]}
+        params = {"message": message, "configuration": {"returnImmediately": True}}
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": params}).encode()
+        headers = {"content-type": "application/json", "a2a-version": "1.0"}
+        with urllib.request.urlopen(urllib.request.Request(f"{self.url}/", body, headers), timeout=10) as response:
+            answer: dict[str, Any] = json.load(response)
+        return str(answer["result"]["task"]["id"])
+
+
+@pytest.fixture
+def agent() -> Iterator[Callable[..., Agent]]:
+    """`agent(role, latency_ms)` starts an agent of ours and waits until it is ready."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(role: str, latency_ms: float = 300) -> Agent:
+        command = [sys.executable, str(HERE / "agent_process.py"), role, str(latency_ms)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout
+        return Agent(process.stdout.readline().strip())
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate(timeout=10)
