@@ -6,10 +6,10 @@ import json
 import os
 import subprocess
 import sys
-import urllib.request
 import venv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,10 @@ class Agent:
         params = {"message": message, "configuration": {"returnImmediately": True}}
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": params}).encode()
         headers = {"content-type": "application/json", "a2a-version": "1.0"}
-        with urllib.request.urlopen(urllib.request.Request(f"{self.url}/", body, headers), timeout=10) as response:
-            answer: dict[str, Any] = json.load(response)
+        connection = HTTPConnection(self.url.removeprefix("http://"), timeout=10)
+        connection.request("POST", "/", body, headers)
+        answer: dict[str, Any] = json.load(connection.getresponse())
+        connection.close()
         return str(answer["result"]["task"]["id"])
 
 
