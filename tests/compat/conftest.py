@@ -71,16 +71,22 @@ class Agent:
 
 
 @pytest.fixture
-def agent() -> Iterator[Callable[..., Agent]]:
-    """`agent(role, latency_ms)` starts an agent of ours and waits until it is ready."""
+def agent(tmp_path: Path) -> Iterator[Callable[..., Agent]]:
+    """`agent(role, latency_ms)` serves a `worker` or a `coordinator`, or a `guarded` worker, and waits until it is ready."""
     started: list[subprocess.Popen[str]] = []
 
     def start(role: str, latency_ms: float = 300) -> Agent:
-        command = [sys.executable, str(HERE / "agent_process.py"), role, str(latency_ms)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if role == "guarded":
+            command = [str(HERE / "guarded_process.py"), str(latency_ms)]
+        else:
+            latency = f"mock.latency_ms={latency_ms}"
+            command = ["-m", "streaming_queue.cli", "serve", role, "-p", "a2a", "--port", "0", "-s", latency]
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         started.append(process)
         assert process.stdout
-        return Agent(process.stdout.readline().strip())
+        return Agent(process.stdout.readline().split()[-1])
 
     yield start
     for process in started:

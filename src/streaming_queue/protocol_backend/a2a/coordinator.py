@@ -25,4 +25,14 @@ class A2ACoordinatorExecutor(CoordinatorExecutor):
             tags=("command", "monitoring"),
             examples=("status",),
         ),
+        Skill(
+            id="attach",
+            name="Attach to a round",
+            description=(
+                "Waits for the round under way, as dispatch does, and begins none. "
+                'The message\'s metadata must say {"kind": "command"}.'
+            ),
+            tags=("command", "monitoring"),
+            examples=("attach",),
+        ),
     )
