@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-HERE = Path(__file__).parent
-ENVIRONMENTS = HERE.parents[1] / ".venv-interop"
+ENVIRONMENTS = Path(__file__).parents[2] / ".venv-interop"
 
 Tool = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -72,17 +71,22 @@ class Agent:
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[Callable[..., Agent]]:
-    """`agent(role, latency_ms)` serves a `worker` or a `coordinator`, or a `guarded` worker, and waits until it is ready."""
+    """`agent(role, latency_ms)` serves a `worker` or a `coordinator`, and waits until it is ready.
+
+    A `guarded` worker takes the bearer credential `s3cret` only.
+    """
     started: list[subprocess.Popen[str]] = []
 
     def start(role: str, latency_ms: float = 300) -> Agent:
-        if role == "guarded":
-            command = [str(HERE / "guarded_process.py"), str(latency_ms)]
-        else:
-            latency = f"mock.latency_ms={latency_ms}"
-            command = ["-m", "streaming_queue.cli", "serve", role, "-p", "a2a", "--port", "0", "-s", latency]
+        command = ["serve", role.replace("guarded", "worker"), "-p", "a2a", "--port", "0"]
+        command += ["-s", f"mock.latency_ms={latency_ms}"]
+        command += ["-s", "network.token=s3cret"] if role == "guarded" else []
         process = subprocess.Popen(
-            [sys.executable, *command], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "streaming_queue.cli", *command],
+            cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         started.append(process)
         assert process.stdout

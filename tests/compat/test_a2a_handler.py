@@ -29,7 +29,7 @@ def handler(install: Any) -> Any:
 def test_the_card_is_valid(handler: Any, agent: Any, role: str) -> None:
     url = agent(role).url
     told = handler("card", "validate", "--url", url)
-    assert (told["valid"], told["agent_name"]) == (True, f"{role.title()}-1")
+    assert (told["valid"], told["agent_name"]) == (True, "Coordinator-1" if role == "coordinator" else "Worker-1")
     skills = {skill["id"] for skill in handler("card", "get", "--url", url)["skills"]}
     assert skills == ({"dispatch", "status", "attach"} if role == "coordinator" else {"answer"})
 

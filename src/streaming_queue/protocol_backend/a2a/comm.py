@@ -43,6 +43,9 @@ class A2ACommBackend(BaseCommBackend):
 
     def __init__(self, *, trusted_origins: Collection[str] = (), **options: Any) -> None:
         super().__init__(**options)
+        # The SDK's spans cost about a millisecond a request, and our own events tell the same. It reads this when it is
+        # imported, be it by the module of an executor.
+        os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")
         try:
             self._trusted_origins = frozenset(URL(origin).origin() for origin in trusted_origins)
         except ValueError as error:
@@ -159,8 +162,6 @@ class A2ACommBackend(BaseCommBackend):
 
 def _host_half() -> Callable[..., Any]:
     """The SDK is slow to import and reads files: not in the loop, and not where nothing is hosted."""
-    # Its spans cost about a millisecond a request, and our own events tell the same.
-    os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")
     from streaming_queue.protocol_backend.a2a.host import spawn
 
     return spawn

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from typing import Any
 from urllib.parse import quote
 
@@ -167,6 +170,18 @@ async def test_a_face_that_is_none(spawn: Any, attributes: dict[str, Any]):
         setattr(executor, name, value)
     with pytest.raises(ConfigError, match="agent 'w'"):
         await spawn(executor)
+
+
+@pytest.mark.parametrize(("set_to", "enabled"), [(None, False), ("true", True)])
+def test_the_sdks_spans_are_off_unless_asked_for(set_to: str | None, enabled: bool):
+    code = (
+        "from streaming_queue.comm import registry; registry.create('a2a');"
+        "from a2a.utils import telemetry; print(telemetry.otel_enabled)"
+    )
+    variable = {} if set_to is None else {"OTEL_INSTRUMENTATION_A2A_SDK_ENABLED": set_to}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")} | variable
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(enabled)
 
 
 # --- draining ---
