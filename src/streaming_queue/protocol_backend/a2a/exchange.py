@@ -11,7 +11,7 @@ import itertools
 import logging
 import uuid
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from streaming_queue.comm.context import heard
@@ -33,6 +33,8 @@ SILENT_STREAM_S = 20.0
 """The same for a stream; hosts send a heartbeat every 15 s."""
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
+READ_OUT_S = 0.1
+"""How long a stream may take to end when its last event is there."""
 RECOVERIES = 5
 """How often in a row a running task may be out of reach before we give it up."""
 
@@ -110,7 +112,10 @@ class Exchange:
                         break
                     if result is None:
                         return
-                    for event in self._progress.feed(result):
+                    events = self._progress.feed(result)
+                    if self._progress.reply is not None:
+                        await _read_out(results)
+                    for event in events:
                         yield event
                     if self._progress.reply is not None:
                         return
@@ -199,6 +204,14 @@ class Exchange:
     async def cancel(self) -> None:
         """Cancel the work at the agent. Raises like `Interface.call`."""
         await self._interface.call("cancel_task", {"id": self._known_as}, next(_ids))
+
+
+async def _read_out(results: AsyncGenerator[Result, None]) -> None:
+    """Read a stream that has said all to its end, so that its connection can be used again."""
+    with suppress(CommError, TimeoutError):
+        async with asyncio.timeout(READ_OUT_S):
+            async for _ in results:
+                pass
 
 
 async def _drain(events: AsyncGenerator[StreamEvent, None]) -> None:
