@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -24,13 +25,15 @@ def environment(name: str, requirement: str) -> Path:
     """The environment with this package, made where it is missing or holds another version; its folder of commands."""
     home = ENVIRONMENTS / name
     made = home / "requirement.txt"
-    commands = home / ("Scripts" if os.name == "nt" else "bin")
-    if not made.exists() or made.read_text() != requirement:
-        venv.create(home, with_pip=True, clear=True)
-        pip = [commands / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement]
-        subprocess.run(pip, check=True, timeout=500)
-        made.write_text(requirement)
-    return commands
+    ENVIRONMENTS.mkdir(exist_ok=True)
+    with (ENVIRONMENTS / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        if not made.exists() or made.read_text() != requirement:
+            venv.create(home, with_pip=True, clear=True)
+            pip = [home / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            subprocess.run([*pip, requirement], check=True, timeout=500)
+            made.write_text(requirement)
+    return home / "bin"
 
 
 @pytest.fixture

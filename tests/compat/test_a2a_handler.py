@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.xdist_group("a2a-handler"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)  # the first builds the environment
 
 TEXT = "What is the capital of France?"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.xdist_group("a2aops"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)  # the first builds the environment
 
 OPEN_ROLES = ["worker", "coordinator"]
 
