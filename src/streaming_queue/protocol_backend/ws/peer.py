@@ -99,15 +99,15 @@ class Peer:
                 create_connection=ClientSide,
                 ssl=self._tls if secure else None,
             )
+            if connection.subprotocol != SUBPROTOCOL:
+                await connection.hang_up(1002, f"this end speaks {SUBPROTOCOL}")
+                raise ProtocolError(f"{self.address}: does not speak {SUBPROTOCOL}: it names no such subprotocol")
+            self._link = Link(connection, self.address)
+            return self._link
         except (OSError, WebSocketException) as error:
             raise not_connected(error, self.address) from error
         finally:
             self._connecting = None
-        if connection.subprotocol != SUBPROTOCOL:
-            await connection.hang_up(1002, f"this end speaks {SUBPROTOCOL}")
-            raise ProtocolError(f"{self.address}: does not speak {SUBPROTOCOL}: it names no such subprotocol")
-        self._link = Link(connection, self.address)
-        return self._link
 
     async def events(self, payload: Mapping[str, Any], *, streaming: bool) -> AsyncGenerator[StreamEvent, None]:
         """Send a message and yield what comes back, the answer at the end; leaving before it cancels a question.
