@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -26,7 +27,7 @@ from streaming_queue.errors import (
 )
 from streaming_queue.messages import DELTA, MESSAGE, Reply
 
-LEVELS = [("inproc", "inproc"), ("http", "a2a"), ("a2a", "http"), ("inproc", "http")]
+LEVELS = [("inproc", "inproc"), ("http", "a2a"), ("a2a", "http"), ("inproc", "http"), ("ws", "ws")]
 over_each_pair = pytest.mark.parametrize("protocols", LEVELS, ids="-over-".join)
 
 
@@ -85,8 +86,7 @@ class House:
 
     async def revive(self, agent_id: str, executor: Any) -> None:
         """Host an agent again where it was."""
-        address = self.handles[agent_id].base_url
-        port = int(address.rpartition(":")[2]) if address.startswith("http") else 0
+        port = urlsplit(self.handles[agent_id].base_url).port or 0
         backend = self.networks[agent_id].comm_backend
         self.handles[agent_id] = await backend.spawn_local_agent(agent_id, "127.0.0.1", port, executor)
 
