@@ -33,7 +33,8 @@ class Capabilities:
 
     `host`: it can run agents in this process. `streaming`: deltas arrive before the answer is whole. `cancel`: a
     cancelled send stops the work at the peer. `metadata`: the call's context reaches the executor and its annotations
-    come back. `identity`: the peer knows who asks. `e2e_encryption`: nobody between can read the text.
+    come back. `identity`: the peer knows who asks. `e2e_encryption`: nobody between can read the text. `tasks`: an
+    answer that lasts is a task at the peer, which goes on when its reader vanishes and can be come back to.
     """
 
     host: bool = False
@@ -42,6 +43,7 @@ class Capabilities:
     metadata: bool = False
     identity: bool = False
     e2e_encryption: bool = False
+    tasks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class AgentHandle(Protocol):
 
 class BaseCommBackend(ABC):
     """A protocol. Two methods are required: `send` and `health_check`.
+
+    What each member promises stands line by line in docs/conformance.md; `streaming_queue.testing` holds it to that.
 
     A subclass need not call `super().__init__()`. `options` are per-agent `EndpointOptions`, `host_options` apply to
     the agents it hosts.

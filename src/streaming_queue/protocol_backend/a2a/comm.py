@@ -39,7 +39,7 @@ class A2ACommBackend(BaseCommBackend):
 
     name = "a2a"
     schemes = ("http", "https")
-    capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
+    capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True, tasks=True)
 
     def __init__(self, *, trusted_origins: Collection[str] = (), **options: Any) -> None:
         super().__init__(**options)
