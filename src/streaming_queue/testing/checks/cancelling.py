@@ -1,0 +1,116 @@
+"""Whoever leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from streaming_queue.messages import DELTA
+from streaming_queue.testing import census
+from streaming_queue.testing.checks.under_way import CANCEL_S, begun, leave
+from streaming_queue.testing.executors import Gate, Stubborn
+from streaming_queue.testing.expect import SLACK_S, eventually, expect, expect_equal, within
+from streaming_queue.testing.lab import Lab
+from streaming_queue.testing.verdict import holds
+
+SHORT_GRACE_S = 0.3
+KEYS = [{"idempotency_key": "k"}, {}]
+
+
+class Endless:
+    """Sends a piece and works on until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.cancelled = asyncio.Event()
+
+    async def execute(self, context: Any, event_queue: Any) -> None:
+        """Work."""
+        del context
+        await event_queue.enqueue_event({"type": DELTA, "data": "x"})
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+
+
+class Cancelling:
+    """Whoever leaves."""
+
+    @pytest.mark.parametrize("metadata", KEYS, ids=["key", "no key"])
+    @holds("cancel-1")
+    async def test_cancelling_send_cancels_the_work(self, lab: Lab, metadata: dict[str, str]) -> None:
+        gate = Gate()
+        await lab.host(gate)
+        await leave(await begun(lab, gate, **metadata))
+        await eventually(
+            lambda: gate.cancelled == 1, CANCEL_S + SLACK_S, "the agent's work is cancelled", lambda: "it goes on"
+        )
+        gate.open.set()
+        expect_equal((await lab.send(**metadata))["text"], "answer 2", "asked again, the agent runs again:")
+
+    @pytest.mark.parametrize("metadata", KEYS, ids=["key", "no key"])
+    @holds("cancel-2")
+    async def test_closing_a_stream_cancels_the_work(self, lab: Lab, metadata: dict[str, str]) -> None:
+        endless = Endless()
+        await lab.host(endless)
+        stream: Any = lab.stream(**metadata)
+        await within(5, anext(stream), "a piece")
+        await within(CANCEL_S + SLACK_S, stream.aclose(), "the end of a stream that is closed")
+        await within(CANCEL_S + SLACK_S, endless.cancelled.wait(), "the end of the agent's work")
+
+    @holds("cancel-3", grace_s=SHORT_GRACE_S)
+    async def test_a_command_goes_on_when_its_sender_leaves(self, lab: Lab) -> None:
+        gate = Gate()
+        await lab.host(gate)
+        sending = await begun(lab, gate, kind="command", idempotency_key="k")
+        sending.cancel()
+        await asyncio.wait({sending}, timeout=CANCEL_S + SLACK_S)
+        await asyncio.sleep(SHORT_GRACE_S + 0.2)
+        expect(not gate.ended.is_set(), "a command at work", "it was cancelled" if gate.cancelled else "it ended")
+        gate.open.set()
+        await within(5, gate.ended.wait(), "the command's end")
+        expect_equal(gate.cancelled, 0, "cancellations of a command:")
+
+    @holds("cancel-4")
+    async def test_cancelling_is_bounded_even_if_the_agent_hangs(self, lab: Lab) -> None:
+        stubborn = Stubborn()
+        await lab.host(stubborn)
+        try:
+            await leave(await begun(lab, stubborn, idempotency_key="k"))
+        finally:
+            stubborn.release.set()
+
+    @holds("cancel-5")
+    async def test_cancelling_leaves_no_task(self, lab: Lab) -> None:
+        gate = Gate()
+        await lab.host(gate)
+        for number in range(120):
+            if number == 20:
+                before = census.tasks()
+            gate.started.clear()
+            await leave(await begun(lab, gate, idempotency_key=str(number)))
+        await eventually(
+            lambda: len(census.tasks()) <= len(before),
+            SLACK_S,
+            f"{len(before)} tasks",
+            lambda: f"{len(census.tasks())}: {', '.join(sorted(set(census.tasks()))[:10])}",
+        )
+
+    @pytest.mark.parametrize("metadata", KEYS, ids=["key", "no key"])
+    @holds("cancel-6", grace_s=SHORT_GRACE_S)
+    async def test_a_vanished_reader_frees_the_host(self, lab: Lab, metadata: dict[str, str]) -> None:
+        if lab.claims.tasks:
+            pytest.skip("claimed: tasks; what was begun goes on, and can be come back to")
+        endless = Endless()
+        wire = (await lab.host(endless)).wire
+        stream: Any = lab.stream(**metadata)
+        await within(5, anext(stream), "a piece")
+        await wire.refuse()
+        grace_s = SHORT_GRACE_S + SLACK_S
+        await within(grace_s, endless.cancelled.wait(), "the end of the agent's work, once its reader vanished,")
+        with suppress(Exception):  # which one is another line's matter
+            await within(CANCEL_S + SLACK_S, anext(stream, None), "an error")
+        await stream.aclose()

@@ -1,0 +1,122 @@
+"""Agents in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from streaming_queue.errors import ConnectError
+from streaming_queue.testing.checks.under_way import begun
+from streaming_queue.testing.executors import Echo, Gate, Stubborn
+from streaming_queue.testing.expect import SLACK_S, expect, expect_equal, expect_error, unmet, within
+from streaming_queue.testing.lab import STOP_S, Lab
+from streaming_queue.testing.relay import LOOPBACK
+from streaming_queue.testing.verdict import holds
+
+BACK_S = 10.0
+
+
+class Hosting:
+    """Agents in this process."""
+
+    @holds("host-1")
+    async def test_a_hosted_agent_is_ready(self, lab: Lab) -> None:
+        handle = await lab.backend.spawn_local_agent("w", LOOPBACK, 0, Echo())
+        expect_equal(getattr(handle, "agent_id", None), "w", "the handle's agent_id:")
+        address = getattr(handle, "base_url", None)
+        expect(isinstance(address, str), "an address as the handle's base_url", address)
+        await lab.backend.register_endpoint("w", address)
+        expect_equal((await lab.send("at once"))["text"], "at once", "the answer")
+
+    @holds("host-2")
+    async def test_a_taken_port_is_a_connect_error(self, lab: Lab) -> None:
+        handles = [await lab.backend.spawn_local_agent(name, LOOPBACK, 0, Echo()) for name in ("a", "b")]
+        ports = [_port(handle.base_url) for handle in handles]
+        if not ports[0] or ports[0] == ports[1]:
+            pytest.skip(f"no port of its own: {handles[0].base_url}")
+        await expect_error(lab.backend.spawn_local_agent("c", LOOPBACK, ports[0], Echo()), ConnectError, within_s=5)
+
+    @holds("host-3")
+    async def test_a_stopped_agent_is_hosted_again_at_its_address(self, lab: Lab) -> None:
+        agent = await lab.host(Echo())
+        address = agent.handle.base_url
+        await lab.send()
+        for _ in range(2):
+            await agent.handle.stop()
+            agent.handle = await within(
+                5,
+                lab.backend.spawn_local_agent("w", LOOPBACK, _port(address) or 0, Echo()),
+                "a new host at the same port",
+            )
+            expect_equal(agent.handle.base_url, address, "the address")
+            await _answers(lab)
+
+    @holds("host-4")
+    async def test_stopping_fails_what_is_under_way(self, lab: Lab) -> None:
+        gate = Gate()
+        agent = await lab.host(gate)
+        sending = await begun(lab, gate)
+        await within(STOP_S + SLACK_S, asyncio.gather(agent.handle.stop(), agent.handle.stop()), "the end of `stop`")
+        await within(SLACK_S, agent.handle.stop(), "the end of `stop` on a stopped agent")
+        error = await expect_error(sending, ConnectError, within_s=SLACK_S)
+        expect(error.retryable, "a retryable error", error)
+        expect_equal(gate.cancelled, 1, "cancellations of the agent's work:")
+
+    @holds("host-5")
+    async def test_stopping_is_bounded_even_if_the_agent_hangs(self, lab: Lab) -> None:
+        stubborn = Stubborn()
+        agent = await lab.host(stubborn)
+        sending = await begun(lab, stubborn)
+        try:
+            await within(STOP_S + SLACK_S, agent.handle.stop(), "the end of `stop`")
+            await expect_error(sending, ConnectError, within_s=SLACK_S)
+        finally:
+            stubborn.release.set()
+
+    @holds("host-6")
+    async def test_draining_finishes_what_is_under_way(self, lab: Lab) -> None:
+        gate = Gate()
+        agent = await lab.host(gate)
+        if not hasattr(agent.handle, "drain"):
+            pytest.skip("the handle has no `drain`")
+        sending = await begun(lab, gate)
+        draining = asyncio.create_task(agent.handle.drain(10), name="drain")
+        await unhealthy(lab, "a draining agent")
+        error = await expect_error(lab.send("another"), ConnectError, within_s=SLACK_S)
+        expect(error.retryable, "a retryable error", error)
+        expect(not draining.done(), "a drain that waits for what is under way", "it ended")
+        gate.open.set()
+        expect_equal((await within(5, sending, "the answer under way"))["text"], "answer 1", "the answer under way")
+        await within(5, draining, "the end of `drain`")
+
+
+async def unhealthy(lab: Lab, what: str) -> None:
+    """Fail the check unless the probe is False within a second."""
+    until = time.monotonic() + 1.0 + SLACK_S
+    while await within(4, lab.backend.health_check("w"), "the probe's answer"):
+        if time.monotonic() > until:
+            unmet(f"{what} is unhealthy within 1 s", "it is healthy")
+        await asyncio.sleep(0.05)
+
+
+async def _answers(lab: Lab) -> None:
+    """Fail the check unless the agent answers in time; connections of before may break first."""
+    until = time.monotonic() + BACK_S
+    while True:
+        try:
+            reply: Any = await within(BACK_S, lab.send("again"), "an answer")
+        except ConnectError as error:
+            if time.monotonic() > until:
+                unmet(f"an answer within {BACK_S:g} s", error)
+            await asyncio.sleep(0.1)
+        else:
+            expect_equal(reply["text"], "again", "the answer")
+            return
+
+
+def _port(address: str) -> int | None:
+    return urlsplit(address).port

@@ -1,0 +1,109 @@
+"""What a check expects, and the words for what came instead."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+from streaming_queue.errors import StreamingQueueError
+
+SLACK_S = 2.0
+"""What a busy machine may add to a limit that the contract promises."""
+_SHOWN = 600
+_FRAMES = 5
+
+
+class UnmetError(AssertionError):
+    """A check's expectation did not come true."""
+
+    def __init__(self, expected: str, came: str) -> None:
+        super().__init__(f"expected: {expected}\ncame: {came}")
+        self.expected = expected
+        self.came = came
+
+
+def told(value: object) -> str:
+    """A value or an error as a report shows it: on one line, escaped, not too long."""
+    if isinstance(value, StreamingQueueError):
+        return (
+            f"{type(value).__name__}({str(value)!a}, retryable={value.retryable}, retry_after_s={value.retry_after_s})"
+        )
+    text = ascii(value)
+    return (
+        text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]} ... {text[-_SHOWN // 2 :]} ({len(text):,} characters)"
+    )
+
+
+def unmet(expected: str, came: object) -> NoReturn:
+    """Fail the check. A `came` that is text is the report's own words; another value is shown."""
+    raise UnmetError(expected, came if isinstance(came, str) else told(came))
+
+
+def expect(condition: object, expected: str, came: object) -> None:
+    """Fail the check unless `condition` is true."""
+    if not condition:
+        unmet(expected, came)
+
+
+def expect_equal(came: object, expected: object, what: str) -> None:
+    """Fail the check unless both are equal; of long texts the place where they part is shown."""
+    if came == expected:
+        return
+    if isinstance(came, str) and isinstance(expected, str):
+        pairs = enumerate(zip(came, expected, strict=False))
+        at = next((index for index, (a, b) in pairs if a != b), min(len(came), len(expected)))
+        start = max(0, at - 40)
+        sizes = f"{{}} ({{}} characters; they part at {at})"
+        unmet(
+            sizes.format(f"{what} {told(expected[start : at + 80])}", len(expected)),
+            sizes.format(told(came[start : at + 80]), len(came)),
+        )
+    unmet(f"{what} {told(expected)}", told(came))
+
+
+async def within(seconds: float, asked: Awaitable[Any], what: str) -> Any:
+    """The outcome of `asked`, raised or returned; fails the check when it has none after so many seconds."""
+    task = asyncio.ensure_future(asked)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        if not task.done():
+            task.cancel()
+    if not task.done():
+        unmet(f"{what} within {seconds:g} s", f"nothing for {seconds:g} s")
+    return await task
+
+
+async def expect_error(
+    asked: Awaitable[Any], kinds: type[Exception] | tuple[type[Exception], ...], *, within_s: float
+) -> StreamingQueueError:
+    """The error that `asked` raises, which is one of ours and of `kinds`; fails the check where it is not."""
+    names = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
+    try:
+        came = await within(within_s, asked, names)
+    except UnmetError:
+        raise
+    except Exception as error:
+        if not isinstance(error, kinds) or not isinstance(error, StreamingQueueError):
+            unmet(f"{names} is raised", f"{told(error)} is raised")
+        return error
+    unmet(f"{names} is raised", f"an answer: {told(came)}")
+
+
+async def eventually(
+    condition: Callable[[], object], within_s: float, expected: str, came: Callable[[], object]
+) -> None:
+    """Fail the check unless `condition` comes true within so many seconds."""
+    until = asyncio.get_running_loop().time() + within_s
+    while not condition():
+        if asyncio.get_running_loop().time() >= until:
+            unmet(f"{expected} within {within_s:g} s", came())
+        await asyncio.sleep(0.005)
+
+
+def where(error: BaseException) -> str:
+    """The last calls that led to an exception, the nearest last."""
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    return "".join(f"\n    in {frame.name}, {frame.filename}:{frame.lineno}: {frame.line}" for frame in frames)

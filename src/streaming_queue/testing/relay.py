@@ -1,0 +1,208 @@
+"""A TCP relay between a backend and an agent: it fails in every way a network does, and keeps what was said."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from contextlib import suppress
+from typing import Self
+from urllib.parse import urlsplit
+
+from streaming_queue.testing.tape import Tape
+
+LOOPBACK = "127.0.0.1"
+_PIECE = 64 * 1024
+
+
+class Relay:
+    """Listens on a free port of loopback and passes on to `host:port`, until it is told to do otherwise.
+
+    An asynchronous context manager. What it is told holds for connections that are open and for new ones, until
+    `restore`. `sent` and `received` are the last bytes to the agent and from it.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.sent = Tape()
+        self.received = Tape()
+        self.port = 0
+        self._agent = (host, port)
+        self._listening: asyncio.Server | None = None
+        self._reserved: socket.socket | None = None
+        self._serving: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
+        self._delay_s = 0.0
+        self._silent = False
+        self._resetting = False
+        self._answer: bytes | None = None
+        self._left: int | None = None
+
+    @classmethod
+    def to(cls, address: str) -> Relay | None:
+        """A relay to the agent at `address`; None where the address has no host and port."""
+        try:
+            parts = urlsplit(address)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            return None
+        return cls(host, port) if host and port else None
+
+    def address(self, address: str) -> str:
+        """`address` with this relay's host and port in place of its own."""
+        parts = urlsplit(address)
+        user, at, _ = parts.netloc.rpartition("@")
+        return parts._replace(netloc=f"{user}{at}{LOOPBACK}:{self.port}").geturl()
+
+    async def __aenter__(self) -> Self:
+        await self._listen(_bound(0))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stop_listening()
+        serving = list(self._serving)
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+    async def _listen(self, bound: socket.socket) -> None:
+        self.port = bound.getsockname()[1]
+        self._listening = await asyncio.start_server(self._serve, sock=bound)
+
+    def _stop_listening(self) -> None:
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
+
+    # --- what it is told ---
+
+    async def refuse(self) -> None:
+        """Reset what is open and refuse new connections, as a machine does where nobody listens."""
+        self._stop_listening()
+        self._reset_all()
+        await asyncio.sleep(0)
+        self._reserved = _bound(self.port)  # a port that is bound but not listened on refuses, and stays ours
+
+    def reset(self) -> None:
+        """Reset what is open, and each new connection once the backend has said something."""
+        self._resetting = True
+        self._reset_all()
+
+    def black_hole(self) -> None:
+        """Take everything and pass on nothing, either way."""
+        self._silent = True
+
+    def delay(self, seconds: float) -> None:
+        """Hold back each piece from the agent for so long."""
+        self._delay_s = seconds
+
+    def cut(self, after_bytes: int) -> None:
+        """Pass on so many bytes from the agent, then close, and close each connection at its next byte."""
+        self._left = after_bytes
+
+    def answer(self, data: bytes) -> None:
+        """Say `data` in the agent's place, once the backend has said something, and close."""
+        self._answer = data
+
+    async def restore(self) -> None:
+        """Pass everything on again; a connection that lost bytes in a black hole is reset."""
+        if self._silent:
+            self._reset_all()
+        self._delay_s, self._silent, self._resetting, self._answer, self._left = 0.0, False, False, None, None
+        if self._reserved is not None:
+            bound, self._reserved = self._reserved, None
+            await self._listen(bound)
+
+    # --- what it does ---
+
+    def _reset_all(self) -> None:
+        for writers in self._serving.values():
+            for writer in writers:
+                _reset(writer)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None:  # a server's callback always runs in one
+            return
+        task.set_name("relay")
+        writers = self._serving[task] = [writer]
+        try:
+            if self._silent:
+                while piece := await reader.read(_PIECE):
+                    self.sent.add(piece)
+                return
+            agent_reader, agent_writer = await asyncio.open_connection(*self._agent)
+            writers.append(agent_writer)
+            async with asyncio.TaskGroup() as pumps:
+                pumps.create_task(self._to_agent(reader, agent_writer, writer), name="relay: to the agent")
+                pumps.create_task(self._from_agent(agent_reader, writer), name="relay: from the agent")
+        except* OSError:
+            _reset(writer)  # what happened at one end happens at the other
+        except* _Closed:
+            pass
+        finally:
+            for each in writers:
+                each.close()
+            del self._serving[task]
+
+    async def _to_agent(
+        self, reader: asyncio.StreamReader, agent: asyncio.StreamWriter, backend: asyncio.StreamWriter
+    ) -> None:
+        while piece := await reader.read(_PIECE):
+            self.sent.add(piece)
+            if self._resetting:
+                raise ConnectionResetError
+            if self._answer is not None:
+                self.received.add(self._answer)
+                backend.write(self._answer)
+                raise _Closed
+            if not self._silent:
+                agent.write(piece)
+                await agent.drain()
+        if not self._silent:
+            _end(agent)
+
+    async def _from_agent(self, reader: asyncio.StreamReader, backend: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(_PIECE):
+            if self._delay_s:
+                await asyncio.sleep(self._delay_s)
+            if self._silent:
+                continue
+            if self._left is not None:
+                piece, self._left = piece[: self._left], max(0, self._left - len(piece))
+            self.received.add(piece)
+            backend.write(piece)
+            await backend.drain()
+            if self._left == 0:
+                raise _Closed
+        if not self._silent:
+            _end(backend)
+
+
+class _Closed(Exception):  # noqa: N818 (no error: the relay was told to)
+    """The relay closes the connection."""
+
+
+def _bound(port: int) -> socket.socket:
+    bound = socket.socket()
+    bound.setblocking(False)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind((LOOPBACK, port))
+    return bound
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close with a RST: nothing lingers (socket(7), SO_LINGER)."""
+    raw = writer.get_extra_info("socket")
+    if raw is not None and not writer.transport.is_closing():
+        with suppress(OSError):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+def _end(writer: asyncio.StreamWriter) -> None:
+    """Say that nothing more comes this way; the other may go on."""
+    with suppress(OSError, RuntimeError):
+        if writer.can_write_eof():
+            writer.write_eof()

@@ -1,0 +1,23 @@
+"""The whole contract over the backend that the environment names: what `running.py` has pytest run."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from streaming_queue.comm import registry
+from streaming_queue.testing.backend_contract import BackendContract
+from streaming_queue.testing.running import BACKEND_VARIABLE, ECHOES_VARIABLE, ENDPOINT_VARIABLE
+
+
+class TestBackend(BackendContract):
+    """The backend of that name."""
+
+    backend_class = registry.load(os.environ[BACKEND_VARIABLE])
+    endpoint_echoes = ECHOES_VARIABLE in os.environ
+
+    @pytest.fixture
+    def endpoint(self) -> str | None:
+        """The agent that the environment names."""
+        return os.environ.get(ENDPOINT_VARIABLE)
