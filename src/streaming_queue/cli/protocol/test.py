@@ -1,0 +1,79 @@
+"""`stq protocol test`: where a backend stands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streaming_queue.cli.options import AsJson
+from streaming_queue.cli.text import printable
+from streaming_queue.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from streaming_queue.testing.report import LineResult, Report
+
+
+def test(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name (see `stq protocols`) or package.module:Class.")],
+    as_json: AsJson = False,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit XML file too.", dir_okay=False)
+    ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option("--endpoint", metavar="ADDRESS", help="Ask this agent instead of hosting some.")
+    ] = None,
+    echoes: Annotated[bool, typer.Option("--echoes", help="That agent answers each question with its text.")] = False,
+) -> int:
+    """Hold a backend to the contract, line by line.
+
+    Exit code 0: all that it claims holds; 3: some does not.
+    """
+    from streaming_queue.testing.running import run_kit
+
+    report = run_kit(name, endpoint=endpoint, echoes=echoes, junit=junit)
+    typer.echo(json.dumps(report.to_json(), indent=2) if as_json else text(report))
+    return ExitCode.SOME_FAILED if report.failed else ExitCode.OK
+
+
+def text(report: Report) -> str:
+    """The report for people: each section with its counts, then what failed and why the rest was skipped."""
+    from streaming_queue.testing.contract import SECTIONS
+
+    lines = [f"{report.protocol} ({report.backend}), contract {report.kit_version}"]
+    lines += [f"claims {', '.join(report.claims) or 'nothing'}", ""]
+    for section, title in SECTIONS.items():
+        found = [each for each in report.lines if each.line.section == section]
+        lines.append(f"{section:9} {title:24} {_counts(found)}")
+    lines += _failures(report)
+    if skipped := [each for each in report.lines if each.outcome == "skipped"]:
+        lines += ["", "skipped:"]
+        lines += [f"  {each.line.id:11} {printable('; '.join(each.told)) or 'no check'}" for each in skipped]
+    counts = report.counts
+    lines += [
+        "",
+        f"{counts['held']} held, {counts['failed']} failed, {counts['skipped']} skipped in {report.seconds:.1f} s",
+    ]
+    return "\n".join(lines)
+
+
+def _counts(found: list[LineResult]) -> str:
+    counts = {outcome: sum(each.outcome == outcome for each in found) for outcome in ("held", "failed", "skipped")}
+    return "  ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+
+
+def _failures(report: Report) -> list[str]:
+    """What each broken line's checks told; what several told alike, once."""
+    by_told: dict[str, list[str]] = {}
+    for each in report.lines:
+        if each.outcome == "failed":
+            for told in each.told:
+                by_told.setdefault(told, []).append(each.line.id)
+    lines = []
+    for told, ids in by_told.items():
+        first, *rest = told.splitlines()
+        head = first if first.startswith(ids[0]) else f"{', '.join(ids)}: {first}"
+        lines += ["", printable(head), *(printable(line) for line in rest)]
+    return lines
