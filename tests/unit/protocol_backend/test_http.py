@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from unit.comm.agents import Agent, Echo, Gate, message, soon
 from unit.comm.raw import Answer, ask, connection, get, post
-from unit.protocol_backend.contract import LIMITS, BackendContract
 
 from streaming_queue.comm.base import EndpointOptions, HostLimits, HostOptions
 from streaming_queue.comm.context import listening
@@ -34,10 +33,7 @@ from streaming_queue.protocol_backend.http.answers import STATUS_BY_CODE
 from streaming_queue.protocol_backend.http.comm import HttpCommBackend
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "protocols" / "http.md"
-
-
-class TestHttp(BackendContract):
-    backend_class = HttpCommBackend
+LIMITS = HostLimits(disconnect_grace_s=0.3, stop_s=1.0)
 
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")

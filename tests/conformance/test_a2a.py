@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from unit.protocol_backend.contract import BackendContract
 
 from streaming_queue.protocol_backend.a2a.comm import A2ACommBackend
+from streaming_queue.testing import BackendContract
 
-pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 
-
+@pytest.mark.usefixtures("no_stray_tasks")
 class TestA2A(BackendContract):
     backend_class = A2ACommBackend

@@ -1,0 +1,50 @@
+"""Backends and agents that do not end, or do not say that they ended."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from streaming_queue.protocol_backend.http.comm import HttpCommBackend
+from streaming_queue.protocol_backend.inproc.comm import InprocCommBackend
+
+
+class CloseHangs(InprocCommBackend):
+    """Waits for every handler before it closes."""
+
+    async def close(self) -> None:
+        running = [run.task for agent in self.hosted.values() for run in agent.executions._running]
+        await asyncio.gather(*running, return_exceptions=True)
+        await super().close()
+
+
+class HealthyAfterStop(InprocCommBackend):
+    """Calls every agent healthy that was registered."""
+
+    async def health_check(self, agent_id: str) -> bool:
+        return agent_id in self.endpoints and not self._closed
+
+
+class ProbesForEver(HttpCommBackend):
+    """Waits as long as it takes for the probe's answer."""
+
+    async def health_check(self, agent_id: str) -> bool:
+        try:
+            async with self._open_session().get(self._target(agent_id).health) as response:
+                return response.status == 200
+        except Exception:
+            return False
+
+
+class KeepsAnsweringWhenClosed(InprocCommBackend):
+    """Closes nothing."""
+
+    async def close(self) -> None:
+        """Nothing."""
+
+
+class KeepsThePort(HttpCommBackend):
+    """Takes another port than the one it is told."""
+
+    async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> Any:
+        return await super().spawn_local_agent(agent_id, host, 0, executor)

@@ -1,0 +1,89 @@
+"""Each backend of `broken/` breaks one rule in one way; the kit finds that, and nothing that has not to do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from streaming_queue.testing.report import Report
+from streaming_queue.testing.running import run_kit
+
+pytestmark = pytest.mark.xdist_group("broken backends")
+
+BROKEN = {
+    "answers:AltersText": {"send-1"},
+    "answers:SwapsAnswers": {"send-3"},
+    "answers:AnswersWithErrors": {
+        *("address-1", "error-1", "error-3", "error-4", "error-5", "error-6", "fault-1", "repeat-3"),
+        *("host-4", "host-5", "host-6", "close-1", "close-2"),
+    },
+    "answers:TakesHalfForTheWhole": {"fault-1", "fault-2", "fault-3"},
+    "errors:LosesTheClass": {"error-1", "error-2", "error-6"},
+    "errors:DropsRetryAfter": {"error-3"},
+    "errors:TellsEverything": {"error-4"},
+    "errors:LosesUnknownAgents": {"address-1"},
+    "errors:TakesAnyScheme": {"address-2"},
+    "errors:LetsTheLibrarySpeak": {"fault-1", "fault-2", "fault-3", "fault-7", "close-1"},
+    "streams:StreamsOutOfOrder": {"stream-1"},
+    "streams:EndsTwice": {"stream-1", "stream-2", "stream-3"},
+    "streams:ClaimsToStream": {
+        *("claim-1", "stream-1", "stream-2", "stream-5", "stream-6", "cancel-2", "metadata-5"),
+    },
+    "streams:HoldsPiecesBack": {"stream-2", "stream-6", "cancel-2"},
+    "leavers:IgnoresCancel": {"cancel-1", "cancel-5"},
+    "leavers:CancelsCommands": {"cancel-3", "metadata-1"},
+    "leaks:LeaksTasks": {"cancel-5", "leak-1"},
+    "leaks:LeaksSockets": {"leak-1"},
+    "leaks:LeaksThreads": {"leak-1"},
+    "ends:CloseHangs": {"close-1", "close-2"},
+    "ends:HealthyAfterStop": {"fault-1", "health-2", "host-6"},
+    "ends:ProbesForEver": {"health-4"},
+    "ends:KeepsAnsweringWhenClosed": {"close-1", "close-2"},
+    "ends:KeepsThePort": {"host-2", "host-3"},
+    "riders:SwallowsMetadata": {"metadata-3"},
+    "riders:ForgetsTheDeadline": {"metadata-2"},
+    "riders:RunsTwice": {"metadata-1", "repeat-1", "repeat-2", "repeat-3"},
+}
+"""Backend -> every line that it breaks."""
+
+
+@pytest.fixture(scope="module")
+def report_on() -> Iterator[Callable[[str], Report]]:
+    """The report on a broken backend. They run three at a time: most of a run is waiting for limits to pass."""
+    with ThreadPoolExecutor(3) as pool:
+        reports = {name: pool.submit(run_kit, f"conformance.broken.{name}") for name in BROKEN}
+        yield lambda name: reports[name].result()
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_broken_is_found(report_on: Callable[[str], Report], name: str) -> None:
+    report = report_on(name)
+    assert set(report.failed) == BROKEN[name]
+    assert report.counts["held"] + report.counts["failed"] > 45
+    for line in report.lines:
+        if line.outcome == "failed":
+            for told in line.told:
+                first, expected, came, *seen = told.splitlines()
+                assert first.startswith(f"{line.line.id} does not hold: {line.line.text}")
+                assert expected.startswith("  expected: ")
+                assert came.startswith("  came: ")
+                assert any(each.startswith("  wire") for each in seen)
+
+
+def test_a_report_shows_what_was_seen_on_the_wire(report_on: Callable[[str], Report]) -> None:
+    (line,) = (line for line in report_on("answers:TakesHalfForTheWhole").lines if line.line.id == "fault-2")
+    (told,) = line.told
+    assert "expected: ConnectError is raised" in told
+    assert "came: an answer: ''" in told
+    assert "wire to 'w' at http://127.0.0.1:" in told
+    assert "POST /message HTTP/1.1" in told
+    assert "wire from 'w': " in told
+
+
+def test_a_claim_that_failed_says_so(report_on: Callable[[str], Report]) -> None:
+    lines = {line.line.id: line for line in report_on("streams:ClaimsToStream").lines}
+    assert "(the backend claims host, streaming)" in lines["stream-2"].told[0]
+    assert "came: the base's" in lines["claim-1"].told[0]
