@@ -137,6 +137,12 @@ LINES: tuple[Line, ...] = (
     ),
     Line("stream-6", "stream", "Each piece is a sign of life (`comm.context.heard`).", ("host", "streaming")),
     Line(
+        "stream-7",
+        "stream",
+        "After its connection broke, a stream goes on with what is new or raises ConnectError; no piece comes twice.",
+        ("host", "streaming", "metadata"),
+    ),
+    Line(
         "cancel-1",
         "send",
         "Cancelling `send` ends it within 1 s and cancels the agent's work, with a key and without.",
@@ -220,6 +226,13 @@ LINES: tuple[Line, ...] = (
     Line("health-2", "health_check", "A stopped agent is unhealthy within 1 s.", ("host",)),
     Line("health-3", "health_check", "An id that nobody registered is unhealthy."),
     Line("health-4", "health_check", "The probe of a silent peer is False within 3 s and raises nothing.", ("agent",)),
+    Line(
+        "health-5",
+        "describe",
+        "`describe` tells what the agent says of itself, without asking it, or nothing; for an agent that is not there "
+        "it raises CommError or tells nothing.",
+        ("host",),
+    ),
     Line(
         "close-1",
         "close",

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
-from streaming_queue.errors import BackendClosedError, ConnectError
+import pytest
+
+from streaming_queue.errors import BackendClosedError, CommError, ConnectError
 from streaming_queue.testing import census
 from streaming_queue.testing.checks.hosting import unhealthy
 from streaming_queue.testing.checks.under_way import begun
 from streaming_queue.testing.executors import Echo, Gate, Stubborn
-from streaming_queue.testing.expect import SLACK_S, eventually, expect_equal, expect_error, within
+from streaming_queue.testing.expect import SLACK_S, eventually, expect, expect_equal, expect_error, within
 from streaming_queue.testing.lab import STOP_S, WAYS, Lab
 from streaming_queue.testing.verdict import holds
 
 PROBE_S = 3.0
+DESCRIBE_S = 5.0
 
 
 class Probing:
@@ -44,6 +48,25 @@ class Probing:
         wire.black_hole()
         came = await within(PROBE_S + SLACK_S, lab.backend.health_check("w"), "the probe's answer")
         expect_equal(came, False, "the probe of a silent peer:")
+
+    @holds("health-5")
+    async def test_a_description_costs_no_question(self, lab: Lab) -> None:
+        if not hasattr(lab.backend, "describe"):
+            pytest.skip("the backend has no `describe`")
+        gate = Gate()
+        agent = await lab.host(gate)
+        facts = await within(DESCRIBE_S, lab.backend.describe("w"), "a description")
+        expect(isinstance(facts, Mapping), "a mapping", facts)
+        expect(
+            not facts or "w" in facts.values(), "the agent's id among what it says, if it says anything", dict(facts)
+        )
+        expect_equal(gate.runs, 0, "questions at the agent:")
+        await agent.handle.stop()
+        try:
+            facts = await within(DESCRIBE_S, lab.backend.describe("w"), "an error")
+        except CommError:
+            return
+        expect_equal(dict(facts), {}, "of an agent that is not there:")
 
 
 class Closing:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from streaming_queue.comm.context import listening
+from streaming_queue.errors import ConnectError
 from streaming_queue.messages import DELTA, MESSAGE, STATUS
 from streaming_queue.testing.checks.sending import TEXTS
 from streaming_queue.testing.executors import Agent, message
@@ -107,3 +108,30 @@ class Streaming:
         expect(
             len(signs) == 3 and rising, "3 pieces, and a new sign of life with each", f"signs so far, by piece: {signs}"
         )
+
+    @holds("stream-7")
+    async def test_no_piece_comes_twice(self, lab: Lab) -> None:
+        go_on = asyncio.Event()
+
+        async def behave(context: Any, queue: Any) -> None:
+            for piece in "0123":
+                if piece == "2":
+                    await go_on.wait()
+                await queue.enqueue_event({"type": DELTA, "data": piece})
+
+        wire = (await lab.host(Agent(behave))).wire
+        stream: Any = lab.stream(idempotency_key="k")
+        events = [await within(5, anext(stream), "a piece") for _ in range(2)]
+        wire.reset()
+        await wire.restore()
+        go_on.set()
+        with suppress(ConnectError):
+            events += await within(10, _rest(stream), "an end")
+            expect_equal(events[-1], message("0123"), "the end")
+            events.pop()
+        came = "".join(event["data"] for event in events)
+        expect("0123".startswith(came), "the pieces, none of them twice", told(came))
+
+
+async def _rest(stream: Any) -> list[Any]:
+    return [event async for event in stream]
