@@ -105,7 +105,7 @@ LINES: tuple[Line, ...] = (
     Line(
         "fault-1",
         "send",
-        "An agent that is not there raises ConnectError, retryable, with the address in its text, within 2 s.",
+        "An agent that is not there raises ConnectError, retryable, with its host and port in the text, within 2 s.",
         ("agent",),
     ),
     Line("fault-2", "send", "A connection reset before the answer raises ConnectError, retryable.", ("agent",)),
@@ -160,8 +160,8 @@ LINES: tuple[Line, ...] = (
     Line(
         "cancel-6",
         "stream",
-        "A question whose reader vanished is cancelled when the grace is over (`disconnect_grace_s`; at once without a "
-        "key), unless `tasks` is claimed.",
+        "A question whose reader vanished is cancelled when that was noticed (within 15 s, by a heartbeat) and the "
+        "grace is over (`disconnect_grace_s`; none without a key), unless `tasks` is claimed.",
         ("host", "streaming", "cancel"),
     ),
     Line("metadata-1", "send", "The call's context reaches the agent as it was sent.", ("host", "metadata")),
@@ -206,9 +206,7 @@ LINES: tuple[Line, ...] = (
         ("host",),
     ),
     Line("host-2", "spawn_local_agent", "A port that is taken raises ConnectError.", ("host",)),
-    Line(
-        "host-3", "spawn_local_agent", "An agent that was stopped can be hosted again at the same address.", ("host",)
-    ),
+    Line("host-3", "spawn_local_agent", "An agent that was stopped can be hosted again at its address.", ("host",)),
     Line(
         "host-4",
         "handle.stop",

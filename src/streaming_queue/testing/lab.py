@@ -39,6 +39,11 @@ class Hosted:
     relay: Relay | None = None
 
     @property
+    def place(self) -> str:
+        """Its host and port, or the whole address where it has none: what an error names."""
+        return self.address if self.relay is None else f"{LOOPBACK}:{self.relay.port}"
+
+    @property
     def wire(self) -> Relay:
         """The relay; skips the check where the address has no host and port, or nothing may stand between."""
         if self.relay is None:

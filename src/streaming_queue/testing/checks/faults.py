@@ -137,5 +137,5 @@ async def _gone(lab: Lab, agent: Hosted) -> None:
     for way in WAYS:
         error = await expect_error(lab.ask(way), ConnectError, within_s=AT_ONCE_S)
         expect(error.retryable, "a retryable error", error)
-        expect(agent.address in str(error), f"{agent.address} in the error's text", error)
+        expect(agent.place in str(error), f"{agent.place} in the error's text", error)
     expect_equal(await lab.backend.health_check(agent.agent_id), False, "the probe of an agent that is not there:")
