@@ -112,9 +112,13 @@ class Lab:
             known = "what it answers" if need == "echo" else "what it does"
             pytest.skip(f"the agent at {self.endpoint} is not ours: {known} is not known")
 
-    async def host(self, executor: Any, agent_id: str = "w", port: int = 0) -> Hosted:
+    async def spawn(self, executor: Any, agent_id: str = "w", port: int = 0) -> Any:
+        """Host `executor`; its handle."""
+        return await self.backend.spawn_local_agent(agent_id, self._bind, port, executor)
+
+    async def host(self, executor: Any, agent_id: str = "w") -> Hosted:
         """Host `executor`, and register it behind a relay."""
-        handle = await self.backend.spawn_local_agent(agent_id, self._bind, port, executor)
+        handle = await self.spawn(executor, agent_id)
         return await self._register(agent_id, handle.base_url, handle)
 
     async def agent(self, agent_id: str = "w") -> Hosted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
@@ -11,7 +10,8 @@ import pytest
 from streaming_queue.comm.context import CallContext, calling
 from streaming_queue.core.network_base import RUNNER_ID, NetworkBase
 from streaming_queue.errors import ConnectError, ProtocolError, SendTimeoutError
-from streaming_queue.testing.expect import SLACK_S, expect, expect_equal, expect_error, unmet, within
+from streaming_queue.testing.checks.under_way import CANCEL_S, answers_again
+from streaming_queue.testing.expect import SLACK_S, expect, expect_equal, expect_error, within
 from streaming_queue.testing.lab import QUESTION, WAYS, Hosted, Lab
 from streaming_queue.testing.relay import Relay
 from streaming_queue.testing.verdict import holds
@@ -19,8 +19,6 @@ from streaming_queue.testing.verdict import holds
 AT_ONCE_S = 2.0
 BROKEN_S = 5.0
 DEADLINE_S = 1.0
-CANCEL_S = 1.0
-BACK_S = 10.0
 
 
 async def _warm(lab: Lab) -> tuple[Hosted, Relay]:
@@ -115,15 +113,7 @@ class Faults:
         came = await within(DEADLINE_S + CANCEL_S + SLACK_S, _asked_in_a_network(lab, agent, "send"), "an error")
         expect(isinstance(came, Exception), "an error", came)
         await wire.restore()
-        until = time.monotonic() + BACK_S
-        while True:
-            try:
-                await within(BACK_S, lab.send(), "an answer")
-                break
-            except (ConnectError, SendTimeoutError) as error:
-                if time.monotonic() > until:
-                    unmet(f"an answer within {BACK_S:g} s", error)
-                await asyncio.sleep(0.1)
+        await answers_again(lab)
 
     @holds("fault-7")
     async def test_a_peer_that_speaks_something_else(self, lab: Lab) -> None:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from streaming_queue.errors import ConnectError
-from streaming_queue.testing.checks.under_way import begun
+from streaming_queue.testing.checks.under_way import answers_again, begun
 from streaming_queue.testing.executors import Echo, Gate, Stubborn
 from streaming_queue.testing.expect import SLACK_S, expect, expect_equal, expect_error, unmet, within
 from streaming_queue.testing.lab import STOP_S, Lab
-from streaming_queue.testing.relay import LOOPBACK
 from streaming_queue.testing.verdict import holds
-
-BACK_S = 10.0
 
 
 class Hosting:
@@ -25,7 +21,7 @@ class Hosting:
 
     @holds("host-1")
     async def test_a_hosted_agent_is_ready(self, lab: Lab) -> None:
-        handle = await lab.backend.spawn_local_agent("w", LOOPBACK, 0, Echo())
+        handle = await lab.spawn(Echo())
         expect_equal(getattr(handle, "agent_id", None), "w", "the handle's agent_id:")
         address = getattr(handle, "base_url", None)
         expect(isinstance(address, str), "an address as the handle's base_url", address)
@@ -34,11 +30,11 @@ class Hosting:
 
     @holds("host-2")
     async def test_a_taken_port_is_a_connect_error(self, lab: Lab) -> None:
-        handle = await lab.backend.spawn_local_agent("a", LOOPBACK, 0, Echo())
+        handle = await lab.spawn(Echo(), "a")
         port = await _own_port(lab, handle.base_url)
         if not port:
             pytest.skip(f"no port of its own: {handle.base_url}")
-        await expect_error(lab.backend.spawn_local_agent("c", LOOPBACK, port, Echo()), ConnectError, within_s=5)
+        await expect_error(lab.spawn(Echo(), "c", port), ConnectError, within_s=5)
 
     @holds("host-3")
     async def test_a_stopped_agent_is_hosted_again_at_its_address(self, lab: Lab) -> None:
@@ -48,13 +44,9 @@ class Hosting:
         await lab.send()
         for _ in range(2):
             await agent.handle.stop()
-            agent.handle = await within(
-                5,
-                lab.backend.spawn_local_agent("w", LOOPBACK, port, Echo()),
-                "a new host at the same port",
-            )
+            agent.handle = await within(5, lab.spawn(Echo(), port=port), "a new host at the same port")
             expect_equal(agent.handle.base_url, address, "the address")
-            await _answers(lab)
+            await answers_again(lab)
 
     @holds("host-4")
     async def test_stopping_fails_what_is_under_way(self, lab: Lab) -> None:
@@ -104,23 +96,8 @@ async def unhealthy(lab: Lab, what: str) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _answers(lab: Lab) -> None:
-    """Fail the check unless the agent answers in time; connections of before may break first."""
-    until = time.monotonic() + BACK_S
-    while True:
-        try:
-            reply: Any = await within(BACK_S, lab.send("again"), "an answer")
-        except ConnectError as error:
-            if time.monotonic() > until:
-                unmet(f"an answer within {BACK_S:g} s", error)
-            await asyncio.sleep(0.1)
-        else:
-            expect_equal(reply["text"], "again", "the answer")
-            return
-
-
 async def _own_port(lab: Lab, address: str) -> int:
     """The port that an agent has to itself; 0 where it has none, or shares that of a server."""
-    other = await lab.backend.spawn_local_agent("b", LOOPBACK, 0, Echo())
+    other = await lab.spawn(Echo(), "b")
     port = urlsplit(address).port
     return 0 if port is None or port == urlsplit(other.base_url).port else port

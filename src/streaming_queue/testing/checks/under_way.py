@@ -1,14 +1,17 @@
-"""A message under way, and its sender who leaves."""
+"""A message under way, its sender who leaves, and an agent that is back."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
+from streaming_queue.errors import ConnectError, SendTimeoutError
 from streaming_queue.testing.expect import SLACK_S, unmet, within
 from streaming_queue.testing.lab import Lab
 
 CANCEL_S = 1.0
+BACK_S = 10.0
 
 
 async def begun(lab: Lab, agent: Any, **metadata: Any) -> asyncio.Task[Any]:
@@ -26,3 +29,16 @@ async def leave(sending: asyncio.Task[Any]) -> None:
         unmet(f"an end within {CANCEL_S:g} s of its cancellation", "it goes on")
     if not sending.cancelled():
         unmet("CancelledError out of a cancelled `send`", sending.exception() or f"an answer: {sending.result()!a}")
+
+
+async def answers_again(lab: Lab) -> None:
+    """Fail the check unless the agent answers in time; connections of before may break first."""
+    until = time.monotonic() + BACK_S
+    while True:
+        try:
+            await within(BACK_S, lab.send(), "an answer")
+            return
+        except (ConnectError, SendTimeoutError) as error:
+            if time.monotonic() > until:
+                unmet(f"an answer within {BACK_S:g} s", error)
+            await asyncio.sleep(0.1)
