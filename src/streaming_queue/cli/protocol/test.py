@@ -48,9 +48,7 @@ def text(report: Report) -> str:
         found = [each for each in report.lines if each.line.section == section]
         lines.append(f"{section:9} {title:24} {_counts(found)}")
     lines += _failures(report)
-    if skipped := [each for each in report.lines if each.outcome == "skipped"]:
-        lines += ["", "skipped:"]
-        lines += [f"  {each.line.id:11} {printable('; '.join(each.told)) or 'no check'}" for each in skipped]
+    lines += _skips(report)
     counts = report.counts
     lines += [
         "",
@@ -62,6 +60,16 @@ def text(report: Report) -> str:
 def _counts(found: list[LineResult]) -> str:
     counts = {outcome: sum(each.outcome == outcome for each in found) for outcome in ("held", "failed", "skipped")}
     return "  ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+
+
+def _skips(report: Report) -> list[str]:
+    """Each reason with the lines that were skipped for it."""
+    by_reason: dict[str, list[str]] = {}
+    for each in report.lines:
+        if each.outcome == "skipped":
+            by_reason.setdefault("; ".join(each.told) or "no check", []).append(each.line.id)
+    reasons = [f"  {printable(reason)} ({', '.join(ids)})" for reason, ids in by_reason.items()]
+    return ["", "skipped:", *reasons] if reasons else []
 
 
 def _failures(report: Report) -> list[str]:
