@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from streaming_queue.testing.report import Report
+from streaming_queue.testing.report import LineResult, Report
 from streaming_queue.testing.running import run_kit
-
-pytestmark = [pytest.mark.xdist_group("broken backends"), pytest.mark.timeout(180)]  # some wait for limits to pass
 
 BROKEN = {
     "answers:AltersText": {"send-1"},
@@ -49,32 +46,32 @@ BROKEN = {
 """Backend -> every line that it breaks."""
 
 
-@pytest.fixture(scope="module")
-def report_on() -> Iterator[Callable[[str], Report]]:
-    """The report on a broken backend. They run three at a time: most of a run is waiting for limits to pass."""
-    with ThreadPoolExecutor(3) as pool:
-        reports = {name: pool.submit(run_kit, f"conformance.broken.{name}") for name in BROKEN}
-        yield lambda name: reports[name].result()
-        pool.shutdown(cancel_futures=True)
+@pytest.mark.timeout(240)  # 27 runs of the whole kit
+def test_what_is_broken_is_found() -> None:
+    with ThreadPoolExecutor(4) as pool:  # most of a run is waiting for limits to pass
+        ran = pool.map(lambda name: run_kit(f"conformance.broken.{name}"), BROKEN)
+        reports = dict(zip(BROKEN, ran, strict=True))
+    assert {name: set(report.failed) for name, report in reports.items()} == BROKEN
+    for name, report in reports.items():
+        assert report.counts["held"] + report.counts["failed"] > 45, name
+        for line in report.lines:
+            if line.outcome == "failed":
+                assert_is_a_report(line)
+    assert_the_wire_is_shown(reports["answers:TakesHalfForTheWhole"])
+    assert_the_claim_is_shown(reports["streams:ClaimsToStream"])
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_what_is_broken_is_found(report_on: Callable[[str], Report], name: str) -> None:
-    report = report_on(name)
-    assert set(report.failed) == BROKEN[name]
-    assert report.counts["held"] + report.counts["failed"] > 45
-    for line in report.lines:
-        if line.outcome == "failed":
-            for told in line.told:
-                first, expected, came, *seen = told.splitlines()
-                assert first.startswith(f"{line.line.id} does not hold: {line.line.text}")
-                assert expected.startswith("  expected: ")
-                assert came.startswith("  came: ")
-                assert any(each.startswith("  wire") for each in seen)
+def assert_is_a_report(line: LineResult) -> None:
+    for told in line.told:
+        first, expected, came, *seen = told.splitlines()
+        assert first.startswith(f"{line.line.id} does not hold: {line.line.text}")
+        assert expected.startswith("  expected: ")
+        assert came.startswith("  came: ")
+        assert any(each.startswith("  wire") for each in seen)
 
 
-def test_a_report_shows_what_was_seen_on_the_wire(report_on: Callable[[str], Report]) -> None:
-    (line,) = (line for line in report_on("answers:TakesHalfForTheWhole").lines if line.line.id == "fault-2")
+def assert_the_wire_is_shown(report: Report) -> None:
+    (line,) = (line for line in report.lines if line.line.id == "fault-2")
     (told,) = line.told
     assert "expected: ConnectError is raised" in told
     assert "came: an answer: ''" in told
@@ -83,7 +80,7 @@ def test_a_report_shows_what_was_seen_on_the_wire(report_on: Callable[[str], Rep
     assert "wire from 'w': " in told
 
 
-def test_a_claim_that_failed_says_so(report_on: Callable[[str], Report]) -> None:
-    lines = {line.line.id: line for line in report_on("streams:ClaimsToStream").lines}
+def assert_the_claim_is_shown(report: Report) -> None:
+    lines = {line.line.id: line for line in report.lines}
     assert "(the backend claims host, streaming)" in lines["stream-2"].told[0]
     assert "came: the base's" in lines["claim-1"].told[0]

@@ -35,7 +35,6 @@ def address() -> Iterator[str]:
         process.kill()
 
 
-@pytest.mark.xdist_group("an endpoint")
 class TestAgainstAnEcho(BackendContract):
     backend_class = ClientOnly
     endpoint_echoes = True
@@ -45,7 +44,6 @@ class TestAgainstAnEcho(BackendContract):
         return address
 
 
-@pytest.mark.xdist_group("an endpoint")
 def test_a_backend_that_hosts_may_be_asked_for_an_agent_of_others(address: str) -> None:
     report = run_kit("http", endpoint=address, echoes=True)
     assert report.failed == ()

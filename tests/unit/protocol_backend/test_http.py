@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.comm.agents import Agent, Echo, Gate, message, soon
+from unit.comm.agents import LIMITS, Agent, Echo, Gate, message, soon
 from unit.comm.raw import Answer, ask, connection, get, post
 
 from streaming_queue.comm.base import EndpointOptions, HostLimits, HostOptions
@@ -33,7 +33,6 @@ from streaming_queue.protocol_backend.http.answers import STATUS_BY_CODE
 from streaming_queue.protocol_backend.http.comm import HttpCommBackend
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "protocols" / "http.md"
-LIMITS = HostLimits(disconnect_grace_s=0.3, stop_s=1.0)
 
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.comm.agents import Agent, Echo, Gate, Stubborn, message, soon
+from unit.comm.agents import LIMITS, Agent, Echo, Gate, Stubborn, message, soon
 from unit.comm.raw import ask, connection, get, post
-from unit.protocol_backend.contract import LIMITS
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 

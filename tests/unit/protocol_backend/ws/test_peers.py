@@ -16,8 +16,7 @@ from functools import partial
 from typing import Any, Self
 
 import pytest
-from unit.comm.agents import Agent, Gate, soon
-from unit.protocol_backend.contract import LIMITS
+from unit.comm.agents import LIMITS, Agent, Gate, soon
 from websockets.asyncio.server import ServerConnection, serve
 
 from streaming_queue.comm import recovery
