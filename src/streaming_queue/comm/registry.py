@@ -38,6 +38,12 @@ BUILTIN: tuple[BackendSpec, ...] = (
     BackendSpec(
         "ws", "streaming_queue.protocol_backend.ws.comm:WsCommBackend", "one WebSocket connection a peer", extra="ws"
     ),
+    BackendSpec(
+        "nats",
+        "streaming_queue.protocol_backend.nats.comm:NatsCommBackend",
+        "request and reply over NATS",
+        extra="nats",
+    ),
 )
 
 

@@ -1,0 +1,97 @@
+"""Where a server is, how to log in there, and where at it an agent is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from streaming_queue.errors import ConfigError
+
+SCHEMES = ("nats", "tls")
+DEFAULT_PORT = 4222
+
+_TOKENS = re.compile(r"[^\s.*>\x00-\x1f\x7f]+(\.[^\s.*>\x00-\x1f\x7f]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server without any credential: what may be shown. With the scheme `tls` nothing is sent in the clear."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """Host and port, as in a URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who we are to a server; all empty: nobody. `credentials` is the path of a file with a JWT and its seed."""
+
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    credentials: str | None = None
+
+
+def parse_server(url: str, credentials: str | None = None) -> tuple[Server, Login]:
+    """The server and the login in `nats://[user:password@|token@]host[:port]`. Raises ConfigError, without secrets."""
+    parts = _split(url)
+    if parts is None or parts.path.strip("/"):
+        raise ConfigError(
+            "nats.url must be nats://host:port or tls://host:port, before the host user:password@ or token@ where the "
+            "server asks for it (percent-encoded where it has signs of a URL)"
+        )
+    user = unquote(parts.username) if parts.username else None
+    password = unquote(parts.password) if parts.password is not None else None
+    login = Login(user, password) if password is not None else Login(token=user)
+    if credentials is not None:
+        if user is not None:
+            raise ConfigError("nats.url has a user or token and nats.credentials is set, too: give one of them")
+        login = Login(credentials=credentials)
+    return _server(parts), login
+
+
+def parse_agent(agent_id: str, address: str) -> tuple[Server, str]:
+    """The server and the subject in `nats://host:port/subject`. Raises ConfigError, without secrets."""
+    parts = _split(address)
+    subject = parts.path[1:] if parts is not None else ""
+    if parts is None or parts.username is not None or _TOKENS.fullmatch(subject) is None:
+        raise ConfigError(
+            f"agent {agent_id!r}: address {address.rpartition('@')[2]!r} must be nats://host:port/subject or "
+            "tls://host:port/subject, without wildcards; a credential belongs in nats.url"
+        )
+    return _server(parts), subject
+
+
+def subject_of(prefix: str, agent_id: str) -> str:
+    """The subject of an agent: its id is one token, percent-encoded where NATS or a URL would not take it."""
+    return f"{prefix}.{quote(agent_id, safe='').replace('.', '%2E').replace('~', '%7E')}"
+
+
+def check_prefix(prefix: str) -> str:
+    """`prefix`, if subjects can begin with it. Raises ConfigError."""
+    if _TOKENS.fullmatch(prefix) is None or quote(prefix, safe="") != prefix:
+        raise ConfigError(f"nats.prefix {prefix!r} must be words of letters, digits, - and _, with dots between")
+    return prefix
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in SCHEMES and parts.hostname and parts.port != 0
+    except ValueError:
+        return None
+    return parts if usable and not parts.query and not parts.fragment else None
+
+
+def _server(parts: SplitResult) -> Server:
+    return Server(parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORT)

@@ -1,0 +1,89 @@
+"""A message and the events of its answer as the contract writes them (docs/protocols/nats.md). No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from streaming_queue.comm import strict_json
+from streaming_queue.comm.context_headers import read_context, write_context
+from streaming_queue.comm.payload import decode_payload, encode_payload, malformed
+from streaming_queue.errors import AgentFailedError, ProtocolError, error_event, error_from_event
+from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
+
+HEARTBEAT = "agent_heartbeat"
+"""The event that says nothing but that the agent is at work."""
+STREAM_HEADER, STREAM = "stq-stream", "1"
+"""The header of a message whose sender wants each event as it comes."""
+NOBODY_HEADERS: Mapping[str, str] = {"Status": "503"}
+"""What the server answers in place of a receiver that is not there (and the library reads its status line as), and what
+a receiver says that has forgotten."""
+
+
+def encode_request(payload: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
+    """The body and the context headers of a message.
+
+    Raises:
+        ConfigError: the payload has neither text nor parts.
+        ProtocolError: JSON cannot hold it; not retryable.
+    """
+    document = encode_payload(payload)
+    headers, rest = write_context(payload.get("metadata") or {})
+    if rest:
+        document["metadata"] = rest
+    try:
+        return orjson.dumps(document), headers
+    except TypeError as error:
+        raise malformed(f"the payload cannot be sent as JSON: {error}") from error
+
+
+def decode_request(body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
+    """The payload of a message, with the context headers back in its metadata. Raises ProtocolError when it is none."""
+    try:
+        document = strict_json.loads(body)
+    except ValueError as error:
+        raise malformed(f"the message is no valid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise malformed("the message must be a JSON object")
+    payload = decode_payload(document)
+    if context := read_context(headers):
+        payload["metadata"] = {**payload.get("metadata", {}), **context}
+    return payload
+
+
+def encode_event(event: StreamEvent) -> bytes:
+    """One event; the failure in its place where JSON cannot hold it."""
+    try:
+        return orjson.dumps(event)
+    except TypeError as error:
+        return orjson.dumps(error_event(AgentFailedError(f"the agent's answer cannot be sent as JSON: {error}")))
+
+
+def decode_event(body: bytes, origin: str) -> StreamEvent:
+    """The event in a reply; a heartbeat too. `origin` is put before errors.
+
+    Raises:
+        StreamingQueueError: what an error event describes, as the same class.
+        ProtocolError: it is no event.
+    """
+    try:
+        event = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        event = None
+    kind = event.get("type") if isinstance(event, dict) else None
+    if kind == HEARTBEAT:
+        return dict(event)
+    if kind == ERROR:
+        raise error_from_event(event, origin)
+    metadata = event.get("metadata") if kind in (DELTA, STATUS, MESSAGE) else 0
+    if not isinstance(metadata, dict | None) or not isinstance(event.get("data"), str):
+        shown = f": {body[:120].decode('utf-8', 'replace')!a}" if body else ": it is empty"
+        raise ProtocolError(f"{origin}: a reply is no event{shown}")
+    return dict(event)
+
+
+def is_nobody(body: bytes, headers: Mapping[str, str] | None) -> bool:
+    """Whether a message says that nobody is there."""
+    return not body and headers is not None and headers.get("Status") == NOBODY_HEADERS["Status"]

@@ -1,0 +1,173 @@
+"""The backend: which servers it knows, who is asked there (`peer.py`) and who is hosted there (`host.py`)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from secrets import token_hex
+from typing import Any
+
+from streaming_queue.comm.base import BaseCommBackend, Capabilities, EndpointOptions
+from streaming_queue.errors import BackendClosedError, ConfigError
+from streaming_queue.messages import Reply, StreamEvent
+from streaming_queue.protocol_backend.nats.address import (
+    SCHEMES,
+    Login,
+    Server,
+    check_prefix,
+    parse_agent,
+    parse_server,
+    subject_of,
+)
+from streaming_queue.protocol_backend.nats.host import NatsAgent
+from streaming_queue.protocol_backend.nats.inbox import Inbox
+from streaming_queue.protocol_backend.nats.link import Link
+from streaming_queue.protocol_backend.nats.peer import Peer
+from streaming_queue.protocol_backend.nats.server import LocalServer, start
+
+logger = logging.getLogger(__name__)
+
+PROBE_TIMEOUT_S = 1.0
+LOCAL_PREFIX = "stq"
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+class NatsCommBackend(BaseCommBackend):
+    """Agents behind `nats://host:port/subject` addresses; one connection a server.
+
+    `url` is the server where agents are hosted, with its credential, or `credentials`, a file with a JWT and its seed;
+    they go to this server only. Without one, a server of our own is started on loopback and stopped by `close`.
+    `prefix` begins the subjects of the agents hosted here: with the same one, agents of one id in several processes are
+    instances of one agent. Without, nobody else has their subjects.
+    """
+
+    name = "nats"
+    schemes = SCHEMES
+    capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
+
+    def __init__(
+        self, *, url: str | None = None, credentials: str | None = None, prefix: str | None = None, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        if url is None and credentials is not None:
+            raise ConfigError("nats.credentials belong to a server: set nats.url, too")
+        self._server: Server | None = None
+        self._login = Login()
+        if url is not None:
+            self._server, self._login = parse_server(url, credentials)
+        self._prefix = None if prefix is None else check_prefix(prefix)
+        self._own_prefix = f"{LOCAL_PREFIX}.{token_hex(6)}"
+        self._inboxes: dict[tuple[Server, ssl.SSLContext | None], Inbox] = {}
+        self._peers: dict[str, Peer] = {}
+        self._agents: list[NatsAgent] = []
+        self._local: dict[tuple[str, int], asyncio.Task[LocalServer]] = {}
+        self._closed = False
+
+    # --- asking ---
+
+    async def register_endpoint(self, agent_id: str, address: str) -> None:
+        """Remember where an agent is; idempotent. Raises ConfigError on an address or a header that cannot be used."""
+        server, subject = parse_agent(agent_id, address)
+        options = self.options.get(agent_id, EndpointOptions())
+        headers = _headers(agent_id, options)
+        await super().register_endpoint(agent_id, address)
+        self._peers[agent_id] = Peer(subject, self._inbox(server, options.tls), headers)
+
+    def _inbox(self, server: Server, tls: ssl.SSLContext | None) -> Inbox:
+        inbox = self._inboxes.get((server, tls))
+        if inbox is None:
+            login = self._login if server == self._server else Login()
+            inbox = self._inboxes[server, tls] = Inbox(Link(server, login, tls))
+        return inbox
+
+    def _peer(self, agent_id: str) -> Peer:
+        self._check_open()
+        self.endpoint(agent_id)
+        return self._peers[agent_id]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendClosedError("the nats backend is closed")
+
+    async def connect(self, src_id: str, dst_id: str) -> None:
+        """Connect to the agent's server, and learn who answers there. Raises like `send`."""
+        del src_id
+        await self._peer(dst_id).connect()
+
+    async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
+        """Send the payload to the agent's subject; `raw` is the event that is its answer."""
+        del src_id
+        return await self._peer(dst_id).send(payload)
+
+    async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
+        """Like `send`, with the agent's events as they come."""
+        del src_id
+        async with aclosing(self._peer(dst_id).stream(payload)) as events:
+            async for event in events:
+                yield event
+
+    async def health_check(self, agent_id: str) -> bool:
+        """Whether an instance of the agent answers at its subject's `.health` within one second."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                return await self._peer(agent_id).healthy()
+        except Exception as error:
+            logger.debug("agent %s is not healthy: %r", agent_id, error)
+            return False
+
+    # --- hosting ---
+
+    async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> NatsAgent:
+        """Host `executor` at the configured server, else at one of our own on `host` and `port` (0: a free port).
+
+        Raises:
+            ConfigError: the address is not allowed.
+            ConnectError: the port is in use, or the server cannot be reached.
+            AuthError: the server refuses our credentials.
+        """
+        self._check_open()
+        server, prefix = self._server, self._prefix or self._own_prefix
+        if server is None:
+            server, prefix = await self._local_server(host, port, agent_id), self._prefix or LOCAL_PREFIX
+        subject, link = subject_of(prefix, agent_id), self._inbox(server, None).link
+        agent = NatsAgent(agent_id, subject, link, executor, options=self.host_options, request=self.request)
+        await agent.start()
+        self._agents.append(agent)
+        return agent
+
+    async def _local_server(self, host: str, port: int, agent_id: str) -> Server:
+        """One server for each host and port. It is started whole, even if whoever asked first is cancelled."""
+        starting = self._local.get((host, port))
+        if starting is None or (starting.done() and starting.exception() is not None):
+            work = start(host, port, self.host_options, f"agent {agent_id!r}")
+            starting = self._local[host, port] = asyncio.create_task(work, name=f"nats-server:{host}:{port}")
+        local = await asyncio.shield(starting)
+        return local.address
+
+    async def close(self) -> None:
+        """Stop every agent hosted here, give up all connections, stop our own servers; messages under way fail."""
+        self._closed = True
+        agents, self._agents = self._agents, []
+        await asyncio.gather(*(agent.stop() for agent in agents))
+        await asyncio.gather(*(peer.close() for peer in self._peers.values()))
+        await asyncio.gather(*(inbox.close() for inbox in self._inboxes.values()))
+        starting, self._local = list(self._local.values()), {}
+        for result in await asyncio.gather(*starting, return_exceptions=True):
+            if isinstance(result, LocalServer):
+                await result.stop()
+
+
+def _headers(agent_id: str, options: EndpointOptions) -> dict[str, str]:
+    """What every message to an agent carries. Raises ConfigError on a header that cannot be sent."""
+    headers = dict(options.headers)
+    if options.credential is not None:
+        headers["authorization"] = f"Bearer {options.credential}"
+    for name, value in headers.items():
+        if not (_HEADER_NAME.fullmatch(name) and value.isprintable() and value == value.strip()):
+            raise ConfigError(f"agent {agent_id!r}: the value of header {name!r} cannot be sent")
+    return headers

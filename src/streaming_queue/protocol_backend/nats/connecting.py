@@ -1,0 +1,157 @@
+"""How the library's client is made and got rid of: one attempt, a typed error, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from nats import errors
+from nats.aio.client import Client, RawCredentials
+from nats.aio.subscription import Subscription
+
+from streaming_queue.errors import (
+    AuthError,
+    BackendNotInstalledError,
+    CommError,
+    ConfigError,
+    ConnectError,
+    ProtocolError,
+    StreamingQueueError,
+)
+from streaming_queue.protocol_backend.nats.address import Login, Server
+
+CONNECT_TIMEOUT_S = 5
+CLOSE_TIMEOUT_S = 1.0
+PING_S = 3
+"""How often a silent server is asked whether it is there; the second ping without an answer ends the connection."""
+
+_REFUSALS = ("authorization violation", "authentication expired", "authentication revoked", "authentication timeout")
+"""What an -ERR about credentials has in it (the client protocol's own words)."""
+_UNLIMITED = 2**62
+
+
+class _Client(Client):
+    """The library's client; `tls://` is no wish but a condition."""
+
+    tls_only = False
+
+    def _connect_command(self) -> bytes:
+        # The library speaks in the clear, credentials and all, with whoever does not ask for TLS.
+        if self.tls_only and not self._server_info.get("tls_required"):
+            raise errors.SecureConnWantedError
+        return super()._connect_command()
+
+
+async def connect(
+    server: Server,
+    login: Login,
+    tls: ssl.SSLContext | None,
+    *,
+    complained: Callable[[Client, Exception], Awaitable[None]],
+    disconnected: Callable[[Client], Awaitable[None]],
+) -> Client:
+    """A connected client. It never reconnects by itself: a connection that broke is replaced as a whole.
+
+    Raises:
+        ConnectError: the server cannot be reached, or its certificate is not trusted.
+        AuthError: it refuses our credentials.
+        ProtocolError: what answers is no NATS server.
+        ConfigError: the file of credentials cannot be used.
+    """
+    credentials = None if login.credentials is None else await asyncio.to_thread(_read, login.credentials)
+    if tls is None and server.scheme == "tls":
+        tls = await asyncio.to_thread(ssl.create_default_context)
+    client = _Client()
+    client.tls_only = server.scheme == "tls"
+    connecting = True
+
+    async def on_error(error: Exception) -> None:
+        if connecting and not client.is_closed:
+            raise _translated(error, server)  # the first failure ends the attempt; the library would try on
+        await complained(client, error)
+
+    async def on_disconnect() -> None:
+        await disconnected(client)
+
+    def never(*_: Any) -> tuple[None, float]:
+        return None, 3600.0
+
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await client.connect(
+                f"nats://{server.authority}",
+                error_cb=on_error,
+                disconnected_cb=on_disconnect,
+                reconnect_to_server_handler=never,
+                reconnect_time_wait=0,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                ping_interval=PING_S,
+                pending_size=_UNLIMITED,  # at a limit the library waits and forgets that it was cancelled meanwhile
+                user=login.user,
+                password=login.password,
+                token=login.token,
+                user_credentials=credentials,
+                tls=tls,
+                name="streaming-queue",
+            )
+    except BaseException as error:
+        await dispose(client, ())
+        if isinstance(error, StreamingQueueError) or not isinstance(error, Exception):
+            raise
+        raise _translated(error, server) from error
+    connecting = False
+    return client
+
+
+async def dispose(client: Client, subscriptions: Iterable[Subscription]) -> None:
+    """Close a client, whatever state it is in; bounded."""
+    closing = asyncio.create_task(client.close(), name="nats:close")
+    await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
+    if not closing.cancel() and not closing.cancelled():
+        closing.exception()  # it fails where a connection broke while it still had something to send
+    for subscription in subscriptions:
+        subscription._stop_processing()  # noqa: SLF001 (after such a failure nobody else ends their tasks)
+
+
+def _translated(error: Exception, server: Server) -> CommError:
+    """What the library met while it connected, as one of ours, most specific first."""
+    reason = str(error) or type(error).__name__
+    if isinstance(error, errors.Error) and any(refusal in reason.lower() for refusal in _REFUSALS):
+        return AuthError(f"{server}: the server refuses our credentials; check nats.url and nats.credentials")
+    if isinstance(error, ssl.SSLError | errors.SecureConnWantedError):
+        told = f"{server}: no trust in its TLS: {reason}; check its certificate and the agent's tls option"
+        return ConnectError(told, retryable=False)
+    if isinstance(error, TimeoutError):
+        return ConnectError(f"{server}: no connection within {CONNECT_TIMEOUT_S} s")
+    if isinstance(error, OSError):
+        return ConnectError(f"{server}: cannot connect: {reason}")
+    return ProtocolError(f"{server}: what answers there is no NATS server: {reason}")
+
+
+def _read(path: str) -> RawCredentials:
+    """The credentials in a file; read here, for the library would do so in the event loop."""
+    try:
+        import nkeys
+    except ImportError as error:
+        raise BackendNotInstalledError("nats.credentials needs nkeys: pip install 'streaming-queue[nats]'") from error
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"nats.credentials: {path} cannot be read: {error}") from error
+    jwt, seed = _block(text, "NATS USER JWT"), _block(text, "USER NKEY SEED")
+    try:
+        nkeys.from_seed(bytearray(seed.encode())).wipe()
+    except Exception:  # the library's own have no common class
+        seed = ""
+    if not (jwt and seed):
+        raise ConfigError(f"nats.credentials: {path} has no valid JWT and seed of a user")
+    return RawCredentials(text)
+
+
+def _block(text: str, name: str) -> str:
+    """The line after `-----BEGIN name-----`; empty where there is none."""
+    lines = text.partition(f"BEGIN {name}")[2].splitlines()
+    return lines[1].strip() if len(lines) > 1 else ""

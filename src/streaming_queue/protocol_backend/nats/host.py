@@ -1,0 +1,277 @@
+"""The host half: an executor behind a subject, which further instances of the same agent may share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import aclosing, suppress
+from functools import partial
+from itertools import count
+from secrets import token_hex
+
+import orjson
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from streaming_queue.comm.admission import Admission, Refusal
+from streaming_queue.comm.base import HostOptions
+from streaming_queue.comm.context import Executor, RequestContext
+from streaming_queue.comm.execution import HEARTBEAT_S, Execution, Executions
+from streaming_queue.errors import (
+    AgentFailedError,
+    CommError,
+    ProtocolError,
+    RateLimitedError,
+    StreamingQueueError,
+    error_event,
+)
+from streaming_queue.messages import ERROR, MESSAGE, StreamEvent
+from streaming_queue.protocol_backend.nats.codec import (
+    HEARTBEAT,
+    STREAM,
+    STREAM_HEADER,
+    decode_request,
+    encode_event,
+    is_nobody,
+)
+from streaming_queue.protocol_backend.nats.link import Link
+
+logger = logging.getLogger(__name__)
+
+QUEUE_GROUP = "stq"
+"""The instances of one agent: each message goes to one of them."""
+FIRST_SIGN_S = 0.25
+"""An answer that takes longer is preceded by a heartbeat, which shows the caller who took the message."""
+
+
+class _Reader:
+    """Somebody who waits for an answer: the subject to send it to, and the one where its leaving is noticed."""
+
+    __slots__ = ("cancelled", "control", "execution", "inbox", "task")
+
+    task: asyncio.Task[None]
+
+    def __init__(self, inbox: str, control: str) -> None:
+        self.inbox = inbox
+        self.control = control
+        self.cancelled = False
+        self.execution: Execution | None = None
+
+
+class NatsAgent:
+    """A hosted agent, and its handle."""
+
+    lasting = True
+
+    def __init__(
+        self,
+        agent_id: str,
+        subject: str,
+        link: Link,
+        executor: Executor,
+        *,
+        options: HostOptions,
+        request: Callable[..., RequestContext],
+    ) -> None:
+        """`request` makes the context of a message."""
+        self.agent_id = agent_id
+        self.base_url = f"{link.server}/{subject}"
+        self._subject = subject
+        self._link = link
+        self._request = request
+        self._limits = options.limits
+        self._admission = Admission(options, hosts=())
+        self._executions = Executions(executor, grace_s=options.limits.disconnect_grace_s)
+        self._readers: dict[str, _Reader] = {}
+        self._readers_by_control: dict[str, _Reader] = {}
+        self._control = ""
+        self._numbers = count(1)
+        self._taking = True
+        self._entries: list[Subscription] = []
+        self._asides: list[Subscription] = []
+        self._work: set[asyncio.Task[None]] = set()
+        self._stopping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Take messages from now on. Raises like `Link.open`."""
+        await self._link.add(self)
+
+    # --- the subjects ---
+
+    async def join(self, link: Link) -> None:
+        """Subscribe; questions only while they are taken."""
+        self._control = f"_INBOX.{token_hex(8)}"
+        self._asides = [
+            await link.subscribe(f"{self._control}.*", self._on_control),
+            await link.subscribe(f"{self._subject}.cancel", self._on_cancel),
+        ]
+        if self._taking:
+            self._entries = [
+                await link.subscribe(f"{self._subject}.health", self._on_health, QUEUE_GROUP),
+                await link.subscribe(self._subject, self._on_message, QUEUE_GROUP),
+            ]
+
+    def broken(self, error: CommError) -> None:
+        """Every reader is lost; one that comes back by its key finds the work under way."""
+        del error
+        for reader in self._readers.values():
+            reader.task.cancel()
+
+    def denied(self, reason: str) -> None:
+        """A reply that we may not send."""
+        logger.warning("agent %s: the server says: %s", self.agent_id, reason)
+
+    # --- what comes ---
+
+    async def _on_message(self, message: Msg) -> None:
+        if not message.reply:
+            logger.debug("agent %s: a message without a reply subject asks nothing", self.agent_id)
+            return
+        reader = _Reader(message.reply, f"{self._control}.{next(self._numbers)}")
+        self._readers[reader.inbox] = self._readers_by_control[reader.control] = reader
+        reader.task = asyncio.create_task(self._serve(message, reader), name=f"serve:{self.agent_id}")
+        reader.task.add_done_callback(partial(self._left, reader))
+
+    def _left(self, reader: _Reader, _: asyncio.Task[None]) -> None:
+        self._readers_by_control.pop(reader.control, None)
+        if self._readers.get(reader.inbox) is reader:
+            del self._readers[reader.inbox]
+
+    async def _on_cancel(self, message: Msg) -> None:
+        """Its reply subject is that of the request which nobody waits for any more."""
+        reader = self._readers.get(message.reply)
+        if reader is not None:
+            task = asyncio.create_task(self._cancel(reader), name=f"cancel:{self.agent_id}")
+            self._work.add(task)
+            task.add_done_callback(self._work.discard)
+
+    async def _on_control(self, message: Msg) -> None:
+        """Somebody asks whether we are here, and the silence says so; or a reader is not there any more."""
+        reader = self._readers_by_control.get(message.subject)
+        if reader is not None and is_nobody(message.data, message.headers):
+            reader.task.cancel()
+
+    async def _on_health(self, message: Msg) -> None:
+        if message.reply:
+            body = orjson.dumps({"status": "ok", "agent_id": self.agent_id})
+            with suppress(CommError):
+                await self._link.publish(message.reply, body, reply=f"{self._control}.0")
+
+    # --- answering ---
+
+    async def _serve(self, message: Msg, reader: _Reader) -> None:
+        try:
+            end = await self._answer(message.data, message.headers or {}, reader)
+        except StreamingQueueError as error:
+            end = error_event(error)
+        try:
+            try:
+                await self._send(end, reader)
+            except ProtocolError as error:
+                told = f"the answer cannot be sent: {error}"
+                await self._send(error_event(ProtocolError(told, retryable=False)), reader)
+        except CommError as error:
+            logger.debug("agent %s: an answer did not leave: %s", self.agent_id, error)
+
+    async def _answer(self, body: bytes, headers: Mapping[str, str], reader: _Reader) -> StreamEvent:
+        """The end of the answer, after what comes before it was sent. Raises what is wrong with the message."""
+        if len(self._readers) > self._limits.connections:
+            raise RateLimitedError("the host has too many requests under way", retry_after_s=1.0)
+        if len(body) > self._limits.body_bytes:
+            raise ProtocolError(f"the message is over the limit of {self._limits.body_bytes} bytes", retryable=False)
+        principal = None if self._admission.open else await self._identify(headers)
+        payload = decode_request(body, headers)
+        streaming = headers.get(STREAM_HEADER) == STREAM
+        context = self._request(self.agent_id, payload, principal=principal, streaming=streaming)
+        if reader.cancelled and context.call_context.kind != "command":
+            raise _cancelled()
+        with self._executions.attach(context) as execution:
+            reader.execution = execution
+            try:
+                return await (self._stream if streaming else self._wait)(execution, reader)
+            except ProtocolError:
+                await self._executions.discard(execution)
+                raise
+
+    async def _identify(self, headers: Mapping[str, str]) -> str | None:
+        try:
+            known = await self._admission.identify(headers.get("authorization", "").encode("latin-1", "replace"))
+        except TimeoutError as error:
+            raise AgentFailedError("the host's authenticator did not answer in time") from error
+        if isinstance(known, Refusal):
+            raise known.error
+        return known
+
+    async def _wait(self, execution: Execution, reader: _Reader) -> StreamEvent:
+        end = await execution.ended_within(FIRST_SIGN_S)
+        while end is None:
+            await self._send({"type": HEARTBEAT}, reader)
+            end = await execution.ended_within(HEARTBEAT_S)
+        return end
+
+    async def _stream(self, execution: Execution, reader: _Reader) -> StreamEvent:
+        await self._send({"type": HEARTBEAT}, reader)
+        end: StreamEvent = {}
+        async with aclosing(execution.batches(HEARTBEAT_S)) as batches:
+            async for batch in batches:
+                *events, end = batch or [{"type": HEARTBEAT}]
+                for event in events:
+                    await self._send(event, reader)
+                if end["type"] not in (MESSAGE, ERROR):
+                    await self._send(end, reader)
+        return end
+
+    async def _send(self, event: StreamEvent, reader: _Reader) -> None:
+        await self._link.publish(reader.inbox, encode_event(event), reply=reader.control)
+
+    async def _cancel(self, reader: _Reader) -> None:
+        execution = reader.execution
+        if execution is None:
+            reader.cancelled = True
+        elif execution.done or execution.is_command:
+            return
+        elif execution.readers == 1:
+            await self._executions.discard(execution)
+        else:  # others wait for the same answer
+            reader.task.cancel()
+            with suppress(CommError):
+                await self._send(error_event(_cancelled()), reader)
+
+    # --- the end ---
+
+    async def drain(self, timeout_s: float) -> None:
+        """Leave new messages to other instances, and wait for those under way, `timeout_s` at the most."""
+        until = asyncio.get_running_loop().time() + timeout_s
+        self._taking = False
+        await self._link.leave(self._entries, timeout_s)
+        await self._executions.drain(max(0.0, until - asyncio.get_running_loop().time()))
+        await self._answered(self._limits.stop_s)
+
+    async def stop(self) -> None:
+        """Fail what is under way as retryable and take no more; idempotent, bounded even with a hung executor."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(), name=f"stop:{self.agent_id}")
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
+        self._taking = False
+        limit_s = self._limits.stop_s
+        await asyncio.gather(self._link.leave(self._entries, 0.1 * limit_s), self._executions.aclose(limit_s))
+        await self._answered(0.1 * limit_s)
+        for task in self._tasks():
+            task.cancel()
+        await self._link.leave(self._asides, 0.1 * limit_s)
+        self._link.remove(self)
+
+    async def _answered(self, timeout_s: float) -> None:
+        """Wait until every end that is known was sent."""
+        if tasks := self._tasks():
+            await asyncio.wait(tasks, timeout=timeout_s)
+
+    def _tasks(self) -> set[asyncio.Task[None]]:
+        return self._work.union(reader.task for reader in self._readers.values())
+
+
+def _cancelled() -> AgentFailedError:
+    return AgentFailedError("the request was cancelled")

@@ -1,0 +1,121 @@
+"""Where all replies to this process come in, by one subscription, and each to its request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import count
+from secrets import token_hex
+
+from nats.aio.msg import Msg
+
+from streaming_queue.errors import AuthError, CommError
+from streaming_queue.protocol_backend.nats.codec import NOBODY_HEADERS
+from streaming_queue.protocol_backend.nats.instances import Instance, ask_which, mourn
+from streaming_queue.protocol_backend.nats.link import Link
+from streaming_queue.protocol_backend.nats.request import LostError, Request
+
+WATCH_S = 0.5
+"""How often instances are asked whether they are there, while requests are older than that."""
+
+
+class Inbox:
+    """The requests under way over one link, which is its own."""
+
+    lasting = False
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self._prefix = f"_INBOX.{token_hex(8)}."
+        self._numbers = count()
+        self._takers: dict[str, Request | Instance] = {}
+        self._instances: dict[str, Instance] = {}
+        self._watching: asyncio.Task[None] | None = None
+        link.guests.append(self)
+
+    async def ask(self, subject: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Request:
+        """Send a message; `forget` its request in the end. Raises like `Link.publish`."""
+        inbox = f"{self._prefix}{next(self._numbers)}"
+        request = Request(subject, inbox, f"{self.link.server}/{subject}", self._instance)
+        self._takers[inbox] = request
+        try:
+            await self.link.publish(subject, body, reply=inbox, headers=headers)
+        except BaseException:
+            self.forget(request)
+            raise
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch(), name=f"nats:watch:{self.link.server}")
+        return request
+
+    def forget(self, request: Request) -> None:
+        """Take no more replies to it."""
+        self._takers.pop(request.inbox, None)
+
+    @property
+    def _requests(self) -> list[Request]:
+        return [taker for taker in self._takers.values() if isinstance(taker, Request)]
+
+    # --- what comes ---
+
+    async def join(self, link: Link) -> None:
+        """Subscribe."""
+        await link.subscribe(f"{self._prefix}*", self._receive)
+
+    async def _receive(self, message: Msg) -> None:
+        taker = self._takers.get(message.subject)
+        if taker is not None:
+            taker.take(message)
+        elif message.reply:  # its sender works for nobody
+            with suppress(CommError):
+                await self.link.publish(message.reply, headers=NOBODY_HEADERS)
+
+    def broken(self, error: CommError) -> None:
+        """The connection is gone: every request under way is lost."""
+        self._drop(list(self._instances.values()))
+        for request in self._requests:
+            request.fail(LostError(error))
+
+    def denied(self, reason: str) -> None:
+        """Fail the requests to a subject that we may not send to."""
+        for request in self._requests:
+            if f'"{request.subject.lower()}"' in reason:
+                request.fail(AuthError(f"{request.where}: the server says: {reason}"))
+
+    # --- who answers ---
+
+    def _instance(self, reply: str, subject: str) -> Instance:
+        """The process that a reply subject belongs to: all of it but the last token."""
+        name = reply.rpartition(".")[0]
+        instance = self._instances.get(name)
+        if instance is None:
+            inbox = f"{self._prefix}{next(self._numbers)}"
+            instance = self._instances[name] = self._takers[inbox] = Instance(f"{name}.0", inbox, self._gone)
+        instance.serves.add(subject)
+        return instance
+
+    def _gone(self, instance: Instance) -> None:
+        self._drop([instance])
+        mourn(instance, self._requests, asyncio.get_running_loop().time())
+
+    def _drop(self, instances: list[Instance]) -> None:
+        for instance in instances:
+            self._takers.pop(instance.inbox, None)
+            self._instances.pop(instance.control.rpartition(".")[0], None)
+
+    async def _watch(self) -> None:
+        """Ask, while anything is under way."""
+        loop = asyncio.get_running_loop()
+        while self._requests:
+            await asyncio.sleep(WATCH_S)
+            for instance in ask_which(self._requests, self._instances.values(), loop.time(), WATCH_S):
+                with suppress(CommError):  # a broken link has failed them all
+                    await self.link.publish(instance.control, reply=instance.inbox)
+        self._watching = None
+
+    async def close(self) -> None:
+        """Close the link, which ends the requests, and the watch."""
+        await self.link.close()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait({self._watching})

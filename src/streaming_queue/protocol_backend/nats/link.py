@@ -1,0 +1,237 @@
+"""One connection to a server, shared by all that is asked and hosted there; made anew when it broke."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Protocol
+
+from nats import errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from streaming_queue.errors import AuthError, BackendClosedError, CommError, ConnectError, ProtocolError
+from streaming_queue.protocol_backend.nats.address import Login, Server
+from streaming_queue.protocol_backend.nats.connecting import connect, dispose
+
+logger = logging.getLogger(__name__)
+
+FLUSH_TIMEOUT_S = 5
+SHORTEST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 2.0
+
+Receive = Callable[[Msg], Awaitable[None]]
+
+
+class Guest(Protocol):
+    """Who uses a link."""
+
+    @property
+    def lasting(self) -> bool:
+        """Whether a connection that broke is needed again before anybody sends."""
+
+    async def join(self, link: Link) -> None:
+        """Subscribe; called on each new connection."""
+
+    def broken(self, error: CommError) -> None:
+        """The connection is gone, and with it what was on its way."""
+
+    def denied(self, reason: str) -> None:
+        """The server denied a right; `reason` has the subject in it, all in lower case."""
+
+
+class Link:
+    """The connection to `server`, made when it is first needed."""
+
+    def __init__(self, server: Server, login: Login, tls: ssl.SSLContext | None) -> None:
+        self.server = server
+        self.guests: list[Guest] = []
+        self._login = login
+        self._tls = tls
+        self._client: Client | None = None
+        self._ready = False
+        self._subscriptions: list[Subscription] = []
+        self._denials: list[str] = []
+        self._opening = asyncio.Lock()
+        self._returning: asyncio.Task[None] | None = None
+        self._disposals: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    # --- opening ---
+
+    async def open(self) -> None:
+        """Connect and have every guest join, unless that is done.
+
+        Raises:
+            BackendClosedError: the link was closed.
+            CommError: like `connecting.connect`.
+            AuthError: the server denies a subscription.
+        """
+        async with self._opening:
+            self._check_open()
+            if self._ready:
+                return
+            client = await connect(
+                self.server, self._login, self._tls, complained=self._complained, disconnected=self._disconnected
+            )
+            self._client = client
+            try:
+                self._check_open()
+                await self._join(self.guests)
+                self._ready = self._live() is client
+            except BaseException:
+                if self._client is client:
+                    await dispose(*self._detach())
+                raise
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendClosedError(f"{self.server}: the nats backend is closed")
+
+    async def add(self, guest: Guest) -> None:
+        """Have `guest` join now, and on every connection to come. Raises like `open`."""
+        await self.open()
+        await self._join([guest])
+        self.guests.append(guest)
+
+    def remove(self, guest: Guest) -> None:
+        """Tell `guest` nothing more; it has left its subscriptions."""
+        if guest in self.guests:
+            self.guests.remove(guest)
+
+    async def _join(self, guests: list[Guest]) -> None:
+        self._denials.clear()
+        for guest in guests:
+            await guest.join(self)
+        await self.flush(FLUSH_TIMEOUT_S)
+        if self._denials:
+            raise AuthError(f"{self.server}: the server says: {self._denials[0]}")
+
+    # --- using ---
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection that everybody has joined."""
+        return self._ready
+
+    async def publish(
+        self, subject: str, body: bytes = b"", *, reply: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Send a message; it waits for no more than the connection.
+
+        Raises:
+            ProtocolError: it is larger than the server takes; not retryable.
+            CommError: like `open`.
+        """
+        if not self._ready:
+            await self.open()
+        client = self._live()
+        size = len(body) + sum(len(name) + len(value) + 4 for name, value in headers.items()) if headers else len(body)
+        if size + 12 > client.max_payload:  # the first and the last line of headers
+            limit = f"the server's limit of {client.max_payload} bytes (max_payload)"
+            raise ProtocolError(f"{self.server}: a message of {size} bytes is over {limit}", retryable=False)
+        try:
+            await client.publish(subject, body, reply, dict(headers) if headers else None)
+        except errors.Error as error:
+            raise self._lost(client, error) from error
+
+    async def subscribe(self, subject: str, receive: Receive, queue: str = "") -> Subscription:
+        """Have `receive`, which must not wait, told of what comes to `subject`. Raises ConnectError."""
+        client = self._live()
+        try:
+            subscription = await client.subscribe(subject, queue=queue, cb=receive)
+        except errors.Error as error:
+            raise self._lost(client, error) from error
+        self._subscriptions.append(subscription)
+        return subscription
+
+    async def leave(self, subscriptions: Collection[Subscription], timeout_s: float) -> None:
+        """Have nothing more come by these; what the server has sent already is still received. Bounded."""
+        leaving = {asyncio.create_task(self._drain(subscription)) for subscription in subscriptions}
+        if leaving:
+            _, late = await asyncio.wait(leaving, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+
+    async def _drain(self, subscription: Subscription) -> None:
+        try:
+            await subscription.drain()  # type: ignore[no-untyped-call]
+        except errors.Error as error:
+            logger.debug("%s: leaving %s: %s", self.server, subscription.subject, error)
+
+    async def flush(self, timeout_s: int) -> None:
+        """Return once the server has seen all that was sent before. Raises ConnectError."""
+        client = self._live()
+        try:
+            await client.flush(timeout_s)
+        except errors.Error as error:
+            raise ConnectError(f"{self.server}: {error}") from error
+
+    def _live(self) -> Client:
+        if self._client is None:
+            raise ConnectError(f"{self.server}: there is no connection")
+        return self._client
+
+    # --- breaking ---
+
+    async def _complained(self, client: Client, error: Exception) -> None:
+        """The library met an error on a connection that stands."""
+        if client is not self._client:
+            return
+        if isinstance(error, errors.SlowConsumerError):  # what it dropped, nobody knows
+            self._lost(client, error)
+        elif "permissions violation" in (reason := str(error)):
+            if "for subscription" in reason:
+                self._denials.append(reason)
+            for guest in self.guests:
+                guest.denied(reason)
+
+    async def _disconnected(self, client: Client) -> None:
+        self._lost(client, client.last_error)
+
+    def _lost(self, client: Client, reason: Exception | None) -> ConnectError:
+        """The connection is of no use any more: whoever waits is told; it is made anew at once where that is needed."""
+        error = ConnectError(f"{self.server}: the connection broke{f': {reason}' if reason else ''}")
+        if client is self._client:
+            self._give_up(error)
+            if any(guest.lasting for guest in self.guests):
+                self._returning = asyncio.create_task(self._come_back(), name=f"nats:return:{self.server}")
+        return error
+
+    def _give_up(self, error: CommError) -> None:
+        for guest in self.guests:
+            guest.broken(error)
+        task = asyncio.create_task(dispose(*self._detach()), name=f"nats:dispose:{self.server}")
+        self._disposals.add(task)
+        task.add_done_callback(self._disposals.discard)
+
+    def _detach(self) -> tuple[Client, list[Subscription]]:
+        client, subscriptions = self._live(), self._subscriptions
+        self._client, self._subscriptions, self._ready = None, [], False
+        return client, subscriptions
+
+    async def _come_back(self) -> None:
+        pause_s = SHORTEST_PAUSE_S
+        while True:
+            try:
+                await self.open()
+                return
+            except CommError as error:
+                logger.warning("%s; trying again", error)
+            await asyncio.sleep(random.uniform(pause_s / 2, pause_s))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def close(self) -> None:
+        """Give up the connection for good; idempotent, bounded."""
+        self._closed = True
+        if self._returning is not None:
+            self._returning.cancel()
+            await asyncio.wait({self._returning})
+        if self._client is not None:
+            self._give_up(BackendClosedError(f"{self.server}: the nats backend was closed before the answer"))
+        if self._disposals:
+            await asyncio.wait(self._disposals)
