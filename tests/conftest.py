@@ -20,7 +20,7 @@ def no_blocking_calls() -> Iterator[BlockBuster]:
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
-        if name.startswith(("STQ_", "OPENAI_")):
+        if name.startswith(("STQ_", "OPENAI_", "NATS_")):
             monkeypatch.delenv(name)
 
 

@@ -25,7 +25,7 @@ class Stq:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("STQ_", "OPENAI_"))}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("STQ_", "OPENAI_", "NATS_"))}
         return {**kept, "NO_COLOR": "1", "COLUMNS": "120"}
 
     def __call__(

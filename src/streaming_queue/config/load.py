@@ -18,8 +18,10 @@ RESERVED_VARIABLES = frozenset({"STQ_DEBUG"})
 PROVIDER_VARIABLES: Mapping[str, str] = {
     "OPENAI_API_KEY": "core.openai_api_key",
     "OPENAI_BASE_URL": "core.openai_base_url",
+    "NATS_URL": "nats.url",
+    "NATS_CREDS": "nats.credentials",
 }
-"""The provider's own variables; ours come before them."""
+"""The variables of others for what is theirs; ours come before them."""
 
 TOKEN_VARIABLE = f"{ENVIRONMENT_PREFIX}NETWORK__TOKEN"
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hmac
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from streaming_queue.comm import registry
 from streaming_queue.comm.base import BaseCommBackend, EndpointOptions, HostOptions
-from streaming_queue.config import Config
+from streaming_queue.config import BackendSection, Config
 from streaming_queue.errors import ConfigError
 
 NETWORK_PRINCIPAL = "network"
@@ -33,14 +32,15 @@ class ForEveryAgent(Mapping[str, EndpointOptions]):
 
 
 def create_backend(config: Config, protocol: str | None = None) -> BaseCommBackend:
-    """The backend of `protocol` (default: the configured one), with the network's token and rules.
+    """The backend of `protocol` (default: the configured one), with the network's token and rules and its own section.
 
     Raises:
         UnknownProtocolError, BackendNotInstalledError: as `registry.load`.
         ConfigError: it takes no options, and the configuration has some for it.
     """
     name = protocol or config.protocol
-    options: dict[str, Any] = {}
+    section = config.get(name)
+    options = section.options() if isinstance(section, BackendSection) else {}
     token = config.network.token
     secret = token.get_secret_value() if token else None
     if secret is not None:

@@ -1,0 +1,36 @@
+"""What concerns one protocol alone: a section of its name, whose keys are keywords of its backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, SecretStr
+
+from streaming_queue.config.redaction import revealed
+from streaming_queue.config.section import PathText, Section, Text
+
+
+class BackendSection(Section):
+    """The settings of one protocol."""
+
+    def options(self) -> dict[str, Any]:
+        """The keywords for its backend, secrets revealed; what is null is left out."""
+        return {name: value for name, value in revealed(self).items() if value is not None}
+
+
+class Nats(BackendSection):
+    """The NATS server where agents are hosted, for the protocol nats."""
+
+    url: SecretStr | None = Field(
+        None,
+        description="nats://[user:password@ or token@]host[:port], or tls://; null: a server of our own, on loopback. "
+        "Also NATS_URL. Never shown.",
+    )
+    credentials: PathText | None = Field(
+        None, description="File with a JWT and its seed, for a server that wants one. Also NATS_CREDS."
+    )
+    prefix: Text | None = Field(
+        None,
+        description="Begins the subjects of agents hosted here; agents of one id and prefix, in whatever process, are "
+        "instances of one agent. null: no other process has their subjects.",
+    )
