@@ -242,11 +242,12 @@ class NatsAgent:
 
     async def drain(self, timeout_s: float) -> None:
         """Leave new messages to other instances, and wait for those under way, `timeout_s` at the most."""
-        until = asyncio.get_running_loop().time() + timeout_s
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
         self._taking = False
         await self._link.leave(self._entries, timeout_s)
-        await self._executions.drain(max(0.0, until - asyncio.get_running_loop().time()))
-        await self._answered(self._limits.stop_s)
+        await self._executions.drain(max(0.0, until - loop.time()))
+        await self._answered(max(0.0, until - loop.time()))
 
     async def stop(self) -> None:
         """Fail what is under way as retryable and take no more; idempotent, bounded even with a hung executor."""

@@ -10,10 +10,12 @@ import signal
 import sys
 import sysconfig
 import tempfile
+from asyncio import StreamReader
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 from streaming_queue.comm.base import HostOptions
 from streaming_queue.comm.listener import listen
@@ -46,6 +48,7 @@ rm -rf "$directory"
 """
 """Standard input is a pipe from the owner: `read` returns when the owner closes it, or dies."""
 
+_FILE = "server.conf"
 _LISTENING, _READY = "Listening for client connections on ", "Server is ready"
 
 
@@ -57,17 +60,14 @@ class LocalServer:
         self.pid = process.pid
         self._process = process
         self._directory = directory
-        self._log = asyncio.create_task(_log(process), name=f"nats-server:{address.port}")
+        words = cast("StreamReader", process.stderr)
+        self._log = asyncio.create_task(_log(words), name=f"nats-server:{address.port}")
 
     async def stop(self) -> None:
         """End the server and remove its files; idempotent, bounded."""
-        process = self._process
-        if process.stdin is not None:
-            process.stdin.close()
-        await _gone(process)
+        await _end(self._process, self._directory)
         self._log.cancel()
         await asyncio.wait({self._log})
-        await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
 
 
 async def start(host: str, port: int, options: HostOptions, name: str) -> LocalServer:
@@ -82,27 +82,30 @@ async def start(host: str, port: int, options: HostOptions, name: str) -> LocalS
     """
     program = await asyncio.to_thread(_program)
     listener = await listen(host, port, options, name)
-    address, taken = listener.socket.getsockname()[:2]
+    address = listener.socket.getsockname()[0]
     listener.socket.close()
-    directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="stq-nats-"))
-    configuration = directory / "server.conf"
-    await asyncio.to_thread(configuration.write_text, _CONFIGURATION)
-    command = (program, "-a", address, "-p", str(taken if port else -1), "-c", str(configuration))
+    directory = await asyncio.to_thread(_directory)
+    command = (program, "-a", address, "-p", str(port or -1), "-c", str(directory / _FILE))
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", _SUPERVISOR, "sh", str(directory), *command,
         stdin=PIPE, stdout=DEVNULL, stderr=PIPE, start_new_session=True,
     )  # fmt: skip
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
-            taken = await _ready(process, name)
+            taken = await _ready(cast("StreamReader", process.stderr), name)
     except BaseException as error:
-        if process.stdin is not None:
-            process.stdin.close()
-        await _gone(process)
+        await _end(process, directory)
         if isinstance(error, TimeoutError):
             raise ConfigError(f"{name}: {program} is not ready after {START_TIMEOUT_S:g} s") from error
         raise
     return LocalServer(Server("nats", listener.authority.rpartition(":")[0].strip("[]"), taken), process, directory)
+
+
+def _directory() -> Path:
+    """A new directory with the configuration in it."""
+    directory = Path(tempfile.mkdtemp(prefix="stq-nats-"))
+    (directory / _FILE).write_text(_CONFIGURATION)
+    return directory
 
 
 def _program() -> str:
@@ -118,10 +121,11 @@ def _program() -> str:
     return program
 
 
-async def _ready(process: Process, name: str) -> int:
+async def _ready(words: StreamReader, name: str) -> int:
     """The port, once the server is ready."""
     port, last = 0, deque[str](maxlen=3)
-    while line := await _line(process):
+    while said := await words.readline():
+        line = said.decode("utf-8", "replace").strip()
         if _LISTENING in line:
             port = int(line.rpartition(":")[2])
         if _READY in line:
@@ -130,20 +134,16 @@ async def _ready(process: Process, name: str) -> int:
     raise ConnectError(f"{name}: nats-server does not start: {' '.join(last)}", retryable=False)
 
 
-async def _log(process: Process) -> None:
+async def _log(words: StreamReader) -> None:
     """What the server has to say; unread, it would fill the pipe and stop the server."""
-    while line := await _line(process):
-        logger.debug("nats-server: %s", line)
+    while said := await words.read(4096):
+        logger.debug("nats-server: %s", said.decode("utf-8", "replace").strip())
 
 
-async def _line(process: Process) -> str:
-    if process.stderr is None:
-        return ""
-    return (await process.stderr.readline()).decode("utf-8", "replace").strip()
-
-
-async def _gone(process: Process) -> None:
-    """Wait until the supervisor has ended, and so its server; by force where it takes too long."""
+async def _end(process: Process, directory: Path) -> None:
+    """Have the supervisor end the server and itself; by force where that takes too long."""
+    if process.stdin is not None:
+        process.stdin.close()
     try:
         async with asyncio.timeout(STOP_TIMEOUT_S):
             await process.wait()
@@ -151,3 +151,4 @@ async def _gone(process: Process) -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+    await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
