@@ -34,15 +34,22 @@ _UNLIMITED = 2**62
 
 
 class _Client(Client):
-    """The library's client; `tls://` is no wish but a condition."""
+    """The library's client, with what it lacks for us."""
 
     tls_only = False
 
     def _connect_command(self) -> bytes:
-        # The library speaks in the clear, credentials and all, with whoever does not ask for TLS.
+        """As the library's, which speaks in the clear, credentials and all, with whoever does not ask for TLS."""
         if self.tls_only and not self._server_info.get("tls_required"):
             raise errors.SecureConnWantedError
         return super()._connect_command()
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        """As the library's, whose PING overtakes what is still to be written, so that `flush` would promise nothing."""
+        if self._transport is not None and self._pending:
+            self._transport.writelines(self._pending)
+            self._pending, self._pending_data_size = [], 0
+        await super()._send_ping(future)
 
 
 async def connect(

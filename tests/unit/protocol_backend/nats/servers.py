@@ -1,14 +1,26 @@
-"""A real `nats-server` that a test configures, kills and starts again."""
+"""A real `nats-server` that a test configures, kills and starts again, and one that only pretends."""
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sysconfig
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
 
+from nats.aio.client import Client
+from unit.comm.agents import soon
+
 PROGRAM = Path(sysconfig.get_path("scripts")) / "nats-server"
+
+
+async def settled(client: Client) -> None:
+    """Return once the server has seen all that `client` did; nats-py's PING overtakes what it has still to write."""
+    await client.flush()
+    await client.flush()
 
 
 class NatsServer:
@@ -48,3 +60,28 @@ class NatsServer:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+
+@asynccontextmanager
+async def pretender(greeting: bytes, *, hang_up: bool = False) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """A TCP server that says `greeting`, and PONG to each PING; its port, and what it is told."""
+    told: list[bytes] = []
+    serving: set[object] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(writer)
+        writer.write(greeting)
+        try:
+            while not hang_up and (data := await reader.read(4096)):
+                told.append(data)
+                writer.write(b"PONG\r\n" * data.count(b"PING\r\n"))
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+            serving.discard(writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1], told
+    server.close()
+    await soon(lambda: not serving)

@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from nats.errors import NoRespondersError
 from unit.comm.agents import Agent, Echo, Gate, Stubborn, message, soon
 from unit.protocol_backend.contract import LIMITS
-from unit.protocol_backend.nats.servers import NatsServer
+from unit.protocol_backend.nats.servers import NatsServer, settled
 
 from streaming_queue.comm.base import HostLimits
 from streaming_queue.comm.context import annotate
@@ -71,7 +71,7 @@ class Listener:
 
     async def leave(self) -> None:
         await self.replies.unsubscribe()
-        await self.client.flush()
+        await settled(self.client)
 
 
 # --- a message and its answer ---
@@ -421,7 +421,7 @@ async def test_one_that_drains_answers_what_it_took_and_leaves_the_rest_to_other
     await gate.started.wait()
     draining = asyncio.create_task(handle.drain(5))
     await soon(lambda: not handle._taking)
-    await client.flush()
+    await settled(client)
     await asyncio.sleep(0.05)
     for subject in (W, f"{W}.health"):
         with pytest.raises(NoRespondersError):
@@ -447,7 +447,7 @@ async def test_a_drain_is_bounded(spawn: Any, client: Client):
 async def test_what_was_sent_before_a_drain_is_answered(spawn: Any, client: Client):
     handle = await spawn(named("a"))
     listeners = [await Listener(client).send({"text": "q"}) for _ in range(200)]
-    await client.flush()
+    await settled(client)
     await handle.drain(5)
     ends = [(await listener.rest())[-1] for listener in listeners]
     assert [end.get("data") for end in ends] == ["a"] * 200

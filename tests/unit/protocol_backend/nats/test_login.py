@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.comm.agents import Echo, soon
+from unit.comm.agents import Echo
 from unit.protocol_backend.nats import jwt_login
-from unit.protocol_backend.nats.servers import NatsServer
+from unit.protocol_backend.nats.servers import NatsServer, pretender
 
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.errors import AuthError, ConfigError, ConnectError
@@ -121,35 +121,12 @@ async def test_a_right_that_is_missing_is_told_and_nothing_waits_for_it(tmp_path
             await made.spawn_local_agent("w", "", 0, Echo())
 
 
-@asynccontextmanager
-async def eavesdropper() -> AsyncIterator[tuple[int, list[bytes]]]:
-    """A server that has no TLS and asks for credentials; its port, and what it was told."""
-    told: list[bytes] = []
-    open_connections: set[object] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        open_connections.add(writer)
-        writer.write(b'INFO {"auth_required": true, "headers": true, "max_payload": 1000}\r\n')
-        try:
-            while data := await reader.read(4096):
-                told.append(data)
-                if b"PING" in data:
-                    writer.write(b"PONG\r\n")
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-            open_connections.discard(writer)
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    yield server.sockets[0].getsockname()[1], told
-    server.close()
-    await soon(lambda: not open_connections)
+GREETING = b'INFO {"auth_required": true, "headers": true, "max_payload": 1000}\r\n'
 
 
 @pytest.mark.parametrize("configured", ["nats://me:s3cret@127.0.0.1:1", "nats://s3cret@localhost:{port}", "tls://me:s3cret@127.0.0.1:{port}"])  # fmt: skip
 async def test_credentials_go_to_the_configured_server_only(configured: str):
-    async with eavesdropper() as (port, told), backend(configured.format(port=port)) as made:
+    async with pretender(GREETING) as (port, told), backend(configured.format(port=port)) as made:
         await made.register_endpoint("w", f"nats://127.0.0.1:{port}/w")
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
@@ -160,7 +137,7 @@ async def test_credentials_go_to_the_configured_server_only(configured: str):
 
 
 async def test_a_configured_server_is_shown_them(tmp_path: Path):
-    async with eavesdropper() as (port, told), backend(f"nats://me:s3cret@127.0.0.1:{port}") as made:
+    async with pretender(GREETING) as (port, told), backend(f"nats://me:s3cret@127.0.0.1:{port}") as made:
         await made.register_endpoint("w", f"nats://127.0.0.1:{port}/w")
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
@@ -217,7 +194,7 @@ async def test_an_agents_own_context_is_used(secure_server: NatsServer, certific
 
 
 async def test_with_tls_in_the_address_nothing_is_said_in_the_clear():
-    async with eavesdropper() as (port, told), backend(f"tls://me:s3cret@127.0.0.1:{port}") as made:
+    async with pretender(GREETING) as (port, told), backend(f"tls://me:s3cret@127.0.0.1:{port}") as made:
         with pytest.raises(ConnectError, match="no trust in its TLS") as caught:
             await made.spawn_local_agent("w", "", 0, Echo())
         assert caught.value.retryable is False

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from unit.comm.agents import Echo, Gate, soon
-from unit.protocol_backend.nats.servers import NatsServer
+from unit.protocol_backend.nats.servers import NatsServer, pretender, settled
 
 from streaming_queue.comm.base import EndpointOptions, HostLimits
 from streaming_queue.comm.context import listening
@@ -56,7 +55,7 @@ async def answering(shared_server: NatsServer, plain: Any) -> Any:
             await (client.publish(message.reply, reply) if isinstance(reply, bytes) else reply(message))
 
         await client.subscribe(subject, cb=respond)
-        await client.flush()
+        await settled(client)
         return client
 
     return start
@@ -300,36 +299,13 @@ async def test_no_server_is_a_connection_error_at_once(make: Any):
     assert time.monotonic() - started < 1
 
 
-@asynccontextmanager
-async def listener(first: bytes, *, end: bool = False) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """A TCP server that greets with `first`; its port, and what it was sent."""
-    received: list[bytes] = []
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.current_task())
-        writer.write(first)
-        try:
-            while not end and (data := await reader.read(4096)):
-                received.append(data)
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    yield server.sockets[0].getsockname()[1], received
-    server.close()
-    await soon(lambda: all(task.done() for task in tasks))
-
-
 @pytest.mark.parametrize(
-    "first",
+    "greeting",
     [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"INFO nonsense\r\n", b"INFO []\r\n", b"\r\n", b"x" * 200_000 + b"\r\n"],
 )
-async def test_what_is_no_nats_server_is_a_protocol_error(make: Any, first: bytes):
+async def test_what_is_no_nats_server_is_a_protocol_error(make: Any, greeting: bytes):
     backend = make()
-    async with listener(first) as (port, _):
+    async with pretender(greeting) as (port, _):
         await backend.register_endpoint("w", f"nats://127.0.0.1:{port}/w")
         with pytest.raises(ProtocolError, match="no NATS server"):
             await send(backend)
@@ -339,13 +315,22 @@ async def test_what_is_no_nats_server_is_a_protocol_error(make: Any, first: byte
 async def test_a_server_that_hangs_up_or_says_nothing_is_typed(make: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(connecting, "CONNECT_TIMEOUT_S", 0.2)
     backend = make()
-    async with listener(b"", end=True) as (closing, _), listener(b"") as (silent, _):
+    async with pretender(b"", hang_up=True) as (closing, _), pretender(b"") as (silent, _):
         await backend.register_endpoint("w", f"nats://127.0.0.1:{closing}/w")
         with pytest.raises(CommError):
             await send(backend)
         await backend.register_endpoint("w", f"nats://127.0.0.1:{silent}/w")
         with pytest.raises(ConnectError, match=r"no connection within 0\.2 s"):
             await send(backend)
+        await backend.close()
+
+
+async def test_an_agent_is_ready_only_when_the_server_knows_its_subjects(make: Any):
+    async with pretender(b'INFO {"headers": true, "max_payload": 1000}\r\n') as (port, told):
+        backend = make(f"nats://127.0.0.1:{port}")
+        await backend.spawn_local_agent("w", "", 0, Echo())
+        said = b"".join(told)
+        assert b"SUB t.w stq" in said.rpartition(b"PING\r\n")[0]
         await backend.close()
 
 
@@ -455,6 +440,7 @@ async def test_a_host_that_says_nothing_for_long_is_lost(
 
     client = await answering(reply)
     await client.subscribe("somewhere.*")
+    await settled(client)
     with pytest.raises(ConnectError, match=r"has said nothing for 0\.2 s"):
         await send(backend, KEYED)
     assert len(asked) == 2
