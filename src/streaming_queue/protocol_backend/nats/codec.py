@@ -15,6 +15,8 @@ from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
 
 HEARTBEAT = "agent_heartbeat"
 """The event that says nothing but that the agent is at work."""
+CREDENTIAL_HEADER = "authorization"
+"""The header with the sender's bearer credential; on a probe it asks whether that is the right one."""
 STREAM_HEADER, STREAM = "stq-stream", "1"
 """The header of a message whose sender wants each event as it comes."""
 NOBODY_HEADERS: Mapping[str, str] = {"Status": "503"}
@@ -79,9 +81,31 @@ def decode_event(body: bytes, origin: str) -> StreamEvent:
         raise error_from_event(event, origin)
     metadata = event.get("metadata") if kind in (DELTA, STATUS, MESSAGE) else 0
     if not isinstance(metadata, dict | None) or not isinstance(event.get("data"), str):
-        shown = f": {body[:120].decode('utf-8', 'replace')!a}" if body else ": it is empty"
-        raise ProtocolError(f"{origin}: a reply is no event{shown}")
+        raise ProtocolError(f"{origin}: a reply is no event{_excerpt(body)}")
     return dict(event)
+
+
+def encode_health(agent_id: str) -> bytes:
+    """What an agent that takes questions answers a probe."""
+    return orjson.dumps({"status": "ok", "agent_id": agent_id})
+
+
+def decode_health(body: bytes, origin: str) -> dict[str, Any]:
+    """What an agent says of itself. Raises what an error event describes, ProtocolError when it says nothing known."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict):
+        raise ProtocolError(f"{origin}: what a probe is answered is no JSON object{_excerpt(body)}")
+    if document.get("type") == ERROR:
+        raise error_from_event(document, origin)
+    return document
+
+
+def _excerpt(body: bytes) -> str:
+    """The beginning of what a stranger sent, with nothing in it that a terminal would obey."""
+    return f": {body[:120].decode('utf-8', 'replace')!a}" if body else ": it is empty"
 
 
 def is_nobody(body: bytes, headers: Mapping[str, str] | None) -> bool:

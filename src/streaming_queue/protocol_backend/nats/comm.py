@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from secrets import token_hex
 from typing import Any
@@ -23,15 +23,15 @@ from streaming_queue.protocol_backend.nats.address import (
     parse_server,
     subject_of,
 )
+from streaming_queue.protocol_backend.nats.codec import CREDENTIAL_HEADER
 from streaming_queue.protocol_backend.nats.host import NatsAgent
 from streaming_queue.protocol_backend.nats.inbox import Inbox
 from streaming_queue.protocol_backend.nats.link import Link
-from streaming_queue.protocol_backend.nats.peer import Peer
+from streaming_queue.protocol_backend.nats.peer import PROBE_TIMEOUT_S, Peer
 from streaming_queue.protocol_backend.nats.server import LocalServer, start
 
 logger = logging.getLogger(__name__)
 
-PROBE_TIMEOUT_S = 1.0
 LOCAL_PREFIX = "stq"
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -114,11 +114,15 @@ class NatsCommBackend(BaseCommBackend):
     async def health_check(self, agent_id: str) -> bool:
         """Whether an instance of the agent answers at its subject's `.health` within one second."""
         try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
+            async with asyncio.timeout(PROBE_TIMEOUT_S):  # the connection included
                 return await self._peer(agent_id).healthy()
         except Exception as error:
             logger.debug("agent %s is not healthy: %r", agent_id, error)
             return False
+
+    async def describe(self, agent_id: str) -> Mapping[str, Any]:
+        """What an instance of the agent answers a probe that shows our credential."""
+        return await self._peer(agent_id).describe()
 
     # --- hosting ---
 
@@ -166,7 +170,7 @@ def _headers(agent_id: str, options: EndpointOptions) -> dict[str, str]:
     """What every message to an agent carries. Raises ConfigError on a header that cannot be sent."""
     headers = dict(options.headers)
     if options.credential is not None:
-        headers["authorization"] = f"Bearer {options.credential}"
+        headers[CREDENTIAL_HEADER] = f"Bearer {options.credential}"
     for name, value in headers.items():
         if not (_HEADER_NAME.fullmatch(name) and value.isprintable() and value == value.strip()):
             raise ConfigError(f"agent {agent_id!r}: the value of header {name!r} cannot be sent")

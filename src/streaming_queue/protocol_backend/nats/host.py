@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 from itertools import count
 from secrets import token_hex
+from typing import Any
 
-import orjson
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -28,11 +28,13 @@ from streaming_queue.errors import (
 )
 from streaming_queue.messages import ERROR, MESSAGE, StreamEvent
 from streaming_queue.protocol_backend.nats.codec import (
+    CREDENTIAL_HEADER,
     HEARTBEAT,
     STREAM,
     STREAM_HEADER,
     decode_request,
     encode_event,
+    encode_health,
     is_nobody,
 )
 from streaming_queue.protocol_backend.nats.link import Link
@@ -142,9 +144,7 @@ class NatsAgent:
         """Its reply subject is that of the request which nobody waits for any more."""
         reader = self._readers.get(message.reply)
         if reader is not None:
-            task = asyncio.create_task(self._cancel(reader), name=f"cancel:{self.agent_id}")
-            self._work.add(task)
-            task.add_done_callback(self._work.discard)
+            self._begin(self._cancel(reader), "cancel")
 
     async def _on_control(self, message: Msg) -> None:
         """Somebody asks whether we are here, and the silence says so; or a reader is not there any more."""
@@ -154,9 +154,12 @@ class NatsAgent:
 
     async def _on_health(self, message: Msg) -> None:
         if message.reply:
-            body = orjson.dumps({"status": "ok", "agent_id": self.agent_id})
-            with suppress(CommError):
-                await self._link.publish(message.reply, body, reply=f"{self._control}.0")
+            self._begin(self._tell_health(message.reply, message.headers or {}), "health")
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=f"{name}:{self.agent_id}")
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
 
     # --- answering ---
 
@@ -196,12 +199,23 @@ class NatsAgent:
 
     async def _identify(self, headers: Mapping[str, str]) -> str | None:
         try:
-            known = await self._admission.identify(headers.get("authorization", "").encode("latin-1", "replace"))
+            known = await self._admission.identify(headers.get(CREDENTIAL_HEADER, "").encode("latin-1", "replace"))
         except TimeoutError as error:
             raise AgentFailedError("the host's authenticator did not answer in time") from error
         if isinstance(known, Refusal):
             raise known.error
         return known
+
+    async def _tell_health(self, inbox: str, headers: Mapping[str, str]) -> None:
+        """To everybody; who shows a credential is told, too, if it is not the right one."""
+        body = encode_health(self.agent_id)
+        if CREDENTIAL_HEADER in headers and not self._admission.open:
+            try:
+                await self._identify(headers)
+            except StreamingQueueError as error:
+                body = encode_event(error_event(error))
+        with suppress(CommError):
+            await self._link.publish(inbox, body, reply=f"{self._control}.0")
 
     async def _wait(self, execution: Execution, reader: _Reader) -> StreamEvent:
         end = await execution.ended_within(FIRST_SIGN_S)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any
 
-import orjson
-
 from streaming_queue.comm.context import heard
-from streaming_queue.errors import CommError, ConnectError, ProtocolError, StreamingQueueError
+from streaming_queue.errors import CommError, ConnectError, ProtocolError, SendTimeoutError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
-from streaming_queue.protocol_backend.nats.codec import HEARTBEAT, STREAM, STREAM_HEADER, decode_event, encode_request
+from streaming_queue.protocol_backend.nats.codec import (
+    CREDENTIAL_HEADER,
+    HEARTBEAT,
+    STREAM,
+    STREAM_HEADER,
+    decode_event,
+    decode_health,
+    encode_request,
+)
 from streaming_queue.protocol_backend.nats.inbox import Inbox
+from streaming_queue.protocol_backend.nats.recovery import Recovery
 from streaming_queue.protocol_backend.nats.request import LostError, Request
 
 CANCEL_TIMEOUT_S = 1.0
 PROBE_TIMEOUT_S = 1.0
-PATIENCE_S = 5.0
-"""How long a question that is to be asked again waits for a server that went, and for the agent to be back there."""
 
 _KEY = "idempotency-key"
 
@@ -36,18 +40,17 @@ class Peer:
         self._cancels: set[asyncio.Task[None]] = set()
 
     async def send(self, payload: Mapping[str, Any]) -> Reply:
-        """The answer; `raw` is its event.
-
-        A message that was lost is asked again, once, if it has an idempotency key: who works on it by that key, or has
-        its answer, gives it. Raises like `BaseCommBackend.send`.
-        """
+        """The answer; `raw` is its event. Raises like `BaseCommBackend.send`."""
         body, headers = self._encode(payload)
-        try:
-            end = await self._ask(payload, body, headers)
-        except LostError as lost:
-            if _KEY not in headers:
-                raise lost.error from None
-            end = await self._ask_again(payload, body, headers)
+        recovery = Recovery(self._inbox.link, keyed=_KEY in headers)
+        while True:
+            try:
+                end = await self._ask(payload, body, headers)
+                break
+            except LostError as lost:
+                recovery.lost(lost)
+            except ConnectError as error:
+                await recovery.nobody(error)
         reply = Reply(raw=end, text=end["data"])
         if "metadata" in end:
             reply["metadata"] = end["metadata"]
@@ -61,34 +64,36 @@ class Peer:
                 heard()
                 if event["type"] == MESSAGE:
                     return event
-        except asyncio.CancelledError:
-            await self._leave(request, payload)
-            raise
-        except ProtocolError:
-            await self._say_cancel(request)
+        except (asyncio.CancelledError, ProtocolError) as error:
+            await self._leave(request, payload, error)
             raise
         finally:
             self._inbox.forget(request)
 
-    async def _ask_again(self, payload: Mapping[str, Any], body: bytes, headers: Mapping[str, str]) -> StreamEvent:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + (0.0 if self._inbox.link.connected else PATIENCE_S)
-        pause_s = 0.05
-        while True:
-            try:
-                return await self._ask(payload, body, headers)
-            except LostError as lost:
-                raise lost.error from None
-            except ConnectError:
-                if loop.time() + pause_s > until:
-                    raise
-            await asyncio.sleep(random.uniform(pause_s / 2, pause_s))
-            pause_s = min(2 * pause_s, 0.5)
-
     async def stream(self, payload: Mapping[str, Any]) -> AsyncGenerator[StreamEvent, None]:
-        """The events as they come, to the whole answer; raises like `send`."""
+        """The events as they come, to the whole answer; after a loss those that are new. Raises like `send`."""
         body, headers = self._encode(payload)
         headers[STREAM_HEADER] = STREAM
+        recovery = Recovery(self._inbox.link, keyed=_KEY in headers)
+        told = 0
+        while True:
+            try:
+                async with aclosing(self._events(payload, body, headers)) as events:
+                    seen = 0
+                    async for event in events:
+                        seen += 1
+                        if seen > told or event["type"] == MESSAGE:
+                            told = max(told, seen)
+                            yield event
+                return
+            except LostError as lost:
+                recovery.lost(lost)
+            except ConnectError as error:
+                await recovery.nobody(error)
+
+    async def _events(
+        self, payload: Mapping[str, Any], body: bytes, headers: Mapping[str, str]
+    ) -> AsyncGenerator[StreamEvent, None]:
         request = await self._inbox.ask(self._subject, body, headers)
         kind = None
         try:
@@ -98,15 +103,10 @@ class Peer:
                 kind = event["type"]
                 if kind != HEARTBEAT:
                     yield event
-        except (asyncio.CancelledError, GeneratorExit):
+        except (asyncio.CancelledError, GeneratorExit, ProtocolError) as error:
             if kind != MESSAGE:
-                await self._leave(request, payload)
+                await self._leave(request, payload, error)
             raise
-        except ProtocolError:
-            await self._say_cancel(request)
-            raise
-        except LostError as lost:
-            raise lost.error from None
         finally:
             self._inbox.forget(request)
 
@@ -117,9 +117,15 @@ class Peer:
 
     # --- leaving ---
 
-    async def _leave(self, request: Request, payload: Mapping[str, Any]) -> None:
-        """Tell the agent that nobody waits any more, and see it end; one second at the most. A command goes on."""
+    async def _leave(self, request: Request, payload: Mapping[str, Any], reason: BaseException) -> None:
+        """Tell the agent that nobody waits any more. A command goes on.
+
+        Whoever leaves by its own wish sees the work end, one second at the most.
+        """
         if (payload.get("metadata") or {}).get("kind") == "command" or not self._inbox.link.connected:
+            return
+        if isinstance(reason, ProtocolError):
+            await self._say_cancel(request)
             return
         task = asyncio.create_task(self._cancel(request), name=f"cancel:{self.address}")
         self._cancels.add(task)
@@ -142,18 +148,28 @@ class Peer:
     async def connect(self) -> None:
         """Connect to the server, and hear once of the agent, whoever answers. Raises like `send`."""
         await self._inbox.link.open()
-        with suppress(CommError, LostError, TimeoutError, ValueError):
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                await self.healthy()
+        with suppress(CommError):
+            await self.healthy()
 
     async def healthy(self) -> bool:
-        """Whether an instance of the agent says that it takes questions. Raises when nobody says anything."""
-        request = await self._inbox.ask(f"{self._subject}.health")
+        """Whether an instance of the agent says that it takes questions. Raises what keeps it from saying so."""
+        return (await self._probe({})).get("status") == "ok"
+
+    async def describe(self) -> dict[str, Any]:
+        """What an instance says of itself. Raises CommError where none does, or ours is not the credential it wants."""
+        return await self._probe({CREDENTIAL_HEADER: "", **self._headers})
+
+    async def _probe(self, headers: Mapping[str, str]) -> dict[str, Any]:
+        request = await self._inbox.ask(f"{self._subject}.health", headers=headers)
         try:
-            document = orjson.loads(await request.reply())
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                return decode_health(await request.reply(), self.address)
+        except TimeoutError as error:
+            raise SendTimeoutError(f"{self.address}: no sign of health within {PROBE_TIMEOUT_S:g} s") from error
+        except LostError as lost:
+            raise lost.error from None
         finally:
             self._inbox.forget(request)
-        return isinstance(document, dict) and document.get("status") == "ok"
 
     async def close(self) -> None:
         """Wait for the cancels under way; bounded."""

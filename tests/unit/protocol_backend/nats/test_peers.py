@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from unit.comm.agents import Echo, Gate, soon
+from unit.comm.agents import Agent, Echo, Gate, soon
 from unit.protocol_backend.nats.servers import NatsServer, pretender, settled
 
 from streaming_queue.comm.base import EndpointOptions, HostLimits
 from streaming_queue.comm.context import listening
 from streaming_queue.errors import (
     AgentFailedError,
+    AuthError,
     BackendClosedError,
     CommError,
     ConfigError,
@@ -29,7 +30,7 @@ from streaming_queue.errors import (
     RemoteError,
 )
 from streaming_queue.messages import DELTA, MESSAGE, STATUS
-from streaming_queue.protocol_backend.nats import connecting, instances, peer, request
+from streaming_queue.protocol_backend.nats import connecting, instances, recovery, request
 from streaming_queue.protocol_backend.nats.comm import NatsCommBackend
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
@@ -265,6 +266,33 @@ async def test_who_does_not_say_ok_is_not_healthy(backend: NatsCommBackend, answ
     assert not await backend.health_check("w")
 
 
+async def test_an_agent_says_what_it_is_to_who_has_the_right_credential(
+    shared_server: NatsServer, make: Any, backend: NatsCommBackend
+):
+    async def authenticator(credential: str) -> str | None:
+        return {"s3cret": "me"}.get(credential)
+
+    handle = await make(shared_server.url, authenticator=authenticator).spawn_local_agent("w", "", 0, Echo())
+    for options in ({"w": EndpointOptions(credential="wrong-one")}, None):
+        stranger = make(options=options)
+        await stranger.register_endpoint("w", handle.base_url)
+        assert await stranger.health_check("w")
+        with pytest.raises(AuthError, match=handle.base_url) as caught:
+            await stranger.describe("w")
+        assert "wrong-one" not in str(caught.value)
+    friend = make(options={"w": EndpointOptions(credential="s3cret")})
+    await friend.register_endpoint("w", handle.base_url)
+    assert await friend.describe("w") == {"status": "ok", "agent_id": "w"}
+    with pytest.raises(ConnectError):
+        await backend.describe("w")
+
+
+async def test_a_description_that_is_none_is_a_protocol_error(backend: NatsCommBackend, answering: Any):
+    await answering(b"<html>", "w.health")
+    with pytest.raises(ProtocolError, match="<html>"):
+        await backend.describe("w")
+
+
 async def test_a_probe_without_an_answer_is_bounded(backend: NatsCommBackend, answering: Any):
     async def silent(_: Msg) -> None: ...
 
@@ -346,7 +374,7 @@ async def pair(make: Any, server: NatsServer, executor: Any) -> NatsCommBackend:
     return backend
 
 
-async def test_a_server_that_dies_loses_what_has_no_key_and_every_stream(server: NatsServer, make: Any):
+async def test_a_server_that_dies_loses_what_has_no_key(server: NatsServer, make: Any):
     gate = Gate()
     backend = await pair(make, server, gate)
     asking = [asyncio.create_task(send(backend)), asyncio.create_task(stream(backend))]
@@ -378,10 +406,35 @@ async def test_a_question_with_a_key_is_asked_again_when_the_server_is_back_and_
     assert gate.runs == 1
 
 
+async def test_a_stream_with_a_key_goes_on_where_it_was(server: NatsServer, make: Any):
+    go_on = asyncio.Event()
+
+    async def behave(context: Any, queue: Any) -> None:
+        for number in range(10):
+            if number == 5:
+                await go_on.wait()
+            await queue.enqueue_event({"type": DELTA, "data": f"{number},"})
+
+    handle = await make(server.url, limits=HostLimits(disconnect_grace_s=10)).spawn_local_agent(
+        "w", "", 0, Agent(behave)
+    )
+    backend = make()
+    await backend.register_endpoint("w", handle.base_url)
+    events = []
+    async for item in backend.stream("c", "w", KEYED):
+        events.append(item["data"])
+        if item["data"] == "4,":
+            server.kill()
+            await asyncio.sleep(0.2)
+            server.start()
+            asyncio.get_running_loop().call_later(1.5, go_on.set)
+    assert events == [*(f"{number}," for number in range(10)), "0,1,2,3,4,5,6,7,8,9,"]
+
+
 async def test_a_server_that_stays_away_is_waited_for_no_longer_than_that(
     server: NatsServer, make: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(peer, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(recovery, "PATIENCE_S", 0.5)
     gate = Gate()
     backend = await pair(make, server, gate)
     asking = asyncio.create_task(send(backend, KEYED))
