@@ -17,9 +17,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import nats
-import orjson
 import uvloop
-from nats.aio.msg import Msg
+from pairs import raw_nats
 
 from streaming_queue.comm.base import HostOptions
 from streaming_queue.comm.context import CallContext
@@ -40,23 +39,13 @@ class Echo:
         await event_queue.enqueue_event({"type": "agent_text_message", "data": context.get_user_input()})
 
 
-async def raw_host(url: str) -> str:
-    """A plain responder in a queue group."""
-    connection = await nats.connect(url)
-
-    async def answer(message: Msg) -> None:
-        text = orjson.loads(message.data)["text"]
-        await connection.publish(message.reply, orjson.dumps({"type": "agent_text_message", "data": text}))
-
-    await connection.subscribe("raw", queue="stq", cb=answer)
-    await connection.flush()
-    return f"{url}/raw"
-
-
 async def host(kind: str, url: str) -> None:
     """Serve until standard input ends; print the address, then the CPU seconds used at every line read."""
-    backend = NatsCommBackend(url=url)
-    address = (await backend.spawn_local_agent("w", "", 0, Echo())).base_url if kind == "ours" else await raw_host(url)
+    if kind == "ours":
+        address = (await NatsCommBackend(url=url).spawn_local_agent("w", "", 0, Echo())).base_url
+    else:
+        await raw_nats.respond(url)
+        address = f"{url}/{raw_nats.SUBJECT}"
     print(address, flush=True)
     while await asyncio.to_thread(sys.stdin.readline):
         print(time.process_time(), flush=True)
@@ -91,8 +80,7 @@ async def raw_client(address: str) -> tuple[Ask, Callable[[], Awaitable[None]]]:
 
     async def ask(number: int) -> Any:
         del number
-        message = await connection.request(subject, orjson.dumps({"text": QUESTION}), timeout=60)
-        return orjson.loads(message.data)["data"]
+        return await raw_nats.ask(connection, QUESTION, subject)
 
     return ask, connection.close
 
