@@ -14,6 +14,7 @@ from asyncio import StreamReader
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import cast
 
@@ -84,6 +85,11 @@ async def start(host: str, port: int, options: HostOptions, name: str) -> LocalS
     listener = await listen(host, port, options, name)
     address = listener.socket.getsockname()[0]
     listener.socket.close()
+    if not (options.allow_public or ip_address(address.partition("%")[0]).is_loopback):
+        raise ConfigError(
+            f"{name}: refusing to start a server at {address} that other machines reach: it asks nobody who they are; "
+            "set nats.url to one that does, or allow_public (network.allow_public)"
+        )
     directory = await asyncio.to_thread(_directory)
     command = (program, "-a", address, "-p", str(port or -1), "-c", str(directory / _FILE))
     process = await asyncio.create_subprocess_exec(

@@ -72,7 +72,13 @@ async def test_a_port_may_be_named_and_is_then_not_free_for_another(start: Any):
 async def test_an_address_that_others_reach_is_refused_unless_it_is_allowed(start: Any):
     with pytest.raises(ConfigError, match=r"network\.allow_public"):
         await start("0.0.0.0")
-    server = await start("0.0.0.0", allow_public=True)
+
+    async def authenticator(credential: str) -> str | None:
+        return credential
+
+    with pytest.raises(ConfigError, match=r"asks nobody who they are.*network\.allow_public"):
+        await start("0.0.0.0", authenticator=authenticator)
+    server = await start("0.0.0.0", allow_public=True, authenticator=authenticator)
     assert server.address.host == "127.0.0.1"
     assert listens(server.address.port, "127.0.0.2")
 
