@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -43,15 +44,22 @@ class Stq:
         )
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
-    def start(self, *arguments: str, stdin: int | None = subprocess.DEVNULL) -> subprocess.Popen[str]:
+    def start(
+        self,
+        *arguments: str,
+        stdin: int | None = subprocess.DEVNULL,
+        env: dict[str, str] | None = None,
+        start_new_session: bool = False,
+    ) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "streaming_queue.cli", *map(str, arguments)],
             cwd=self.directory,
-            env=self.environment,
+            env=self.environment | (env or {}),
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=start_new_session,
         )
         self.started.append(process)
         return process
@@ -88,7 +96,7 @@ class Served:
 
     @property
     def port(self) -> int:
-        return int(self.address.rpartition(":")[2])
+        return urlsplit(self.address).port or 0
 
 
 def serve(stq: Stq, role: str, *arguments: str) -> Served:

@@ -13,7 +13,7 @@ import pytest
 from e2e.test_faults import assert_each_once, lines, until, wait_for_lines
 
 HERE = Path(__file__).parent
-PROTOCOLS = ("a2a", "http", "ws")
+PROTOCOLS = ("a2a", "http", "ws", "nats")
 
 
 @pytest.fixture
@@ -334,7 +334,9 @@ def alive(pid: int) -> bool:
 
 
 def children_of(pid: int) -> list[int]:
+    """The worker processes of a run."""
     listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
     ).stdout
-    return [int(child) for child in listed.split() if alive(int(child))]
+    children = [int(line.split()[0]) for line in listed.splitlines() if "worker_process" in line]
+    return [child for child in children if alive(child)]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from streaming_queue.config import Config, load_config
+from streaming_queue.config import Config, load_config, resume_config
 from streaming_queue.errors import ConfigError
 
 
@@ -123,6 +123,20 @@ def test_the_providers_variables_rank_between_file_and_ours(tmp_path):
     assert config.core.openai_base_url == "http://provider/v1"
     ours = load_config(path, environ=provider | {"STQ_CORE__OPENAI_API_KEY": "ours"})
     assert ours.core.openai_api_key.get_secret_value() == "ours"
+
+
+def test_a_nats_server_is_taken_from_natss_own_variables_and_not_written_down():
+    environ = {"NATS_URL": "nats://me:s3cret@h", "NATS_CREDS": "~/a.creds"}
+    config = load_config(environ=environ)
+    assert config.nats.url.get_secret_value() == "nats://me:s3cret@h"
+    assert config.nats.credentials == str(Path("~/a.creds").expanduser())
+    assert (config.origin("nats.url"), config.public()["nats"]["url"]) == ("NATS_URL", "***")
+    assert config.nats.options() == {"url": "nats://me:s3cret@h", "credentials": config.nats.credentials}
+    resumed = resume_config(config.public(), "run", environ=environ)
+    assert resumed.nats.url.get_secret_value() == "nats://me:s3cret@h"
+    assert resume_config(config.public(), "run", environ={}).nats.url is None
+    ours = load_config(environ=environ | {"STQ_NATS__URL": "nats://other"})
+    assert ours.nats.url.get_secret_value() == "nats://other"
 
 
 def test_the_providers_key_is_not_for_a_local_model(tmp_path):

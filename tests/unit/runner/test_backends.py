@@ -52,3 +52,14 @@ def test_a_backend_that_takes_no_options_is_made_without_and_never_with_a_rule_i
     for network in ({"token": "x"}, {"allow_public": True}):
         with pytest.raises(ConfigError, match="Plain takes no options"):
             create_backend(Config.of({"protocol": PLAIN, "network": network}))
+
+
+def test_a_protocols_own_section_makes_its_backend() -> None:
+    nats = {"url": "nats://me:s3cret@h:4333", "prefix": "team"}
+    backend = create_backend(Config.of({"protocol": "nats", "nats": nats}))
+    assert (str(backend._server), backend._login.password, backend._prefix) == ("nats://h:4333", "s3cret", "team")
+    assert create_backend(Config.of({"protocol": "http", "nats": nats})).name == "http"
+    assert create_backend(Config.of({"protocol": "nats"}))._server is None
+    with pytest.raises(ConfigError, match=r"nats\.url") as caught:
+        create_backend(Config.of({"protocol": "nats", "nats": {"url": "s3cret@h"}}))
+    assert "s3cret" not in str(caught.value)

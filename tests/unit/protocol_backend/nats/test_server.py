@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -44,20 +45,28 @@ def listens(port: int, host: str = "127.0.0.1") -> bool:
         return probe.connect_ex((host, port)) == 0
 
 
-def ours() -> set[str]:
-    return {path.name for path in Path(module.tempfile.gettempdir()).glob("stq-nats-*")}
+@pytest.fixture(autouse=True)
+def scratch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where servers have their files."""
+    directory = tmp_path_factory.mktemp("scratch")
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    monkeypatch.setenv("TMPDIR", str(directory))
+    return directory
 
 
-async def test_it_listens_on_loopback_alone_and_leaves_nothing(start: Any):
-    before = ours()
+def files(scratch: Path) -> list[Path]:
+    return list(scratch.iterdir())
+
+
+async def test_it_listens_on_loopback_alone_and_leaves_nothing(start: Any, scratch: Path):
     server = await start()
     assert listens(server.address.port)
     assert not listens(server.address.port, "127.0.0.2")
-    assert len(ours() - before) == 1
+    assert len(files(scratch)) == 1
     await asyncio.gather(server.stop(), server.stop())
     await server.stop()
     assert not listens(server.address.port)
-    assert ours() == before
+    assert files(scratch) == []
 
 
 async def test_a_port_may_be_named_and_is_then_not_free_for_another(start: Any):
@@ -120,16 +129,15 @@ def owner_process() -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-async def test_it_ends_with_its_owner_however_that_one_ends(number: signal.Signals):
-    before = ours()
+async def test_it_ends_with_its_owner_however_that_one_ends(number: signal.Signals, scratch: Path):
     with owner_process() as owner:
         assert owner.stdout
         port = int(owner.stdout.readline().split(b":")[2].partition(b"/")[0])
         assert listens(port)
-        assert ours() - before
+        assert files(scratch)
         owner.send_signal(number)
         owner.wait(10)
-    await soon(lambda: not listens(port) and ours() == before)
+    await soon(lambda: not listens(port) and files(scratch) == [])
 
 
 async def test_a_ctrl_c_in_the_owners_terminal_does_not_reach_it(start: Any):
@@ -162,25 +170,23 @@ async def test_without_a_server_the_error_says_what_to_install(
         await start()
 
 
-async def test_a_server_that_does_not_start_is_told_in_its_own_words(start: Any, program: Any):
-    before = ours()
+async def test_a_server_that_does_not_start_is_told_in_its_own_words(start: Any, program: Any, scratch: Path):
     program("echo 'no luck today' >&2; exit 1")
     with pytest.raises(ConnectError, match="no luck today") as caught:
         await start()
     assert caught.value.retryable is False
-    assert ours() == before
+    assert files(scratch) == []
 
 
 async def test_a_server_that_is_never_ready_is_given_up(
-    start: Any, program: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    start: Any, program: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scratch: Path
 ):
-    before = ours()
     monkeypatch.setattr(module, "START_TIMEOUT_S", 0.2)
     program(f"echo $$ > {tmp_path}/pid; exec sleep 60")
     with pytest.raises(ConfigError, match=r"not ready after 0\.2 s"):
         await start()
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
-    assert ours() == before
+    assert files(scratch) == []
 
 
 READY = "echo 'Listening for client connections on 127.0.0.1:4999' >&2; echo 'Server is ready' >&2"
@@ -202,8 +208,7 @@ async def test_a_server_that_will_not_end_is_ended(
     await soon(lambda: not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists())
 
 
-async def test_who_gives_up_while_it_starts_leaves_nothing(program: Any, tmp_path: Path):
-    before = ours()
+async def test_who_gives_up_while_it_starts_leaves_nothing(program: Any, tmp_path: Path, scratch: Path):
     program(f"{READY}; touch {tmp_path}/begun; exec sleep 60")
     backend = NatsCommBackend()
     spawning = asyncio.create_task(backend.spawn_local_agent("w", "127.0.0.1", 0, Echo()))
@@ -211,4 +216,4 @@ async def test_who_gives_up_while_it_starts_leaves_nothing(program: Any, tmp_pat
     spawning.cancel()
     await asyncio.wait({spawning})
     await backend.close()
-    assert ours() == before
+    assert files(scratch) == []
