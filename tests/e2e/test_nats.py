@@ -95,6 +95,14 @@ def test_a_wrong_password_is_77_and_shown_nowhere(stq, server) -> None:
     assert not (stq.directory / "run").exists()
 
 
+def test_a_wrong_password_for_workers_elsewhere_is_77(stq, server) -> None:
+    port = server("").rpartition(":")[2]
+    endpoint = f"qa.worker.endpoints=[nats://127.0.0.1:{port}/team.shared]"
+    done = stq("run", "-n", "2", "-p", "nats", "-o", "run", "-s", endpoint)
+    assert done.returncode == 77, done.stderr
+    assert "refuses our credentials; check nats.url" in done.stderr
+
+
 @pytest.mark.parametrize("value", ["http://h:4222", "nats://me:s3cret@h:99999", "s3cret@h"])
 def test_what_is_no_server_is_2(stq, value: str) -> None:
     done = stq("run", "-n", "2", "-p", "nats", "-o", "run", env={"NATS_URL": value})

@@ -12,7 +12,7 @@ from secrets import token_hex
 from typing import Any
 
 from streaming_queue.comm.base import BaseCommBackend, Capabilities, EndpointOptions
-from streaming_queue.errors import BackendClosedError, ConfigError
+from streaming_queue.errors import AuthError, BackendClosedError, ConfigError
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.nats.address import (
     SCHEMES,
@@ -112,10 +112,15 @@ class NatsCommBackend(BaseCommBackend):
                 yield event
 
     async def health_check(self, agent_id: str) -> bool:
-        """Whether an instance of the agent answers at its subject's `.health` within one second."""
+        """Whether an instance of the agent answers at its subject's `.health` within one second.
+
+        Where the server refuses us it is healthy too: what is sent to it then fails as what it is, an AuthError.
+        """
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):  # the connection included
                 return await self._peer(agent_id).healthy()
+        except AuthError:
+            return True
         except Exception as error:
             logger.debug("agent %s is not healthy: %r", agent_id, error)
             return False

@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from streaming_queue.comm.context import heard
+from streaming_queue.comm.recovery import Recovery
 from streaming_queue.errors import CommError, ConnectError, ProtocolError, SendTimeoutError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.nats.codec import (
@@ -20,7 +21,7 @@ from streaming_queue.protocol_backend.nats.codec import (
     encode_request,
 )
 from streaming_queue.protocol_backend.nats.inbox import Inbox
-from streaming_queue.protocol_backend.nats.recovery import Recovery
+from streaming_queue.protocol_backend.nats.patience import Patience
 from streaming_queue.protocol_backend.nats.request import LostError, Request
 
 CANCEL_TIMEOUT_S = 1.0
@@ -40,21 +41,21 @@ class Peer:
         self._cancels: set[asyncio.Task[None]] = set()
 
     async def send(self, payload: Mapping[str, Any]) -> Reply:
-        """The answer; `raw` is its event. Raises like `BaseCommBackend.send`."""
+        """The answer; `raw` is its event. A message with a key is asked again when it was lost on the way.
+
+        Raises like `BaseCommBackend.send`.
+        """
         body, headers = self._encode(payload)
-        recovery = Recovery(self._inbox.link, keyed=_KEY in headers)
+        recovery, patience = self._recovery(headers)
         while True:
             try:
-                end = await self._ask(payload, body, headers)
-                break
+                with recovery:
+                    return _reply(await self._ask(payload, body, headers))
+                patience.begin()
             except LostError as lost:
-                recovery.lost(lost)
+                raise lost.error from None
             except ConnectError as error:
-                await recovery.nobody(error)
-        reply = Reply(raw=end, text=end["data"])
-        if "metadata" in end:
-            reply["metadata"] = end["metadata"]
-        return reply
+                await patience.wait(error)
 
     async def _ask(self, payload: Mapping[str, Any], body: bytes, headers: Mapping[str, str]) -> StreamEvent:
         request = await self._inbox.ask(self._subject, body, headers)
@@ -74,22 +75,24 @@ class Peer:
         """The events as they come, to the whole answer; after a loss those that are new. Raises like `send`."""
         body, headers = self._encode(payload)
         headers[STREAM_HEADER] = STREAM
-        recovery = Recovery(self._inbox.link, keyed=_KEY in headers)
+        recovery, patience = self._recovery(headers)
         told = 0
         while True:
             try:
-                async with aclosing(self._events(payload, body, headers)) as events:
-                    seen = 0
-                    async for event in events:
-                        seen += 1
-                        if seen > told or event["type"] == MESSAGE:
-                            told = max(told, seen)
-                            yield event
-                return
+                with recovery:
+                    async with aclosing(self._events(payload, body, headers)) as events:
+                        seen = 0
+                        async for event in events:
+                            seen += 1
+                            if seen > told or event["type"] == MESSAGE:
+                                told = max(told, seen)
+                                yield event
+                    return
+                patience.begin()
             except LostError as lost:
-                recovery.lost(lost)
+                raise lost.error from None
             except ConnectError as error:
-                await recovery.nobody(error)
+                await patience.wait(error)
 
     async def _events(
         self, payload: Mapping[str, Any], body: bytes, headers: Mapping[str, str]
@@ -109,6 +112,10 @@ class Peer:
             raise
         finally:
             self._inbox.forget(request)
+
+    def _recovery(self, headers: Mapping[str, str]) -> tuple[Recovery, Patience]:
+        recovery = Recovery(keyed=_KEY in headers, broken=lambda error: isinstance(error, LostError))
+        return recovery, Patience(self._inbox.link)
 
     def _encode(self, payload: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
         body, headers = encode_request(payload)
@@ -175,3 +182,10 @@ class Peer:
         """Wait for the cancels under way; bounded."""
         if self._cancels:
             await asyncio.wait(self._cancels, timeout=CANCEL_TIMEOUT_S)
+
+
+def _reply(end: StreamEvent) -> Reply:
+    reply = Reply(raw=end, text=end["data"])
+    if "metadata" in end:
+        reply["metadata"] = end["metadata"]
+    return reply

@@ -21,7 +21,7 @@ from streaming_queue.config import Nats
 from streaming_queue.config.load import PROVIDER_VARIABLES
 from streaming_queue.errors import ConfigError, ConnectError, RateLimitedError
 from streaming_queue.messages import MESSAGE
-from streaming_queue.protocol_backend.nats import codec, connecting, host, inbox, instances, recovery, request, server
+from streaming_queue.protocol_backend.nats import codec, connecting, host, inbox, instances, patience, request, server
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 
@@ -92,7 +92,7 @@ def test_every_header_and_every_key_is_listed():
         f"then every {HEARTBEAT_S:g} s",
         f"every {'half' if inbox.WATCH_S == 0.5 else inbox.WATCH_S} second",
         f"for {instances.SILENCE_S:g} s is lost",
-        f"within {recovery.PATIENCE_S:g} s, where the\nserver went",
+        f"within {patience.PATIENCE_S:g} s, where the\nserver went",
         f"more than {request.MAX_ANSWER_BYTES // 2**20} MiB",
         f"{HostLimits().connections} requests are under way",
     ],

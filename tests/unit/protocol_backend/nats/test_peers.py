@@ -30,7 +30,7 @@ from streaming_queue.errors import (
     RemoteError,
 )
 from streaming_queue.messages import DELTA, MESSAGE, STATUS
-from streaming_queue.protocol_backend.nats import connecting, instances, recovery, request
+from streaming_queue.protocol_backend.nats import connecting, instances, patience, request
 from streaming_queue.protocol_backend.nats.comm import NatsCommBackend
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
@@ -434,7 +434,7 @@ async def test_a_stream_with_a_key_goes_on_where_it_was(server: NatsServer, make
 async def test_a_server_that_stays_away_is_waited_for_no_longer_than_that(
     server: NatsServer, make: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(recovery, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.5)
     gate = Gate()
     backend = await pair(make, server, gate)
     asking = asyncio.create_task(send(backend, KEYED))
