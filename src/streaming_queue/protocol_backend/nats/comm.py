@@ -143,6 +143,7 @@ class NatsCommBackend(BaseCommBackend):
         server, prefix = self._server, self._prefix or self._own_prefix
         if server is None:
             server, prefix = await self._local_server(host, port, agent_id), self._prefix or LOCAL_PREFIX
+            self._check_open()
         subject, link = subject_of(prefix, agent_id), self._inbox(server, None).link
         agent = NatsAgent(agent_id, subject, link, executor, options=self.host_options, request=self.request)
         await agent.start()

@@ -26,7 +26,7 @@ from streaming_queue.protocol_backend.nats.address import Login, Server
 CONNECT_TIMEOUT_S = 5
 CLOSE_TIMEOUT_S = 1.0
 PING_S = 3
-"""How often a silent server is asked whether it is there; the second ping without an answer ends the connection."""
+"""How often the server is asked whether it is there; two questions without an answer end the connection."""
 
 _REFUSALS = ("authorization violation", "authentication expired", "authentication revoked", "authentication timeout")
 """What an -ERR about credentials has in it (the client protocol's own words)."""
@@ -116,11 +116,16 @@ async def connect(
 async def dispose(client: Client, subscriptions: Iterable[Subscription]) -> None:
     """Close a client, whatever state it is in; bounded."""
     closing = asyncio.create_task(client.close(), name="nats:close")
-    await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
-    if not closing.cancel() and not closing.cancelled():
+    _, hangs = await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
+    if hangs:
+        closing.cancel()
+    elif not closing.cancelled():
         closing.exception()  # it fails where a connection broke while it still had something to send
+    # Neither then nor when it hangs does anybody else end the subscriptions' tasks and the socket.
     for subscription in subscriptions:
-        subscription._stop_processing()  # noqa: SLF001 (after such a failure nobody else ends their tasks)
+        subscription._stop_processing()  # noqa: SLF001
+    if (writer := getattr(client._transport, "_io_writer", None)) is not None:  # noqa: SLF001
+        writer.transport.abort()
 
 
 def _translated(error: Exception, server: Server) -> CommError:

@@ -97,7 +97,11 @@ class NatsAgent:
 
     async def start(self) -> None:
         """Take messages from now on. Raises like `Link.open`."""
-        await self._link.add(self)
+        try:
+            await self._link.add(self)
+        except BaseException:
+            await self._link.leave([*self._entries, *self._asides], 0.1 * self._limits.stop_s)
+            raise
 
     # --- the subjects ---
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
 from itertools import count
 from secrets import token_hex
@@ -27,6 +26,7 @@ class Inbox:
 
     def __init__(self, link: Link) -> None:
         self.link = link
+        self._server = f"{link.server}/"
         self._prefix = f"_INBOX.{token_hex(8)}."
         self._numbers = count()
         self._takers: dict[str, Request | Instance] = {}
@@ -34,10 +34,10 @@ class Inbox:
         self._watching: asyncio.Task[None] | None = None
         link.guests.append(self)
 
-    async def ask(self, subject: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Request:
+    async def ask(self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Request:
         """Send a message; `forget` its request in the end. Raises like `Link.publish`."""
         inbox = f"{self._prefix}{next(self._numbers)}"
-        request = Request(subject, inbox, f"{self.link.server}/{subject}", self._instance)
+        request = Request(subject, inbox, self._server + subject, self._instance)
         self._takers[inbox] = request
         try:
             await self.link.publish(subject, body, reply=inbox, headers=headers)
@@ -68,7 +68,7 @@ class Inbox:
             taker.take(message)
         elif message.reply:  # its sender works for nobody
             with suppress(CommError):
-                await self.link.publish(message.reply, headers=NOBODY_HEADERS)
+                await self.link.publish(message.reply, headers=dict(NOBODY_HEADERS))
 
     def broken(self, error: CommError) -> None:
         """The connection is gone: every request under way is lost."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 from nats import errors
@@ -95,8 +95,13 @@ class Link:
     async def add(self, guest: Guest) -> None:
         """Have `guest` join now, and on every connection to come. Raises like `open`."""
         await self.open()
-        await self._join([guest])
-        self.guests.append(guest)
+        async with self._opening:
+            self.guests.append(guest)
+            try:
+                await self._join([guest])
+            except BaseException:
+                self.remove(guest)
+                raise
 
     def remove(self, guest: Guest) -> None:
         """Tell `guest` nothing more; it has left its subscriptions."""
@@ -119,7 +124,7 @@ class Link:
         return self._ready
 
     async def publish(
-        self, subject: str, body: bytes = b"", *, reply: str = "", headers: Mapping[str, str] | None = None
+        self, subject: str, body: bytes = b"", *, reply: str = "", headers: dict[str, str] | None = None
     ) -> None:
         """Send a message; it waits for no more than the connection.
 
@@ -135,7 +140,7 @@ class Link:
             limit = f"the server's limit of {client.max_payload} bytes (max_payload)"
             raise ProtocolError(f"{self.server}: a message of {size} bytes is over {limit}", retryable=False)
         try:
-            await client.publish(subject, body, reply, dict(headers) if headers else None)
+            await client.publish(subject, body, reply, headers or None)
         except errors.Error as error:
             raise self._lost(client, error) from error
 
@@ -155,11 +160,12 @@ class Link:
         if leaving:
             _, late = await asyncio.wait(leaving, timeout=timeout_s)
             for task in late:
-                task.cancel()
+                task.cancel()  # `dispose` ends what it leaves
 
     async def _drain(self, subscription: Subscription) -> None:
         try:
             await subscription.drain()  # type: ignore[no-untyped-call]
+            self._subscriptions.remove(subscription)
         except errors.Error as error:
             logger.debug("%s: leaving %s: %s", self.server, subscription.subject, error)
 

@@ -57,7 +57,7 @@ class Peer:
             except ConnectError as error:
                 await patience.wait(error)
 
-    async def _ask(self, payload: Mapping[str, Any], body: bytes, headers: Mapping[str, str]) -> StreamEvent:
+    async def _ask(self, payload: Mapping[str, Any], body: bytes, headers: dict[str, str]) -> StreamEvent:
         request = await self._inbox.ask(self._subject, body, headers)
         try:
             while True:
@@ -95,7 +95,7 @@ class Peer:
                 await patience.wait(error)
 
     async def _events(
-        self, payload: Mapping[str, Any], body: bytes, headers: Mapping[str, str]
+        self, payload: Mapping[str, Any], body: bytes, headers: dict[str, str]
     ) -> AsyncGenerator[StreamEvent, None]:
         request = await self._inbox.ask(self._subject, body, headers)
         kind = None
@@ -166,7 +166,7 @@ class Peer:
         """What an instance says of itself. Raises CommError where none does, or ours is not the credential it wants."""
         return await self._probe({CREDENTIAL_HEADER: "", **self._headers})
 
-    async def _probe(self, headers: Mapping[str, str]) -> dict[str, Any]:
+    async def _probe(self, headers: dict[str, str]) -> dict[str, Any]:
         request = await self._inbox.ask(f"{self._subject}.health", headers=headers)
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):

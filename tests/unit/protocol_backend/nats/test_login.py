@@ -111,6 +111,8 @@ async def test_a_right_that_is_missing_is_told_and_nothing_waits_for_it(tmp_path
         async with asyncio.timeout(5), backend(url, prefix="Others") as made:
             with pytest.raises(AuthError, match=r'subscription to "others\.w'):
                 await made.spawn_local_agent("w", "", 0, Echo())
+            ((_, inbox),) = made._inboxes.items()
+            assert [subscription.subject for subscription in inbox.link._subscriptions] == [f"{inbox._prefix}*"]
             await made.register_endpoint("w", f"{server.url}/Forbidden")
             with pytest.raises(AuthError, match=f'{server.url}/Forbidden: .*publish to "forbidden"'):
                 await made.send("c", "w", {"text": "q"})

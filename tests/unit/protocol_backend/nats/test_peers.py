@@ -466,6 +466,20 @@ async def test_a_server_that_hangs_is_found_out_by_ping(server: NatsServer, make
     assert time.monotonic() - started < 5
 
 
+async def test_closing_is_bounded_though_the_server_reads_nothing(server: NatsServer, make: Any):
+    gate = Gate()
+    backend = await pair(make, server, gate)
+    server.pause()
+    asking = [asyncio.create_task(backend.send("c", "w", {"text": "x" * 900_000})) for _ in range(20)]
+    await asyncio.sleep(0.1)
+    started = time.monotonic()
+    await backend.close()
+    assert time.monotonic() - started < 1.5
+    for task in asking:
+        with pytest.raises(BackendClosedError):
+            await task
+
+
 async def test_closing_ends_what_is_under_way(backend: NatsCommBackend, answering: Any):
     async def silent(_: Msg) -> None: ...
 
