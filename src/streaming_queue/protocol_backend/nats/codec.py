@@ -85,9 +85,9 @@ def decode_event(body: bytes, origin: str) -> StreamEvent:
     return dict(event)
 
 
-def encode_health(agent_id: str) -> bytes:
-    """What an agent that takes questions answers a probe."""
-    return orjson.dumps({"status": "ok", "agent_id": agent_id})
+def encode_health(agent_id: str, *, ready: bool) -> bytes:
+    """What an agent answers a probe; `ready`: it takes questions."""
+    return orjson.dumps({"status": "ok" if ready else "draining", "agent_id": agent_id})
 
 
 def decode_health(body: bytes, origin: str) -> dict[str, Any]:

@@ -212,7 +212,7 @@ class NatsAgent:
 
     async def _tell_health(self, inbox: str, headers: Mapping[str, str]) -> None:
         """To everybody; who shows a credential is told, too, if it is not the right one."""
-        body = encode_health(self.agent_id)
+        body = encode_health(self.agent_id, ready=self._executions.ready)
         if CREDENTIAL_HEADER in headers and not self._admission.open:
             try:
                 await self._identify(headers)

@@ -107,6 +107,13 @@ async def test_health_costs_no_work(spawn: Any, client: Client):
     assert gate.runs == 0
 
 
+async def test_an_executor_that_is_not_ready_is_not_healthy(spawn: Any, client: Client):
+    echo = Echo()
+    await spawn(echo)
+    echo.ready = False
+    assert json.loads((await client.request(f"{W}.health")).data) == {"status": "draining", "agent_id": "w"}
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[]", b"1", b'"text"', b"\xff", b"{}", b'{"text": 1}', b'{"parts": "x"}', b'{"text": "a", "text": "b"}',
