@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
@@ -25,10 +27,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def fixed_ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The guide and the documents name ports: one test at a time, in whichever process."""
-    lock = tmp_path_factory.getbasetemp().parent / "fixed-ports.lock"
-    with lock.open("w") as file:
+def fixed_ports() -> Iterator[None]:
+    """The guide and the documents name ports: one test at a time on this machine."""
+    with (Path(tempfile.gettempdir()) / "streaming-queue-fixed-ports.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
