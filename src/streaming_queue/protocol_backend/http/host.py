@@ -113,8 +113,9 @@ class HttpAgentApp:
             end = await execution.ended_within(HEARTBEAT_S)
             if end is None:
                 await send(_LATE_START)
-                while (end := await execution.ended_within(HEARTBEAT_S)) is None:
+                while end is None:
                     await send(_HEARTBEAT)
+                    end = await execution.ended_within(HEARTBEAT_S)
                 _, answer, _ = encode_end(end)
                 await send({"type": "http.response.body", "body": answer})
                 return
