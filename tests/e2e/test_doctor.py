@@ -80,7 +80,7 @@ def test_a_terminal_without_utf_8(stq):
 # --- agents ---
 
 
-@pytest.mark.parametrize("protocol", ["http", "a2a", "ws", "nats"])
+@pytest.mark.parametrize("protocol", ["http", "a2a", "grpc", "ws", "nats"])
 def test_an_agent(stq, worker, protocol):
     url = worker(protocol=protocol).address
     done = stq("doctor", url, "-p", protocol)
@@ -91,7 +91,7 @@ def test_an_agent(stq, worker, protocol):
         assert f"used JSONRPC 1.0 at {url}/; streaming yes" in done.stdout
 
 
-@pytest.mark.parametrize("protocol", ["http", "a2a", "ws", "nats"])
+@pytest.mark.parametrize("protocol", ["http", "a2a", "grpc", "ws", "nats"])
 def test_an_agent_that_wants_a_credential(stq, worker, protocol):
     url = worker("-s", "network.token=the-right-token", protocol=protocol).address
     (stq.directory / "c.yaml").write_text(f"protocol: {protocol}\nnetwork: {{token: the-right-token}}\n")

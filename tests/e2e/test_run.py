@@ -13,7 +13,7 @@ import pytest
 FAST = ("-s", "mock.latency_ms=1")
 
 
-@pytest.mark.parametrize("protocol", ["http", "a2a", "ws", "nats", "inproc"])
+@pytest.mark.parametrize("protocol", ["http", "a2a", "grpc", "ws", "nats", "inproc"])
 def test_the_bundled_questions_are_answered_and_the_files_are_there(stq, protocol: str) -> None:
     done = stq("run", "-p", protocol, "-o", "run", *FAST)
     assert done.returncode == 0, done.stderr
@@ -266,7 +266,7 @@ def test_runners_are_modules_here_and_under_the_guides_address(stq) -> None:
     (stq.directory / "config.yaml").write_text("qa: {coordinator: {limit: 4}}\nmock: {latency_ms: 1}\n")
     root = Path(__file__).parents[2]
     for module, path in (("streaming_queue", ""), ("script.streaming_queue", str(root))):
-        for protocol in ("http", "a2a", "ws", "nats", "inproc"):
+        for protocol in ("http", "a2a", "grpc", "ws", "nats", "inproc"):
             done = subprocess.run(
                 [sys.executable, "-m", f"{module}.runner.run_{protocol}"],
                 cwd=stq.directory,

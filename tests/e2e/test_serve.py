@@ -13,7 +13,7 @@ import pytest
 from e2e.test_faults import assert_each_once, lines, until, wait_for_lines
 
 HERE = Path(__file__).parent
-PROTOCOLS = ("a2a", "http", "ws", "nats")
+PROTOCOLS = ("a2a", "grpc", "http", "ws", "nats")
 
 
 @pytest.fixture

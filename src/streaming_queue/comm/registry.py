@@ -36,6 +36,12 @@ BUILTIN: tuple[BackendSpec, ...] = (
     BackendSpec("http", "streaming_queue.protocol_backend.http.comm:HttpCommBackend", "a small JSON contract"),
     BackendSpec("a2a", "streaming_queue.protocol_backend.a2a.comm:A2ACommBackend", "Agent2Agent 1.0, and 0.3"),
     BackendSpec(
+        "grpc",
+        "streaming_queue.protocol_backend.grpc.comm:GrpcCommBackend",
+        "a small gRPC service, with health and reflection",
+        extra="grpc",
+    ),
+    BackendSpec(
         "ws", "streaming_queue.protocol_backend.ws.comm:WsCommBackend", "one WebSocket connection a peer", extra="ws"
     ),
     BackendSpec(

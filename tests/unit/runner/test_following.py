@@ -16,7 +16,7 @@ from streaming_queue.messages import MESSAGE, STATUS
 from streaming_queue.runner import following
 from streaming_queue.runner.following import RemoteCoordinator
 
-PROTOCOLS = ("http", "a2a", "ws")
+PROTOCOLS = ("http", "a2a", "grpc", "ws")
 
 
 class Scripted:

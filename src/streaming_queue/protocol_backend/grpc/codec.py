@@ -1,0 +1,193 @@
+"""Messages and answers as `agent.proto` writes them, the call's context beside them. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC
+from typing import Any
+
+import orjson
+from google.protobuf.message import DecodeError, Message
+
+from streaming_queue.comm import strict_json
+from streaming_queue.comm.context_headers import read_context, write_context
+from streaming_queue.comm.payload import malformed
+from streaming_queue.errors import AgentFailedError, ConfigError, ProtocolError
+from streaming_queue.messages import DELTA, MESSAGE, STATUS, Reply, StreamEvent
+from streaming_queue.protocol_backend.grpc import agent_pb2
+
+SERVICE: str = agent_pb2.DESCRIPTOR.services_by_name["Agent"].full_name
+HEARTBEAT = b""
+"""An event with no member set, on the wire."""
+
+_DEADLINE = "stq-deadline-ms"
+_KIND = "stq-kind"
+
+
+def encode_message(payload: Mapping[str, Any], message_id: str) -> tuple[bytes, dict[str, str], float | None]:
+    """The message, the call's metadata and its deadline in seconds, which a command has none of.
+
+    Raises:
+        ConfigError: the payload has neither text nor parts.
+        ProtocolError: the service cannot carry it: a part that is no text, metadata that is no JSON; not retryable.
+    """
+    headers, rest = write_context(payload.get("metadata") or {})
+    try:
+        message = agent_pb2.Message(id=message_id, metadata_json=orjson.dumps(rest).decode() if rest else "")
+        if "text" in payload:
+            message.text = payload["text"]
+        elif "parts" in payload:
+            message.parts.extend(agent_pb2.Part(text=_part_text(part)) for part in payload["parts"])
+        else:
+            raise ConfigError('a payload has "text" or "parts"')
+        body = serialize(message)
+    except (TypeError, UnicodeError) as error:
+        raise malformed(f"the payload cannot be sent: {error}") from error
+    seconds = None
+    if headers.get(_KIND) != "command" and _DEADLINE in headers:
+        # The library rounds up, to three digits or so: a millisecond less, and 10 s stay 10 s and not 10.1.
+        seconds = max(0, int(headers.pop(_DEADLINE)) - 1) / 1000
+    return body, headers, seconds
+
+
+def _part_text(part: Any) -> str:
+    if not isinstance(part, Mapping) or part.get("kind", "text") != "text" or not isinstance(part.get("text"), str):
+        raise malformed("grpc carries parts of text only")
+    text: str = part["text"]
+    return text
+
+
+def decode_message(
+    message: agent_pb2.Message, headers: Mapping[str, str], seconds_left: float | None
+) -> dict[str, Any]:
+    """The payload of a message, with what rode along in its metadata. Raises ProtocolError when it is none."""
+    payload: dict[str, Any] = {}
+    if message.parts:
+        payload["parts"] = [{"kind": "text", "text": part.text} for part in message.parts]
+    else:
+        payload["text"] = message.text
+    metadata = read_context(headers)
+    if seconds_left is not None:
+        metadata["deadline_ms"] = int(seconds_left * 1000)
+    if message.metadata_json:
+        metadata = {**_request_object(message.metadata_json), **metadata}
+    if metadata:
+        payload["metadata"] = metadata
+    return payload
+
+
+def _request_object(text: str) -> dict[str, Any]:
+    try:
+        document = strict_json.loads(text.encode())
+    except ValueError as error:
+        raise malformed(f"metadata_json is no valid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise malformed("metadata_json must be a JSON object")
+    return document
+
+
+def encode_answer(end: StreamEvent) -> bytes:
+    """An execution's good end. Raises AgentFailedError when the service cannot carry it."""
+    with _sendable():
+        return serialize(agent_pb2.Answer(text=end["data"], metadata_json=_json(end.get("metadata"))))
+
+
+def encode_event(event: StreamEvent) -> bytes:
+    """An event of a stream, unless it is a failure: that is the call's status. Raises like `encode_answer`."""
+    text = event["data"]
+    with _sendable():
+        if event["type"] == DELTA:
+            return serialize(agent_pb2.Event(delta=text))
+        metadata_json = _json(event.get("metadata"))
+        if event["type"] == STATUS:
+            return serialize(agent_pb2.Event(status=agent_pb2.Status(text=text, metadata_json=metadata_json)))
+        return serialize(agent_pb2.Event(answer=agent_pb2.Answer(text=text, metadata_json=metadata_json)))
+
+
+@contextmanager
+def _sendable() -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, UnicodeError) as error:
+        raise AgentFailedError(f"the agent's answer cannot be sent: {error}") from error
+
+
+def serialize(message: Message) -> bytes:
+    """The bytes of a message."""
+    body: bytes = message.SerializeToString()
+    return body
+
+
+def _json(metadata: Mapping[str, Any] | None) -> str:
+    return orjson.dumps(metadata).decode() if metadata else ""
+
+
+def decode_answer(body: bytes, address: str) -> Reply:
+    """The reply in an answer; `raw` is the message. Raises ProtocolError when it is none."""
+    try:
+        return _reply(agent_pb2.Answer.FromString(body), address)
+    except DecodeError as error:
+        raise ProtocolError(f"{address}: what came back is no answer: {error}") from error
+
+
+def decode_event(body: bytes, address: str) -> StreamEvent | None:
+    """The event in a message of a stream, None for a heartbeat. Raises ProtocolError when it is none."""
+    try:
+        event = agent_pb2.Event.FromString(body)
+    except DecodeError as error:
+        raise ProtocolError(f"{address}: what came in the stream is no event: {error}") from error
+    kind = event.WhichOneof("event")
+    if kind is None:
+        return None
+    if kind == "delta":
+        return {"type": DELTA, "data": event.delta}
+    decoded: StreamEvent
+    if kind == "status":
+        decoded = {"type": STATUS, "data": event.status.text}
+        metadata_json = event.status.metadata_json
+    else:
+        decoded = {"type": MESSAGE, "data": event.answer.text}
+        metadata_json = event.answer.metadata_json
+    if metadata_json:
+        decoded["metadata"] = _reply_object(metadata_json, address)
+    return decoded
+
+
+def encode_description(agent_id: str, executor: object) -> bytes:
+    """What an agent says about itself, by the `description` and `skills` of its executor."""
+    description = agent_pb2.Description(agent_id=agent_id, description=str(getattr(executor, "description", "")))
+    description.skills.extend(agent_pb2.Skill(**asdict(skill)) for skill in getattr(executor, "skills", ()))
+    description.time.GetCurrentTime()
+    return serialize(description)
+
+
+def decode_description(body: bytes, address: str) -> dict[str, Any]:
+    """The facts in a description. Raises ProtocolError when it is none."""
+    try:
+        said = agent_pb2.Description.FromString(body)
+        facts: dict[str, Any] = {"name": said.agent_id, "about": said.description}
+        facts["skills"] = [skill.name for skill in said.skills]
+        if said.HasField("time"):
+            facts["date"] = said.time.ToDatetime(tzinfo=UTC)
+    except (DecodeError, ValueError) as error:
+        raise ProtocolError(f"{address}: what came back is no description: {error}") from error
+    return {key: value for key, value in facts.items() if value}
+
+
+def _reply(answer: agent_pb2.Answer, address: str) -> Reply:
+    reply = Reply(raw=answer, text=answer.text)
+    if answer.metadata_json:
+        reply["metadata"] = _reply_object(answer.metadata_json, address)
+    return reply
+
+
+def _reply_object(text: str, address: str) -> dict[str, Any]:
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict):
+        raise ProtocolError(f"{address}: metadata_json is no JSON object: {text[:120]!a}")
+    return document

@@ -1,0 +1,120 @@
+"""The client half, and the door to the host half (`host.py`)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from streaming_queue.comm.base import BaseCommBackend, Capabilities, EndpointOptions
+from streaming_queue.errors import BackendClosedError
+from streaming_queue.messages import Reply, StreamEvent
+from streaming_queue.protocol_backend.grpc.client import Peer
+from streaming_queue.protocol_backend.grpc.target import Target
+
+if TYPE_CHECKING:
+    from streaming_queue.protocol_backend.grpc.host import GrpcAgent
+
+logger = logging.getLogger(__name__)
+
+
+class GrpcCommBackend(BaseCommBackend):
+    """Agents behind `grpc://host:port`, or `grpcs://host:port` with TLS; one connection each.
+
+    gRPC cannot use an `ssl.SSLContext`: what TLS needs beyond the library's default trust is given in its own terms,
+    `channel_credentials` by agent id (`grpc.ssl_channel_credentials`) and `server_credentials` for the agents hosted
+    here (`grpc.ssl_server_credentials`).
+    """
+
+    name = "grpc"
+    schemes = ("grpc", "grpcs")
+    capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
+
+    def __init__(
+        self,
+        *,
+        channel_credentials: Mapping[str, grpc.ChannelCredentials] | None = None,
+        server_credentials: grpc.ServerCredentials | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.server_credentials = server_credentials
+        self._channel_credentials = channel_credentials or {}
+        self._peers: dict[str, Peer] = {}
+        self._ever: list[Peer] = []
+        self._agents: list[GrpcAgent] = []
+        self._closed = False
+
+    async def register_endpoint(self, agent_id: str, address: str) -> None:
+        """Remember where an agent is; idempotent. Raises ConfigError on an address or a header that cannot be used."""
+        if agent_id in self._peers and self.endpoints.get(agent_id) == address:
+            return
+        options = self.options.get(agent_id, EndpointOptions())
+        target = Target.of(agent_id, address, options, self._channel_credentials.get(agent_id))
+        await super().register_endpoint(agent_id, address)
+        self._peers[agent_id] = peer = Peer(target)
+        self._ever.append(peer)
+
+    def _peer(self, agent_id: str) -> Peer:
+        self._check_open()
+        self.endpoint(agent_id)
+        return self._peers[agent_id]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendClosedError("the grpc backend is closed")
+
+    async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
+        """Call the agent's `Send`; `raw` is its `Answer`. A question's deadline is the call's."""
+        del src_id
+        return await self._peer(dst_id).send(payload)
+
+    async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
+        """Call the agent's `Stream`; after a broken connection what is new is yielded."""
+        del src_id
+        async with aclosing(self._peer(dst_id).stream(payload)) as events:
+            async for event in events:
+                yield event
+
+    async def health_check(self, agent_id: str) -> bool:
+        """Whether the agent's server is SERVING (`grpc.health.v1`), told within one second."""
+        try:
+            return await self._peer(agent_id).check()
+        except Exception as error:
+            logger.debug("agent %s is not healthy: %r", agent_id, error)
+            return False
+
+    async def describe(self, agent_id: str) -> Mapping[str, Any]:
+        """What the agent's `Describe` answers; nothing where it has none."""
+        return await self._peer(agent_id).describe()
+
+    async def close(self) -> None:
+        """Stop every agent hosted here and give up all connections; messages under way fail."""
+        self._closed = True
+        agents, self._agents = self._agents, []
+        await asyncio.gather(*(agent.stop() for agent in agents))
+        await asyncio.gather(*(peer.close() for peer in self._ever))
+
+    async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> GrpcAgent:
+        """Host `executor` in this process; returns when it is ready. Port 0 takes a free one.
+
+        Raises:
+            ConfigError: the address or the TLS option is not allowed.
+            ConnectError: the port is in use.
+        """
+        self._check_open()
+        spawn = await asyncio.to_thread(_host_half)
+        agent: GrpcAgent = await spawn(agent_id, host, port, executor, self)
+        self._agents.append(agent)
+        return agent
+
+
+def _host_half() -> Callable[..., Any]:
+    """Its services are slow to import and read files: not in the loop, and not where nothing is hosted."""
+    from streaming_queue.protocol_backend.grpc.host import spawn
+
+    return spawn

@@ -1,0 +1,152 @@
+"""Errors as gRPC writes them: a status, which tells any client the same, and the whole event in trailing metadata.
+
+Tables; no words read in a message.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from grpc import StatusCode
+from grpc.aio import AioRpcError
+
+from streaming_queue.errors import (
+    AgentFailedError,
+    AuthError,
+    ConfigError,
+    ConnectError,
+    ProtocolError,
+    RateLimitedError,
+    RemoteError,
+    SendTimeoutError,
+    StreamingQueueError,
+    error_event,
+    error_from_event,
+)
+from streaming_queue.messages import ERROR
+from streaming_queue.protocol_backend.grpc.codec import SERVICE
+
+ERROR_KEY = "agent-error-bin"
+"""Trailing metadata: the `agent_error` event as JSON."""
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+"""Trailing metadata: the milliseconds to wait (gRPC proposal A6), as HTTP's Retry-After."""
+
+MAX_TEXT_BYTES = 3000
+"""How much of an error's text travels: gRPC's peers take 8 KiB of metadata unless told otherwise."""
+COMMON_LIMIT_BYTES = 4 * 1024 * 1024
+"""The size of a message that gRPC's servers take unless told otherwise."""
+
+STATUS_BY_CODE: Mapping[str, StatusCode] = {
+    "config": StatusCode.INVALID_ARGUMENT,
+    "unknown_protocol": StatusCode.INVALID_ARGUMENT,
+    "timeout": StatusCode.DEADLINE_EXCEEDED,
+    "llm_timeout": StatusCode.DEADLINE_EXCEEDED,
+    "unknown_agent": StatusCode.NOT_FOUND,
+    "unreachable": StatusCode.PERMISSION_DENIED,
+    "auth": StatusCode.UNAUTHENTICATED,
+    "rate_limited": StatusCode.RESOURCE_EXHAUSTED,
+    "quota": StatusCode.RESOURCE_EXHAUSTED,
+    "queue_full": StatusCode.RESOURCE_EXHAUSTED,
+    "disk_full": StatusCode.RESOURCE_EXHAUSTED,
+    "topology": StatusCode.FAILED_PRECONDITION,
+    "lease_lost": StatusCode.ABORTED,
+    "backend_not_installed": StatusCode.UNIMPLEMENTED,
+    "internal": StatusCode.INTERNAL,
+    "agent_failed": StatusCode.INTERNAL,
+    "protocol": StatusCode.INTERNAL,
+    "connect": StatusCode.UNAVAILABLE,
+    "backend_closed": StatusCode.UNAVAILABLE,
+    "queue": StatusCode.UNAVAILABLE,
+    "queue_closed": StatusCode.UNAVAILABLE,
+    "comm": StatusCode.UNKNOWN,
+    "remote": StatusCode.UNKNOWN,
+    "llm": StatusCode.UNKNOWN,
+    "bad_response": StatusCode.UNKNOWN,
+}
+"""An error's code -> the status that tells any client the same; between our own ends the event is the truth."""
+
+FOREIGN: Mapping[StatusCode, tuple[type[StreamingQueueError], bool]] = {
+    StatusCode.CANCELLED: (RemoteError, True),
+    StatusCode.UNKNOWN: (RemoteError, True),
+    StatusCode.INVALID_ARGUMENT: (RemoteError, False),
+    StatusCode.DEADLINE_EXCEEDED: (SendTimeoutError, True),
+    StatusCode.NOT_FOUND: (RemoteError, False),
+    StatusCode.ALREADY_EXISTS: (RemoteError, False),
+    StatusCode.PERMISSION_DENIED: (AuthError, False),
+    StatusCode.RESOURCE_EXHAUSTED: (RemoteError, True),
+    StatusCode.FAILED_PRECONDITION: (RemoteError, False),
+    StatusCode.ABORTED: (RemoteError, True),
+    StatusCode.OUT_OF_RANGE: (RemoteError, False),
+    StatusCode.UNIMPLEMENTED: (ConfigError, False),
+    StatusCode.INTERNAL: (RemoteError, True),
+    StatusCode.UNAVAILABLE: (ConnectError, True),
+    StatusCode.DATA_LOSS: (RemoteError, True),
+    StatusCode.UNAUTHENTICATED: (AuthError, False),
+}
+"""A status without our event, from a stranger or the library itself -> the class, and whether to try again."""
+
+REMEDIES: Mapping[StatusCode, str] = {
+    StatusCode.UNIMPLEMENTED: f"nobody serves {SERVICE} there: correct the address",
+    StatusCode.UNAUTHENTICATED: "check the agent's credential",
+    StatusCode.PERMISSION_DENIED: "check the agent's credential",
+}
+
+Trailers = tuple[tuple[str, str | bytes], ...]
+
+
+def encode_error(event: Mapping[str, Any]) -> tuple[StatusCode, str, Trailers]:
+    """The status, its text and the trailing metadata for a failure."""
+    text = _shortened(str(event.get("message") or ""))
+    try:
+        document = orjson.dumps({**event, "message": text})
+    except TypeError as error:
+        return encode_error(error_event(AgentFailedError(f"the agent's failure cannot be sent as JSON: {error}")))
+    trailers: Trailers = ((ERROR_KEY, document),)
+    retry_after_s = event.get("retry_after_s")
+    if isinstance(retry_after_s, int | float) and 0 <= retry_after_s < math.inf:
+        trailers = (*trailers, (PUSHBACK_KEY, str(math.ceil(retry_after_s * 1000))))
+    return STATUS_BY_CODE.get(str(event.get("code")), StatusCode.INTERNAL), text[:200], trailers
+
+
+def _shortened(text: str) -> str:
+    """The beginning that fits, in characters that travel."""
+    encoded = text.encode(errors="replace")
+    kept = encoded[:MAX_TEXT_BYTES].decode(errors="ignore")
+    return kept if len(encoded) <= MAX_TEXT_BYTES else f"{kept} ..."
+
+
+def decode_error(error: AioRpcError, address: str, sent_bytes: int = 0) -> StreamingQueueError:
+    """What ended a call, as one of ours: the event where there is one, else by the table.
+
+    RESOURCE_EXHAUSTED says both that a message is too large and that there were too many: it is a wish to slow down
+    only with a time to wait, and the message is at fault if it is of `sent_bytes` over the common limit.
+    """
+    trailers = dict(error.trailing_metadata() or ())
+    if (event := _event(trailers.get(ERROR_KEY))) is not None:
+        return error_from_event(event, address)
+    status = error.code()
+    cls, retryable = FOREIGN.get(status, (RemoteError, True))
+    retry_after_s = _seconds(trailers.get(PUSHBACK_KEY))
+    remedy = REMEDIES.get(status)
+    if status is StatusCode.RESOURCE_EXHAUSTED:
+        if retry_after_s is not None:
+            cls = RateLimitedError
+        elif sent_bytes > COMMON_LIMIT_BYTES:
+            cls, retryable, remedy = ProtocolError, False, f"the message has {sent_bytes} bytes"
+    said = f"{address}: {status.name}: {ascii((error.details() or '')[:300])[1:-1] or 'without a word'}"
+    return cls(f"{said}; {remedy}" if remedy else said, retryable=retryable, retry_after_s=retry_after_s)
+
+
+def _event(document: str | bytes | None) -> Mapping[str, Any] | None:
+    try:
+        event = orjson.loads(document or b"")
+    except orjson.JSONDecodeError:
+        return None
+    return event if isinstance(event, dict) and event.get("type") == ERROR else None
+
+
+def _seconds(milliseconds: str | bytes | None) -> float | None:
+    return int(milliseconds) / 1000 if milliseconds and len(milliseconds) < 10 and milliseconds.isdigit() else None
