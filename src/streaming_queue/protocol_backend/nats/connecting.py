@@ -104,6 +104,8 @@ async def connect(
                 tls=tls,
                 name="streaming-queue",
             )
+            if not client.is_connected:  # the library takes anything that is no -ERR for the PONG it waits for
+                raise errors.ProtocolError
     except BaseException as error:
         await dispose(client, ())
         if isinstance(error, StreamingQueueError) or not isinstance(error, Exception):

@@ -7,7 +7,7 @@ from typing import Any
 import nats
 import pytest
 from nats.aio.client import Client
-from unit.protocol_backend.contract import LIMITS
+from unit.comm.agents import LIMITS
 from unit.protocol_backend.nats.servers import NatsServer
 
 from streaming_queue.comm.base import HostOptions

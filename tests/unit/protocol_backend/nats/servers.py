@@ -63,8 +63,10 @@ class NatsServer:
 
 
 @asynccontextmanager
-async def pretender(greeting: bytes, *, hang_up: bool = False) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """A TCP server that says `greeting`, and PONG to each PING; its port, and what it is told."""
+async def pretender(
+    greeting: bytes, *, pong: bytes = b"PONG\r\n", hang_up: bool = False
+) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """A TCP server that says `greeting`, and `pong` to each PING; its port, and what it is told."""
     told: list[bytes] = []
     serving: set[object] = set()
 
@@ -74,7 +76,7 @@ async def pretender(greeting: bytes, *, hang_up: bool = False) -> AsyncIterator[
         try:
             while not hang_up and (data := await reader.read(4096)):
                 told.append(data)
-                writer.write(b"PONG\r\n" * data.count(b"PING\r\n"))
+                writer.write(pong * data.count(b"PING\r\n"))
         except ConnectionError:
             pass
         finally:

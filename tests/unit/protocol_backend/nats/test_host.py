@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 from nats.errors import NoRespondersError
-from unit.comm.agents import Agent, Echo, Gate, Stubborn, message, soon
-from unit.protocol_backend.contract import LIMITS
+from unit.comm.agents import LIMITS, Agent, Echo, Gate, Stubborn, message, soon
 from unit.protocol_backend.nats.servers import NatsServer, settled
 
 from streaming_queue.comm.base import HostLimits

@@ -340,6 +340,18 @@ async def test_what_is_no_nats_server_is_a_protocol_error(make: Any, greeting: b
         await backend.close()
 
 
+async def test_what_stops_being_a_nats_server_is_a_protocol_error_at_once(make: Any):
+    greeting = b'INFO {"headers": true, "max_payload": 1000}\r\n'
+    async with pretender(greeting, pong=b"220 mail.example ESMTP ready\r\n") as (port, _):
+        backend = make()
+        await backend.register_endpoint("w", f"nats://127.0.0.1:{port}/w")
+        started = time.monotonic()
+        with pytest.raises(ProtocolError, match="no NATS server"):
+            await send(backend)
+        assert time.monotonic() - started < 1
+        await backend.close()
+
+
 async def test_a_server_that_hangs_up_or_says_nothing_is_typed(make: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(connecting, "CONNECT_TIMEOUT_S", 0.2)
     backend = make()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.comm.agents import Echo, soon
+from unit.comm.agents import Echo
 
 from streaming_queue.comm.base import HostOptions
 from streaming_queue.errors import BackendNotInstalledError, ConfigError, ConnectError
@@ -52,6 +52,15 @@ def scratch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     monkeypatch.setattr(tempfile, "tempdir", str(directory))
     monkeypatch.setenv("TMPDIR", str(directory))
     return directory
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until `condition`, which may look at files and processes, holds; fails after three seconds."""
+    for _ in range(300):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come true")
 
 
 def files(scratch: Path) -> list[Path]:
@@ -137,7 +146,7 @@ async def test_it_ends_with_its_owner_however_that_one_ends(number: signal.Signa
         assert files(scratch)
         owner.send_signal(number)
         owner.wait(10)
-    await soon(lambda: not listens(port) and files(scratch) == [])
+    await until(lambda: not listens(port) and files(scratch) == [])
 
 
 async def test_a_ctrl_c_in_the_owners_terminal_does_not_reach_it(start: Any):
@@ -195,7 +204,7 @@ READY = "echo 'Listening for client connections on 127.0.0.1:4999' >&2; echo 'Se
 async def test_a_server_that_talks_a_lot_is_listened_to(start: Any, program: Any, tmp_path: Path):
     program(f"{READY}; head -c 1000000 /dev/zero | tr '\\0' '\\n' >&2; touch {tmp_path}/said; exec sleep 60")
     await start()
-    await soon((tmp_path / "said").exists)
+    await until((tmp_path / "said").exists)
 
 
 async def test_a_server_that_will_not_end_is_ended(
@@ -205,7 +214,7 @@ async def test_a_server_that_will_not_end_is_ended(
     program(f"trap '' TERM; echo $$ > {tmp_path}/pid; {READY}; while :; do sleep 0.05; done")
     server = await start()
     await server.stop()
-    await soon(lambda: not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists())
+    await until(lambda: not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists())
 
 
 async def test_who_gives_up_while_it_starts_leaves_nothing(program: Any, tmp_path: Path, scratch: Path):
