@@ -84,7 +84,7 @@ def test_there_is_nothing_to_resume(stq, directory: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("protocol", ["http", "a2a", "grpc", "ws", "inproc"])
+@pytest.mark.parametrize("protocol", ["http", "a2a", "grpc", "ws", "nats", "inproc"])
 def test_a_signal_drains_the_run_and_it_can_be_resumed(stq, number: int, code: int, protocol: str) -> None:
     arguments = ["run", "-q", str(stq.questions(2000)), "-p", protocol, "-o", "run", "-s", "mock.latency_ms=50"]
     process = stq.start(*arguments)

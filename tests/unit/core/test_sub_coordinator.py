@@ -27,7 +27,15 @@ from streaming_queue.errors import (
 )
 from streaming_queue.messages import DELTA, MESSAGE, Reply
 
-LEVELS = [("inproc", "inproc"), ("http", "a2a"), ("a2a", "http"), ("inproc", "http"), ("ws", "ws"), ("grpc", "grpc")]
+LEVELS = [
+    ("inproc", "inproc"),
+    ("http", "a2a"),
+    ("a2a", "http"),
+    ("inproc", "http"),
+    ("ws", "ws"),
+    ("grpc", "grpc"),
+    ("nats", "nats"),
+]
 over_each_pair = pytest.mark.parametrize("protocols", LEVELS, ids="-over-".join)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from unit.comm.agents import soon
@@ -16,7 +17,7 @@ from streaming_queue.messages import MESSAGE, STATUS
 from streaming_queue.runner import following
 from streaming_queue.runner.following import RemoteCoordinator
 
-PROTOCOLS = ("http", "a2a", "grpc", "ws")
+PROTOCOLS = ("http", "a2a", "grpc", "ws", "nats")
 
 
 class Scripted:
@@ -71,7 +72,7 @@ class Elsewhere:
         handle = await self.host.spawn_local_agent("C", "127.0.0.1", self.port, self.script)
         if not self.port:
             await self.network.register_agent("C", handle.base_url)
-            self.port = int(handle.base_url.rpartition(":")[2])
+            self.port = urlsplit(handle.base_url).port or 0
 
     async def die(self) -> None:
         await self.host.close()

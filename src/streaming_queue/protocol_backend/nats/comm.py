@@ -157,6 +157,7 @@ class NatsCommBackend(BaseCommBackend):
             work = start(host, port, self.host_options, f"agent {agent_id!r}")
             starting = self._local[host, port] = asyncio.create_task(work, name=f"nats-server:{host}:{port}")
         local = await asyncio.shield(starting)
+        self._local.setdefault((host, local.address.port), starting)
         return local.address
 
     async def close(self) -> None:
@@ -166,7 +167,7 @@ class NatsCommBackend(BaseCommBackend):
         await asyncio.gather(*(agent.stop() for agent in agents))
         await asyncio.gather(*(peer.close() for peer in self._peers.values()))
         await asyncio.gather(*(inbox.close() for inbox in self._inboxes.values()))
-        starting, self._local = list(self._local.values()), {}
+        starting, self._local = set(self._local.values()), {}
         for result in await asyncio.gather(*starting, return_exceptions=True):
             if isinstance(result, LocalServer):
                 await result.stop()

@@ -112,6 +112,12 @@ async def test_agents_share_a_server_unless_they_want_ports_of_their_own():
         for agent in (first, second, third):
             await backend.register_endpoint(agent.agent_id, agent.base_url)
             assert (await backend.send("x", agent.agent_id, {"text": "q"}))["text"] == "q"
+        await first.stop()
+        again = await backend.spawn_local_agent(
+            "a", "127.0.0.1", int(second.base_url.split(":")[2].split("/")[0]), Echo()
+        )
+        assert again.base_url == first.base_url
+        assert (await backend.send("x", "a", {"text": "q"}))["text"] == "q"
     finally:
         await backend.close()
     assert first.base_url.removesuffix("stq.a") == second.base_url.removesuffix("stq.b")
