@@ -11,6 +11,7 @@ from interop.a2a_agents import SdkSlowMessage, SdkTask, sdk_server
 from unit.comm.agents import Agent, Gate, message, soon
 from unit.comm.relay import Relay
 
+from streaming_queue.comm import recovery
 from streaming_queue.comm.base import HostLimits, HostOptions
 from streaming_queue.comm.context import listening
 from streaming_queue.errors import ConnectError
@@ -37,6 +38,7 @@ async def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "LOOK_AFTER_S", 0.1)
     monkeypatch.setattr(exchange, "SILENT_STREAM_S", 0.1)
     monkeypatch.setattr(watch, "LOOK_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(recovery, "HELD_S", 0.05)
     monkeypatch.setattr(handler, "TASK_AFTER_S", 0.05)
 
 
@@ -213,12 +215,11 @@ async def test_an_answer_lost_on_its_way_is_given_again(backend: Any, relay: Rel
     await ours(gate)
     asking = begin(backend, way, **KEYED)
     await gate.started.wait()
-    await asyncio.sleep(0.02)
-    relay.refuse(True)
+    relay.swallow()
     gate.open.set()
     await gate.ended.wait()
-    await asyncio.sleep(0.05)
-    relay.refuse(False)
+    await asyncio.sleep(0.02)
+    relay.cut()
     assert await asking == "answer 1"
     assert gate.runs == 1
 

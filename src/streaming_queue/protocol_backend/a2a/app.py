@@ -22,7 +22,7 @@ from streaming_queue.protocol_backend.a2a.short_path import encode, short_rest, 
 from streaming_queue.protocol_backend.a2a.version import fits, refusal, requested_version
 
 RETRY_AFTER_S = 5
-"""When to ask a draining host again: by then another may have taken its place."""
+"""When to ask again a host that takes no questions: by then it may, or another has taken its place."""
 
 _RPC_PATH = "/"
 _SHORT_PATHS = {_RPC_PATH: short_rpc, "/message:send": short_rest}
@@ -66,9 +66,11 @@ class A2AApp:
 
     async def _serve_card(self, scope: Scope, send: Send, headers: Mapping[bytes, bytes]) -> None:
         if not self._handler.ready:
-            stopping = ConnectError(f"agent {self._agent_id!r} is about to stop and takes no question more")
+            away = ConnectError(
+                f"agent {self._agent_id!r} takes no questions now: it is about to stop, or is not ready"
+            )
             later = (b"retry-after", b"%d" % RETRY_AFTER_S)
-            await _json(send, 503, orjson.dumps({"error": error_event(stopping)}), later)
+            await _json(send, 503, orjson.dumps({"error": error_event(away)}), later)
             return
         origin = f"{scope['scheme']}://{headers[b'host'].decode('latin-1')}"
         status, fields, body = self._card.response(origin, headers)

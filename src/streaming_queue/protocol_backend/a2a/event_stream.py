@@ -16,7 +16,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-HEARTBEAT_S = 15.0
+from streaming_queue.comm.execution import HEARTBEAT_S
+
 _HEARTBEAT = b": still at it\r\n\r\n"
 _STREAM = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
 

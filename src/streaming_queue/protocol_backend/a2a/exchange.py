@@ -15,6 +15,8 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from streaming_queue.comm.context import heard
+from streaming_queue.comm.http_client import is_broken
+from streaming_queue.comm.recovery import Recovery
 from streaming_queue.errors import CommError, ConnectError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.a2a.codec import Result, decode_result, encode_message
@@ -22,8 +24,7 @@ from streaming_queue.protocol_backend.a2a.dialect import RUNNING, state_name
 from streaming_queue.protocol_backend.a2a.failures import UnknownTaskError
 from streaming_queue.protocol_backend.a2a.interface import Interface
 from streaming_queue.protocol_backend.a2a.progress import Progress
-from streaming_queue.protocol_backend.a2a.returns import Returns
-from streaming_queue.protocol_backend.a2a.watch import LOOK_TIMEOUT_S, Watch
+from streaming_queue.protocol_backend.a2a.watch import LOOK_TIMEOUT_S, LostReplyError, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -87,41 +88,39 @@ class Exchange:
 
     async def _ask(self, params: Mapping[str, Any]) -> None:
         """One call, made again where the message may come back."""
-        returns = Returns(promised=self._may_return)
+        recovery = Recovery(keyed=self._may_return, broken=_is_lost)
         while True:
-            watching = Watch(self._is_at_work, LOOK_AFTER_S, self._interface.address)
-            try:
-                result = await self._interface.call("send", params, self._message_id, watching)
+            with recovery:
+                result = await self._call(params)
                 break
-            except ConnectError as error:
-                await returns.after(error)
-            finally:
-                await watching.aclose()
         self._progress.feed(decode_result(result, self._interface.address))
+
+    async def _call(self, params: Mapping[str, Any]) -> Any:
+        watching = Watch(self._is_at_work, LOOK_AFTER_S, self._interface.address)
+        try:
+            return await self._interface.call("send", params, self._message_id, watching)
+        finally:
+            await watching.aclose()
 
     async def _open_stream(self) -> AsyncGenerator[StreamEvent, None]:
         """The events of the streaming method, until its stream ends, or breaks when there is a task to go on with."""
-        returns = Returns(promised=self._may_return)
-        while True:
-            async with aclosing(self._listen("stream", self._params, self._message_id)) as results:
-                while True:
-                    try:
-                        result = await anext(results, None)
-                    except ConnectError as error:
-                        broke = error
-                        break
-                    if result is None:
-                        return
-                    events = self._progress.feed(result)
-                    if self._progress.reply is not None:
-                        await _read_out(results)
-                    for event in events:
-                        yield event
-                    if self._progress.reply is not None:
-                        return
-            if self._progress.running:
+        recovery = Recovery(keyed=True, broken=self._may_go_on)
+        while not self._progress.running:
+            with recovery:
+                async with aclosing(self._listen("stream", self._params, self._message_id)) as results:
+                    async for result in results:
+                        events = self._progress.feed(result)
+                        if self._progress.reply is not None:
+                            await _read_out(results)
+                        for event in events:
+                            yield event
+                        if self._progress.reply is not None:
+                            return
                 return
-            await returns.after(broke)
+
+    def _may_go_on(self, error: BaseException) -> bool:
+        """Whether a stream that broke is no loss: its task is known, or the message may come back."""
+        return _is_lost(error) and (self._progress.running or self._may_return)
 
     async def _listen(self, operation: str, params: Mapping[str, Any], request_id: str) -> AsyncGenerator[Result, None]:
         watching = Watch(self._is_at_work, SILENT_STREAM_S, self._interface.address)
@@ -204,6 +203,11 @@ class Exchange:
     async def cancel(self) -> None:
         """Cancel the work at the agent. Raises like `Interface.call`."""
         await self._interface.call("cancel_task", {"id": self._known_as}, next(_ids))
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether the connection broke under the message, or the reply to it was lost."""
+    return isinstance(error, LostReplyError) or is_broken(error.__cause__)
 
 
 async def _read_out(results: AsyncGenerator[Result, None]) -> None:
