@@ -16,7 +16,7 @@ from unit.runner.test_runner_base import Talk
 from streaming_queue.comm import execution, recovery, registry
 from streaming_queue.config import load_config
 from streaming_queue.core import executors
-from streaming_queue.protocol_backend.a2a import event_stream, exchange, returns
+from streaming_queue.protocol_backend.a2a import event_stream, exchange
 from streaming_queue.protocol_backend.http import host as http_host
 from streaming_queue.runner import following, remote
 from streaming_queue.runner.runner_base import RunnerBase
@@ -38,7 +38,6 @@ def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
         (exchange, "LOOK_AFTER_S", 0.3),
         (exchange, "SILENT_STREAM_S", 0.6),
         (recovery, "HELD_S", 0.2),
-        (returns, "LASTED_S", 0.2),
         (following, "POLL_S", 0.1),
         (following, "SHOW_S", 0.1),
         (executors, "PROGRESS_S", 0.1),
