@@ -13,7 +13,8 @@ import pytest
 from e2e.test_faults import assert_each_once, lines, until, wait_for_lines
 
 HERE = Path(__file__).parent
-PROTOCOLS = ("a2a", "grpc", "http", "ws", "nats")
+PROTOCOLS = ("a2a", "http")
+EVERY = (*PROTOCOLS, "grpc", "ws", "nats")
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def agents(stq, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- a worker ---
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", EVERY)
 def test_a_worker_is_asked(stq, worker, protocol: str) -> None:
     address = worker(protocol=protocol).address
     whole = stq("ask", address, "What is 1 + 1?", "-p", protocol)
@@ -168,7 +169,7 @@ def test_a_token_is_demanded_and_shown(stq, worker, monkeypatch: pytest.MonkeyPa
 # --- a pool of them ---
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", EVERY)
 def test_a_thousand_questions_over_four_processes_one_killed_half_way(stq, worker, protocol: str) -> None:
     workers = [worker(latency_ms=10, protocol=protocol) for _ in range(4)]
     endpoints = ",".join(each.address for each in workers)
