@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from streaming_queue.cli import main
 from streaming_queue.testing.contract import CONTRACT, KIT_VERSION
 
 MINE = """
@@ -115,3 +116,21 @@ def test_an_agent_of_others(mine: Path) -> None:
     assert "send-4 does not hold" in done.stdout
     assert "inproc://w: no agent is hosted there" in done.stdout
     assert "  the agent at inproc://w is not ours: what it does is not known (send-5, address-3," in done.stdout
+
+
+def test_a_name_that_cannot_be_used_writes_nothing(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(["protocol", "new", "http"])
+    assert caught.value.code == 2
+    assert "error: protocol name 'http' is taken" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_to_write_it_is_told(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(["protocol", "new", "acme", "-o", "some where"])
+    assert caught.value.code == 0
+    assert "pip install -e 'some where[dev]'" in capsys.readouterr().out
+    assert (tmp_path / "some where" / "src" / "acme" / "comm.py").exists()

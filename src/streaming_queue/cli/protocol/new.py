@@ -1,0 +1,37 @@
+"""`stq protocol new`: a package for a protocol of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streaming_queue.cli.text import printable
+
+
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The protocol's name, such as my-proto.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where to write it. [./NAME]", file_okay=False)
+    ] = None,
+) -> None:
+    """Write an installable package for a new protocol, which works as it is.
+
+    Four TODOs in it mark where your own protocol goes. Nothing is overwritten.
+    """
+    from streaming_queue.scaffold.package import new_package
+
+    package = new_package(name, output)
+    protocol, folder = package.names.protocol, printable(str(package.directory))
+    typer.echo(
+        f"{folder} is a package that works as it is. Next:\n"
+        f"\n"
+        f"  pip install -e '{folder}[dev]'\n"
+        f"  stq protocol test {protocol}\n"
+        f"  stq run -p {protocol} -n 20\n"
+        f"\n"
+        f"Your own protocol goes where these say TODO:\n"
+    )
+    for place in package.todos:
+        typer.echo(f"  {folder}/{place}")

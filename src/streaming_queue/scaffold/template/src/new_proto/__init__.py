@@ -1,0 +1,1 @@
+"""The protocol new-proto for AgentNetwork Streaming Queue."""

@@ -1,0 +1,90 @@
+"""The wire: lines of UTF-8 over TCP, a connection for each message. No I/O.
+
+A caller says `ping`, or a message as JSON; while it waits for the answer it may say `cancel`. The host answers a ping
+with `pong` (`draining` where it takes no questions), and a message with events as JSON, of which the last is the answer
+or the error. An empty line says that the agent is at work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streaming_queue.comm import strict_json
+from streaming_queue.comm.payload import decode_payload, encode_payload, malformed
+from streaming_queue.errors import AgentFailedError, ProtocolError, error_event, error_from_event
+from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
+
+PING, PONG, DRAINING, CANCEL, HEARTBEAT = b"ping\n", b"pong\n", b"draining\n", b"cancel\n", b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A payload with its metadata, whether somebody reads the pieces of the answer, and what proves who asks."""
+
+    payload: Mapping[str, Any]
+    streaming: bool
+    credential: str | None
+
+
+# TODO: a message as your protocol writes it, with all that rides along.
+def encode_message(message: Message) -> bytes:
+    """A line. Raises ConfigError when there is neither text nor parts, ProtocolError when JSON cannot hold it."""
+    document = {**encode_payload(message.payload), "stream": message.streaming}
+    if metadata := message.payload.get("metadata"):
+        document["metadata"] = metadata
+    if message.credential is not None:
+        document["credential"] = message.credential
+    return _encode(document)
+
+
+def decode_message(line: bytes) -> Message:
+    """What `encode_message` wrote. Raises ProtocolError, not retryable, when it is no message."""
+    document = _decode(line)
+    credential = document.get("credential")
+    known = credential if isinstance(credential, str) else None
+    return Message(decode_payload(document), document.get("stream") is True, known)
+
+
+# TODO: an event as your protocol writes it: a piece, a status, the answer, the error.
+def encode_event(event: StreamEvent) -> bytes:
+    """A line; an event that JSON cannot hold is the agent's failure."""
+    try:
+        return _encode(event)
+    except ProtocolError as error:
+        return _encode(error_event(AgentFailedError(f"what the agent says cannot be sent: {error}")))
+
+
+def decode_event(line: bytes, origin: str) -> StreamEvent:
+    """What `encode_event` wrote. Raises the error that an agent raised, as its class; ProtocolError for what is none.
+
+    `origin` is where the line comes from, for the error's text.
+    """
+    try:
+        event = _decode(line)
+    except ProtocolError as error:
+        raise ProtocolError(f"{origin}: {error}") from error
+    if event.get("type") == ERROR:
+        raise error_from_event(event, origin)
+    if event.get("type") not in (DELTA, STATUS, MESSAGE) or not isinstance(event.get("data"), str):
+        raise ProtocolError(f"{origin}: this is no event: {line[:120]!r}")
+    return event
+
+
+def _encode(document: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    except (TypeError, ValueError) as error:
+        raise malformed(f"JSON cannot hold it: {error}") from error
+
+
+def _decode(line: bytes) -> dict[str, Any]:
+    try:
+        document = strict_json.loads(line.removesuffix(b"\n"))
+    except ValueError as error:
+        raise malformed(f"this is no JSON: {line[:120]!r}") from error
+    if not isinstance(document, dict):
+        raise malformed(f"this is no JSON object: {line[:120]!r}")
+    return document

@@ -1,0 +1,146 @@
+"""The client half, and the door to the host half (`host.py`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from streaming_queue.comm.base import BaseCommBackend, Capabilities, EndpointOptions
+from streaming_queue.comm.context import heard
+from streaming_queue.errors import BackendClosedError, ConnectError, StreamingQueueError
+from streaming_queue.messages import MESSAGE, Reply, StreamEvent
+
+from new_proto.address import SCHEME, host_and_port
+from new_proto.codec import (
+    CANCEL,
+    HEARTBEAT,
+    PING,
+    PONG,
+    Message,
+    decode_event,
+    encode_message,
+)
+from new_proto.connection import Connection
+from new_proto.host import HostedAgent, spawn
+
+PROBE_S = 1.0
+CANCEL_S = 1.0
+
+
+class NewProtoCommBackend(BaseCommBackend):
+    """Agents at `new-proto://host:port`, a connection for each message.
+
+    There is no limit on an answer's time: the caller cancels `send`.
+    """
+
+    name = "new-proto"
+    schemes = (SCHEME,)
+    capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._agents: list[HostedAgent] = []
+        self._connections: set[Connection] = set()
+        self._closed = False
+
+    async def register_endpoint(self, agent_id: str, address: str) -> None:
+        """Remember where an agent is; idempotent. Raises ConfigError on an address that leads nowhere."""
+        host_and_port(address)
+        await super().register_endpoint(agent_id, address)
+
+    async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
+        """Send a message and wait for its answer; `raw` is the event that brings it."""
+        del src_id
+        *_, end = [event async for event in self._events(dst_id, payload, streaming=False)]
+        reply = Reply(raw=end, text=end["data"])
+        if "metadata" in end:
+            reply["metadata"] = end["metadata"]
+        return reply
+
+    def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
+        """Like `send`, with the agent's events as they come."""
+        del src_id
+        return self._events(dst_id, payload, streaming=True)
+
+    async def _events(
+        self, agent_id: str, payload: dict[str, Any], *, streaming: bool
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """Send a message and yield what comes back, the answer last. Whoever leaves before it cancels a question."""
+        options = self.options.get(agent_id, EndpointOptions())
+        message = encode_message(Message(payload, streaming, options.credential))
+        is_command = (payload.get("metadata") or {}).get("kind") == "command"
+        ended = False
+        async with self._connected(agent_id) as connection:
+            try:
+                await connection.write(message)
+                while not ended:
+                    line = await connection.read()
+                    heard()
+                    if line != HEARTBEAT:
+                        event = decode_event(line, connection.peer)
+                        ended = event["type"] == MESSAGE
+                        yield event
+            except (asyncio.CancelledError, GeneratorExit):
+                if not (ended or is_command):
+                    await self._cancel(connection)
+                raise
+
+    async def _cancel(self, connection: Connection) -> None:
+        """Tell the agent that nobody waits any more, and see it end; one second at the most."""
+        with suppress(StreamingQueueError, TimeoutError):
+            async with asyncio.timeout(CANCEL_S):
+                await connection.write(CANCEL)
+                while await connection.read():
+                    pass
+
+    @asynccontextmanager
+    async def _connected(self, agent_id: str) -> AsyncIterator[Connection]:
+        """A connection to an agent for the block. Raises UnknownAgentError, ConnectError and BackendClosedError."""
+        self._check_open()
+        options = self.options.get(agent_id, EndpointOptions())
+        connection = await Connection.open(self.endpoint(agent_id), options.tls)
+        self._connections.add(connection)
+        try:
+            self._check_open()
+            yield connection
+        except ConnectError:
+            self._check_open()
+            raise
+        finally:
+            self._connections.discard(connection)
+            connection.abort()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendClosedError("the new-proto backend is closed")
+
+    # TODO: your protocol's own probe, which costs the agent no work.
+    async def health_check(self, agent_id: str) -> bool:
+        """Whether the agent answers `ping` with `pong` within one second."""
+        try:
+            async with asyncio.timeout(PROBE_S), self._connected(agent_id) as connection:
+                await connection.write(PING)
+                return await connection.read() == PONG
+        except (StreamingQueueError, TimeoutError):
+            return False
+
+    async def close(self) -> None:
+        """Stop the agents hosted here and give up all connections; messages under way fail."""
+        self._closed = True
+        await asyncio.gather(*(agent.stop() for agent in self._agents))
+        for connection in self._connections:
+            connection.abort()
+
+    async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> HostedAgent:
+        """Host `executor` in this process; returns when it is ready. Port 0 takes a free one.
+
+        Raises:
+            ConfigError: the address is not allowed.
+            ConnectError: the port is in use.
+        """
+        self._check_open()
+        agent = await spawn(agent_id, host, port, executor, self)
+        self._agents.append(agent)
+        return agent

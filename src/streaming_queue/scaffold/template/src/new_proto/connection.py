@@ -1,0 +1,70 @@
+"""A TCP connection that carries lines; what breaks it is told in our errors."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import suppress
+from typing import Self
+
+from streaming_queue.errors import ConnectError, ProtocolError
+
+from new_proto.address import host_and_port
+
+CONNECT_S = 5.0
+STALL_S = 30.0
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+
+
+class Connection:
+    """One end of it. `peer` names the other end in errors."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> None:
+        self.peer = peer
+        self._reader = reader
+        self._writer = writer
+        writer.transport.set_write_buffer_limits(high=0)  # `write` returns when all is on its way
+
+    @classmethod
+    async def open(cls, address: str, tls: ssl.SSLContext | None) -> Self:
+        """A connection to the agent at `address`. Raises ConnectError within five seconds."""
+        host, port = host_and_port(address)
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                reader, writer = await asyncio.open_connection(host, port, limit=MAX_ANSWER_BYTES, ssl=tls)
+        except OSError as error:
+            raise ConnectError(f"{address}: cannot be reached: {error!r}") from error
+        return cls(reader, writer, address)
+
+    async def read(self) -> bytes:
+        """The next line, with its end. Raises ConnectError when there is none, ProtocolError when it is too long."""
+        try:
+            line = await self._reader.readline()
+        except ValueError as error:
+            raise ProtocolError(f"{self.peer}: a line is too long: {error}", retryable=False) from error
+        except OSError as error:
+            raise ConnectError(f"{self.peer}: the connection broke: {error!r}") from error
+        if not line.endswith(b"\n"):
+            raise ConnectError(f"{self.peer}: the connection ended in the middle")
+        return line
+
+    async def write(self, lines: bytes) -> None:
+        """Send lines. Raises ConnectError when the connection is broken, or the peer reads nothing for 30 s."""
+        try:
+            async with asyncio.timeout(STALL_S):
+                self._writer.write(lines)
+                await self._writer.drain()
+        except OSError as error:
+            raise ConnectError(f"{self.peer}: the connection broke: {error!r}") from error
+
+    async def refuse(self, lines: bytes, patience_s: float) -> None:
+        """Send the last lines, and hear a peer out that has not finished, so that it reads them."""
+        with suppress(ConnectError, OSError):
+            async with asyncio.timeout(patience_s):
+                await self.write(lines)
+                while await self._reader.read(64 * 1024):
+                    pass
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._writer.transport.abort()

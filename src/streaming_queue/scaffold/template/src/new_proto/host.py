@@ -1,0 +1,118 @@
+"""The host half: an executor behind a TCP port."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.comm.context import Executor
+from streaming_queue.comm.execution import HEARTBEAT_S, Execution, Executions
+from streaming_queue.comm.listener import BACKLOG, listen
+from streaming_queue.errors import AuthError, CommError, RateLimitedError, StreamingQueueError, error_event
+
+from new_proto.address import address_at
+from new_proto.codec import (
+    CANCEL,
+    DRAINING,
+    HEARTBEAT,
+    PING,
+    PONG,
+    Message,
+    decode_message,
+    encode_event,
+)
+from new_proto.connection import Connection
+
+
+class HostedAgent:
+    """A hosted agent, and its handle. `comm.execution` runs the executor: keys, deadlines, failures, the grace."""
+
+    server: asyncio.Server
+
+    def __init__(self, agent_id: str, base_url: str, executor: Executor, backend: BaseCommBackend) -> None:
+        self.agent_id = agent_id
+        self.base_url = base_url
+        self._request = backend.request
+        self._authenticator = backend.host_options.authenticator
+        self._limits = backend.host_options.limits
+        self._executions = Executions(executor, grace_s=self._limits.disconnect_grace_s)
+        self._callers: set[asyncio.Task[None]] = set()
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one more caller, in a task that `stop` ends."""
+        connection = Connection(reader, writer, f"a caller of agent {self.agent_id!r}")
+        caller = asyncio.create_task(self._serve(connection), name=f"serve:{self.agent_id}")
+        self._callers.add(caller)
+        caller.add_done_callback(self._callers.discard)
+
+    async def _serve(self, connection: Connection) -> None:
+        try:
+            async with asyncio.timeout(self._limits.body_deadline_s):
+                line = await connection.read()
+            if line == PING:
+                await connection.write(PONG if self._executions.ready else DRAINING)
+            elif len(self._callers) > self._limits.connections:
+                raise RateLimitedError(f"agent {self.agent_id!r} has too many callers", retry_after_s=1.0)
+            else:
+                await self._answer(decode_message(line), connection)
+        except StreamingQueueError as error:
+            await connection.refuse(encode_event(error_event(error)), self._limits.body_deadline_s)
+        except TimeoutError:
+            pass  # a caller that says nothing is told nothing
+        finally:
+            connection.abort()
+
+    async def _answer(self, message: Message, connection: Connection) -> None:
+        """Tell the caller what the agent says; one that vanished leaves its question to the grace."""
+        principal = await self._principal(message.credential)
+        context = self._request(self.agent_id, message.payload, principal=principal, streaming=message.streaming)
+        with self._executions.attach(context) as execution:
+            try:
+                async with asyncio.TaskGroup() as tasks, aclosing(execution.batches(HEARTBEAT_S)) as batches:
+                    watching = tasks.create_task(self._watch(execution, connection), name=f"watch:{self.agent_id}")
+                    async for events in batches:
+                        await connection.write(b"".join(map(encode_event, events)) or HEARTBEAT)
+                    watching.cancel()
+            except* CommError:
+                pass
+
+    async def _watch(self, execution: Execution, connection: Connection) -> None:
+        """Cancel the question when its caller says so. Raises CommError when the caller is gone."""
+        while await connection.read() != CANCEL:
+            pass
+        if not execution.is_command:
+            await self._executions.discard(execution)
+
+    async def _principal(self, credential: str | None) -> str | None:
+        """Who asks, where the host wants to know. Raises AuthError."""
+        if self._authenticator is None:
+            return None
+        principal = None if credential is None else await self._authenticator(credential)
+        if principal is None:
+            raise AuthError(f"agent {self.agent_id!r} wants a valid credential (network.token)")
+        return principal
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take on no question more, and wait for those under way, `timeout_s` at the most."""
+        await self._executions.drain(timeout_s)
+
+    async def stop(self) -> None:
+        """Fail what is under way as retryable and stop serving; idempotent, bounded even with a hung executor."""
+        self.server.close()
+        await self._executions.aclose(self._limits.stop_s)
+        for caller in self._callers:
+            caller.cancel()
+        if self._callers:
+            await asyncio.wait(self._callers, timeout=self._limits.stop_s)
+
+
+async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend: BaseCommBackend) -> HostedAgent:
+    """Host `executor` by the options of `backend`. Raises like `comm.listener.listen`."""
+    options = backend.host_options
+    listener = await listen(host, port, options, f"agent {agent_id!r}")
+    agent = HostedAgent(agent_id, address_at(listener.authority), executor, backend)
+    agent.server = await asyncio.start_server(
+        agent.accept, sock=listener.socket, backlog=BACKLOG, limit=options.limits.body_bytes, ssl=options.tls
+    )
+    return agent
