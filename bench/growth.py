@@ -9,14 +9,15 @@ the workers and this process hold before and after is reported.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from bench import pipeline, processes
+from streaming_queue.benchmark.comparison import write_questions
+from streaming_queue.benchmark.pipeline import Pipeline
+from streaming_queue.runner.runner_base import run_fast
 
 WARM_UP = 6000
 
@@ -27,18 +28,15 @@ def held(pid: int) -> tuple[float, int, int]:
     return int(status["VmRSS"].split()[0]) / 1024, int(status["Threads"]), len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
 
 
-def measure(protocol: str, folder: Path, count: int) -> dict[str, list[tuple[float, int, int]]]:
+async def measure(protocol: str, folder: Path, count: int) -> dict[str, list[tuple[float, int, int]]]:
     """What each process holds, before and after."""
-    serve = ("-m", "streaming_queue.cli", "serve", "worker", "-p", protocol, "-s", "mock.latency_ms=0")
-    with processes(*serve, count=2) as (addresses, pids):
-        rows: dict[str, list[tuple[float, int, int]]] = {}
+    path = folder / "questions.jsonl"
+    rows: dict[str, list[tuple[float, int, int]]] = {}
+    async with Pipeline(protocol, path, workers=2) as pipeline:
         for number in (WARM_UP, count):
-            questions = folder / f"{number}.jsonl"
-            questions.write_text(
-                "".join(json.dumps({"question": f"What is {n} plus {number}?"}) + "\n" for n in range(number))
-            )
-            pipeline(protocol, questions, addresses)
-            for name, pid in (("coordinator", os.getpid()), ("worker 1", pids[0]), ("worker 2", pids[1])):
+            write_questions(path, number)
+            await pipeline.run()
+            for name, pid in (("coordinator", os.getpid()), *((f"process {pid}", pid) for pid in pipeline.pids)):
                 rows.setdefault(name, []).append(held(pid))
     return rows
 
@@ -55,7 +53,7 @@ def main() -> None:
             subprocess.run(command, check=True)
         return
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(options.one, Path(folder), options.questions)
+        rows = run_fast(measure(options.one, Path(folder), options.questions))
     print(f"{options.one}: after {WARM_UP:,} questions, and after {options.questions:,} more")
     for name, (before, after) in rows.items():
         print(

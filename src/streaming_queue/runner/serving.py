@@ -78,7 +78,7 @@ async def serve_worker(
             _refuse_foreign(worker, executor, backend)
         stack.enter_context(stop_signals(received))
         handle = await backend.spawn_local_agent(agent_id, host, port, worker)
-        if urlsplit(handle.base_url).port is None:
+        if not is_reached_from_elsewhere(handle.base_url):
             raise ConfigError(
                 f"protocol {config.protocol!r}: an agent at {handle.base_url} is reached from its own process only; "
                 "choose another protocol to serve it or for qa.worker.mode process"
@@ -93,6 +93,11 @@ async def serve_worker(
         await handle.stop()
         output.system(f"{agent_id} has stopped")
     return ExitCode.OK
+
+
+def is_reached_from_elsewhere(address: str) -> bool:
+    """Whether another process can ask an agent at this address: it names a port."""
+    return urlsplit(address).port is not None
 
 
 def _refuse_foreign(executor: Any, target: str, backend: BaseCommBackend) -> None:

@@ -65,7 +65,7 @@ class Relay:
 
     async def _listen(self, bound: socket.socket) -> None:
         self.port = bound.getsockname()[1]
-        self._listening = await asyncio.start_server(self._serve, sock=bound)
+        self._listening = await asyncio.start_server(self._accept, sock=bound)
 
     def _stop_listening(self) -> None:
         if self._listening is not None:
@@ -121,12 +121,18 @@ class Relay:
             for writer in writers:
                 _reset(writer)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None:  # a server's callback always runs in one
-            return
-        task.set_name("relay")
-        writers = self._serving[task] = [writer]
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers = [writer]
+        task = asyncio.create_task(self._serve(reader, writers), name="relay")
+        self._serving[task] = writers
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        for writer in self._serving.pop(task):
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writers: list[asyncio.StreamWriter]) -> None:
+        (writer,) = writers
         try:
             if self._silent:
                 while piece := await reader.read(_PIECE):
@@ -141,10 +147,6 @@ class Relay:
             _reset(writer)  # what happened at one end happens at the other
         except* _Closed:
             pass
-        finally:
-            for each in writers:
-                each.close()
-            del self._serving[task]
 
     async def _to_agent(
         self, reader: asyncio.StreamReader, agent: asyncio.StreamWriter, backend: asyncio.StreamWriter

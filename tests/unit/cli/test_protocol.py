@@ -134,3 +134,45 @@ def test_where_to_write_it_is_told(tmp_path: Path, capsys, monkeypatch) -> None:
     assert caught.value.code == 0
     assert "pip install -e 'some where[dev]'" in capsys.readouterr().out
     assert (tmp_path / "some where" / "src" / "acme" / "comm.py").exists()
+
+
+def bench(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "streaming_queue.cli", "protocol", "bench", *arguments],
+        cwd=directory, capture_output=True, text=True, timeout=55, check=False,
+    )  # fmt: skip
+
+
+def test_a_protocol_is_measured_beside_another(mine: Path) -> None:
+    done = bench(mine, "mine:Fine", "-n", "20", "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    first, _, heads, units, fine, http, _, note = done.stdout.splitlines()
+    assert first == "20 questions, 4 workers x 8 slots, instant answers, median of 1 rounds"
+    assert heads.split("  ")[0] == "PROTOCOL"
+    assert units.split() == ["us/question"] * 2 + ["bytes/question"] * 2
+    name, *figures = fine.split()
+    assert (name, figures[2], figures[4]) == ("mine:Fine", "n/a", "n/a")
+    name, *figures = http.split()
+    assert name == "http"
+    assert all(int(figure.replace(",", "")) > 0 for figure in figures)
+    assert note.startswith("mine:Fine: the workers are in the coordinator's process")
+    assert max(map(len, done.stdout.splitlines()[:6])) < 100
+
+
+def test_a_measurement_as_one_object(mine: Path) -> None:
+    done = bench(mine, "inproc", "--against", "", "-n", "20", "--rounds", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    (row,) = report.pop("rows")
+    assert report == {"questions": 20, "rounds": 1, "workers": 4, "slots": 8}
+    assert list(row) == [
+        "protocol", "in_process", "questions_per_s", "coordinator_us", "workers_us", "payload_bytes", "wire_bytes",
+    ]  # fmt: skip
+    assert (row["protocol"], row["in_process"], row["workers_us"], row["wire_bytes"]) == ("inproc", True, None, None)
+
+
+def test_an_unknown_protocol_is_not_measured(mine: Path) -> None:
+    done = bench(mine, "http", "--against", "htp")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "unknown protocol 'htp': did you mean 'http'?" in done.stderr

@@ -45,6 +45,7 @@ class HostedAgent:
         caller = asyncio.create_task(self._serve(connection), name=f"serve:{self.agent_id}")
         self._callers.add(caller)
         caller.add_done_callback(self._callers.discard)
+        caller.add_done_callback(lambda _: connection.abort())
 
     async def _serve(self, connection: Connection) -> None:
         try:
@@ -60,8 +61,6 @@ class HostedAgent:
             await connection.refuse(encode_event(error_event(error)), self._limits.body_deadline_s)
         except TimeoutError:
             pass  # a caller that says nothing is told nothing
-        finally:
-            connection.abort()
 
     async def _answer(self, message: Message, connection: Connection) -> None:
         """Tell the caller what the agent says; one that vanished leaves its question to the grace."""
