@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import typer
@@ -12,9 +13,9 @@ from streaming_queue.cli.text import columns, printable
 
 
 def protocols(as_json: AsJson = False) -> None:
-    """List the protocols and what they need.
+    """List the protocols: what each can do, asks and is written down in.
 
-    Installed or what to install, address scheme, capabilities.
+    What is not installed is listed with the command that installs it.
     """
     from streaming_queue.comm import registry
 
@@ -22,19 +23,29 @@ def protocols(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(entries, indent=2))
         return
-    rows = [("PROTOCOL", "INSTALLED", "ADDRESS", "CAPABILITIES", "ABOUT")]
-    for entry in entries:
-        state = "yes" if entry["installed"] else entry["install"] or "broken"
-        schemes = ", ".join(f"{scheme}://" for scheme in entry["schemes"]) or "-"
-        rows.append((entry["name"], state, schemes, ", ".join(entry["capabilities"]) or "-", entry["summary"]))
-    typer.echo(columns(rows))
-    for entry in entries:
-        if entry["problem"]:
-            typer.echo(printable(f"{entry['name']}: {entry['problem']}"))
+    typer.echo(columns([("PROTOCOL", "INSTALLED", "ADDRESS", "CAPABILITIES", "PROBE"), *map(_abilities, entries)]))
+    typer.echo()
+    typer.echo(columns([("PROTOCOL", "ABOUT"), *(row for entry in entries for row in _origins(entry))]))
+    problems = [f"{entry['name']}: {entry['problem']}" for entry in entries if entry["problem"]]
+    if problems:
+        typer.echo("\n" + "\n".join(map(printable, problems)))
+
+
+def _abilities(entry: dict[str, Any]) -> tuple[str, ...]:
+    state = "yes" if entry["installed"] else "no" if entry["install"] else "broken"
+    schemes = " ".join(f"{scheme}://" for scheme in entry["schemes"])
+    return (entry["name"], state, schemes or "-", " ".join(entry["capabilities"]) or "-", entry["probe"] or "-")
+
+
+def _origins(entry: dict[str, Any]) -> list[tuple[str, str]]:
+    """What it is, and below that where it is written down, if it says."""
+    specification = ": ".join(filter(None, (entry["specification"], entry["link"])))
+    return [(entry["name"], entry["summary"]), *([("", specification)] if specification else [])]
 
 
 def _entry(spec: Any) -> dict[str, Any]:
     from streaming_queue.comm import registry
+    from streaming_queue.comm.base import About, Capabilities
     from streaming_queue.errors import BackendNotInstalledError, ConfigError
 
     entry: dict[str, Any] = {
@@ -46,6 +57,7 @@ def _entry(spec: Any) -> dict[str, Any]:
         "problem": None,
         "capabilities": [],
         "schemes": [],
+        **asdict(About()),
     }
     try:
         backend = registry.load(spec.name)
@@ -53,10 +65,11 @@ def _entry(spec: Any) -> dict[str, Any]:
         return entry | {"install": spec.install, "problem": str(error)}
     except Exception as error:  # a package that others made must not hide the rest of the list
         return entry | {"problem": str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"}
-    claims = getattr(backend, "capabilities", None)
-    names = getattr(type(claims), "__dataclass_fields__", ())
+    claims, about = getattr(backend, "capabilities", None), getattr(backend, "about", None)
+    names = asdict(claims) if isinstance(claims, Capabilities) else {}
     return entry | {
         "installed": True,
-        "capabilities": [name for name in names if getattr(claims, name)],
+        "capabilities": [name for name, claimed in names.items() if claimed],
         "schemes": list(getattr(backend, "schemes", ())),
+        **(asdict(about) if isinstance(about, About) else {}),
     }

@@ -15,6 +15,7 @@ from streaming_queue.errors import ConfigError, UnknownAgentError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 
 __all__ = [
+    "About",
     "AgentHandle",
     "BaseCommBackend",
     "Capabilities",
@@ -44,6 +45,19 @@ class Capabilities:
     identity: bool = False
     e2e_encryption: bool = False
     tasks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What people are told of a protocol (`stq protocols`); all of it may be left out.
+
+    `probe` is what `health_check` asks, in a phrase. `specification` is what the protocol is written down in, with its
+    version, and `link` where that can be read.
+    """
+
+    probe: str = ""
+    specification: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +134,7 @@ class BaseCommBackend(ABC):
     schemes: ClassVar[tuple[str, ...]] = ()
     """URL schemes an address may have; empty: any."""
     capabilities: ClassVar[Capabilities] = Capabilities()
+    about: ClassVar[About] = About()
     route: Callable[[str, str, Mapping[str, Any]], Awaitable[Reply]] | None = None
     """How hosted agents reach their neighbours: (source, destination, payload); set by the network."""
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import types
 
@@ -8,7 +9,9 @@ import pytest
 
 from streaming_queue.cli import main
 from streaming_queue.comm import registry
+from streaming_queue.comm.base import About
 from streaming_queue.comm.registry import BackendSpec
+from streaming_queue.protocol_backend.inproc.comm import InprocCommBackend
 
 INPROC = BackendSpec(
     "inproc", "streaming_queue.protocol_backend.inproc.comm:InprocCommBackend", "function calls, no wire"
@@ -42,19 +45,36 @@ def test_every_state_is_told(listed, needy):
         BackendSpec("broken", "broken_backend:Backend", "fails"),
         BackendSpec("absent", "no_such_module_here:Backend", "is not there"),
     ]
-    lines = listed(specs).splitlines()
-    assert lines[0].split() == ["PROTOCOL", "INSTALLED", "ADDRESS", "CAPABILITIES", "ABOUT"]
-    rows = {line.split()[0]: line for line in lines[1:5]}
-    assert "yes" in rows["inproc"]
-    assert "inproc://" in rows["inproc"]
-    assert "host, streaming, cancel, metadata" in rows["inproc"]
-    assert "pip install 'streaming-queue[needy]'" in rows["needy"]
-    assert "broken " in rows["broken"]
-    assert "broken " in rows["absent"]
-    problems = dict(line.split(": ", 1) for line in lines[5:])
-    assert "a_library_nobody_has" in problems["needy"]
+    abilities, origins, told = (part.splitlines() for part in listed(specs).split("\n\n"))
+    assert abilities[0].split() == ["PROTOCOL", "INSTALLED", "ADDRESS", "CAPABILITIES", "PROBE"]
+    rows = {line.split()[0]: line.split()[1:] for line in abilities[1:]}
+    inproc = "yes inproc:// host streaming cancel metadata whether it is hosted here"
+    assert rows == {
+        "inproc": inproc.split(),
+        "needy": ["no", "-", "-", "-"],
+        "broken": ["broken", "-", "-", "-"],
+        "absent": ["broken", "-", "-", "-"],
+    }
+    assert origins[0].split() == ["PROTOCOL", "ABOUT"]
+    assert [line.split() for line in origins if line.startswith("needy")] == [["needy", "needs", "more"]]
+    problems = dict(line.split(": ", 1) for line in told)
+    assert "'a_library_nobody_has': pip install 'streaming-queue[needy]'" in problems["needy"]
     assert problems["broken"] == "RuntimeError: bad\\x1b[2J"
     assert "no_such_module_here" in problems["absent"]
+
+
+def test_what_a_protocol_says_of_itself_is_told(listed, monkeypatch):
+    class Mine(InprocCommBackend):
+        about = About("a knock at the door", "Mine 2.1", "https://mine.example/2.1")
+
+    monkeypatch.setitem(sys.modules, "mine_backend", types.SimpleNamespace(Mine=Mine))
+    specs = [BackendSpec("mine", "mine_backend:Mine", "my own")]
+    abilities, origins = listed(specs).split("\n\n")
+    assert abilities.endswith("  a knock at the door")
+    assert origins.splitlines()[1:] == ["mine      my own", "          Mine 2.1: https://mine.example/2.1"]
+    (entry,) = json.loads(listed(specs, "--json"))
+    wanted = {"probe": "a knock at the door", "specification": "Mine 2.1", "link": "https://mine.example/2.1"}
+    assert wanted.items() <= entry.items()
 
 
 def test_as_json(listed, needy):
@@ -69,6 +89,9 @@ def test_as_json(listed, needy):
         "problem": None,
         "capabilities": ["host", "streaming", "cancel", "metadata"],
         "schemes": ["inproc"],
+        "probe": "whether it is hosted here",
+        "specification": "",
+        "link": "",
     }
     assert (needy_entry["installed"], needy_entry["install"]) == (False, "pip install 'streaming-queue[needy]'")
 
@@ -88,5 +111,16 @@ def test_a_backend_after_the_guide_has_no_claims(listed, monkeypatch):
 def test_what_is_built_in_is_listed(capsys):
     with pytest.raises(SystemExit):
         main(["protocols", "--json"])
-    entries = json.loads(capsys.readouterr().out)
-    assert {spec.name for spec in registry.BUILTIN} <= {entry["name"] for entry in entries}
+    entries = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert {spec.name for spec in registry.BUILTIN} <= set(entries)
+    for spec in registry.BUILTIN:
+        entry = entries[spec.name]
+        if entry["installed"]:
+            assert entry["probe"]
+            assert spec.name == "inproc" or re.search(r"\d", entry["specification"]), "a version"
+            assert spec.name == "inproc" or entry["link"].startswith("https://")
+
+
+def test_the_columns_are_held_to_a_readable_width(listed):
+    out = listed(registry.BUILTIN)
+    assert max(map(len, out.splitlines())) <= 110

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from yarl import URL
 
-from streaming_queue.comm.base import BaseCommBackend, Capabilities, EndpointOptions
+from streaming_queue.comm.base import About, BaseCommBackend, Capabilities, EndpointOptions
 from streaming_queue.comm.http_client import open_session
 from streaming_queue.errors import BackendClosedError, ConfigError, SendTimeoutError
 from streaming_queue.messages import Reply, StreamEvent
@@ -40,6 +40,7 @@ class A2ACommBackend(BaseCommBackend):
     name = "a2a"
     schemes = ("http", "https")
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True, tasks=True)
+    about = About("GET of the Agent Card", "A2A 1.0 and 0.3", "https://a2a-protocol.org/v1.0.0/specification/")
 
     def __init__(self, *, trusted_origins: Collection[str] = (), **options: Any) -> None:
         super().__init__(**options)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from streaming_queue.comm.base import BaseCommBackend, Capabilities, EndpointOptions
+from streaming_queue.comm.base import About, BaseCommBackend, Capabilities, EndpointOptions
 from streaming_queue.errors import BackendClosedError
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.grpc.client import Peer
@@ -33,6 +33,11 @@ class GrpcCommBackend(BaseCommBackend):
     name = "grpc"
     schemes = ("grpc", "grpcs")
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
+    about = About(
+        "grpc.health.v1 Check",
+        "agent.proto v1 over gRPC",
+        "https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md",
+    )
 
     def __init__(
         self,

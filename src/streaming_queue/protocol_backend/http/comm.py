@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from streaming_queue.comm.base import BaseCommBackend, Capabilities, EndpointOptions
+from streaming_queue.comm.base import About, BaseCommBackend, Capabilities, EndpointOptions
 from streaming_queue.comm.http_client import excerpt, is_broken, open_session, peer_date, read_body, refusal, translate
 from streaming_queue.comm.recovery import Recovery
 from streaming_queue.errors import BackendClosedError, ProtocolError, StreamingQueueError
@@ -46,6 +46,7 @@ class HttpCommBackend(BaseCommBackend):
     name = "http"
     schemes = ("http", "https")
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
+    about = About("GET /health", "HTTP/1.1, RFC 9112", "https://www.rfc-editor.org/rfc/rfc9112")
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from streaming_queue.comm.base import BaseCommBackend, Capabilities
+from streaming_queue.comm.base import About, BaseCommBackend, Capabilities
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.execution import HEARTBEAT_S, Executions
 from streaming_queue.errors import BackendClosedError, ConfigError, ConnectError, error_from_event
@@ -37,6 +37,7 @@ class InprocCommBackend(BaseCommBackend):
     name = "inproc"
     schemes = ("inproc",)
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
+    about = About(probe="whether it is hosted here")
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from secrets import token_hex
 from typing import Any
 
-from streaming_queue.comm.base import BaseCommBackend, Capabilities, EndpointOptions
+from streaming_queue.comm.base import About, BaseCommBackend, Capabilities, EndpointOptions
 from streaming_queue.errors import AuthError, BackendClosedError, ConfigError
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.nats.address import (
@@ -49,6 +49,11 @@ class NatsCommBackend(BaseCommBackend):
     name = "nats"
     schemes = SCHEMES
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
+    about = About(
+        "a request to its .health subject",
+        "NATS client protocol 1",
+        "https://docs.nats.io/reference/reference-protocols/nats-protocol",
+    )
 
     def __init__(
         self, *, url: str | None = None, credentials: str | None = None, prefix: str | None = None, **options: Any

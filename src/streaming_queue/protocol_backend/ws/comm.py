@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from streaming_queue.comm.base import BaseCommBackend, Capabilities, EndpointOptions
+from streaming_queue.comm.base import About, BaseCommBackend, Capabilities, EndpointOptions
 from streaming_queue.errors import AuthError, BackendClosedError, ConnectError
 from streaming_queue.messages import Reply, StreamEvent
+from streaming_queue.protocol_backend.ws.frames import SUBPROTOCOL
 from streaming_queue.protocol_backend.ws.host import WsAgent, spawn
 from streaming_queue.protocol_backend.ws.peer import SCHEMES, Peer
 
@@ -29,6 +30,7 @@ class WsCommBackend(BaseCommBackend):
     name = "ws"
     schemes = SCHEMES
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
+    about = About("a ping frame", f"{SUBPROTOCOL} over RFC 6455", "https://www.rfc-editor.org/rfc/rfc6455")
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from streaming_queue.comm.base import BaseCommBackend, Capabilities, EndpointOptions
+from streaming_queue.comm.base import About, BaseCommBackend, Capabilities, EndpointOptions
 from streaming_queue.comm.context import heard
 from streaming_queue.errors import BackendClosedError, ConnectError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
@@ -38,6 +38,7 @@ class NewProtoCommBackend(BaseCommBackend):
     name = "new-proto"
     schemes = (SCHEME,)
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
+    about = About(probe="a line that says ping")
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
