@@ -43,8 +43,8 @@ def environment(root: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(root), "NO_COLOR": "1"}
 
 
-def run(root: Path, module: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", module]
+def run(root: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(
         command, cwd=root, env=environment(root), capture_output=True, text=True, timeout=50, check=False
     )
@@ -86,6 +86,14 @@ def test_situation_b_agents_elsewhere(dropped_in: Path, agents_elsewhere: None) 
     assert done.returncode == 0, done.stderr
     assert "20 of 20 questions answered" in done.stderr
     assert len(rows_of(dropped_in)) == 20
+
+
+def test_by_the_default_runner(dropped_in: Path) -> None:
+    shutil.rmtree(dropped_in / "runs", ignore_errors=True)
+    toy = "streaming_queue.protocol_backend.toy.comm:ToyCommBackend"
+    done = run(dropped_in, "streaming_queue.cli", "run", "-p", toy, "-n", "20", "-w", "2", "-s", "mock.latency_ms=1")
+    assert done.returncode == 0, done.stderr
+    assert "20 of 20 questions answered" in done.stderr
 
 
 def test_a_missing_question_file_is_never_a_success(dropped_in: Path) -> None:

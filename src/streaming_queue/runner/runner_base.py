@@ -224,7 +224,8 @@ class RunnerBase:
         else:
             for worker_id in worker_ids:
                 executor = worker_class(network.comm_backend)(self.config, self.output)
-                self._workers.append(executor)
+                if hasattr(executor, "close"):  # those after the guide have none
+                    self._workers.append(executor)
                 await spawn(network, worker_id, worker.host, self._port(worker_id), executor)
 
     def _port(self, worker_id: str) -> int:
