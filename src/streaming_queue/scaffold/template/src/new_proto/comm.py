@@ -23,7 +23,7 @@ from new_proto.codec import (
     encode_message,
 )
 from new_proto.connection import Connection
-from new_proto.host import HostedAgent, spawn
+from new_proto.host import HostedAgent
 
 PROBE_S = 1.0
 CANCEL_S = 1.0
@@ -107,7 +107,7 @@ class NewProtoCommBackend(BaseCommBackend):
             self._check_open()
             yield connection
         except ConnectError:
-            self._check_open()
+            self._check_open()  # it was `close` that broke the connection
             raise
         finally:
             self._connections.discard(connection)
@@ -142,6 +142,6 @@ class NewProtoCommBackend(BaseCommBackend):
             ConnectError: the port is in use.
         """
         self._check_open()
-        agent = await spawn(agent_id, host, port, executor, self)
+        agent = await HostedAgent.spawn(agent_id, host, port, executor, self)
         self._agents.append(agent)
         return agent

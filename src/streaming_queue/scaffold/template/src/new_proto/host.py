@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from typing import Self
 
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import Executor
@@ -28,7 +29,7 @@ from new_proto.connection import Connection
 class HostedAgent:
     """A hosted agent, and its handle. `comm.execution` runs the executor: keys, deadlines, failures, the grace."""
 
-    server: asyncio.Server
+    _server: asyncio.Server
 
     def __init__(self, agent_id: str, base_url: str, executor: Executor, backend: BaseCommBackend) -> None:
         self.agent_id = agent_id
@@ -39,7 +40,18 @@ class HostedAgent:
         self._executions = Executions(executor, grace_s=self._limits.disconnect_grace_s)
         self._callers: set[asyncio.Task[None]] = set()
 
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    @classmethod
+    async def spawn(cls, agent_id: str, host: str, port: int, executor: Executor, backend: BaseCommBackend) -> Self:
+        """Host `executor` by the options of `backend`; returns when it is ready. Raises like `comm.listener.listen`."""
+        options = backend.host_options
+        listener = await listen(host, port, options, f"agent {agent_id!r}")
+        agent = cls(agent_id, address_at(listener.authority), executor, backend)
+        agent._server = await asyncio.start_server(
+            agent._accept, sock=listener.socket, backlog=BACKLOG, limit=options.limits.body_bytes, ssl=options.tls
+        )
+        return agent
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one more caller, in a task that `stop` ends."""
         connection = Connection(reader, writer, f"a caller of agent {self.agent_id!r}")
         caller = asyncio.create_task(self._serve(connection), name=f"serve:{self.agent_id}")
@@ -60,7 +72,7 @@ class HostedAgent:
         except StreamingQueueError as error:
             await connection.refuse(encode_event(error_event(error)), self._limits.body_deadline_s)
         except TimeoutError:
-            pass  # a caller that says nothing is told nothing
+            pass  # whoever says nothing is told nothing
 
     async def _answer(self, message: Message, connection: Connection) -> None:
         """Tell the caller what the agent says; one that vanished leaves its question to the grace."""
@@ -87,7 +99,8 @@ class HostedAgent:
         """Who asks, where the host wants to know. Raises AuthError."""
         if self._authenticator is None:
             return None
-        principal = None if credential is None else await self._authenticator(credential)
+        async with asyncio.timeout(self._limits.body_deadline_s):
+            principal = None if credential is None else await self._authenticator(credential)
         if principal is None:
             raise AuthError(f"agent {self.agent_id!r} wants a valid credential (network.token)")
         return principal
@@ -98,20 +111,9 @@ class HostedAgent:
 
     async def stop(self) -> None:
         """Fail what is under way as retryable and stop serving; idempotent, bounded even with a hung executor."""
-        self.server.close()
+        self._server.close()
         await self._executions.aclose(self._limits.stop_s)
         for caller in self._callers:
             caller.cancel()
         if self._callers:
             await asyncio.wait(self._callers, timeout=self._limits.stop_s)
-
-
-async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend: BaseCommBackend) -> HostedAgent:
-    """Host `executor` by the options of `backend`. Raises like `comm.listener.listen`."""
-    options = backend.host_options
-    listener = await listen(host, port, options, f"agent {agent_id!r}")
-    agent = HostedAgent(agent_id, address_at(listener.authority), executor, backend)
-    agent.server = await asyncio.start_server(
-        agent.accept, sock=listener.socket, backlog=BACKLOG, limit=options.limits.body_bytes, ssl=options.tls
-    )
-    return agent
