@@ -10,19 +10,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 import pytest
+from docs.background import in_background
 
 ROOT = Path(__file__).parents[2]
 READMES = ("README.md", "README.zh-CN.md")
 CONSOLE = "```console\n$ "
-PAGES = (
-    *READMES,
-    *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md") if CONSOLE in page.read_text()),
-)
+GUIDES = "docs/guide/"  # what they show builds on what came before: test_new_backend_guide.py
+SHOWN = (str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md") if CONSOLE in page.read_text())
+PAGES = (*READMES, *sorted(name for name in SHOWN if not name.startswith(GUIDES)))
 
 
 def commands(name: str) -> list[str]:
@@ -60,21 +60,6 @@ def test_every_command_shown_works(name: str, tmp_path: Path, provider: dict[str
                 command, shell=True, cwd=tmp_path, env=given, capture_output=True, text=True, timeout=40, check=False
             )
             assert done.returncode == 0, f"{command}: {done.stderr}"
-
-
-@contextmanager
-def in_background(command: str, directory: Path, environment: dict[str, str]) -> Iterator[None]:
-    """An agent that a page starts with `&`: ready when it has said so, told to stop at the end, which it does well."""
-    with subprocess.Popen(
-        f"exec {command.removesuffix(' &')}",
-        shell=True, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        assert process.stdout
-        assert "ready" in process.stdout.readline(), command
-        yield
-        process.terminate()
-        _, talk = process.communicate(timeout=20)
-        assert process.returncode == 0, f"{command}: {talk}"
 
 
 def test_both_readmes_show_the_same_commands_and_the_two_of_the_first_screen() -> None:
