@@ -13,6 +13,7 @@ import orjson
 from grpc import StatusCode
 from grpc.aio import AioRpcError
 
+from streaming_queue.comm.grpc_wire import COMMON_LIMIT_BYTES
 from streaming_queue.errors import (
     AgentFailedError,
     AuthError,
@@ -36,8 +37,6 @@ PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
 MAX_TEXT_BYTES = 3000
 """How much of an error's text travels: gRPC's peers take 8 KiB of metadata unless told otherwise."""
-COMMON_LIMIT_BYTES = 4 * 1024 * 1024
-"""The size of a message that gRPC's servers take unless told otherwise."""
 
 STATUS_BY_CODE: Mapping[str, StatusCode] = {
     "config": StatusCode.INVALID_ARGUMENT,

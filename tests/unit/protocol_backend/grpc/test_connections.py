@@ -12,11 +12,11 @@ from grpc import StatusCode
 from unit.comm.agents import LIMITS, Agent, Gate, message, soon
 from unit.protocol_backend.grpc.peers import FINE, Relay, event, send, serving, stream, tcp
 
-from streaming_queue.comm import recovery
+from streaming_queue.comm import grpc_wire, recovery
 from streaming_queue.comm.context import listening
 from streaming_queue.errors import ConnectError, SendTimeoutError
 from streaming_queue.messages import DELTA
-from streaming_queue.protocol_backend.grpc import agent_pb2, liveness, target
+from streaming_queue.protocol_backend.grpc import agent_pb2, liveness
 from streaming_queue.protocol_backend.grpc.comm import GrpcCommBackend
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
@@ -66,7 +66,7 @@ async def stays_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
 async def test_who_is_no_grpc_server_is_not_reached(
     backend: GrpcCommBackend, monkeypatch: pytest.MonkeyPatch, peer: Any
 ):
-    monkeypatch.setitem(target.CHANNEL_OPTIONS, "grpc.min_reconnect_backoff_ms", 500)
+    monkeypatch.setitem(grpc_wire.CHANNEL_OPTIONS, "grpc.min_reconnect_backoff_ms", 500)
     async with tcp(peer) as port:
         started = time.monotonic()
         for ask in (send, stream):
@@ -202,8 +202,8 @@ async def test_an_idle_connection_that_broke_costs_no_answer(spawn: Any):
 
 
 async def test_a_peer_that_vanished_is_found_by_pings(spawn: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(target.CHANNEL_OPTIONS, "grpc.keepalive_time_ms", 200)
-    monkeypatch.setitem(target.CHANNEL_OPTIONS, "grpc.keepalive_timeout_ms", 200)
+    monkeypatch.setitem(grpc_wire.CHANNEL_OPTIONS, "grpc.keepalive_time_ms", 200)
+    monkeypatch.setitem(grpc_wire.CHANNEL_OPTIONS, "grpc.keepalive_timeout_ms", 200)
     gate = Gate()
     port, backend = await spawn(gate)
     relay = Relay(port)

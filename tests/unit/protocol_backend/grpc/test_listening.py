@@ -14,6 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from unit.comm.agents import LIMITS, Echo, Stubborn
 
+from streaming_queue.comm import grpc_wire
 from streaming_queue.comm.base import EndpointOptions, HostOptions
 from streaming_queue.errors import ConfigError, ConnectError
 from streaming_queue.protocol_backend.grpc.comm import GrpcCommBackend
@@ -34,10 +35,8 @@ async def test_a_port_in_use_and_a_public_address(spawn: Any):
 
 async def test_whoever_is_quicker_has_the_port(spawn: Any, monkeypatch: pytest.MonkeyPatch):
     port, backend = await spawn(Echo())
-    from streaming_queue.protocol_backend.grpc import host
-
     tried = 0
-    listen = host.listen
+    listen = grpc_wire.listen
 
     async def listen_elsewhere(*arguments: Any) -> Any:
         nonlocal tried
@@ -46,7 +45,7 @@ async def test_whoever_is_quicker_has_the_port(spawn: Any, monkeypatch: pytest.M
         object.__setattr__(listener, "port", port)
         return listener
 
-    monkeypatch.setattr(host, "listen", listen_elsewhere)
+    monkeypatch.setattr(grpc_wire, "listen", listen_elsewhere)
     with pytest.raises(ConnectError, match="others took the port each time"):
         await backend.spawn_local_agent("v", "127.0.0.1", 0, Echo())
     assert tried == 3
