@@ -6,16 +6,20 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import Any
 
+import grpc.aio
 from a2a.helpers.proto_helpers import new_task_from_user_message, new_text_message, new_text_part
 from a2a.server.agent_execution import AgentExecutor
 from a2a.server.request_handlers import DefaultRequestHandler
+from a2a.server.request_handlers.grpc_handler import GrpcHandler
 from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes, create_rest_routes
 from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
 from a2a.types.a2a_pb2 import AgentCapabilities, AgentCard, AgentInterface, AgentSkill, Role
+from a2a.types.a2a_pb2_grpc import add_A2AServiceServicer_to_server
 from starlette.applications import Starlette
 
 from streaming_queue.comm.asgi import serve
 from streaming_queue.comm.base import HostLimits, HostOptions
+from streaming_queue.comm.grpc_wire import keep_engine
 
 
 class SdkSlowMessage(AgentExecutor):
@@ -109,6 +113,19 @@ def sdk_card(url: str, interfaces: list[tuple[str, str]], *, streaming: bool = T
     )
 
 
+async def sdk_grpc_server(handler: DefaultRequestHandler, card: AgentCard) -> grpc.aio.Server:
+    """A gRPC server, to which the card's gRPC interfaces are made to point."""
+    keep_engine()
+    server = grpc.aio.server()
+    add_A2AServiceServicer_to_server(GrpcHandler(handler), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    for interface in card.supported_interfaces:
+        if interface.protocol_binding == "GRPC":
+            interface.url = f"127.0.0.1:{port}"
+    return server
+
+
 @asynccontextmanager
 async def sdk_server(
     executor: AgentExecutor, interfaces: list[tuple[str, str]], *, streaming: bool = True, at: str | None = None
@@ -120,6 +137,7 @@ async def sdk_server(
     )
     card = sdk_card(at or server.base_url, interfaces, streaming=streaming)
     handler = DefaultRequestHandler(agent_executor=executor, task_store=InMemoryTaskStore(), agent_card=card)
+    grpc_server = await sdk_grpc_server(handler, card) if ("GRPC", "1.0") in interfaces else None
     old = all(version == "0.3" for _, version in interfaces)
     app.router.routes += [
         *create_agent_card_routes(card),
@@ -129,5 +147,7 @@ async def sdk_server(
     try:
         yield server.base_url
     finally:
+        if grpc_server is not None:
+            await grpc_server.stop(1.0)
         await handler.aclose()
         await server.stop()

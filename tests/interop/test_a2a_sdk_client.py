@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Any
 
+import grpc.aio
 import httpx
 import pytest
 from a2a.client.card_resolver import A2ACardResolver
@@ -42,7 +43,7 @@ from streaming_queue.protocol_backend.a2a.comm import A2ACommBackend
 
 OLD_REST = ("HTTP+JSON", "0.3")
 """The SDK's client for it reads none of the SDK server's errors, only their status."""
-WIRES = [("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), ("JSONRPC", "0.3"), OLD_REST]
+WIRES = [("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), ("GRPC", "1.0"), ("JSONRPC", "0.3"), OLD_REST]
 
 
 @pytest.fixture(params=WIRES, ids=" ".join)
@@ -52,7 +53,7 @@ def wire(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 @pytest.fixture
 async def backend():
-    backend = A2ACommBackend(host_options=HostOptions(limits=HostLimits(stop_s=1.0)))
+    backend = A2ACommBackend(grpc=True, host_options=HostOptions(limits=HostLimits(stop_s=1.0)))
     yield backend
     await backend.close()
 
@@ -67,6 +68,7 @@ def handles() -> list[Any]:
 async def connect(wire: tuple[str, str], backend: A2ACommBackend, handles: list[Any]):
     """Host an executor and make an SDK client that uses this wire only."""
     sessions: list[httpx.AsyncClient] = []
+    clients: list[Any] = []
 
     url = ""
 
@@ -83,10 +85,19 @@ async def connect(wire: tuple[str, str], backend: A2ACommBackend, handles: list[
         assert chosen
         del card.supported_interfaces[:]
         card.supported_interfaces.extend(chosen)
-        config = ClientConfig(streaming=streaming, httpx_client=session, supported_protocol_bindings=[wire[0]])
-        return ClientFactory(config).create(card)
+        config = ClientConfig(
+            streaming=streaming,
+            httpx_client=session,
+            supported_protocol_bindings=[wire[0]],
+            grpc_channel_factory=grpc.aio.insecure_channel,
+        )
+        clients.append(ClientFactory(config).create(card))
+        return clients[-1]
 
     yield connect
+    if wire[0] == "GRPC":
+        for client in clients:
+            await client.close()
     for session in sessions:
         await session.aclose()
 

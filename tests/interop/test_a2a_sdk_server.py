@@ -15,7 +15,12 @@ from streaming_queue.messages import DELTA, MESSAGE, STATUS
 from streaming_queue.protocol_backend.a2a import comm
 from streaming_queue.protocol_backend.a2a.comm import A2ACommBackend
 
-WIRES = {"rpc": [("JSONRPC", "1.0")], "rest": [("HTTP+JSON", "1.0")], "0.3": [("JSONRPC", "0.3")]}
+WIRES = {
+    "rpc": [("JSONRPC", "1.0")],
+    "rest": [("HTTP+JSON", "1.0")],
+    "0.3": [("JSONRPC", "0.3")],
+    "grpc": [("GRPC", "1.0")],
+}
 
 
 @pytest.fixture(params=WIRES)
@@ -24,8 +29,8 @@ def wire(request: pytest.FixtureRequest) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-async def backend():
-    backend = A2ACommBackend()
+async def backend(wire: list[tuple[str, str]]):
+    backend = A2ACommBackend(binding=wire[0][0])
     yield backend
     await backend.close()
 
@@ -54,7 +59,7 @@ async def test_an_agent_is_described_without_being_asked(backend: Any, wire: Any
         await backend.register_endpoint("w", url)
         facts = await backend.describe("w")
         binding, version = wire[0]
-        assert facts["used"].startswith(f"{binding} {version} at {url}")
+        assert facts["used"].startswith(f"{binding} {version} at {url.rpartition(':')[0]}:")
         assert facts["name"]
 
 

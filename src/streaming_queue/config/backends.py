@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr
 
@@ -16,6 +16,19 @@ class BackendSection(Section):
     def options(self) -> dict[str, Any]:
         """The keywords for its backend, secrets revealed; what is null is left out."""
         return {name: value for name, value in revealed(self).items() if value is not None}
+
+
+class A2A(BackendSection):
+    """The interfaces of A2A, for the protocol a2a."""
+
+    grpc: bool = Field(
+        False, description="Serve agents by gRPC, too, on a free port of its own, which their cards name (extra grpc)."
+    )
+    binding: Literal["JSONRPC", "HTTP+JSON", "GRPC"] = Field(
+        "JSONRPC",
+        description="The interface by which agents are asked where their cards offer it; where not, or where gRPC "
+        "cannot be used or connected to, another of theirs, which is logged.",
+    )
 
 
 class Nats(BackendSection):

@@ -18,6 +18,11 @@ MAX_CARD_BYTES = 1024 * 1024
 
 JSONRPC = "JSONRPC"
 HTTP_JSON = "HTTP+JSON"
+GRPC = "GRPC"
+BINDINGS = (JSONRPC, HTTP_JSON, GRPC)
+
+_GRPC_SCHEMES = {"grpc": "http", "grpcs": "https"}
+_USUAL = ((JSONRPC, V1), (HTTP_JSON, V1), (JSONRPC, V03))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +38,12 @@ class Card:
     own_origin: bool
 
 
-def read_card(body: bytes, address: URL, trusted_origins: Collection[URL] = ()) -> Card:
-    """The card in `body`, served at `address`.
+def read_card(body: bytes, address: URL, trusted_origins: Collection[URL] = (), preferred: str = JSONRPC) -> Card:
+    """The card in `body`, served at `address`, with the interface of the `preferred` binding, else the next usual one.
 
     An interface is used where the card itself is, whatever name of this machine the card gives it; at another origin
-    only if that is one of `trusted_origins`.
+    only if that is one of `trusted_origins`. gRPC, which is always at another port, is used where it is preferred and
+    at the card's own host, with TLS if the card is read by it.
 
     Raises:
         ProtocolError: it is no card, or has no interface that can be used; the text lists those it has.
@@ -50,11 +56,12 @@ def read_card(body: bytes, address: URL, trusted_origins: Collection[URL] = ()) 
         raise ProtocolError(f"{address}: its agent card is no JSON object{excerpt(body)}")
     offered = list(_interfaces(document))
     refused = ""
-    for binding, dialect in ((JSONRPC, V1), (HTTP_JSON, V1), (JSONRPC, V03)):
+    for binding, dialect in ((preferred, V1), *_USUAL):
         for url_text, its_binding, version, tenant in offered:
             if its_binding != binding or not _speaks(version, dialect):
                 continue
-            url, own = _place(url_text, address, trusted_origins)
+            place = _grpc_place if binding == GRPC else _place
+            url, own = place(url_text, address, trusted_origins)
             if url is None:
                 refused = f"; {url_text[:200]!a} is at another origin: trust it by trusted_origins, or register it"
                 continue
@@ -62,7 +69,7 @@ def read_card(body: bytes, address: URL, trusted_origins: Collection[URL] = ()) 
     has = ", ".join(f"{binding[:40]!a} {version[:20]!a}" for _, binding, version, _ in offered[:10]) or "none at all"
     raise ProtocolError(
         f"{address}: its agent card has no usable interface: it offers {has}; "
-        f"known are JSONRPC 1.0, HTTP+JSON 1.0 and JSONRPC 0.3{refused}"
+        f"known are JSONRPC 1.0, HTTP+JSON 1.0, JSONRPC 0.3, and GRPC 1.0 where a2a.binding asks for it{refused}"
     )
 
 
@@ -124,6 +131,23 @@ def _place(text: str, address: URL, trusted_origins: Collection[URL]) -> tuple[U
     if (origin.scheme, origin.port) == (own.scheme, own.port) and _is_here(origin.host) and _is_here(own.host):
         return url.with_host(own.host or ""), True
     return (url, False) if origin in trusted_origins else (None, False)
+
+
+def _grpc_place(text: str, address: URL, trusted_origins: Collection[URL]) -> tuple[URL | None, bool]:
+    """The same for gRPC, for whatever port: `host:port`, or a URL whose scheme says whether there is TLS."""
+    scheme, separator, rest = text.partition("://")
+    scheme = _GRPC_SCHEMES.get(scheme, scheme) if separator else address.scheme
+    try:
+        origin = URL(f"{scheme}://{rest if separator else text}").origin()
+    except ValueError:
+        return None, False
+    if origin.scheme not in ("http", "https"):
+        return None, False
+    if origin.scheme == address.scheme and origin.host == address.host:
+        return origin, True
+    if origin.scheme == address.scheme and _is_here(origin.host) and _is_here(address.host):
+        return origin.with_host(address.host or ""), True
+    return (origin, False) if origin in trusted_origins else (None, False)
 
 
 def _is_here(host: str | None) -> bool:

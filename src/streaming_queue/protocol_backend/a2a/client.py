@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from streaming_queue.errors import CommError, ConnectError, ProtocolError, RemoteError
+from streaming_queue.errors import CommError, ConfigError, ConnectError, ProtocolError, RemoteError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
-from streaming_queue.protocol_backend.a2a.card import about
+from streaming_queue.protocol_backend.a2a.card import GRPC, JSONRPC, about
 from streaming_queue.protocol_backend.a2a.exchange import Exchange
+from streaming_queue.protocol_backend.a2a.grpc_half import load_half
 from streaming_queue.protocol_backend.a2a.interface import Interface
 from streaming_queue.protocol_backend.a2a.transport import Transport
+
+if TYPE_CHECKING:
+    from streaming_queue.protocol_backend.a2a.card import Card
+    from streaming_queue.protocol_backend.a2a.grpc_interface import GrpcInterface
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +31,14 @@ class Peer:
     def __init__(self, transport: Transport) -> None:
         self.address = transport.address
         self._transport = transport
-        self._interface: Interface | None = None
-        self._reading: asyncio.Task[Interface] | None = None
+        self._interface: Interface | GrpcInterface | None = None
+        self._reading: asyncio.Task[Interface | GrpcInterface] | None = None
+        self._grpc: GrpcInterface | None = None
+        self._choosing = asyncio.Lock()
+        self._said = ""
         self._cancels: set[asyncio.Task[None]] = set()
 
-    async def interface(self) -> Interface:
+    async def interface(self) -> Interface | GrpcInterface:
         """The interface of the agent's card; all who need it at once read the card once.
 
         An agent whose card cannot be used is out of reach until it can.
@@ -49,13 +57,58 @@ class Peer:
                 raise ConnectError(str(error), retry_after_s=error.retry_after_s) from error
         return self._interface
 
-    async def _read(self) -> Interface:
+    async def _read(self) -> Interface | GrpcInterface:
         body, _ = await self._transport.fetch_card()
-        return Interface(self._transport, self._transport.card_in(body))
+        return await self._choose(body)
+
+    async def _choose(self, body: bytes) -> Interface | GrpcInterface:
+        """The preferred interface of the card in `body`, else the next; why it is the next is logged once."""
+        wanted = self._transport.binding
+        card = self._transport.card_in(body)
+        reason = "the card offers none that we may use"
+        if card.binding == GRPC:
+            try:
+                async with self._choosing:
+                    return await self._by_grpc(card)
+            except (ConfigError, ConnectError) as error:
+                reason = str(error)
+                try:
+                    card = self._transport.card_in(body, JSONRPC)
+                except ProtocolError:
+                    raise error from None
+        if wanted not in (JSONRPC, card.binding) and reason != self._said:
+            self._said = reason
+            logger.warning("%s: asked by %s and not by %s: %s", self.address, card.binding, wanted, reason)
+        return Interface(self._transport, card)
+
+    async def _by_grpc(self, card: Card) -> GrpcInterface:
+        """The interface with a connection. Raises BackendNotInstalledError, ConfigError and ConnectError."""
+        old = self._grpc
+        if old is not None:
+            if old.card == card and old.ready:
+                return old
+            self._grpc = None
+            await old.close()
+        interface = (await load_half(_grpc_half))(self._transport, card)
+        try:
+            await interface.connect()
+        except BaseException:
+            await interface.close()
+            raise
+        self._grpc, self._said = interface, ""
+        return interface
 
     async def refresh_card(self) -> None:
-        """Read the card anew. Raises like `Transport.fetch_card` and `Transport.card_in`."""
-        self._interface = await self._read()
+        """Read the card anew. Raises like `Transport.fetch_card` and `Transport.card_in`.
+
+        An interface by gRPC is kept where the card still has it, else made when it is needed.
+        """
+        body, _ = await self._transport.fetch_card()
+        card = self._transport.card_in(body)
+        if card.binding != GRPC:
+            self._interface = Interface(self._transport, card)
+        elif self._interface is not None and self._interface.card.binding == GRPC and self._interface.card != card:
+            self._interface = None
 
     async def describe(self) -> dict[str, Any]:
         """What the card says to people, and the agent's clock, if the interface we would use answers us.
@@ -63,9 +116,9 @@ class Peer:
         Raises like `refresh_card` and `Interface.knock`.
         """
         body, date = await self._transport.fetch_card()
-        card = self._transport.card_in(body)
-        await Interface(self._transport, card).knock()
-        facts = about(body, card)
+        interface = await self._choose(body)
+        await interface.knock()
+        facts = about(body, interface.card)
         return facts if date is None else {**facts, "date": date}
 
     async def send(self, payload: Mapping[str, Any]) -> Reply:
@@ -123,9 +176,17 @@ class Peer:
             self._reading.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT_S)
+        if self._grpc is not None:
+            await self._grpc.close()
 
 
-def _noted(task: asyncio.Task[Interface]) -> None:
+def _grpc_half() -> Callable[..., GrpcInterface]:
+    from streaming_queue.protocol_backend.a2a.grpc_interface import GrpcInterface
+
+    return GrpcInterface
+
+
+def _noted(task: asyncio.Task[Interface | GrpcInterface]) -> None:
     """All who waited for the card may have left: then its failure is nobody's."""
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.debug("%s", error)

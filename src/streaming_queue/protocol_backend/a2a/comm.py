@@ -17,6 +17,7 @@ from streaming_queue.comm.base import About, BaseCommBackend, Capabilities, Endp
 from streaming_queue.comm.http_client import open_session
 from streaming_queue.errors import BackendClosedError, ConfigError, SendTimeoutError
 from streaming_queue.messages import Reply, StreamEvent
+from streaming_queue.protocol_backend.a2a.card import BINDINGS, JSONRPC
 from streaming_queue.protocol_backend.a2a.client import Peer
 from streaming_queue.protocol_backend.a2a.transport import Transport
 
@@ -34,7 +35,8 @@ class A2ACommBackend(BaseCommBackend):
     """Agents behind `http://` or `https://` addresses that speak A2A 1.0, or 0.3 where that is all they do.
 
     `trusted_origins` (`"https://host:port"`) are those besides an agent's own that its card may send us to; the
-    agent's credential does not go there.
+    agent's credential does not go there. `grpc`: agents hosted here are served by gRPC, too, on a port of its own.
+    `binding` (one of `card.BINDINGS`) is the interface preferred where a card offers it; else it is the usual one.
     """
 
     name = "a2a"
@@ -42,7 +44,9 @@ class A2ACommBackend(BaseCommBackend):
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True, tasks=True)
     about = About("GET of the Agent Card", "A2A 1.0 and 0.3", "https://a2a-protocol.org/v1.0.0/specification/")
 
-    def __init__(self, *, trusted_origins: Collection[str] = (), **options: Any) -> None:
+    def __init__(
+        self, *, trusted_origins: Collection[str] = (), grpc: bool = False, binding: str = JSONRPC, **options: Any
+    ) -> None:
         super().__init__(**options)
         # The SDK's spans cost about a millisecond a request, and our own events tell the same. It reads this when it is
         # imported, be it by the module of an executor.
@@ -51,6 +55,11 @@ class A2ACommBackend(BaseCommBackend):
             self._trusted_origins = frozenset(URL(origin).origin() for origin in trusted_origins)
         except ValueError as error:
             raise ConfigError(f"trusted_origins: {error}; an origin is https://host:port") from error
+        if binding not in BINDINGS:
+            raise ConfigError(f"binding {binding!r}: known are {', '.join(BINDINGS)}")
+        self.serves_grpc = grpc
+        self._binding = binding
+        self._ever: list[Peer] = []
         self._peers: dict[str, Peer] = {}
         self._session: aiohttp.ClientSession | None = None
         self._agents: list[A2AAgent] = []
@@ -62,10 +71,16 @@ class A2ACommBackend(BaseCommBackend):
             return
         options = self.options.get(agent_id, EndpointOptions())
         transport = Transport(
-            agent_id, address, options, trusted_origins=self._trusted_origins, session=self._open_session
+            agent_id,
+            address,
+            options,
+            trusted_origins=self._trusted_origins,
+            binding=self._binding,
+            session=self._open_session,
         )
         await super().register_endpoint(agent_id, address)
-        self._peers[agent_id] = Peer(transport)
+        self._peers[agent_id] = peer = Peer(transport)
+        self._ever.append(peer)
 
     def _peer(self, agent_id: str) -> Peer:
         self._check_open()
@@ -140,7 +155,7 @@ class A2ACommBackend(BaseCommBackend):
         self._closed = True
         agents, self._agents = self._agents, []
         await asyncio.gather(*(agent.stop() for agent in agents))
-        await asyncio.gather(*(peer.close() for peer in self._peers.values()))
+        await asyncio.gather(*(peer.close() for peer in self._ever))
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -151,6 +166,7 @@ class A2ACommBackend(BaseCommBackend):
         `executor` is the guide's, or an `AgentExecutor` of the A2A SDK.
 
         Raises:
+            BackendNotInstalledError: gRPC is to be served, and its library is missing.
             ConfigError: the address is not allowed.
             ConnectError: the port is in use.
         """

@@ -12,7 +12,7 @@ import logging
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.http_client import is_broken
@@ -25,6 +25,9 @@ from streaming_queue.protocol_backend.a2a.failures import UnknownTaskError
 from streaming_queue.protocol_backend.a2a.interface import Interface
 from streaming_queue.protocol_backend.a2a.progress import Progress
 from streaming_queue.protocol_backend.a2a.watch import LOOK_TIMEOUT_S, LostReplyError, Watch
+
+if TYPE_CHECKING:
+    from streaming_queue.protocol_backend.a2a.grpc_interface import GrpcInterface
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ _ids = (f"{prefix}-{number}" for prefix in [uuid.uuid4().hex] for number in iter
 class Exchange:
     """A message (`payload`) and what becomes of it. `streams`: the agent sends its events as they come."""
 
-    def __init__(self, interface: Interface, payload: Mapping[str, Any]) -> None:
+    def __init__(self, interface: Interface | GrpcInterface, payload: Mapping[str, Any]) -> None:
         """Raises ConfigError on a payload that has no text."""
         card, metadata = interface.card, payload.get("metadata") or {}
         self._interface = interface

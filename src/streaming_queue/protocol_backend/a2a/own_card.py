@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from email.utils import formatdate
 from typing import Any
 
@@ -24,6 +24,7 @@ from a2a.types.a2a_pb2 import (
 )
 
 from streaming_queue import __version__
+from streaming_queue.comm.admission import host_name
 from streaming_queue.comm.skills import Skill
 from streaming_queue.errors import ConfigError
 from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION
@@ -44,6 +45,7 @@ class Face:
     """What an agent's card says, but for where it is.
 
     `guarded`: it takes requests with a bearer credential only. `call_extension`: it keeps to our extension.
+    `grpc_port`: where it is reached by gRPC.
     """
 
     agent_id: str
@@ -59,6 +61,7 @@ class Face:
     )
     guarded: bool = False
     call_extension: bool = False
+    grpc_port: int | None = None
 
     @classmethod
     def of(cls, agent_id: str, executor: object, *, guarded: bool = False, call_extension: bool = False) -> Face:
@@ -78,6 +81,10 @@ class Face:
             raise ConfigError(f"agent {agent_id!r}: its executor's skills must be a sequence of comm.skills.Skill")
         return face
 
+    def with_grpc(self, port: int) -> Face:
+        """The same, reached by gRPC on `port`, too."""
+        return replace(self, grpc_port=port)
+
     def card(self, base_url: str) -> AgentCard:
         """The card of the agent at `base_url`."""
         card = AgentCard(
@@ -93,6 +100,11 @@ class Face:
                 for binding, version, path in _BINDINGS
             ],
         )
+        if self.grpc_port is not None:
+            host = host_name(base_url.partition("://")[2])
+            card.supported_interfaces.append(
+                AgentInterface(url=f"{host}:{self.grpc_port}", protocol_binding="GRPC", protocol_version="1.0")
+            )
         if self.call_extension:
             card.capabilities.extensions.append(AgentExtension(uri=CALL_EXTENSION, description=_PROMISE))
         if self.guarded:

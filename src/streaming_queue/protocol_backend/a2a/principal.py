@@ -8,7 +8,9 @@ from a2a.server.routes.common import ServerCallContextBuilder
 from starlette.requests import Request
 
 
-class _Principal(User):
+class Principal(User):
+    """The principal as the SDK's user; None where nobody is authenticated."""
+
     def __init__(self, principal: str | None) -> None:
         self._principal = principal
 
@@ -29,7 +31,7 @@ class ContextBuilder(ServerCallContextBuilder):
     def build(self, request: Request) -> ServerCallContext:
         """The context for one request."""
         principal = request.scope.get("state", {}).get("principal")
-        return ServerCallContext(user=_Principal(principal), state={"headers": dict(request.headers)})
+        return ServerCallContext(user=Principal(principal), state={"headers": dict(request.headers)})
 
 
 def principal_of(context: ServerCallContext) -> str | None:

@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
+from streaming_queue.comm.grpc_wire import call_metadata
 from streaming_queue.comm.http_client import agent_headers, agent_url, peer_date, read_body, translate
 from streaming_queue.errors import BackendClosedError, CommError, ProtocolError
 from streaming_queue.protocol_backend.a2a.card import MAX_CARD_BYTES, Card, read_card
@@ -26,7 +27,7 @@ _BYTES_AT_ONCE = 1024 * 1024
 
 
 class Transport:
-    """One agent, as its address and options say. `address` stands in every error.
+    """One agent, as its address and options say. `address` stands in every error, `binding` is the preferred one.
 
     The credential and the extra headers go to the address's own origin only.
     """
@@ -38,9 +39,13 @@ class Transport:
         options: EndpointOptions,
         *,
         trusted_origins: Collection[URL],
+        binding: str,
         session: Callable[[], aiohttp.ClientSession],
     ) -> None:
         self.address = address
+        self.binding = binding
+        self._agent_id = agent_id
+        self._options = options
         url = agent_url(agent_id, address)
         self._card_url = url if url.path.endswith(".json") else URL(f"{str(url).rstrip('/')}{CARD_PATH}")
         self._headers = agent_headers(agent_id, options, {})
@@ -54,6 +59,15 @@ class Transport:
         headers = (self._headers if own_origin else self._foreign_headers).copy()
         headers.update(more)
         return headers
+
+    def call_metadata(self, *, own_origin: bool) -> tuple[tuple[str, str], ...]:
+        """What a call by gRPC carries. Raises ConfigError on a header that cannot be sent."""
+        return call_metadata(self._agent_id, self._options if own_origin else EndpointOptions())
+
+    @property
+    def has_own_tls(self) -> bool:
+        """Whether the agent's options say whom to trust."""
+        return self._options.tls is not None
 
     async def request(
         self, method: str, url: URL, headers: CIMultiDict[str], body: bytes | None = None, watch: Watch | None = None
@@ -89,6 +103,9 @@ class Transport:
                 raise http_error(response.status, body, response.headers.get("Retry-After"), where)
             return body, peer_date(response.headers)
 
-    def card_in(self, body: bytes) -> Card:
-        """The card in a body. Raises ProtocolError when it is none, or none that we can use."""
-        return read_card(body, self._card_url, self._trusted_origins)
+    def card_in(self, body: bytes, binding: str | None = None) -> Card:
+        """The card in a body, with its interface of the binding (default: the preferred one) where it can be used.
+
+        Raises ProtocolError when it is none, or none that we can use.
+        """
+        return read_card(body, self._card_url, self._trusted_origins, binding or self.binding)

@@ -29,6 +29,11 @@ def requested_version(scope: Scope, headers: Mapping[bytes, bytes]) -> str | Non
         parameters = parse_qs(scope["query_string"].decode("latin-1"))
         named = parameters.get(VERSION_HEADER, [""])[-1].encode("latin-1", "replace")
         scope["headers"] = [*scope["headers"], (_KEY, named)]
+    return known_version(named)
+
+
+def known_version(named: bytes | None) -> str | None:
+    """The version meant by what a request names; None where we do not speak it. Nothing means 0.3."""
     if not named:
         return V03.version
     known = _KNOWN.fullmatch(named)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import aiohttp
 
@@ -17,6 +18,8 @@ LOOK_TIMEOUT_S = 5.0
 """How long the agent may take to say whether it is at work."""
 MISSES = 3
 """How often in a row it may be out of reach before we give the wait up."""
+
+T = TypeVar("T")
 
 Look = Callable[[], Awaitable[bool | None]]
 """Whether the agent is at work on the message; None: nobody can tell."""
@@ -48,17 +51,20 @@ class Watch:
 
     async def response(self, opening: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
         """Await the beginning of the response. Raises why the wait was given up."""
+        self._response = await self.answer(opening)
+        return self._response
+
+    async def answer(self, coming: Awaitable[T]) -> T:
+        """Await what comes next. Raises why the wait was given up, be it now or since the last one."""
         try:
-            async with asyncio.timeout(None) as self._scope:
-                response = await opening
+            async with asyncio.timeout(None if self._error is None else 0) as self._scope:
+                return await coming
         except TimeoutError:
             if self._error is None:
                 raise
             raise self._error from None
         finally:
             self._scope = None
-        self._response = response
-        return response
 
     def heard(self) -> None:
         """Something came over the wire."""

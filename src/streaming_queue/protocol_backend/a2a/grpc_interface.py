@@ -1,0 +1,168 @@
+"""Calls to one agent over the gRPC interface that its card names."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import grpc
+import grpc.aio
+import orjson
+from a2a.types.a2a_pb2 import CancelTaskRequest, GetTaskRequest, SendMessageRequest, SubscribeToTaskRequest
+from a2a.types.a2a_pb2_grpc import A2AServiceStub
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from grpc import ChannelConnectivity, StatusCode
+from grpc.aio import EOF, AioRpcError
+
+from streaming_queue.comm.context import heard
+from streaming_queue.comm.grpc_wire import open_channel
+from streaming_queue.errors import ConfigError, ConnectError, ProtocolError
+from streaming_queue.protocol_backend.a2a.card import Card
+from streaming_queue.protocol_backend.a2a.codec import Result, decode_result, encode_json
+from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION, EXTENSIONS_HEADER, VERSION_HEADER
+from streaming_queue.protocol_backend.a2a.grpc_errors import said_by_a2a, status_error
+from streaming_queue.protocol_backend.a2a.transport import Transport
+from streaming_queue.protocol_backend.a2a.watch import Watch
+
+CONNECT_TIMEOUT_S = 2.0
+NOTICED_WITHIN_S = 0.2
+
+_REQUESTS: Mapping[str, type[Message]] = {
+    "send": SendMessageRequest,
+    "stream": SendMessageRequest,
+    "get_task": GetTaskRequest,
+    "cancel_task": CancelTaskRequest,
+    "subscribe": SubscribeToTaskRequest,
+}
+"""Operation (a field of `Dialect`) -> its request; the operation's method has the same name as in JSON-RPC."""
+
+
+class GrpcInterface:
+    """One agent by its card's gRPC interface, over a channel of its own. What comes is read as JSON would say it."""
+
+    def __init__(self, transport: Transport, card: Card) -> None:
+        """Raises ConfigError where the agent's options have what gRPC cannot use."""
+        self.card = card
+        self.address = transport.address
+        self._transport = transport
+        metadata = dict(transport.call_metadata(own_origin=card.own_origin))
+        metadata[VERSION_HEADER.lower()] = card.dialect.version
+        if card.call_extension:
+            metadata[EXTENSIONS_HEADER.lower()] = CALL_EXTENSION
+        self._metadata = tuple(metadata.items())
+        self._tenant = {"tenant": card.tenant} if card.tenant else {}
+        encrypted = card.url.scheme == "https"
+        if encrypted and transport.has_own_tls:
+            raise ConfigError(f"{self.address}: gRPC cannot use the ssl.SSLContext of the agent's tls option")
+        authority = f"{card.url.host_subcomponent}:{card.url.port}"
+        self._channel = open_channel(authority, grpc.ssl_channel_credentials() if encrypted else None)
+        self._stub = A2AServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a connection."""
+        return self._channel.get_state() is ChannelConnectivity.READY
+
+    async def connect(self) -> None:
+        """Wait for a connection, `CONNECT_TIMEOUT_S` at the most. Raises ConnectError when there is none."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                state = self._channel.get_state(try_to_connect=True)
+                while state is not ChannelConnectivity.READY:
+                    if state is ChannelConnectivity.TRANSIENT_FAILURE:
+                        raise ConnectError(f"{self.address}: cannot connect by gRPC to {self.card.url}")
+                    await self._channel.wait_for_state_change(state)
+                    state = self._channel.get_state(try_to_connect=True)
+        except TimeoutError:
+            raise ConnectError(
+                f"{self.address}: no connection by gRPC to {self.card.url} within {CONNECT_TIMEOUT_S:g} s"
+            ) from None
+
+    async def call(self, operation: str, params: Mapping[str, Any], request_id: str, watch: Watch | None = None) -> Any:
+        """One call, one result. Raises what the peer's error means, ConfigError on params that cannot be sent.
+
+        `watch` looks after the wait for the response.
+        """
+        del request_id
+        method, request = self._method(operation, params)
+        async with self._translated(request):
+            call = method(request, metadata=self._metadata)
+            answer = await (call if watch is None else watch.answer(call))
+        return self._decoded(answer)
+
+    async def events(
+        self, operation: str, params: Mapping[str, Any], request_id: str, watch: Watch | None = None
+    ) -> AsyncGenerator[Result, None]:
+        """One call, what the peer sends of its result until it ends the stream. Raises like `call`."""
+        del request_id
+        method, request = self._method(operation, params)
+        tell = heard if watch is None else watch.heard
+        call = method(request, metadata=self._metadata)
+        try:
+            while True:
+                async with self._translated(request):
+                    event = await (call.read() if watch is None else watch.answer(call.read()))
+                if event is EOF:
+                    return
+                tell()
+                yield decode_result(self._decoded(event), self.address)
+        finally:
+            call.cancel()
+
+    async def knock(self) -> None:
+        """Ask for a task that does not exist: any answer of A2A will do; what is none is raised, as by `call`."""
+        method, request = self._method("get_task", {"id": uuid.uuid4().hex})
+        async with self._translated(request):
+            try:
+                await method(request, metadata=self._metadata)
+            except AioRpcError as error:
+                if said_by_a2a(error) is None:
+                    raise
+
+    async def close(self) -> None:
+        """Give up the channel; calls under way fail."""
+        await self._channel.close()
+
+    def _method(self, operation: str, params: Mapping[str, Any]) -> tuple[Any, Message]:
+        document = orjson.loads(encode_json({**self._tenant, **params}))
+        try:
+            request = json_format.ParseDict(document, _REQUESTS[operation]())
+        except json_format.ParseError as error:
+            raise ConfigError(f"the payload cannot be sent by gRPC: {error}") from error
+        return getattr(self._stub, getattr(self.card.dialect, operation)), request
+
+    def _decoded(self, answer: Message) -> dict[str, Any]:
+        try:
+            document: dict[str, Any] = json_format.MessageToDict(answer)
+        except json_format.Error as error:
+            raise ProtocolError(f"{self.address}: what came back cannot be written as JSON: {error}") from error
+        return document
+
+    @asynccontextmanager
+    async def _translated(self, request: Message) -> AsyncIterator[None]:
+        """Turn what the library raises into our errors; a connection that broke is told as the HTTP client tells it."""
+        try:
+            yield
+        except AioRpcError as error:
+            if error.code() is StatusCode.UNAVAILABLE and said_by_a2a(error) is None and await self._broke():
+                broken = ConnectionResetError(error.details())
+                raise self._transport.failure(broken) from broken
+            raise status_error(error, self.address, request.ByteSize()) from error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling() or self._channel.get_state() is not ChannelConnectivity.SHUTDOWN:
+                raise
+            # Not the caller was cancelled, but the call, when its channel was closed.
+            closed = ConnectionResetError("the channel was closed")
+            raise self._transport.failure(closed) from closed
+
+    async def _broke(self) -> bool:
+        """Whether there was a connection; returns when the channel knows that it is gone, so that no call follows."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(NOTICED_WITHIN_S):
+                await self._channel.wait_for_state_change(ChannelConnectivity.READY)
+        return self._channel.get_state() is not ChannelConnectivity.TRANSIENT_FAILURE
