@@ -106,7 +106,7 @@ class Peer:
         body, _ = await self._transport.fetch_card()
         card = self._transport.card_in(body)
         if card.binding != GRPC:
-            self._interface = Interface(self._transport, card)
+            self._interface = await self._choose(body)
         elif self._interface is not None and self._interface.card.binding == GRPC and self._interface.card != card:
             self._interface = None
 

@@ -112,10 +112,16 @@ class _Service(GrpcHandler):
         try:
             async with aclosing(opened(request, self._calls.build(context))) as events:  # type: ignore[type-var]
                 async for event in events:
-                    async with asyncio.timeout(self._patience_s):
-                        await context.write(to_stream_response(event))
+                    await self._write(context, event)
         except A2AError as error:
             await self.abort_context(error, context)
+
+    async def _write(self, context: grpc.aio.ServicerContext, event: Any) -> None:
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await context.write(to_stream_response(event))
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.ABORTED, f"nobody read the stream for {self._patience_s:g} s")
 
     async def abort_context(self, error: A2AError, context: grpc.aio.ServicerContext) -> None:
         """End the call with the error's status; what our executions say of a failure is in its ErrorInfo."""

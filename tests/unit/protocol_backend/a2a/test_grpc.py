@@ -159,8 +159,9 @@ async def test_the_configuration_says_what_is_served_and_preferred():
 async def test_a_card_without_it(connect: Any, caplog: pytest.LogCaptureFixture):
     backend, handle = await connect(Echo(), grpc=False)
     for _ in range(2):
-        assert (await backend.send("c", "w", {"text": "hi"}))["text"] == "hi"
         assert await backend.health_check("w")
+        assert len(caplog.records) == 1
+        assert (await backend.send("c", "w", {"text": "hi"}))["text"] == "hi"
     said = f"{handle.base_url}: asked by JSONRPC and not by GRPC: the card offers none that we may use"
     assert caplog.record_tuples == [(CLIENT, logging.WARNING, said)]
 
@@ -507,6 +508,26 @@ async def test_a_host_that_vanished_without_a_word_is_given_up(
         with pytest.raises(ConnectError, match="silent, and out of reach"):
             await asked
         await backend.close()
+
+
+async def test_a_reader_that_reads_nothing_is_left(connect: Any):
+    async def pour(context: Any, event_queue: Any) -> None:
+        for _ in range(400):
+            await event_queue.enqueue_event({"type": DELTA, "data": "x" * 100_000})
+        await event_queue.enqueue_event(message("done"))
+
+    limits = HostLimits(body_deadline_s=0.1, stop_s=1.0)
+    _, handle = await connect(Agent(pour), host_options={"limits": limits})
+    channel = open_channel(f"127.0.0.1:{handle._door.port}", None)
+    stub: Any = A2AServiceStub(channel)  # type: ignore[no-untyped-call]
+    request = SendMessageRequest(message=Message(message_id="m", role=Role.ROLE_USER, parts=[Part(text="hi")]))
+    call = stub.SendStreamingMessage(request, metadata=(("a2a-version", "1.0"),))
+    await call.read()
+    await asyncio.sleep(0.6)  # it is the reader's own idleness that is tested
+    with pytest.raises(grpc.aio.AioRpcError, match=r"nobody read the stream for 0\.3 s"):
+        while await call.read() is not grpc.aio.EOF:
+            pass
+    await channel.close()
 
 
 async def test_a_task_that_is_not_there(connect: Any):
