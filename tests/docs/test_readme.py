@@ -22,7 +22,7 @@ READMES = ("README.md", "README.zh-CN.md")
 CONSOLE = "```console\n$ "
 GUIDES = "docs/guide/"  # what they show builds on what came before: test_new_backend_guide.py
 SHOWN = (str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md") if CONSOLE in page.read_text())
-PAGES = (*READMES, *sorted(name for name in SHOWN if not name.startswith(GUIDES)))
+PAGES = (READMES[0], *sorted(name for name in SHOWN if not name.startswith(GUIDES)))
 
 
 def commands(name: str) -> list[str]:

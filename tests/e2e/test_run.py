@@ -265,16 +265,16 @@ def test_a_taken_directory_is_refused_before_anything_starts(stq) -> None:
 def test_runners_are_modules_here_and_under_the_guides_address(stq) -> None:
     (stq.directory / "config.yaml").write_text("qa: {coordinator: {limit: 4}}\nmock: {latency_ms: 1}\n")
     root = Path(__file__).parents[2]
-    for module, path in (("streaming_queue", ""), ("script.streaming_queue", str(root))):
-        for protocol in ("http", "a2a", "grpc", "ws", "nats", "inproc"):
-            done = subprocess.run(
-                [sys.executable, "-m", f"{module}.runner.run_{protocol}"],
-                cwd=stq.directory,
-                env=stq.environment | ({"PYTHONPATH": path} if path else {}),
-                capture_output=True,
-                text=True,
-                timeout=40,
-                check=False,
-            )
-            assert done.returncode == 0, done.stderr
-            assert "4 of 4 questions answered" in done.stderr
+    ours = [("streaming_queue", protocol, "") for protocol in ("http", "a2a", "grpc", "ws", "nats", "inproc")]
+    for module, protocol, path in (*ours, ("script.streaming_queue", "a2a", str(root))):
+        done = subprocess.run(
+            [sys.executable, "-m", f"{module}.runner.run_{protocol}"],
+            cwd=stq.directory,
+            env=stq.environment | ({"PYTHONPATH": path} if path else {}),
+            capture_output=True,
+            text=True,
+            timeout=40,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "4 of 4 questions answered" in done.stderr

@@ -52,7 +52,8 @@ class RemoteCoordinator:
         if "state" not in figures:
             raise ProtocolError(
                 f"{self._where} reported no figures with its status: "
-                "whether the round succeeded is unknown here; the coordinator's own records say"
+                "whether the round succeeded is unknown here; the coordinator's own records say",
+                retryable=False,
             )
         return figures
 
