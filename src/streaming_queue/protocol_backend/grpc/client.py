@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2
 
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.recovery import Recovery
-from streaming_queue.errors import BackendClosedError, ProtocolError
+from streaming_queue.errors import BackendClosedError, ConnectError, ProtocolError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.grpc import agent_pb2
 from streaming_queue.protocol_backend.grpc.codec import (
@@ -183,7 +183,8 @@ class Peer:
         try:
             yield
         except AioRpcError as error:
-            raise decode_error(error, self.target.address, sent_bytes) from error
+            told = decode_error(error, self.target.address, sent_bytes)
+            raise (ConnectError(str(told)) if _lost(self._channel, error) else told) from error
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if not self._closed or task is None or task.cancelling():
@@ -224,6 +225,19 @@ async def _events(call: Any, address: str) -> AsyncGenerator[StreamEvent, None]:
         call.cancel()
     if not ended:
         raise ProtocolError(f"{address}: the stream ended without an answer")
+
+
+def _lost(channel: grpc.aio.Channel | None, error: AioRpcError) -> bool:
+    """Whether the library's own UNKNOWN came of a connection that it gave up: what came was not HTTP/2, say.
+
+    A host that says UNKNOWN itself leaves the connection as it is.
+    """
+    return (
+        error.code() is StatusCode.UNKNOWN
+        and ERROR_KEY not in (error.trailing_metadata() or ())
+        and channel is not None
+        and channel.get_state() is not ChannelConnectivity.READY
+    )
 
 
 def _broke(channel: grpc.aio.Channel, error: BaseException) -> bool:
