@@ -44,6 +44,19 @@ class Slow:
         await event_queue.enqueue_event({"type": "agent_text_message", "data": "at last"})
 
 
+class Held:
+    """Answers its first TEST_FREE questions, and the others when the file TEST_GATE is there."""
+
+    def __init__(self) -> None:
+        self.free = int(os.environ["TEST_FREE"])
+
+    async def execute(self, context: Any, event_queue: Any) -> None:
+        self.free -= 1
+        if self.free < 0:
+            await asyncio.to_thread(wait_for_gate)
+        await event_queue.enqueue_event({"type": "agent_text_message", "data": "free"})
+
+
 class Native(AgentExecutor):
     """Written for the A2A SDK."""
 

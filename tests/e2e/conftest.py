@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ class Stq:
             env=self.environment | (env or {}),
             input=data if data is not None else b"",
             capture_output=True,
-            timeout=50,
+            timeout=100,
             check=False,
         )
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
@@ -70,6 +71,10 @@ class Stq:
         path.write_text("".join(f"{line}\n" for line in lines))
         return path
 
+    def open_gate(self) -> None:
+        """Let the agents of `held_worker` answer all questions."""
+        (self.directory / "gate").touch()
+
     def rows(self, run: str = "run") -> list[dict]:
         return [json.loads(line) for line in (self.directory / run / "results.jsonl").read_text().splitlines()]
 
@@ -84,7 +89,7 @@ def stq(tmp_path: Path) -> Iterator[Stq]:
     for process in command.started:
         if process.poll() is None:
             process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
 
 @dataclass
@@ -103,7 +108,7 @@ def serve(stq: Stq, role: str, *arguments: str) -> Served:
     process = stq.start("serve", role, *arguments)
     assert process.stdout
     line = process.stdout.readline()
-    assert " is ready at " in line, line or process.communicate(timeout=10)[1]
+    assert " is ready at " in line, line or process.communicate(timeout=60)[1]
     return Served(line.split()[-1], process)
 
 
@@ -114,6 +119,28 @@ def worker(stq: Stq) -> Callable[..., Served]:
     def start(*more: str, latency_ms: float = 0, port: int = 0, protocol: str = "a2a") -> Served:
         latency = ("-s", f"mock.latency_ms={latency_ms}")
         return serve(stq, "worker", "-p", protocol, "--port", str(port), *latency, *more)
+
+    return start
+
+
+@pytest.fixture
+def agents(stq: Stq, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agents of others, in the working directory, with a gate and a count of their runs."""
+    shutil.copy(HERE / "agents_of_others.py", stq.directory)
+    monkeypatch.setenv("TEST_GATE", str(stq.directory / "gate"))
+    monkeypatch.setenv("TEST_RUNS", str(stq.directory / "runs.txt"))
+
+
+@pytest.fixture
+def held_worker(worker: Callable[..., Served], agents: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Served]:
+    """`held_worker(free=40, protocol="a2a")` serves a worker that answers so many questions, the rest with the gate open.
+
+    So a run over such workers stands still half way, on a machine of any speed, until `stq.open_gate()`.
+    """
+
+    def start(*, free: int = 40, protocol: str = "a2a") -> Served:
+        monkeypatch.setenv("TEST_FREE", str(free))
+        return worker("--executor", "agents_of_others:Held", protocol=protocol)
 
     return start
 
@@ -149,4 +176,4 @@ def bad_worker() -> Iterator[Callable[[str], str]]:
     yield start
     for process in started:
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)

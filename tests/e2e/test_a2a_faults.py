@@ -46,7 +46,7 @@ def bad_agent() -> Iterator[Callable[[str], str]]:
     yield start
     for process in started:
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
 
 def run(stq, *addresses: str, count: int = 20) -> subprocess.CompletedProcess[str]:

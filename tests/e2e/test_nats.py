@@ -46,7 +46,7 @@ def test_a_thousand_questions_without_any_server_configured(stq, scratch) -> Non
 
 def test_a_run_that_is_killed_leaves_no_server_and_can_be_resumed(stq, scratch) -> None:
     process = stq.start(
-        "run", "-q", str(stq.questions(300)), "-p", "nats", "-w", "2", "-o", "run", "-s", "mock.latency_ms=20"
+        "run", "-q", str(stq.questions(300)), "-p", "nats", "-w", "2", "-o", "run", "-s", "mock.latency_ms=500"
     )
     wait_for_lines(stq.directory / "run" / "results.jsonl", 30)
     assert [path.name.startswith("stq-nats-") for path in scratch.iterdir()] == [True]
@@ -60,12 +60,12 @@ def test_a_run_that_is_killed_leaves_no_server_and_can_be_resumed(stq, scratch) 
 
 def test_ctrl_c_drains_before_the_server_goes(stq) -> None:
     process = stq.start(
-        "run", "-q", str(stq.questions(300)), "-p", "nats", "-w", "2", "-o", "run", "-s", "mock.latency_ms=50",
+        "run", "-q", str(stq.questions(300)), "-p", "nats", "-w", "2", "-o", "run", "-s", "mock.latency_ms=500",
         start_new_session=True,
     )  # fmt: skip
     wait_for_lines(stq.directory / "run" / "results.jsonl", 10)
     os.killpg(process.pid, signal.SIGINT)
-    _, talk = process.communicate(timeout=30)
+    _, talk = process.communicate(timeout=60)
     assert process.returncode == 130, talk
     assert "[ERROR]" not in talk
     rows = stq.rows()
@@ -130,7 +130,7 @@ def test_two_instances_of_a_worker_share_a_run_and_one_that_is_killed_loses_noth
     )
     wait_for_lines(stq.directory / "run" / "results.jsonl", 200)
     instances[0].kill()
-    _, talk = run.communicate(timeout=40)
+    _, talk = run.communicate(timeout=60)
     assert run.returncode == 0, talk
     rows = stq.rows()
     assert_each_once(rows, 1000)
@@ -153,7 +153,7 @@ def test_the_module_runs(stq) -> None:
     (stq.directory / "config.yaml").write_text("qa: {coordinator: {limit: 4}}\nmock: {latency_ms: 1}\n")
     command = [sys.executable, "-m", "streaming_queue.runner.run_nats"]
     done = subprocess.run(
-        command, cwd=stq.directory, env=stq.environment, capture_output=True, text=True, timeout=40, check=False
+        command, cwd=stq.directory, env=stq.environment, capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "4 of 4 questions answered" in done.stderr

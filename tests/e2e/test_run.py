@@ -242,7 +242,7 @@ def test_stdout_that_goes_away_does_not_stop_the_run(stq) -> None:
     process.stdout.readline()
     process.stdout.close()
     process.stdout = None
-    process.wait(40)
+    process.wait(60)
     assert len(stq.rows()) == 300
 
 
@@ -250,7 +250,7 @@ def test_a_full_disk_behind_stdout_is_no_success(stq) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "streaming_queue.cli", "run", "-n", "3", "-o", "run", "--json", *FAST],
-            cwd=stq.directory, env=stq.environment, stdout=full, stderr=subprocess.PIPE, timeout=40, check=False,
+            cwd=stq.directory, env=stq.environment, stdout=full, stderr=subprocess.PIPE, timeout=100, check=False,
         )  # fmt: skip
     assert done.returncode == 1
     assert b"standard output: No space left" in done.stderr

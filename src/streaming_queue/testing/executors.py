@@ -81,7 +81,7 @@ class Stubborn:
                 continue
 
 
-async def soon(condition: Callable[[], bool], within_s: float = 2.0) -> None:
+async def soon(condition: Callable[[], bool], within_s: float = 10.0) -> None:
     """Wait until `condition` holds. Raises AssertionError when it does not within `within_s`."""
     until = asyncio.get_running_loop().time() + within_s
     while not condition():
