@@ -34,6 +34,7 @@ CHANNEL_OPTIONS: Mapping[str, int] = {
     "grpc.max_send_message_length": -1,
     "grpc.enable_http_proxy": 0,
     "grpc.service_config_disable_resolution": 1,  # nobody's DNS says how we call
+    "grpc.enable_retries": 0,  # whether to ask again is decided above, by the error's class; the library's costs CPU
     "grpc.use_local_subchannel_pool": 1,  # a connection of its own, which ends with the backend
     # A vanished peer is told from one that works by pings, while a call is under way. Our own questions and answers
     # in between keep servers content that would call this too many (gRPC proposal A8).

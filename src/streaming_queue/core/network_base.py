@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import current_call
-from streaming_queue.core.silence import silence_bound
+from streaming_queue.core.silence import SilenceWatch
 from streaming_queue.core.topology import Topology
 from streaming_queue.errors import (
     CommError,
@@ -88,6 +89,7 @@ class NetworkBase:
         self.message_timeout_s = message_timeout_s
         self.services: list[Service] = []
         self._topology = Topology()
+        self._watch = SilenceWatch()
         self._addresses: dict[str, str] = {}
         self._killed: set[str] = set()
         self._warm: set[tuple[str, str]] = set()
@@ -181,7 +183,7 @@ class NetworkBase:
         message = _with_call(payload, dst_id)
         started = time.perf_counter()
         try:
-            async with self._silence(dst_id):
+            with self._silence(dst_id):
                 await self._warm_up(src_id, dst_id)
                 reply = _checked(await self.comm_backend.send(src_id, dst_id, message), dst_id)
         except Exception as error:
@@ -201,7 +203,7 @@ class NetworkBase:
         started = time.perf_counter()
         end: StreamEvent | None = None
         try:
-            async with self._silence(dst_id):
+            with self._silence(dst_id):
                 await self._warm_up(src_id, dst_id)
                 events: Any = self.comm_backend.stream(src_id, dst_id, message)
                 async with aclosing(events):
@@ -218,10 +220,10 @@ class NetworkBase:
         metrics.count(started, message, str(end.get("data") or ""), failed="error" in end)
         yield end
 
-    def _silence(self, dst_id: str) -> AbstractAsyncContextManager[None]:
+    def _silence(self, dst_id: str) -> AbstractContextManager[None]:
         call = current_call()
         is_command = call is not None and call.kind == "command"
-        return silence_bound(None if is_command else self.message_timeout_s, self._where(dst_id))
+        return self._watch.bound(None if is_command else self.message_timeout_s, partial(self._where, dst_id))
 
     def _where(self, agent_id: str) -> str:
         return f"agent {agent_id!r} at {self._addresses.get(agent_id)}"

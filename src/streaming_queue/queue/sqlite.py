@@ -140,7 +140,7 @@ class SQLiteQueue(WorkQueue):
             raise foreign_lease(lease)
         writer = self._running()
         body = encode_result(result)
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[bool] = writer.loop.create_future()
         writer.submit(Commit(future, lease, result, body))
         return await future
 

@@ -82,7 +82,7 @@ class Writer:
         self.paused = False
         self._path = path
         self._open_store = open_store
-        self._loop = loop
+        self.loop = loop
         self._tell = tell
         self._inbox: SimpleQueue[Job] = SimpleQueue()
         self._waiting: deque[Take] = deque()
@@ -131,7 +131,7 @@ class Writer:
         """Tell the event loop; False when it is closed and nobody is left to tell."""
         if replies:
             try:
-                self._loop.call_soon_threadsafe(self._tell, replies, replace(store.tally) if store else None)
+                self.loop.call_soon_threadsafe(self._tell, replies, replace(store.tally) if store else None)
             except RuntimeError:
                 return False
         return True
