@@ -141,7 +141,7 @@ class SQLiteQueue(WorkQueue):
         writer = self._running()
         body = encode_result(result)
         future: asyncio.Future[bool] = writer.loop.create_future()
-        writer.submit(Commit(future, lease, result, body))
+        writer.submit_soon(Commit(future, lease, result, body))
         return await future
 
     async def retry(self, lease: Lease, delay_s: float, failure: Failure) -> None:

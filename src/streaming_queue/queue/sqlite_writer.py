@@ -21,7 +21,7 @@ from streaming_queue.queue.sqlite_state import Tally
 from streaming_queue.queue.sqlite_store import Store
 
 GROUP = 256
-"""Jobs in one transaction at the most."""
+"""With so many jobs in a transaction no more are looked for."""
 FULL_GROUP = 64
 """So many commits do not wait for more."""
 LINGER_S = 0.005
@@ -84,7 +84,8 @@ class Writer:
         self._open_store = open_store
         self.loop = loop
         self._tell = tell
-        self._inbox: SimpleQueue[Job] = SimpleQueue()
+        self._inbox: SimpleQueue[list[Job]] = SimpleQueue()
+        self._postponed: list[Job] = []
         self._waiting: deque[Take] = deque()
         self.failed: QueueError | None = None
         self._last_commit = 0.0
@@ -96,8 +97,23 @@ class Writer:
         Thread(target=self._run, args=(Job(opened),), name=f"queue {self._path.name}", daemon=True).start()
 
     def submit(self, job: Job) -> None:
-        """Hand over a job; never blocks."""
-        self._inbox.put(job)
+        """Hand over a job, after those that were postponed; never blocks."""
+        jobs, self._postponed = [*self._postponed, job], []
+        self._inbox.put(jobs)
+
+    def submit_soon(self, job: Job) -> None:
+        """Hand over a job when the event loop has seen to what is due now, with all that come meanwhile.
+
+        To wake the thread for each commit would cost more than the commits.
+        """
+        self._postponed.append(job)
+        if len(self._postponed) == 1:
+            self.loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        if self._postponed:
+            jobs, self._postponed = self._postponed, []
+            self._inbox.put(jobs)
 
     def _run(self, opened: Job) -> None:
         try:
@@ -140,7 +156,7 @@ class Writer:
         """What has come in, at least one job unless a waiting lease has its moment first."""
         jobs: list[Job] = []
         try:
-            jobs.append(self._inbox.get(timeout=self._patience(store)))
+            jobs += self._inbox.get(timeout=self._patience(store))
         except Empty:
             return jobs
         self._drain(jobs)
@@ -151,7 +167,7 @@ class Writer:
     def _drain(self, jobs: list[Job]) -> None:
         try:
             while len(jobs) < GROUP and not isinstance(jobs[-1], Stop):
-                jobs.append(self._inbox.get_nowait())
+                jobs += self._inbox.get_nowait()
         except Empty:
             return
 
