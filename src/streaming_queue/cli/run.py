@@ -30,7 +30,8 @@ def run(
     protocol: ProtocolName = None,
     workers: Annotated[int | None, typer.Option("--workers", "-w", help="How many workers to start.")] = None,
     concurrency: Annotated[
-        int | None, typer.Option("--concurrency", "-c", help="Questions in flight at each worker.")
+        str | None,
+        typer.Option("--concurrency", "-c", metavar="N|auto", help="Questions in flight at each worker."),
     ] = None,
     llm: Annotated[Provider | None, typer.Option("--llm", help="Who answers.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="The provider's model.")] = None,
@@ -50,7 +51,7 @@ def run(
         "qa.coordinator.data_file": questions,
         "protocol": protocol,
         "qa.worker.count": workers,
-        "qa.worker.concurrency": concurrency,
+        "qa.worker.concurrency": int(concurrency) if concurrency and concurrency.isdigit() else concurrency,
         "core.type": llm.value if llm else None,
         "core.name": model,
         "qa.coordinator.limit": limit,

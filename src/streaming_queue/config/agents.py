@@ -52,6 +52,10 @@ class Coordinator(Section):
         return min(limits, default=None)
 
 
+MOST_AT_ONCE = 64
+"""Questions in flight at a worker at the most, where that is found out."""
+
+
 class Worker(Section):
     """The workers: how many, where, how much at a time."""
 
@@ -60,7 +64,10 @@ class Worker(Section):
     start_port: Port | None = Field(
         None, description="Port of Worker-1; Worker-2 takes the next, and so on. null or 0: free ones."
     )
-    concurrency: AtLeastOne = Field(8, description="Questions in flight at each worker.")
+    concurrency: AtLeastOne | Literal["auto"] = Field(
+        8,
+        description="Questions in flight at each worker; auto: as many as its answers show it to take well, up to 64.",
+    )
     mode: Literal["inprocess", "process"] = Field(
         "inprocess",
         description="Where started workers run: in the runner's process, or each in its own, restarted if it dies.",
@@ -81,6 +88,11 @@ class Worker(Section):
         if self.ports and self.ports[-1] > 65535:
             raise ValueError(f"qa.worker.start_port {self.start_port} and qa.worker.count {self.count} pass port 65535")
         return self
+
+    @property
+    def most_at_once(self) -> int:
+        """Questions in flight at each worker at the most."""
+        return MOST_AT_ONCE if self.concurrency == "auto" else self.concurrency
 
     @property
     def ports(self) -> range:

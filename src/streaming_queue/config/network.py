@@ -74,9 +74,15 @@ class Network(Section):
 
 
 class Scheduler(Section):
-    """How often and how long a question is tried."""
+    """How often and how long a question is tried, and when it is tried elsewhere."""
 
     max_attempts: AtLeastOne = Field(5, description="Tries of a question before it is given up.")
+    attempt_timeout_s: Positive | None = Field(
+        None, description="How long one attempt may take, in seconds; null: as long as the worker shows signs of life."
+    )
+    question_timeout_s: Positive | None = Field(
+        None, description="How long a question may take from its first attempt on, retries and all, in seconds."
+    )
     no_worker_timeout_s: Positive = Field(30.0, description="How long a run waits without any worker, in seconds.")
     drain_s: NotNegative = Field(
         30.0, description="How long questions in flight may finish when a run is stopped, in seconds."
@@ -86,6 +92,18 @@ class Scheduler(Section):
         0.1, description="Longest wait before the first retry, in seconds; it doubles with each further one."
     )
     retry_cap_s: Positive = Field(5.0, description="Longest wait before any retry, in seconds.")
+    retry_share: NotNegative = Field(
+        0.1, description="Retries in any ten seconds, as a share of the questions asked in them; further ones wait."
+    )
+    retry_per_s: NotNegative = Field(3.0, description="Retries a second beside that share.")
+    hedge: bool = Field(
+        False,
+        description="Whether, at the end of a run, what takes twice as long as usual is asked of another worker, too; "
+        "the first answer counts, the other is cancelled, and no more than a twentieth of all questions is asked so.",
+    )
+    gone_after_s: Positive = Field(
+        10.0, description="Questions of a worker without any sign of life go elsewhere after so many seconds."
+    )
 
     @model_validator(mode="after")
     def _cap_above_base(self) -> Self:

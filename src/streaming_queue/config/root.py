@@ -66,7 +66,7 @@ class Config(Section):
     def slots(self, agent_id: str) -> int:
         """How many questions may be in flight at a worker, or at a pool: what its workers take together."""
         hierarchy = self.network.hierarchy
-        return self.qa.worker.concurrency * (hierarchy.leaves(agent_id) if hierarchy else 1)
+        return self.qa.worker.most_at_once * (hierarchy.leaves(agent_id) if hierarchy else 1)
 
     def __eq__(self, other: object) -> bool:
         """Whether all values are equal, wherever they come from."""

@@ -67,6 +67,14 @@ class Dispenser(Generic[Taker, Item]):
         for item in kept:
             self.offer(item)
 
+    def invite(self, choose: Callable[[Taker], Item | None]) -> None:
+        """Give everybody who waits what `choose` has for them, if anything."""
+        for entry in tuple(self._waiting):
+            taker, future = entry
+            if not future.done() and (item := choose(taker)) is not None:
+                self._waiting.remove(entry)
+                future.set_result(item)
+
     def turn_away(self, reason: Callable[[Taker], Exception | None]) -> None:
         """Fail the wait of each taker for which `reason` has an error."""
         for taker, future in self._waiting:

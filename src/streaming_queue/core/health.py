@@ -1,13 +1,14 @@
-"""The worker pool as the scheduler sees it: who may be asked now, and who is probed until it is back."""
+"""The worker pool as the scheduler sees it: who may be asked now and how much, who is probed until it is back."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Protocol
 
+from streaming_queue.core.adaptive import AdaptiveLimit
+from streaming_queue.core.worker_health import WorkerHealth
 from streaming_queue.errors import (
     AuthError,
     BackendClosedError,
@@ -22,6 +23,15 @@ from streaming_queue.errors import (
 from streaming_queue.telemetry.events import Listener, WorkerDown, WorkerUp
 
 PROBE_CAP_S = 30.0
+PROBE_TIMEOUT_S = 1.0
+MISSES = 2
+"""Probes in a row without an answer, and no answer to a question meanwhile, after which a worker is taken for gone."""
+GOOD_PROBES = 2
+"""Probes in a row that bring a worker back."""
+AGAIN_S = 0.25
+"""Between these, as a share of the interval."""
+MOST_EJECTED = 0.5
+"""The share of the workers alive that may be left alone for their failures at a time."""
 RATE_LIMIT_PAUSE_S = 1.0
 SHORTEST_PAUSE_S = 0.1
 
@@ -38,51 +48,93 @@ class Tasks(Protocol):
         """Begin a task."""
 
 
-@dataclass(slots=True)
-class WorkerHealth:
-    """One worker.
-
-    `paused_until` is a moment of the monotonic clock: the worker is down by its own wish. `strikes` counts the times
-    it was lost without an answer in between; `out` is why it is out for good.
-    """
-
-    worker_id: str
-    up: bool = True
-    paused_until: float | None = None
-    strikes: int = 0
-    out: StreamingQueueError | None = None
-
-
 class WorkerPool:
-    """Which workers are up. A lost worker is probed, with growing pauses, until it answers."""
+    """Which workers may be asked. A lost worker is probed, with growing pauses, until it answers.
+
+    A worker that keeps failing is left alone for a while (`Breaker`), never more than half of those alive at a time.
+    One that comes back is given more and more over ten seconds, as long as others can take the rest.
+    """
 
     def __init__(
         self,
-        worker_ids: Iterable[str],
+        slots: Mapping[str, int],
         *,
         probe: Callable[[str], Awaitable[bool]],
         emit: Listener,
         on_change: Callable[[], None],
+        on_gone: Callable[[str, StreamingQueueError], None] | None = None,
         probe_interval_s: float = 1.0,
+        gone_after_s: float = 10.0,
+        adaptive: bool = False,
     ) -> None:
-        self.workers = {worker_id: WorkerHealth(worker_id) for worker_id in worker_ids}
+        """`slots` is how many questions each worker takes at a time at the most.
+
+        `on_gone` is told of a worker whose questions under way are given up: it has shown no sign of life for
+        `gone_after_s`. `adaptive` has the pool find out how many questions a worker takes best.
+        """
+        self.workers: dict[str, WorkerHealth] = {}
         self.all_down_since: float | None = None
         """Since when no worker can be reached, by the monotonic clock; None while one is up or merely paused."""
         self._probe = probe
         self._emit = emit
         self._on_change = on_change
+        self._on_gone = on_gone
         self._probe_interval_s = probe_interval_s
+        self._gone_after_s = gone_after_s
+        self._adaptive = adaptive
         self._probing: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
+        for worker_id, count in slots.items():
+            self._add(worker_id, count)
+
+    # --- who is there ---
+
+    def add(self, worker_id: str, slots: int) -> None:
+        """A worker joins."""
+        self._add(worker_id, slots)
+        self.all_down_since = None
+        self._wake()
+
+    def _add(self, worker_id: str, slots: int) -> None:
+        adaptive = AdaptiveLimit(slots) if self._adaptive else None
+        self.workers[worker_id] = WorkerHealth(worker_id, slots, adaptive=adaptive)
+
+    def drain(self, worker_id: str) -> None:
+        """Ask a worker nothing more."""
+        self.workers[worker_id].draining = True
+        self._wake()
+
+    def remove(self, worker_id: str) -> None:
+        """Forget a worker."""
+        del self.workers[worker_id]
+        if probing := self._probing.pop(worker_id, None):
+            probing.cancel()
+        self._note_all_down()
+        self._wake()
 
     def is_up(self, worker_id: str) -> bool:
         """Whether the worker may be asked."""
         return self.workers[worker_id].up
 
+    def takes(self, worker_id: str) -> bool:
+        """Whether the worker may be asked one question more now."""
+        worker = self.workers.get(worker_id)
+        if worker is None or not worker.up or worker.draining:
+            return False
+        if worker.began_anew is None and worker.adaptive is None:
+            return True
+        others = any(other.up and other.began_anew is None and not other.draining for other in self.workers.values())
+        return worker.busy < worker.limit(spared=others)
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether a worker's limit grows with the time."""
+        return any(worker.began_anew is not None for worker in self.workers.values())
+
     @property
     def up(self) -> list[str]:
         """The workers that may be asked."""
-        return [worker.worker_id for worker in self.workers.values() if worker.up]
+        return [worker.worker_id for worker in self.workers.values() if worker.up and not worker.draining]
 
     @property
     def fatal_error(self) -> StreamingQueueError | None:
@@ -104,25 +156,74 @@ class WorkerPool:
         moments = [worker.paused_until for worker in self.workers.values() if worker.paused_until is not None]
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
+    # --- what is heard of them ---
+
+    def asked(self, worker_id: str) -> None:
+        """A question leaves for a worker."""
+        worker = self.workers[worker_id]
+        if not worker.busy:
+            worker.seen_at = time.monotonic()
+        worker.busy += 1
+
+    def left(self, worker_id: str) -> None:
+        """A question that was under way at a worker has ended, however."""
+        if worker := self.workers.get(worker_id):
+            worker.busy -= 1
+
+    def answered(self, worker_id: str, seconds: float) -> None:
+        """A worker gave an answer after `seconds`: whatever was held against it is forgotten."""
+        if (worker := self.workers.get(worker_id)) is None:
+            return
+        worker.strikes = 0
+        worker.seen_at = time.monotonic()
+        grows = worker.breaker.half_open
+        worker.breaker.succeeded()
+        if worker.adaptive is not None:
+            before = worker.adaptive.limit
+            worker.adaptive.answered(seconds, worker.busy)
+            grows = grows or worker.adaptive.limit > before
+        if grows:
+            self._on_change()
+
     def blame(self, worker_id: str, error: StreamingQueueError, tasks: Tasks) -> bool:
         """Ask the worker nothing for a while, or any more, where the error is its own and not the question's.
 
-        False: it is the question's. What has to be waited for is waited for in `tasks`.
+        False: it is the question's, as far as can be told; a worker that all questions fail at is left alone, too.
+        What has to be waited for is waited for in `tasks`.
         """
+        if (worker := self.workers.get(worker_id)) is None:
+            return isinstance(error, WORKERS_OWN)
         if isinstance(error, UNFIT):
             self.expel(worker_id, error)
         elif isinstance(error, ConnectError):
             self.lost(worker_id, error, tasks)
         elif isinstance(error, RateLimitedError):
+            if worker.adaptive is not None:
+                worker.adaptive.failed(worker.busy)
             wish_s = RATE_LIMIT_PAUSE_S if error.retry_after_s is None else error.retry_after_s
             self.pause(worker_id, max(SHORTEST_PAUSE_S, wish_s), str(error), tasks)
         else:
+            self._count_failure(worker, error, tasks)
             return False
         return True
 
-    def answered(self, worker_id: str) -> None:
-        """A worker gave an answer: whatever was held against it is forgotten."""
-        self.workers[worker_id].strikes = 0
+    def forgive(self, worker_id: str) -> None:
+        """A question that failed at this worker failed elsewhere, too: it was not the worker's fault."""
+        if worker := self.workers.get(worker_id):
+            worker.breaker.forgive()
+
+    def _count_failure(self, worker: WorkerHealth, error: StreamingQueueError, tasks: Tasks) -> None:
+        worker.seen_at = time.monotonic()
+        if worker.adaptive is not None:
+            worker.adaptive.failed(worker.busy)
+        alive = [other for other in self.workers.values() if other.up or other.ejected]
+        too_many = sum(other.ejected for other in alive) + 1 > MOST_EJECTED * len(alive)
+        if not worker.breaker.failed() or too_many or not worker.up:
+            return
+        cooldown_s = worker.breaker.open()
+        worker.ejected = True
+        reason = f"it keeps failing, last: {error}; it is tried again in {cooldown_s:g} s"
+        self.pause(worker.worker_id, cooldown_s, reason, tasks)
 
     def lost(self, worker_id: str, error: StreamingQueueError, tasks: Tasks) -> None:
         """A worker cannot be reached: it is asked nothing until a probe, run in `tasks`, finds it healthy."""
@@ -134,7 +235,7 @@ class WorkerPool:
         self._probing[worker_id] = tasks.create_task(self._until_healthy(worker), name=f"probe:{worker_id}")
 
     def pause(self, worker_id: str, delay_s: float, reason: str, tasks: Tasks) -> None:
-        """A worker asks to slow down: it is asked nothing for `delay_s`."""
+        """Leave a worker alone for `delay_s`: it asks to slow down, say."""
         worker = self.workers[worker_id]
         if worker.up:
             worker.paused_until = time.monotonic() + delay_s
@@ -157,24 +258,67 @@ class WorkerPool:
             worker.out = None
             self._back(worker)
 
+    async def watch(self, tasks: Tasks) -> None:
+        """Probe, for ever, the workers that have questions and of which nothing was heard for a while.
+
+        A worker that holds its questions and its connection, and does nothing, is found so.
+        """
+        interval_s = self._probe_interval_s
+        while True:
+            woken = time.monotonic() + interval_s
+            await asyncio.sleep(interval_s)
+            now = time.monotonic()
+            if now - woken > interval_s / 2:
+                continue  # this process itself stood still: what was heard meanwhile is not known yet
+            silent = [
+                worker
+                for worker in self.workers.values()
+                if worker.up and worker.busy and now - worker.seen_at >= interval_s
+            ]
+            await asyncio.gather(*(self._look_after(worker, tasks) for worker in silent))
+
+    async def _look_after(self, worker: WorkerHealth, tasks: Tasks) -> None:
+        since = worker.seen_at
+        for _ in range(MISSES):
+            asked_at = time.monotonic()
+            healthy = await self._is_healthy(worker)
+            if healthy or worker.seen_at > since or not worker.up:
+                return
+            if time.monotonic() - asked_at > 2 * PROBE_TIMEOUT_S:
+                return  # this process stood still
+        self.lost(worker.worker_id, ConnectError(f"it does not answer its probe, {MISSES} times in a row"), tasks)
+
+    async def _is_healthy(self, worker: WorkerHealth) -> bool:
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                return await self._probe(worker.worker_id)
+        except TimeoutError:
+            return False
+
     def stop(self) -> None:
         """Cancel every probe."""
         for task in self._probing.values():
             task.cancel()
 
+    # --- down and back ---
+
     def _down(self, worker: WorkerHealth, reason: str, *, final: bool) -> None:
         worker.up = False
+        self._note_all_down()
+        self._emit(WorkerDown(worker.worker_id, reason, final))
+        self._wake()
+
+    def _note_all_down(self) -> None:
         if self.all_down_since is None and not any(
             other.up or other.paused_until is not None for other in self.workers.values()
         ):
             self.all_down_since = time.monotonic()
-        self._emit(WorkerDown(worker.worker_id, reason, final))
-        self._wake()
 
     def _back(self, worker: WorkerHealth) -> None:
         self._probing.pop(worker.worker_id, None)
         if worker.out is None:
-            worker.up, worker.paused_until = True, None
+            worker.up, worker.paused_until, worker.ejected = True, None, False
+            worker.began_anew = worker.seen_at = time.monotonic()
             self.all_down_since = None
             self._emit(WorkerUp(worker.worker_id))
             self._wake()
@@ -187,13 +331,21 @@ class WorkerPool:
     async def _until_healthy(self, worker: WorkerHealth) -> None:
         # The first probe is soon, for a mere reset; a worker that is up by its probe but drops every question
         # (strikes) waits longer each time, so that it cannot eat the queue.
-        pause_s = min(self._probe_interval_s * 2.0 ** min(worker.strikes - 2, 64), PROBE_CAP_S)
-        while True:
+        interval_s = self._probe_interval_s
+        pause_s = min(interval_s * 2.0 ** min(worker.strikes - 2, 64), PROBE_CAP_S)
+        good = 0
+        while good < GOOD_PROBES:
             await asyncio.sleep(pause_s)
-            if await self._probe(worker.worker_id):
-                self._back(worker)
-                return
-            pause_s = self._probe_interval_s
+            good = good + 1 if await self._is_healthy(worker) else 0
+            pause_s = AGAIN_S * interval_s if good else interval_s
+            if not good and worker.busy and time.monotonic() - worker.seen_at >= self._gone_after_s:
+                self._give_up(worker)
+        self._back(worker)
+
+    def _give_up(self, worker: WorkerHealth) -> None:
+        if self._on_gone is not None:
+            told = f"worker {worker.worker_id!r} has shown no sign of life for {self._gone_after_s:g} s"
+            self._on_gone(worker.worker_id, ConnectError(told))
 
     async def _after(self, worker: WorkerHealth, delay_s: float) -> None:
         await asyncio.sleep(delay_s)

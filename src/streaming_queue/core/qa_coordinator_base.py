@@ -173,12 +173,13 @@ class QACoordinatorBase:
         core = self.config.core
         parameters = f"{core.name}|{core.temperature}|{core.max_tokens}"
 
-        async def ask(worker_id: str, lease: Lease) -> tuple[str, Mapping[str, Any]]:
+        async def ask(worker_id: str, lease: Lease, deadline: float | None) -> tuple[str, Mapping[str, Any]]:
             digest = hashlib.sha256(f"{parameters}|{lease.question.text}".encode()).hexdigest()[:16]
             context = CallContext(
                 run_id=run_id,
                 question_id=lease.id,
                 attempt=lease.attempt,
+                deadline=deadline,
                 idempotency_key=f"{run_id}/{lease.id}/{digest}",
                 kind="question",
             )

@@ -198,13 +198,9 @@ class Round:
         config = self.config
         return SchedulerSettings(
             slots={worker_id: config.slots(worker_id) for worker_id in self._worker_ids},
+            adaptive=config.qa.worker.concurrency == "auto",
             batch_size=config.qa.coordinator.batch_size,
-            max_attempts=config.scheduler.max_attempts,
-            retry_base_s=config.scheduler.retry_base_s,
-            retry_cap_s=config.scheduler.retry_cap_s,
-            no_worker_timeout_s=config.scheduler.no_worker_timeout_s,
-            drain_s=config.scheduler.drain_s,
-            lease_s=config.scheduler.lease_s,
+            **config.scheduler.model_dump(),
             probe_interval_s=min(1.0, config.network.health_check_interval),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -113,6 +114,8 @@ class Slots:
             member = await self._free.take(question)
             figures = self.members[member]
             figures.busy += 1
+            self._pool.asked(member)
+            began = time.monotonic()
             try:
                 answer = await ask(member)
             except StreamingQueueError as error:
@@ -120,11 +123,12 @@ class Slots:
                 self._failed(member, question, error, key)
             else:
                 figures.answered += 1
-                self._pool.answered(member)
+                self._pool.answered(member, time.monotonic() - began)
                 self._failed_at.pop(key or "", None)
                 return answer
             finally:
                 figures.busy -= 1
+                self._pool.left(member)
                 self._free.offer(member)
 
     def figures(self) -> dict[str, Any]:
@@ -156,7 +160,7 @@ class Slots:
     # --- who may be asked ---
 
     def _may_take(self, question: _Question, member: str) -> bool:
-        if not self._pool.is_up(member) or member in question.unfit:
+        if not self._pool.takes(member) or member in question.unfit:
             return False
         return member not in question.failed_at or question.failed_at.issuperset(self._fit(question))
 

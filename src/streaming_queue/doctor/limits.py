@@ -23,7 +23,7 @@ def files_needed(config: Config) -> int:
         for pool_id in hierarchy.pools:
             if (hierarchy.protocol_of(pool_id) or config.protocol) != "inproc":
                 sockets += 2 * hierarchy.leaves(pool_id)
-    return BASE_FILES + len(config.workers) + worker.concurrency * sockets
+    return BASE_FILES + len(config.workers) + worker.most_at_once * sockets
 
 
 def open_files(config: Config) -> list[Finding]:

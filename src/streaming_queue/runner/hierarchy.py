@@ -50,7 +50,7 @@ class PoolBuilder:
         members = hierarchy.members[pool_id]
         protocol = hierarchy.pools[pool_id].protocol or config.protocol
         network = await _pool_network(config, protocol)
-        slots = {member: config.qa.worker.concurrency * hierarchy.leaves(member) for member in members}
+        slots = {member: config.qa.worker.most_at_once * hierarchy.leaves(member) for member in members}
         sub = _sub_coordinator(pool_id, network, slots, config, self._emit)
         self._subs.append(sub)
         for member in members:
@@ -72,7 +72,7 @@ async def make_pool(
     if len(set(addresses)) < len(addresses):
         raise ConfigError(f"pool {pool_id!r}: an address is given twice; each is an agent of its own")
     network = await _pool_network(config, protocol)
-    slots = dict.fromkeys(addresses, config.qa.worker.concurrency)
+    slots = dict.fromkeys(addresses, config.qa.worker.most_at_once)
     sub = _sub_coordinator(pool_id, network, slots, config, emit)
     try:
         for address in addresses:

@@ -64,6 +64,14 @@ class Sent(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Hedged(Event):
+    """A question that takes long at its worker is asked of another, too; the first answer counts."""
+
+    question_id: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answered(Event):
     """A question's answer is durably recorded."""
 
@@ -111,6 +119,20 @@ class WorkerDown(Event):
 @dataclass(frozen=True, slots=True)
 class WorkerUp(Event):
     """A worker is healthy again."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerJoined(Event):
+    """A worker takes part from now on."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLeft(Event):
+    """A worker takes part no longer; its questions have ended, or went elsewhere."""
 
     worker: str
 

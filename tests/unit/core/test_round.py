@@ -38,7 +38,7 @@ class Stage:
         return question.upper()
 
     async def run(self) -> Round:
-        async def ask(worker_id: str, lease: Any) -> tuple[str, dict[str, Any]]:
+        async def ask(worker_id: str, lease: Any, deadline: float | None) -> tuple[str, dict[str, Any]]:
             self.asked.append(lease.id)
             await asyncio.sleep(0)
             return await self.answer(lease.question.text), {}

@@ -54,7 +54,7 @@ class Pool:
     async def behave(self, worker_id: str, lease: Lease) -> str:
         return f"{lease.question.text}!"
 
-    async def ask(self, worker_id: str, lease: Lease) -> tuple[str, Mapping[str, Any]]:
+    async def ask(self, worker_id: str, lease: Lease, deadline: float | None) -> tuple[str, Mapping[str, Any]]:
         self.asked.append((worker_id, lease.id))
         self.in_flight[worker_id] += 1
         self.most[worker_id] = max(self.most[worker_id], self.in_flight[worker_id])
@@ -435,7 +435,7 @@ async def test_a_worker_that_comes_back_while_the_rest_is_buried_gets_what_is_le
 
 async def test_the_pause_before_a_retry_is_capped_at_any_number_of_attempts(queue: MemoryQueue) -> None:
     await fill(queue, 1)
-    pool = Pool(queue, workers=1, max_attempts=1100, retry_cap_s=0.0001)
+    pool = Pool(queue, workers=1, max_attempts=1100, retry_cap_s=0.0001, retry_per_s=1e6)
 
     async def behave(worker_id: str, lease: Lease) -> str:
         raise ProtocolError("garbage")

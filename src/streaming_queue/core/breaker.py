@@ -1,0 +1,71 @@
+"""Whether a worker that keeps failing is left alone for a while."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+IN_A_ROW = 5
+LEAST = 10
+WINDOW_S = 10.0
+COOLDOWN_S = 5.0
+LONGEST_COOLDOWN_S = 60.0
+
+
+class Breaker:
+    """Opens after five failures in a row, or when half of ten and more answers in ten seconds were failures.
+
+    It stays open for a cooldown of 5 s and is then half open: one good answer closes it, one failure opens it again
+    for twice as long, 60 s at the most. Pure but for `clock`; its owner decides whether it may open.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.half_open = False
+        self._clock = clock
+        self._cooldown_s = COOLDOWN_S
+        self._in_a_row = 0
+        self._seconds: deque[list[int]] = deque()  # a whole second, the answers in it, the failures among them
+
+    def succeeded(self) -> None:
+        """Count a good answer."""
+        self._in_a_row = 0
+        self._count(failed=0)
+        if self.half_open:
+            self.half_open = False
+            self._cooldown_s = COOLDOWN_S
+
+    def failed(self) -> bool:
+        """Count a failure; whether it is time to `open`."""
+        self._in_a_row += 1
+        self._count(failed=1)
+        answers = sum(counts[1] for counts in self._seconds)
+        failures = sum(counts[2] for counts in self._seconds)
+        return self.half_open or self._in_a_row >= IN_A_ROW or (answers >= LEAST and 2 * failures >= answers)
+
+    def open(self) -> float:
+        """Open, and be half open afterwards; for how many seconds the worker is to be left alone."""
+        cooldown_s = self._cooldown_s
+        self._cooldown_s = min(2 * cooldown_s, LONGEST_COOLDOWN_S)
+        self.half_open = True
+        self._in_a_row = 0
+        self._seconds.clear()
+        return cooldown_s
+
+    def forgive(self) -> None:
+        """Take a failure back: it was the question's fault, for it failed elsewhere, too."""
+        self._in_a_row = max(0, self._in_a_row - 1)
+        for counts in reversed(self._seconds):
+            if counts[2]:
+                counts[1] -= 1
+                counts[2] -= 1
+                return
+
+    def _count(self, *, failed: int) -> None:
+        second = int(self._clock())
+        if not self._seconds or self._seconds[-1][0] != second:
+            self._seconds.append([second, 0, 0])
+            while self._seconds[0][0] <= second - WINDOW_S:
+                self._seconds.popleft()
+        self._seconds[-1][1] += 1
+        self._seconds[-1][2] += failed

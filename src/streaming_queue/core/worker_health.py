@@ -1,0 +1,51 @@
+"""What a round knows of one worker."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+from streaming_queue.core.adaptive import AdaptiveLimit
+from streaming_queue.core.breaker import Breaker
+from streaming_queue.errors import StreamingQueueError
+
+SLOW_START_S = 10.0
+
+
+@dataclass(slots=True)
+class WorkerHealth:
+    """One worker; moments are the monotonic clock's.
+
+    It is left alone until `paused_until`, `ejected` where that is for its failures. `strikes` counts the times it was
+    lost without an answer in between; `out` is why it is out for good. `busy` questions are under way at it, `seen_at`
+    it last showed a sign of life, `began_anew` it came back and was not given all its slots since. `draining`: it is
+    asked nothing more, and leaves.
+    """
+
+    worker_id: str
+    slots: int = 1
+    up: bool = True
+    draining: bool = False
+    paused_until: float | None = None
+    ejected: bool = False
+    strikes: int = 0
+    out: StreamingQueueError | None = None
+    busy: int = 0
+    seen_at: float = field(default_factory=time.monotonic)
+    began_anew: float | None = None
+    breaker: Breaker = field(default_factory=Breaker)
+    adaptive: AdaptiveLimit | None = None
+
+    def limit(self, *, spared: bool) -> int:
+        """How many questions it may have at a time now; `spared`: others can take what it is not given yet."""
+        limit = self.slots if self.adaptive is None else self.adaptive.limit
+        if self.began_anew is None:
+            return limit
+        if self.breaker.half_open:
+            return 1
+        share = (time.monotonic() - self.began_anew) / SLOW_START_S
+        if share >= 1.0:
+            self.began_anew = None
+            return limit
+        return max(1, math.ceil(share * limit)) if spared else limit
