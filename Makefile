@@ -14,6 +14,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(ARGS)
 
 interop: $(VENV)/.dev
+	$(BIN)/python -m pytest -m interop $(ARGS)
 	$(BIN)/python -m pytest tests/compat $(ARGS)
 
 check: $(VENV)/.dev

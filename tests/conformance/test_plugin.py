@@ -46,7 +46,7 @@ def test_five_lines_are_a_test_file(tmp_path: Path, settings: str, arguments: li
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *arguments],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=55, check=False,
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     counts = re.search(r"(\d+) passed, (\d+) skipped", done.stdout)

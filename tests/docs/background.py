@@ -19,5 +19,5 @@ def in_background(command: str, directory: Path, environment: dict[str, str]) ->
         assert "ready" in process.stdout.readline(), command
         yield
         process.terminate()
-        _, talk = process.communicate(timeout=20)
+        _, talk = process.communicate(timeout=60)
         assert process.returncode == 0, f"{command}: {talk}"

@@ -42,6 +42,7 @@ def test_both_pages_have_the_same_parts() -> None:
         assert counts[0] == counts[1] > 0, pattern
 
 
+@pytest.mark.interop
 @pytest.mark.timeout(300)
 def test_everything_shown_works_in_its_order(tmp_path: Path, fixed_ports: None) -> None:
     environment = Environment.create(tmp_path / "venv")

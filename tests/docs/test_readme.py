@@ -22,7 +22,8 @@ READMES = ("README.md", "README.zh-CN.md")
 CONSOLE = "```console\n$ "
 GUIDES = "docs/guide/"  # what they show builds on what came before: test_new_backend_guide.py
 SHOWN = (str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md") if CONSOLE in page.read_text())
-PAGES = (READMES[0], *sorted(name for name in SHOWN if not name.startswith(GUIDES)))
+OTHERS = sorted(name for name in SHOWN if not name.startswith(GUIDES))
+PAGES = (READMES[0], *(pytest.param(name, marks=pytest.mark.interop) for name in OTHERS))
 
 
 def commands(name: str) -> list[str]:
@@ -57,7 +58,7 @@ def test_every_command_shown_works(name: str, tmp_path: Path, provider: dict[str
                 continue
             given = environment | (provider if "--llm openai" in command else {})
             done = subprocess.run(
-                command, shell=True, cwd=tmp_path, env=given, capture_output=True, text=True, timeout=40, check=False
+                command, shell=True, cwd=tmp_path, env=given, capture_output=True, text=True, timeout=100, check=False
             )
             assert done.returncode == 0, f"{command}: {done.stderr}"
 
@@ -108,7 +109,7 @@ def test_the_backend_that_contributing_shows_answers_questions(tmp_path: Path) -
         ]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
         done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=40, check=False
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False
         )
         server.shutdown()
         serving.join(5)

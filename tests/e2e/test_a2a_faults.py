@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from e2e.protocols import some_of
 from e2e.test_faults import assert_each_once
 
 HERE = Path(__file__).parent
@@ -54,7 +55,7 @@ def run(stq, *addresses: str, count: int = 20) -> subprocess.CompletedProcess[st
     return stq("run", "-p", "a2a", "-q", stq.questions(count), "-o", "run", "-c", "2", "-s", endpoints, *HASTE)
 
 
-@pytest.mark.parametrize("kind", ERRORS)
+@pytest.mark.parametrize("kind", some_of(ERRORS, "FAILED", "ends early", "breaks off", "never ends", "card 404 later"))
 def test_a_bad_agents_questions_are_answered_elsewhere(stq, worker, bad_agent, kind: str) -> None:
     address = bad_agent(kind)
     done = run(stq, address, worker().address)
@@ -92,7 +93,7 @@ def test_a_failure_that_nobody_can_mend_stands_in_the_results_with_the_address(s
         assert row["error"]["message"] == f"{address}: the agent rejected the task: 'the made-up reason'"
 
 
-@pytest.mark.parametrize("kind", [*CARDS, "gone"])
+@pytest.mark.parametrize("kind", some_of([*CARDS, "gone"], "card html", "gone"))
 def test_an_agent_without_a_usable_card_is_named_before_anything_is_asked(stq, worker, bad_agent, kind: str) -> None:
     address = "http://127.0.0.1:9" if kind == "gone" else bad_agent(kind)
     done = run(stq, address, worker().address)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from e2e.protocols import EVERY
 
 
 def findings(done):
@@ -32,7 +33,7 @@ def problems(done):
 def test_a_machine_that_is_fine(stq):
     began = time.monotonic()
     done = stq("doctor")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1].endswith(" warnings, 0 problems")
     assert "mock (no provider is configured; answers are made up)" in done.stdout
@@ -64,7 +65,7 @@ def test_too_few_open_files(stq):
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=100,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
     )
     assert (done.returncode, problems(done)) == (2, ["open files"])
@@ -80,7 +81,7 @@ def test_a_terminal_without_utf_8(stq):
 # --- agents ---
 
 
-@pytest.mark.parametrize("protocol", ["http", "a2a", "grpc", "ws", "nats"])
+@pytest.mark.parametrize("protocol", EVERY)
 def test_an_agent(stq, worker, protocol):
     url = worker(protocol=protocol).address
     done = stq("doctor", url, "-p", protocol)
@@ -91,7 +92,7 @@ def test_an_agent(stq, worker, protocol):
         assert f"used JSONRPC 1.0 at {url}/; streaming yes" in done.stdout
 
 
-@pytest.mark.parametrize("protocol", ["http", "a2a", "grpc", "ws", "nats"])
+@pytest.mark.parametrize("protocol", EVERY)
 def test_an_agent_that_wants_a_credential(stq, worker, protocol):
     url = worker("-s", "network.token=the-right-token", protocol=protocol).address
     (stq.directory / "c.yaml").write_text(f"protocol: {protocol}\nnetwork: {{token: the-right-token}}\n")
@@ -150,7 +151,7 @@ def test_a_provider_that_says_nothing_is_not_waited_for_long(stq):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         done = stq("doctor", "--json", "-s", f"core.port={silent.getsockname()[1]}")
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
     assert (done.returncode, problems(done)) == (69, ["provider"])
 
 
@@ -187,7 +188,7 @@ def test_a_run_that_is_going_on_then_killed_then_resumed(stq):
     assert (done.returncode, problems(done)) == (0, [])
     assert "it was killed" in findings(done)["run.json"]["seen"]
     assert findings(done)["next"]["remedy"] == "stq resume run goes on with them"
-    assert stq("resume", "run").returncode == 0
+    assert stq("resume", "run", "-s", "mock.latency_ms=1").returncode == 0
     assert "nothing is left to do" in stq("doctor", "run").stdout
     assert len({row["question_id"] for row in stq.rows()}) == 60
 

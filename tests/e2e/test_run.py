@@ -9,11 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from e2e.protocols import ALL, some_of
 
+ROOT = Path(__file__).parents[2]
 FAST = ("-s", "mock.latency_ms=1")
+INPROC = ("-p", "inproc", *FAST)
+"""Where the protocol is not the matter: the one that starts soonest."""
 
 
-@pytest.mark.parametrize("protocol", ["http", "a2a", "grpc", "ws", "nats", "inproc"])
+@pytest.mark.parametrize("protocol", [*ALL, "inproc"])
 def test_the_bundled_questions_are_answered_and_the_files_are_there(stq, protocol: str) -> None:
     done = stq("run", "-p", protocol, "-o", "run", *FAST)
     assert done.returncode == 0, done.stderr
@@ -34,7 +38,7 @@ def test_the_bundled_questions_are_answered_and_the_files_are_there(stq, protoco
 
 
 def test_the_mock_is_labelled_wherever_a_person_looks(stq) -> None:
-    done = stq("run", "-n", "5", "-o", "run", *FAST)
+    done = stq("run", "-n", "5", "-o", "run", *INPROC)
     assert "mock" in done.stderr.lower()
     assert "mock" in done.stdout.lower()
     assert all(row["answer"].startswith("[mock]") for row in stq.rows())
@@ -55,7 +59,7 @@ def test_json_prints_a_line_per_result_and_the_summary_and_nothing_else_on_stdou
 
 
 def test_stdout_has_data_only_and_talk_is_on_stderr(stq) -> None:
-    done = stq("run", "-n", "3", "-o", "run", *FAST)
+    done = stq("run", "-n", "3", "-o", "run", *INPROC)
     assert "Coordinator-1" in done.stderr
     assert "Coordinator-1" not in done.stdout
 
@@ -73,17 +77,17 @@ def test_a_config_file_is_used_and_flags_come_before_it(stq) -> None:
 
 
 def test_questions_come_from_a_pipe_from_csv_and_from_gzip(stq) -> None:
-    done = stq("run", "-q", "-", "-o", "pipe", *FAST, stdin='{"q": "one?"}\n{"q": "two?"}')
+    done = stq("run", "-q", "-", "-o", "pipe", *INPROC, stdin='{"q": "one?"}\n{"q": "two?"}')
     assert done.returncode == 0, done.stderr
     assert {row["question"] for row in stq.rows("pipe")} == {"one?", "two?"}
     (stq.directory / "a.csv").write_text('id,Question\nx,"first, with comma"\ny,second\n')
-    assert stq("run", "-q", "a.csv", "-o", "csv", *FAST).returncode == 0
+    assert stq("run", "-q", "a.csv", "-o", "csv", *INPROC).returncode == 0
     assert {(row["question_id"], row["question"]) for row in stq.rows("csv")} == {
         ("x", "first, with comma"),
         ("y", "second"),
     }
     (stq.directory / "b.jsonl.gz").write_bytes(gzip.compress(b'{"prompt": "zipped?"}\n'))
-    assert stq("run", "-q", "b.jsonl.gz", "-o", "gz", *FAST).returncode == 0
+    assert stq("run", "-q", "b.jsonl.gz", "-o", "gz", *INPROC).returncode == 0
     assert [row["question"] for row in stq.rows("gz")] == ["zipped?"]
 
 
@@ -95,7 +99,7 @@ def test_two_mock_runs_with_one_seed_give_the_same_answers(stq) -> None:
 
 
 def test_failures_end_in_3_and_are_rows_with_their_reason(stq) -> None:
-    done = stq("run", "-o", "run", "-s", "mock.failure_rate=0.2", "-s", "scheduler.retry_base_s=0.001", *FAST)
+    done = stq("run", "-o", "run", "-s", "mock.failure_rate=0.2", "-s", "scheduler.retry_base_s=0.001", *INPROC)
     assert done.returncode == 3, done.stderr
     rows = stq.rows()
     failed = [row for row in rows if row["status"] == "failed"]
@@ -137,7 +141,7 @@ BAD_LINES = (
 
 def test_bad_lines_are_skipped_with_their_place_and_the_rest_runs(stq) -> None:
     (stq.directory / "mixed.jsonl").write_bytes(BAD_LINES)
-    done = stq("run", "-q", "mixed.jsonl", "-o", "run", *FAST)
+    done = stq("run", "-q", "mixed.jsonl", "-o", "run", *INPROC)
     assert done.returncode == 0, done.stderr
     assert {row["question_id"] for row in stq.rows()} == {"a", "e"}
     for line in (2, 3, 4, 5, 6):
@@ -148,7 +152,7 @@ def test_bad_lines_are_skipped_with_their_place_and_the_rest_runs(stq) -> None:
 
 def test_strict_refuses_the_whole_input_for_one_bad_line(stq) -> None:
     (stq.directory / "mixed.jsonl").write_bytes(BAD_LINES)
-    done = stq("run", "-q", "mixed.jsonl", "-o", "run", "--strict", *FAST)
+    done = stq("run", "-q", "mixed.jsonl", "-o", "run", "--strict", *INPROC)
     assert done.returncode == 2
     assert "mixed.jsonl:2" in done.stderr
     assert not (stq.directory / "run").exists()
@@ -163,7 +167,7 @@ def test_equal_ids_and_texts_are_counted_and_equal_ids_alone_are_renamed(stq) ->
         {"q": "one?"},
     ]
     (stq.directory / "d.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    done = stq("run", "-q", "d.jsonl", "-o", "run", *FAST)
+    done = stq("run", "-q", "d.jsonl", "-o", "run", *INPROC)
     assert done.returncode == 0, done.stderr
     ids = sorted(row["question_id"] for row in stq.rows())
     assert len(ids) == 4
@@ -191,17 +195,17 @@ def test_wrong_usage_is_2_and_names_what_is_wrong(stq, arguments, expected) -> N
 
 
 def test_a_finished_directory_is_refused_with_the_word_resume(stq) -> None:
-    assert stq("run", "-n", "2", "-o", "run", *FAST).returncode == 0
-    done = stq("run", "-n", "2", "-o", "run", *FAST)
+    assert stq("run", "-n", "2", "-o", "run", *INPROC).returncode == 0
+    done = stq("run", "-n", "2", "-o", "run", *INPROC)
     assert done.returncode == 2
     assert "resume" in done.stderr
     assert len(stq.rows()) == 2
 
 
 def test_a_directory_without_a_queue_is_started_anew(stq) -> None:
-    assert stq("run", "-n", "2", "-o", "run", *FAST).returncode == 0
+    assert stq("run", "-n", "2", "-o", "run", *INPROC).returncode == 0
     (stq.directory / "run" / "queue.db").unlink()
-    assert stq("run", "-n", "3", "-o", "run", *FAST).returncode == 0
+    assert stq("run", "-n", "3", "-o", "run", *INPROC).returncode == 0
     assert len(stq.rows()) == 3
 
 
@@ -237,7 +241,9 @@ def test_wrong_credentials_are_77_and_keep_the_questions(stq, openai_server) -> 
 
 
 def test_stdout_that_goes_away_does_not_stop_the_run(stq) -> None:
-    process = stq.start("run", "-q", str(stq.questions(300)), "-o", "run", "--json", "-s", "mock.latency_ms=20")
+    process = stq.start(
+        "run", "-p", "inproc", "-q", str(stq.questions(300)), "-o", "run", "--json", "-s", "mock.latency_ms=20"
+    )
     assert process.stdout
     process.stdout.readline()
     process.stdout.close()
@@ -249,7 +255,7 @@ def test_stdout_that_goes_away_does_not_stop_the_run(stq) -> None:
 def test_a_full_disk_behind_stdout_is_no_success(stq) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "streaming_queue.cli", "run", "-n", "3", "-o", "run", "--json", *FAST],
+            [sys.executable, "-m", "streaming_queue.cli", "run", "-n", "3", "-o", "run", "--json", *INPROC],
             cwd=stq.directory, env=stq.environment, stdout=full, stderr=subprocess.PIPE, timeout=100, check=False,
         )  # fmt: skip
     assert done.returncode == 1
@@ -258,23 +264,25 @@ def test_a_full_disk_behind_stdout_is_no_success(stq) -> None:
 
 
 def test_a_taken_directory_is_refused_before_anything_starts(stq) -> None:
-    assert stq("run", "-n", "2", "-o", "run", *FAST).returncode == 0
+    assert stq("run", "-n", "2", "-o", "run", *INPROC).returncode == 0
     assert "Coordinator-1" not in stq("run", "-n", "2", "-o", "run").stderr
 
 
-def test_runners_are_modules_here_and_under_the_guides_address(stq) -> None:
+@pytest.mark.parametrize("protocol", some_of([*ALL[1:], "inproc"], "http", "inproc"))
+def test_a_runner_is_a_module(stq, protocol: str) -> None:
+    run_module(stq, f"streaming_queue.runner.run_{protocol}")
+
+
+def test_the_guides_runner_is_a_module_under_its_address_too(stq) -> None:
+    run_module(stq, "streaming_queue.runner.run_a2a")
+    run_module(stq, "script.streaming_queue.runner.run_a2a", PYTHONPATH=str(ROOT))
+
+
+def run_module(stq, name: str, **variables: str) -> None:
     (stq.directory / "config.yaml").write_text("qa: {coordinator: {limit: 4}}\nmock: {latency_ms: 1}\n")
-    root = Path(__file__).parents[2]
-    ours = [("streaming_queue", protocol, "") for protocol in ("http", "a2a", "grpc", "ws", "nats", "inproc")]
-    for module, protocol, path in (*ours, ("script.streaming_queue", "a2a", str(root))):
-        done = subprocess.run(
-            [sys.executable, "-m", f"{module}.runner.run_{protocol}"],
-            cwd=stq.directory,
-            env=stq.environment | ({"PYTHONPATH": path} if path else {}),
-            capture_output=True,
-            text=True,
-            timeout=40,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "4 of 4 questions answered" in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", name],
+        cwd=stq.directory, env=stq.environment | variables, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "4 of 4 questions answered" in done.stderr

@@ -10,11 +10,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from e2e.protocols import EVERY, TWO
 from e2e.test_faults import assert_each_once, lines, until, wait_for_lines
-
-PROTOCOLS = ("a2a", "http")
-EVERY = (*PROTOCOLS, "grpc", "ws", "nats")
-
 
 # --- a worker ---
 
@@ -36,7 +33,7 @@ def test_a_worker_is_asked(stq, worker, protocol: str) -> None:
     assert status.stdout.startswith("ready, LLM: mock")
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", TWO)
 def test_a_worker_told_to_stop_finishes_its_answer_first(stq, worker, agents, protocol: str) -> None:
     served = worker("--executor", "agents_of_others:Slow", protocol=protocol)
     asking = stq.start("ask", served.address, "q", "-p", protocol)
@@ -51,7 +48,7 @@ def test_a_worker_told_to_stop_finishes_its_answer_first(stq, worker, agents, pr
     assert (stq.directory / "runs.txt").read_text() == "q\n"
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", TWO)
 def test_an_answer_outlives_whoever_asked_and_is_not_worked_out_again(stq, worker, agents, protocol: str) -> None:
     served = worker("--executor", "agents_of_others:Slow", protocol=protocol)
     arguments = ("ask", served.address, "q", "-p", protocol, "--key", "my-key")
@@ -137,7 +134,7 @@ def test_a_log_of_json_is_json_line_by_line(stq) -> None:
     assert [record["level"] for record in records] == ["system", "warning", "system"]
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", TWO)
 def test_a_token_is_demanded_and_shown(stq, worker, monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
     secret = "open-sesame-4711"
     served = worker("-s", f"network.token={secret}", protocol=protocol)
@@ -178,7 +175,7 @@ def test_a_thousand_questions_over_four_processes_one_killed_half_way(stq, held_
     assert stq.manifest()["summary"]["answered"] == 1000
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", TWO)
 def test_worker_processes_of_a_run_are_started_again_and_end_with_it(stq, protocol: str) -> None:
     process = stq.start(
         "run", "-q", "-", "-p", protocol, "-o", "run", "-w", "2",
@@ -249,7 +246,7 @@ def test_worker_processes_that_cannot_work_are_told_of(stq) -> None:
 # --- a coordinator ---
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", TWO)
 def test_a_round_outlives_its_follower_and_another_attaches(stq, held_worker, coordinator, protocol: str) -> None:
     workers = [argument for _ in range(2) for argument in ("--worker", held_worker(protocol=protocol).address)]
     served = coordinator("-p", protocol, "-q", str(stq.questions(200)), "-o", "run", *workers)
@@ -287,7 +284,7 @@ def test_a_round_outlives_its_follower_and_another_attaches(stq, held_worker, co
     assert served.process.returncode == 0, talk
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", TWO)
 def test_a_coordinator_killed_under_its_follower_is_served_again_and_the_round_goes_on(
     stq, held_worker, coordinator, protocol: str
 ) -> None:

@@ -46,7 +46,7 @@ def environment(root: Path) -> dict[str, str]:
 def run(root: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(
-        command, cwd=root, env=environment(root), capture_output=True, text=True, timeout=50, check=False
+        command, cwd=root, env=environment(root), capture_output=True, text=True, timeout=100, check=False
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from streaming_queue.benchmark.figures import Figures, measure, median
 from streaming_queue.benchmark.pipeline import Pipeline
+from streaming_queue.comm import registry
 from streaming_queue.runner.runner_base import run_fast
 
 
@@ -39,6 +40,8 @@ def compare(protocols: Sequence[str], *, questions: int, rounds: int) -> list[Ro
 
 async def _compare(protocols: Sequence[str], path: Path, questions: int, rounds: int) -> list[Row]:
     async with AsyncExitStack() as stack:
+        for protocol in protocols:
+            registry.load(protocol)  # a name that is none is told before anything starts
         pipelines = [await stack.enter_async_context(Pipeline(protocol, path)) for protocol in protocols]
         weights = [await pipeline.weigh() for pipeline in pipelines]  # which warms up, too
         taken: list[list[Figures]] = [[] for _ in pipelines]

@@ -40,7 +40,7 @@ def mine(tmp_path: Path) -> Path:
 def stq(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "streaming_queue.cli", "protocol", "test", *arguments],
-        cwd=directory, env={**os.environ, **environment}, capture_output=True, text=True, timeout=55, check=False,
+        cwd=directory, env={**os.environ, **environment}, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def test_where_to_write_it_is_told(tmp_path: Path, capsys, monkeypatch) -> None:
 def bench(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "streaming_queue.cli", "protocol", "bench", *arguments],
-        cwd=directory, capture_output=True, text=True, timeout=55, check=False,
+        cwd=directory, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
 
 

@@ -106,6 +106,7 @@ async def test_a_whole_file_is_taken_over_unread_by_the_queue(tmp_path):
     assert record.reads < 10
 
 
+@pytest.mark.interop
 async def test_two_hundred_thousand_rows_are_checked_within_a_second(tmp_path):
     path = tmp_path / "results.jsonl"
     record = Record()

@@ -1,0 +1,18 @@
+"""What a test runs over: two protocols, and some of many cases, with the suite; the others with `make interop`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def some_of(cases: Iterable[str], *chosen: str) -> list[Any]:
+    """All cases as parameters, of which the suite runs those chosen."""
+    return [case if case in chosen else pytest.param(case, marks=pytest.mark.interop) for case in cases]
+
+
+ALL = ("a2a", "http", "grpc", "ws", "nats")
+TWO = ALL[:2]
+EVERY = some_of(ALL, *TWO)
