@@ -20,7 +20,7 @@ from pathlib import Path
 from streaming_queue.benchmark.comparison import write_questions
 from streaming_queue.benchmark.figures import Figures, family, measure, median
 from streaming_queue.benchmark.pipeline import SLOTS, WORKERS, Pipeline
-from streaming_queue.runner.runner_base import run_fast
+from streaming_queue.runner.event_loop import run_fast
 
 PAIRS = Path(__file__).parent / "pairs"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from streaming_queue.benchmark.comparison import write_questions
 from streaming_queue.benchmark.pipeline import Pipeline
-from streaming_queue.runner.runner_base import run_fast
+from streaming_queue.runner.event_loop import run_fast
 
 WARM_UP = 6000
 

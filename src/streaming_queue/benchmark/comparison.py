@@ -12,7 +12,7 @@ from pathlib import Path
 from streaming_queue.benchmark.figures import Figures, measure, median
 from streaming_queue.benchmark.pipeline import Pipeline
 from streaming_queue.comm import registry
-from streaming_queue.runner.runner_base import run_fast
+from streaming_queue.runner.event_loop import run_fast
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def ask(
     """Ask an agent one question and print its answer."""
     from streaming_queue.messages import DELTA
     from streaming_queue.runner import remote
-    from streaming_queue.runner.runner_base import run_fast
+    from streaming_queue.runner.event_loop import run_fast
     from streaming_queue.telemetry.console import Output
     from streaming_queue.telemetry.json_lines import JsonLines
 
@@ -68,7 +68,7 @@ def status(address: Address, protocol: ProtocolName = None, sets: Sets = None, a
     """Print what an agent says of itself: ready, or how far its round is."""
     from streaming_queue.cli.text import printable
     from streaming_queue.runner import remote
-    from streaming_queue.runner.runner_base import run_fast
+    from streaming_queue.runner.event_loop import run_fast
     from streaming_queue.telemetry.json_lines import JsonLines
 
     reply = run_fast(remote.status(_config(protocol, sets), address))
@@ -90,7 +90,7 @@ def dispatch(
     With --follow the exit code is the round's; leaving ends the following, not the round.
     """
     from streaming_queue.runner import remote
-    from streaming_queue.runner.runner_base import run_fast
+    from streaming_queue.runner.event_loop import run_fast
     from streaming_queue.telemetry.console import Output
 
     output = Output(json_lines=as_json)
@@ -104,7 +104,7 @@ def attach(address: Address, protocol: ProtocolName = None, sets: Sets = None, a
     The exit code is the round's; leaving ends the following, not the round.
     """
     from streaming_queue.runner import remote
-    from streaming_queue.runner.runner_base import run_fast
+    from streaming_queue.runner.event_loop import run_fast
     from streaming_queue.telemetry.console import Output
 
     output = Output(json_lines=as_json)

@@ -64,7 +64,7 @@ def worker(
     """
     from streaming_queue.config import load_config
     from streaming_queue.runner.backends import create_backend
-    from streaming_queue.runner.runner_base import run_fast
+    from streaming_queue.runner.event_loop import run_fast
     from streaming_queue.runner.serving import serve_worker
 
     flags = {

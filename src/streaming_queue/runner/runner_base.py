@@ -7,14 +7,12 @@ A protocol's runner overrides `protocol`, or any of the three hooks `create_netw
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn
 
 from streaming_queue.comm import registry
 from streaming_queue.comm.base import BaseCommBackend
@@ -26,6 +24,7 @@ from streaming_queue.errors import ConfigError, StreamingQueueError
 from streaming_queue.exit_codes import exit_code
 from streaming_queue.llm.choice import choose
 from streaming_queue.runner.backends import create_backend
+from streaming_queue.runner.event_loop import run_fast
 from streaming_queue.runner.following import POLL_S, RemoteCoordinator
 from streaming_queue.runner.hierarchy import PoolBuilder, describe, spawn
 from streaming_queue.runner.outcome import conclude
@@ -37,8 +36,6 @@ from streaming_queue.telemetry.console import Output
 from streaming_queue.telemetry.events import Listener, fan_out
 
 DEFAULT_CONFIG = "config.yaml"
-
-_T = TypeVar("_T")
 
 
 class RunnerBase:
@@ -256,32 +253,9 @@ def can_host(backend: BaseCommBackend) -> bool:
     return type(backend).spawn_local_agent is not BaseCommBackend.spawn_local_agent
 
 
-@contextlib.contextmanager
-def _calm_collector() -> Iterator[None]:
-    """Spare the garbage collector what is there to stay: walking the imports took a tenth of the CPU per question."""
-    thresholds = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(10_000, *thresholds[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
-
-
 def run_async(runner: RunnerBase) -> int:
     """`execute()` on the fastest event loop at hand; returns the exit code."""
     return run_fast(runner.execute())
-
-
-def run_fast(main: Coroutine[Any, Any, _T]) -> _T:
-    """Run `main` on the fastest event loop at hand."""
-    with _calm_collector():
-        if sys.platform == "win32":
-            return asyncio.run(main)
-        import uvloop
-
-        return uvloop.run(main)
 
 
 def main(runner_class: type[RunnerBase]) -> NoReturn:

@@ -17,7 +17,7 @@ import orjson
 from streaming_queue.config import Config
 from streaming_queue.errors import StreamingQueueError, error_event
 from streaming_queue.runner.backends import create_backend
-from streaming_queue.runner.runner_base import run_fast
+from streaming_queue.runner.event_loop import run_fast
 from streaming_queue.runner.serving import serve_worker
 from streaming_queue.telemetry.console import Output
 

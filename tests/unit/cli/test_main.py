@@ -225,6 +225,21 @@ def test_help_is_quick_and_loads_nothing_heavy():
     assert float(seconds) <= 0.5
 
 
+def test_who_asks_another_process_loads_no_queue_and_no_other_protocol():
+    code = (
+        "import sys\n"
+        "from streaming_queue.cli import main\n"
+        "try:\n    main(['status', 'http://127.0.0.1:9', '-p', 'http'])\n"
+        "finally:\n"
+        "    print(*{name.partition('.')[0] for name in sys.modules})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 69, done.stderr
+    assert {"a2a", "grpc", "nats", "openai", "rich", "sqlite3", "starlette", "uvicorn", "websockets"}.isdisjoint(
+        done.stdout.split()
+    )
+
+
 def test_importing_the_package_loads_no_pydantic():
     code = "import streaming_queue, sys; print('pydantic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)

@@ -143,19 +143,19 @@ async def test_missing_rows_are_an_error_that_names_the_file(directory):
         await write_results(directory, Record(), state="done", seconds=1.0)
 
 
-async def test_a_hundred_thousand_rows_take_flat_memory(directory):
+async def test_many_rows_take_flat_memory(directory):
+    count = 20_000
     row = Record().end("q", "x" * 500).row()
     line = encode_line(row)
     with directory.results_jsonl.open("wb") as file:
-        for _ in range(100_000):
+        for _ in range(count):
             file.write(line)
     tracemalloc.start()
     await write_results(directory, Record(), state="done", seconds=1.0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    print(f"100,000 rows, {directory.results_jsonl.stat().st_size / 1e6:.0f} MB: peak {peak / 1e6:.1f} MB")
-    assert peak < 100 * 100_000
-    assert directory.results_json.stat().st_size > 50_000_000
+    assert peak < 100 * count
+    assert directory.results_json.stat().st_size > 500 * count
 
 
 @pytest.mark.parametrize(

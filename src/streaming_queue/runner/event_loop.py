@@ -1,0 +1,35 @@
+"""How a command runs its coroutine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import sys
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+def run_fast(main: Coroutine[Any, Any, _T]) -> _T:
+    """Run `main` on the fastest event loop at hand."""
+    with _calm_collector():
+        if sys.platform == "win32":
+            return asyncio.run(main)
+        import uvloop
+
+        return uvloop.run(main)
+
+
+@contextlib.contextmanager
+def _calm_collector() -> Iterator[None]:
+    """Spare the garbage collector what is there to stay: walking the imports took a tenth of the CPU per question."""
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(10_000, *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
