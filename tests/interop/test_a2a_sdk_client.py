@@ -278,7 +278,7 @@ async def test_a_task_is_cancelled(connect: Any):
     task = await client.cancel_task(CancelTaskRequest(id=event.task.id))
     assert task.status.state == TaskState.TASK_STATE_CANCELED
     assert gate.cancelled == 1
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     assert (await client.get_task(GetTaskRequest(id=task.id))).status.state == TaskState.TASK_STATE_CANCELED
 
 
@@ -373,7 +373,7 @@ async def test_an_sdk_executor_is_drained(connect: Any, handles: list[Any], wire
     request.configuration.CopyFrom(SendMessageConfiguration(return_immediately=True))
     [begun] = await ask(client, request)
     await agent.started.wait()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await handles[0].drain(0.05)
     assert not await backend.health_check("w")
     with pytest.raises((A2AError, A2AClientError), match="500" if wire == OLD_REST else "about to stop"):

@@ -119,7 +119,7 @@ async def test_closing_a_stream_cancels_the_task(backend: Any, wire: Any):
         assert (await anext(stream))["data"] == "at it"
         started = time.monotonic()
         await stream.aclose()
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 5
         await soon(lambda: agent.cancelled == 1)
 
 
@@ -139,7 +139,7 @@ async def test_a_silent_agent_is_given_up_at_the_deadline(backend: Any, wire: An
             started = time.monotonic()
             with pytest.raises(SendTimeoutError, match=url):
                 await ask("c", "w", {"text": "wait", "metadata": {"deadline_ms": 0}})
-            assert time.monotonic() - started < 1.5
+            assert time.monotonic() - started < 5
         agent.gate.set()
 
 

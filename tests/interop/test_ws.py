@@ -57,7 +57,7 @@ async def test_the_blocking_client_of_websockets(backend: WsCommBackend):
             ]
             for request in requests:
                 peer.send(json.dumps(request))
-            return [json.loads(peer.recv(timeout=5)) for _ in range(6)]
+            return [json.loads(peer.recv(timeout=30)) for _ in range(6)]
 
     frames = await asyncio.to_thread(ask)
     by_id = {number: [frame for frame in frames if frame["id"] == number] for number in (1, 2, 3, 4)}
@@ -81,13 +81,13 @@ async def test_the_client_of_aiohttp(backend: WsCommBackend):
         await peer.send_json({"type": "request", "id": 1, "text": "q", "metadata": {"idempotency_key": "k"}})
         await gate.started.wait()
         await peer.send_json({"type": "cancel", "id": 1})
-        frame = await peer.receive_json(timeout=5)
+        frame = await peer.receive_json(timeout=30)
         assert (frame["id"], frame["type"], frame["code"]) == (1, ERROR, "agent_failed")
         gate.open.set()
         await peer.send_json({"type": "request", "id": 1, "text": TEXT})
-        assert await peer.receive_json(timeout=5) == {"type": MESSAGE, "id": 1, "data": "answer 2"}
+        assert await peer.receive_json(timeout=30) == {"type": MESSAGE, "id": 1, "data": "answer 2"}
         await peer.send_str("nonsense")
-        closed = await peer.receive(timeout=5)
+        closed = await peer.receive(timeout=30)
         assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, 1002)
 
 
@@ -115,7 +115,7 @@ async def test_refusals_as_aiohttp_sees_them(options: Any, status: int | None):
             try:
                 async with session.ws_connect(handle.base_url, **options) as peer:
                     await peer.send_json({"type": "request", "id": 1, "text": "x"})
-                    assert (await peer.receive_json(timeout=5))["data"] == "x"
+                    assert (await peer.receive_json(timeout=30))["data"] == "x"
             except aiohttp.WSServerHandshakeError as error:
                 seen = error.status
             assert seen == status
@@ -195,10 +195,10 @@ async def test_a_worker_on_aiohttp(backend: WsCommBackend):
         with pytest.raises(AgentFailedError, match="oh"):
             await backend.send("c", "w", {"text": "fail"})
         waiting = asyncio.create_task(backend.send("c", "w", {"text": "wait"}))
-        await asyncio.sleep(0.1)
+        await soon(lambda: not all(task.done() for task in worker.under_way.values()))
         waiting.cancel()
         await asyncio.wait({waiting})
-        assert len(worker.cancelled) == 1
+        await soon(lambda: len(worker.cancelled) == 1)
         assert worker.connections == 1
         await worker.sockets[0].close()
         assert (await backend.send("c", "w", {"text": "again"}))["text"] == "again"

@@ -44,7 +44,7 @@ async def test_a_worker_is_started_again_where_it_was(start: Any) -> None:
     assert await backend.health_check("w")
     first = process.pid
     os.kill(first, signal.SIGKILL)
-    for _ in range(500):
+    for _ in range(3000):
         if process.pid != first and await backend.health_check("w"):
             break
         await asyncio.sleep(0.02)
