@@ -1,0 +1,124 @@
+"""Agora's own JSON, around every body (agoraprotocol.org, specification 6). No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from streaming_queue.comm import strict_json
+from streaming_queue.comm.http_client import excerpt, parse_retry_after, refusal, told_error
+from streaming_queue.comm.payload import malformed
+from streaming_queue.errors import ProtocolError, RemoteError
+
+JSON = "application/json"
+SUCCESS, FAILURE, REJECTED = "success", "failure", "rejected"
+FAILURES = (FAILURE, "error")
+"""`error` is what Agora's own package writes for a failure."""
+NEGOTIATION = "negotiation"
+"""The hash under which Agora's own package negotiates, in natural language."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request: `hash` is None for natural language. `body` is a text, or an object for those who send it so."""
+
+    hash: str | None
+    body: Any
+    sources: tuple[str, ...] = ()
+    multiround: bool = False
+
+
+def encode_request(body: str, name: str | None = None, source: str | None = None) -> bytes:
+    """A request by the document of this name, in natural language without one; the source offers it to a stranger."""
+    sources = [source] if source else []
+    return orjson.dumps({"protocolHash": name, "protocolSources": sources if name else None, "body": body})
+
+
+def decode_request(raw: bytes) -> Request:
+    """The request in an HTTP body; members that nobody knows are ignored. Raises ProtocolError, not retryable."""
+    try:
+        document = strict_json.loads(raw)
+    except ValueError as error:
+        raise malformed(f"the request is no valid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise malformed("the request must be a JSON object")
+    name, body = document.get("protocolHash"), document.get("body")
+    sources, multiround = document.get("protocolSources") or [], document.get("multiround") or False
+    if name is not None and not isinstance(name, str):
+        raise malformed('"protocolHash" must be a string or null')
+    if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
+        raise malformed('"protocolSources" must be a list of strings, or null')
+    if not isinstance(multiround, bool):
+        raise malformed('"multiround" must be true or false')
+    if not isinstance(body, str | dict):
+        raise malformed('"body" must be a text, or an object')
+    return Request(name, body, tuple(sources), multiround)
+
+
+def success(body: str) -> dict[str, Any]:
+    """The response that brings a body."""
+    return {"status": SUCCESS, "body": body}
+
+
+def failure(reason: str, status: str = FAILURE) -> dict[str, Any]:
+    """The response to what failed, or was rejected. It has no body: some take any body for an answer."""
+    return {"status": status, "error": reason}
+
+
+def encode_response(document: Mapping[str, Any]) -> bytes:
+    """The HTTP body for a response."""
+    try:
+        return orjson.dumps(document)
+    except TypeError as error:
+        return orjson.dumps(failure(f"the agent's answer cannot be sent as JSON: {error}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An HTTP answer that was read to its end."""
+
+    status: int
+    raw: bytes
+    retry_after: str | None
+
+    @property
+    def away(self) -> bool:
+        """Whether a proxy, or a host about to stop, says that nobody is there to answer."""
+        return self.status in (502, 503, 504)
+
+    def read(self, origin: str) -> dict[str, Any]:
+        """Agora's response, a success or a rejection; `origin` is put before errors.
+
+        Raises:
+            RemoteError: the peer failed, by its own word.
+            ProtocolError: it is no response of Agora's: HTML, garbage, another status word, no body.
+            AuthError, RateLimitedError, RemoteError: a status other than 2xx, as a host of ours or a proxy says it.
+        """
+        document = _parsed(self.raw)
+        retry_after_s = parse_retry_after(self.retry_after)
+        if (told := told_error(document, retry_after_s, origin)) is not None:
+            raise told
+        if not 200 <= self.status < 300:
+            raise refusal(self.status, self.raw, retry_after_s, origin)
+        word = document.get("status") if isinstance(document, dict) else None
+        if isinstance(document, dict) and (word == REJECTED or (word == SUCCESS and "body" in document)):
+            return document
+        if isinstance(document, dict) and word in FAILURES:
+            raise RemoteError(f"{origin}: answered {word}{reason_in(document)}")
+        raise ProtocolError(f"{origin}: what it answered is no response of Agora's{excerpt(self.raw)}")
+
+
+def _parsed(raw: bytes) -> Any:
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def reason_in(document: Mapping[str, Any]) -> str:
+    """What the peer says about it: `error` by the draft, `message` by Agora's own package."""
+    said = document.get("error") or document.get("message") or document.get("body")
+    return excerpt(said.encode("utf-8", "replace")) if isinstance(said, str) else ""

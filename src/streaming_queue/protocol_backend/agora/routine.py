@@ -1,0 +1,117 @@
+"""The routine of our own document (question_answer.txt): no model is asked to read or write by it. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from streaming_queue.comm import strict_json
+from streaming_queue.comm.http_client import excerpt
+from streaming_queue.comm.payload import malformed
+from streaming_queue.errors import (
+    AgentFailedError,
+    ConfigError,
+    ProtocolError,
+    StreamingQueueError,
+    error_event,
+    error_from_event,
+)
+from streaming_queue.messages import MESSAGE, Reply, StreamEvent, payload_text
+
+
+def text_of(payload: Mapping[str, Any]) -> str:
+    """The text of a message. Raises ConfigError: it has none, or has parts that are no text."""
+    parts = payload.get("parts", ())
+    if "text" not in payload and "parts" not in payload:
+        raise ConfigError('a payload has "text" or "parts"')
+    if "text" not in payload and any(part.get("kind", "text") != "text" for part in parts):
+        raise ConfigError("agora carries text: a payload's parts must all be of the kind text")
+    return payload_text(payload)
+
+
+def write_question(payload: Mapping[str, Any]) -> str:
+    """The body for a message. Raises ConfigError as `text_of`, ProtocolError when JSON cannot hold it."""
+    question: dict[str, Any] = {"text": text_of(payload)}
+    if payload.get("metadata"):
+        question["context"] = payload["metadata"]
+    try:
+        return orjson.dumps(question).decode()
+    except TypeError as error:
+        raise malformed(f"the payload cannot be sent as JSON: {error}") from error
+
+
+def write_cancel(key: str) -> str:
+    """The body that cancels the question with this idempotency key."""
+    return orjson.dumps({"cancel": key}).decode()
+
+
+def read_request(body: Any) -> dict[str, Any]:
+    """The payload in a body, or `{"cancel": key}`. Raises ProtocolError, not retryable, when it is neither."""
+    if isinstance(body, str):
+        try:
+            body = strict_json.loads(body.encode())
+        except ValueError as error:
+            raise malformed(f"the body is no valid JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise malformed("the body must be a JSON object")
+    if "cancel" in body:
+        if not isinstance(body["cancel"], str) or not body["cancel"]:
+            raise malformed('"cancel" must be an idempotency key')
+        return {"cancel": body["cancel"]}
+    text, context = body.get("text"), body.get("context")
+    if not isinstance(text, str):
+        raise malformed('"text" must be a string')
+    if context is not None and not isinstance(context, dict):
+        raise malformed('"context" must be an object')
+    return {"text": text, "metadata": context} if context else {"text": text}
+
+
+def write_end(end: StreamEvent) -> str:
+    """The body for an execution's end."""
+    try:
+        if end["type"] != MESSAGE:
+            return orjson.dumps({"failure": {key: value for key, value in end.items() if key != "type"}}).decode()
+        answer = {"answer": end["data"]}
+        if end.get("metadata"):
+            answer["metadata"] = end["metadata"]
+        return orjson.dumps(answer).decode()
+    except TypeError as error:
+        return write_failure(AgentFailedError(f"the agent's answer cannot be sent as JSON: {error}"))
+
+
+def write_failure(error: StreamingQueueError) -> str:
+    """The body for what is wrong with a request."""
+    return write_end(error_event(error))
+
+
+def write_cancelled(cancelled: bool) -> str:
+    """The body that says whether a question was cancelled."""
+    return orjson.dumps({"cancelled": cancelled}).decode()
+
+
+def read_reply(body: Any, origin: str) -> dict[str, Any]:
+    """The object in the body of a reply, if it is an answer or a failure by the document. Raises ProtocolError."""
+    said = body.encode() if isinstance(body, str) else b""
+    try:
+        document = orjson.loads(said) if said else body
+    except orjson.JSONDecodeError:
+        document = None
+    if isinstance(document, dict) and isinstance(document.get("failure"), dict):
+        return document
+    if not isinstance(document, dict) or not isinstance(document.get("answer"), str):
+        raise ProtocolError(f"{origin}: the reply is none of our protocol document{excerpt(said)}")
+    if not isinstance(document.get("metadata", {}), dict):
+        raise ProtocolError(f'{origin}: the answer\'s "metadata" is no object{excerpt(said)}')
+    return document
+
+
+def reply_of(document: Mapping[str, Any], raw: Any, origin: str) -> Reply:
+    """What `read_reply` read, as a reply. Raises the failure that it tells, as the same class."""
+    if "answer" not in document:
+        raise error_from_event(document["failure"], origin)
+    reply = Reply(raw=raw, text=document["answer"])
+    if document.get("metadata"):
+        reply["metadata"] = document["metadata"]
+    return reply
