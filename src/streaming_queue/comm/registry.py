@@ -50,6 +50,11 @@ BUILTIN: tuple[BackendSpec, ...] = (
         "request and reply over NATS",
         extra="nats",
     ),
+    BackendSpec(
+        "agora",
+        "streaming_queue.protocol_backend.agora.comm:AgoraCommBackend",
+        "natural language, or a protocol document agreed by hash",
+    ),
 )
 
 

@@ -31,6 +31,17 @@ class A2A(BackendSection):
     )
 
 
+class Agora(BackendSection):
+    """The documents of others, for the protocol agora."""
+
+    sources: tuple[Text, ...] = Field(
+        (),
+        description="Where a hosted agent may take protocol documents from that it does not know, to have them "
+        "followed by its model: origins like https://example.org, and data: for those that come along. "
+        "Others are rejected.",
+    )
+
+
 class Nats(BackendSection):
     """The NATS server where agents are hosted, for the protocol nats."""
 

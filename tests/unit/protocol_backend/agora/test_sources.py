@@ -13,10 +13,12 @@ from unit.comm.agents import Echo
 from unit.protocol_backend.agora.scripted import answer
 from unit.protocol_backend.agora.test_host import tell
 
+from streaming_queue.config import Config
 from streaming_queue.errors import ConfigError
 from streaming_queue.protocol_backend.agora.comm import AgoraCommBackend
 from streaming_queue.protocol_backend.agora.document import data_uri, hash_of
 from streaming_queue.protocol_backend.agora.sources import Sources
+from streaming_queue.runner.backends import create_backend
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 
@@ -175,3 +177,10 @@ def test_a_source_is_data_or_an_origin(source: str):
     with pytest.raises(ConfigError, match=r"agora\.sources: ") as caught:
         AgoraCommBackend(sources=[source])
     assert "u:p" not in str(caught.value)
+
+
+async def test_the_configuration_says_which():
+    backend = create_backend(Config.of({"protocol": "agora", "agora": {"sources": ["data:", "https://example.org/"]}}))
+    handle = await backend.spawn_local_agent("w", "127.0.0.1", 0, Echo())
+    assert await status(int(handle.base_url.rpartition(":")[2]), data_uri(DOCUMENT)) == "success"
+    await backend.close()
