@@ -1,4 +1,4 @@
-"""Server-sent events (WHATWG HTML, 9.2), as far as A2A uses them: their data."""
+"""Server-sent events (WHATWG HTML, 9.2), as far as agent protocols use them: their data."""
 
 from __future__ import annotations
 

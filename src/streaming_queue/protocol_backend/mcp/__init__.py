@@ -1,0 +1,1 @@
+"""The Model Context Protocol: an agent is a server, its answer the result of a tool (docs/protocols/mcp.md)."""

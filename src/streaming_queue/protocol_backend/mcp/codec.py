@@ -1,0 +1,129 @@
+"""A question and its answer as MCP carries them: a tool's arguments, its result, and `_meta` beside both. No I/O."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from streaming_queue.errors import (
+    AgentFailedError,
+    ConfigError,
+    ProtocolError,
+    StreamingQueueError,
+    error_from_event,
+)
+from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, Reply, StreamEvent, payload_text
+from streaming_queue.protocol_backend.mcp.dialect import (
+    CONTEXT_KEY,
+    ERROR_KEY,
+    EVENT_KEY,
+    METADATA_KEY,
+    TRACEPARENT,
+)
+
+
+def question_text(payload: Mapping[str, Any]) -> str:
+    """The text to ask. Raises ConfigError when the payload has no text, or parts that are none."""
+    parts = payload.get("parts", ())
+    if "text" not in payload and ("parts" not in payload or any(part.get("kind", "text") != "text" for part in parts)):
+        raise ConfigError('a payload for mcp has "text", or "parts" that are text: a tool is asked by a string')
+    return payload_text(payload)
+
+
+def write_context(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The `_meta` of a call."""
+    rest = dict(metadata)
+    meta: dict[str, Any] = {}
+    if isinstance(rest.get(TRACEPARENT), str):
+        meta[TRACEPARENT] = rest.pop(TRACEPARENT)
+    if rest:
+        meta[CONTEXT_KEY] = rest
+    return meta
+
+
+def read_context(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata in a call's `_meta`."""
+    context = meta.get(CONTEXT_KEY)
+    metadata = dict(context) if isinstance(context, dict) else {}
+    if isinstance(meta.get(TRACEPARENT), str):
+        metadata[TRACEPARENT] = meta[TRACEPARENT]
+    return metadata
+
+
+def write_end(end: StreamEvent) -> dict[str, Any]:
+    """The result of the tool for an execution's end: the answer, or `isError` with the failure beside its text."""
+    if end["type"] == MESSAGE:
+        result: dict[str, Any] = {"content": [{"type": "text", "text": end["data"]}], "isError": False}
+        if end.get("metadata"):
+            result["_meta"] = {METADATA_KEY: end["metadata"]}
+        return result
+    text = {"type": "text", "text": str(end.get("message"))}
+    return {"content": [text], "isError": True, "_meta": {ERROR_KEY: end}}
+
+
+def read_end(result: Mapping[str, Any], origin: str) -> Reply:
+    """The answer in a tool's result: its texts, joined by newlines. `raw` is the result, with all else it holds.
+
+    Raises:
+        StreamingQueueError: what the agent raised, as the same class, where it is one of ours.
+        AgentFailedError: the tool failed, or asks for further input.
+        ProtocolError: there is no text in it.
+    """
+    meta = result.get("_meta")
+    meta = meta if isinstance(meta, dict) else {}
+    kind = result.get("resultType", "complete")
+    if kind == "input_required":
+        raise AgentFailedError(f"{origin}: the tool asks for further input, which nobody here can give")
+    content = result.get("content")
+    if kind != "complete" or not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
+        raise ProtocolError(f"{origin}: this is no result of a tool: {str(result)[:120]!a}")
+    texts = [block["text"] for block in content if block.get("type") == "text" and isinstance(block.get("text"), str)]
+    if result.get("isError"):
+        raise _failure(meta.get(ERROR_KEY), texts, origin)
+    if not texts:
+        held = ", ".join(sorted({str(block.get("type"))[:20] for block in content})) or "nothing"
+        held += " and structured content" if result.get("structuredContent") is not None else ""
+        raise ProtocolError(f"{origin}: the result has no text, it holds {held!a}: an answer is a text")
+    reply = Reply(raw=result, text="\n".join(texts))
+    metadata = meta.get(METADATA_KEY)
+    if isinstance(metadata, dict):
+        reply["metadata"] = metadata
+    return reply
+
+
+def _failure(event: Any, texts: list[str], origin: str) -> StreamingQueueError:
+    if isinstance(event, dict) and event.get("type") == ERROR:
+        return error_from_event(event, origin)
+    said = "\n".join(texts)[:300]
+    return AgentFailedError(f"{origin}: the tool failed" + (f": {said!a}" if said else ""))
+
+
+def write_progress(event: StreamEvent, token: str | int, count: int) -> dict[str, Any]:
+    """The params of a progress notification for the `count`th delta or status."""
+    meta: dict[str, Any] = {EVENT_KEY: event["type"]}
+    if event.get("metadata"):
+        meta[METADATA_KEY] = event["metadata"]
+    return {"progressToken": token, "progress": count, "message": event["data"], "_meta": meta}
+
+
+def read_progress(params: Any, token: int) -> StreamEvent | None:
+    """The event in a progress notification: of our hosts what it was there, of others a status, with its figures.
+
+    None where it is for another request, or none at all.
+    """
+    if not isinstance(params, dict) or params.get("progressToken") != token:
+        return None
+    meta = params.get("_meta")
+    meta = meta if isinstance(meta, dict) else {}
+    message, metadata = params.get("message"), meta.get(METADATA_KEY)
+    if meta.get(EVENT_KEY) in (DELTA, STATUS) and isinstance(message, str):
+        event: StreamEvent = {"type": meta[EVENT_KEY], "data": message}
+        return {**event, "metadata": metadata} if isinstance(metadata, dict) else event
+    figures = {key: params[key] for key in ("progress", "total") if _is_number(params.get(key))}
+    said = message if isinstance(message, str) else " of ".join(f"{figure:g}" for figure in figures.values())
+    return {"type": STATUS, "data": said, "metadata": figures}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

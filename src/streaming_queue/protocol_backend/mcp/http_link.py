@@ -1,0 +1,194 @@
+"""Streamable HTTP: a POST a message, answered by JSON or a stream of events."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
+from datetime import datetime
+from typing import Any
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from streaming_queue.comm.base import EndpointOptions
+from streaming_queue.comm.context import heard
+from streaming_queue.comm.http_client import (
+    agent_headers,
+    agent_url,
+    excerpt,
+    parse_retry_after,
+    peer_date,
+    read_body,
+    refusal,
+    told_error,
+    translate,
+)
+from streaming_queue.comm.sse import EVENT_STREAM, read_events
+from streaming_queue.errors import CommError, ProtocolError, RemoteError, StreamingQueueError
+from streaming_queue.protocol_backend.mcp.dialect import JSON, SESSION_HEADER
+from streaming_queue.protocol_backend.mcp.rpc import (
+    LostSessionError,
+    Message,
+    Request,
+    decode,
+    is_response,
+    refuse_request,
+    rpc_error,
+)
+
+READ_OUT_S = 0.1
+END_S = 0.5
+_BYTES_AT_ONCE = 1024 * 1024
+
+
+class HttpLink:
+    """A server behind a URL. `date` is its clock, as its last answer told."""
+
+    alive = True
+    lasting = False
+    patience_s = 10.0
+    probe_s = 1.0
+
+    def __init__(
+        self, agent_id: str, address: str, options: EndpointOptions, session: Callable[[], aiohttp.ClientSession]
+    ) -> None:
+        agent_url(agent_id, address)
+        self.address = address
+        self.date: datetime | None = None
+        self._url = URL(address)  # with its slash at the end: servers tell the two apart
+        self._headers = agent_headers(agent_id, options, {"Accept": f"{JSON}, {EVENT_STREAM}", "Content-Type": JSON})
+        self._ssl: Any = options.tls or True
+        self._open_session = session
+        self._session_id: str | None = None
+
+    async def begin(self) -> None:
+        """Forget the session."""
+        self._session_id = None
+
+    async def close(self) -> None:
+        """End the session, where the server keeps one; the connections are the backend's."""
+        session_id, self._session_id = self._session_id, None
+        if session_id is None:
+            return
+        headers = self._headers.copy()
+        headers[SESSION_HEADER] = session_id
+        with suppress(aiohttp.ClientError, OSError, StreamingQueueError):
+            async with (
+                asyncio.timeout(END_S),
+                self._open_session().delete(self._url, headers=headers, ssl=self._ssl, allow_redirects=False),
+            ):
+                pass
+
+    async def exchange(self, request: Request) -> AsyncGenerator[Message, None]:
+        """POST a request, and yield what comes; a request of the server's own is declined.
+
+        Raises:
+            ConnectError, SendTimeoutError: no connection, or it broke.
+            ProtocolError: what comes is no MCP, too large, or ends without the response.
+            AuthError, RateLimitedError, RemoteError: the status says so.
+            LostSessionError: the server knows our session no more; the request was not taken.
+        """
+        used = self._session_id
+        with self._translated():
+            async with self._post(request.body, request.headers) as response:
+                if request.method == "initialize":
+                    self._session_id = response.headers.get(SESSION_HEADER)
+                self.date = peer_date(response.headers)
+                if response.status != 200:
+                    raise await self._refused(response, used)
+                async with aclosing(self._messages(response)) as messages:
+                    async for message in messages:
+                        if is_response(message):
+                            self._check_id(message, request)
+                            await _read_out(messages)
+                            yield message
+                            return
+                        if (reply := refuse_request(message)) is not None:
+                            await self.tell(reply, request.headers)
+                        yield message
+        raise ProtocolError(f"{self.address}: the stream ended without the response")
+
+    async def _messages(self, response: aiohttp.ClientResponse) -> AsyncGenerator[Message, None]:
+        if response.content_type == EVENT_STREAM:
+            async with aclosing(read_events(response, self.address, heard)) as events:
+                async for data in events:
+                    if data:  # an event without data only sets an id
+                        for message in decode(data, self.address):
+                            yield message
+        elif response.content_type == JSON:
+            for message in decode(await read_body(response, self.address), self.address):
+                yield message
+        else:
+            body = await read_body(response, self.address)
+            raise ProtocolError(f"{self.address}: answered {response.content_type!a}, which is no MCP{excerpt(body)}")
+
+    def _check_id(self, response: Message, request: Request) -> None:
+        """Raise where the response is another request's; the id of an error may be null: ours was not understood."""
+        number = response.get("id")
+        if number != request.id and not (number is None and "error" in response):
+            raise ProtocolError(f"{self.address}: answered request {str(number)[:40]!a}, which is not {request.id}")
+
+    async def _refused(self, response: aiohttp.ClientResponse, session_id: str | None) -> StreamingQueueError:
+        body = await read_body(response, self.address)
+        retry_after_s = parse_retry_after(response.headers.get("Retry-After"))
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            document = None
+        if session_id is not None and response.status in (400, 404):
+            return LostSessionError(f"{self.address}: answered {response.status}: the session is lost{excerpt(body)}")
+        if (told := told_error(document, retry_after_s, self.address)) is not None:
+            return told
+        status = response.status
+        if isinstance(document, dict) and isinstance(document.get("error"), dict) and status not in (401, 403, 429):
+            return rpc_error(document["error"], self.address)
+        if status == 404:
+            return RemoteError(
+                f"{self.address}: answered 404{excerpt(body)}; MCP servers are often at /mcp", retryable=False
+            )
+        if 200 <= status < 300:
+            return ProtocolError(f"{self.address}: answered {status} instead of a response")
+        return refusal(status, body, retry_after_s, self.address)
+
+    async def tell(self, body: bytes, headers: Mapping[str, str]) -> None:
+        """POST a notification or a response. Raises like `exchange`."""
+        with self._translated():
+            async with self._post(body, headers) as response:
+                if not 200 <= response.status < 300:
+                    raise await self._refused(response, None)
+                await read_body(response, self.address)
+
+    @property
+    def finds_requests(self) -> bool:
+        """Whether the server keeps a session for us, in which a request is known by its id."""
+        return self._session_id is not None
+
+    def _post(self, body: bytes, headers: Mapping[str, str]) -> Any:
+        merged = self._headers.copy()
+        merged.update(headers)
+        if self._session_id is not None:
+            merged[SESSION_HEADER] = self._session_id
+        data = body if len(body) <= _BYTES_AT_ONCE else io.BytesIO(body)
+        session = self._open_session()
+        return session.post(self._url, data=data, headers=merged, ssl=self._ssl, allow_redirects=False)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn what the library raises into our errors."""
+        try:
+            yield
+        except StreamingQueueError:
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            raise translate(error, self.address) from error
+
+
+async def _read_out(messages: AsyncGenerator[Message, None]) -> None:
+    """Read a stream that has said all to its end, so that its connection can be used again."""
+    with suppress(CommError, TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(READ_OUT_S):
+            async for _ in messages:
+                pass

@@ -1,0 +1,125 @@
+"""What a hosted agent says of itself over MCP, and what it demands of a request. No I/O."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+from streaming_queue import __version__
+from streaming_queue.protocol_backend.mcp.dialect import (
+    CAPABILITIES_KEY,
+    EXTENSION,
+    HEADER_MISMATCH,
+    HOSTED,
+    INVALID_PARAMS,
+    METHOD_HEADER,
+    METHOD_NOT_FOUND,
+    MODERN,
+    NAME_HEADER,
+    READY_KEY,
+    SERVER_KEY,
+    UNSUPPORTED_VERSION,
+    VERSION_HEADER,
+    VERSION_KEY,
+)
+
+TOOL = "ask"
+ARGUMENT = "question"
+FRESH_MS = 60_000
+"""How long a client may keep what we say of ourselves: an agent's tool never changes."""
+
+STATUS_BY_CODE: Mapping[int, int] = {METHOD_NOT_FOUND: 404}
+"""The status of an error's code by 2026-07-28, 400 for all others; the handshake's revisions answer 200."""
+
+
+class Refused(Exception):  # noqa: N818 (it is an answer, not a failure of ours)
+    """A request that is answered by a JSON-RPC error, with this HTTP status."""
+
+    def __init__(self, code: int, message: str, *, status: int | None = None, data: Any = None) -> None:
+        super().__init__(message)
+        self.status = STATUS_BY_CODE.get(code, 400) if status is None else status
+        self.error: dict[str, Any] = {"code": code, "message": message}
+        if data is not None:
+            self.error["data"] = data
+
+
+class Service:
+    """The face of one agent: a server with one tool."""
+
+    def __init__(self, agent_id: str, description: object) -> None:
+        self.server = {"name": agent_id, "version": __version__}
+        self.tool = {
+            "name": TOOL,
+            "title": agent_id,
+            "description": description if isinstance(description, str) and description else "Answers a question.",
+            "inputSchema": {
+                "type": "object",
+                "properties": {ARGUMENT: {"type": "string", "description": "The question, as plain text."}},
+                "required": [ARGUMENT],
+            },
+        }
+
+    def complete(self, result: Mapping[str, Any], *, modern: bool) -> dict[str, Any]:
+        """A result as the revision writes it."""
+        if not modern:
+            return dict(result)
+        return {**result, "resultType": "complete", "_meta": {**(result.get("_meta") or {}), SERVER_KEY: self.server}}
+
+    def answer(self, method: str, params: Mapping[str, Any], *, modern: bool, ready: bool) -> dict[str, Any]:
+        """The result of a request that asks the agent nothing. Raises Refused for a method that there is none of."""
+        lasting = {"ttlMs": FRESH_MS, "cacheScope": "private"} if modern else {}
+        if method == "tools/list":
+            return {"tools": [self.tool], **lasting}
+        if modern and method == "server/discover":
+            capabilities: dict[str, Any] = {"tools": {}, "extensions": {EXTENSION: {}}}
+            about = {"supportedVersions": list(HOSTED), "capabilities": capabilities, "_meta": {READY_KEY: ready}}
+            return {**about, **lasting, "ttlMs": 0}
+        if not modern and method == "initialize":
+            wanted = params.get("protocolVersion")
+            return {
+                "protocolVersion": wanted if wanted in HOSTED[1:] else HOSTED[1],
+                "capabilities": {"tools": {}, "experimental": {EXTENSION: {}}},
+                "serverInfo": self.server,
+            }
+        if not modern and method == "ping":
+            return {"_meta": {READY_KEY: ready}}
+        raise Refused(METHOD_NOT_FOUND, f"there is no method {method[:60]!a} here", status=None if modern else 200)
+
+
+def is_modern(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a request's headers name the revision without a handshake. Raises Refused for one that is not spoken."""
+    version = _header(headers, VERSION_HEADER)
+    if version is not None and version not in HOSTED:
+        data = {"supported": list(HOSTED), "requested": version}
+        raise Refused(UNSUPPORTED_VERSION, "unsupported protocol version", data=data)
+    return version == MODERN
+
+
+def check_envelope(headers: Mapping[bytes, bytes], method: str, params: Mapping[str, Any]) -> None:
+    """Raise Refused where a request's headers and its body do not say the same (2026-07-28, transports)."""
+    meta = params.get("_meta")
+    if not isinstance(meta, dict) or not isinstance(meta.get(CAPABILITIES_KEY), dict) or VERSION_KEY not in meta:
+        raise Refused(INVALID_PARAMS, f"params._meta must have {VERSION_KEY} and {CAPABILITIES_KEY}")
+    told = {VERSION_HEADER: meta[VERSION_KEY], METHOD_HEADER: method}
+    if method == "tools/call":
+        told[NAME_HEADER] = params.get("name")
+    for name, value in told.items():
+        if _plain(_header(headers, name)) != value:
+            raise Refused(HEADER_MISMATCH, f"the header {name} does not say what the body does")
+
+
+def _header(headers: Mapping[bytes, bytes], name: str) -> str | None:
+    value = headers.get(name.lower().encode())
+    return None if value is None else value.decode("latin-1")
+
+
+def _plain(value: str | None) -> str | None:
+    """A header's text, out of the mark that `tools.header_value` puts around some."""
+    if value is None or not (value.startswith("=?base64?") and value.endswith("?=")):
+        return value
+    try:
+        return base64.b64decode(value[9:-2], validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return None

@@ -1,0 +1,137 @@
+"""A version agreed on with a server: how its requests are written from then on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Protocol
+
+from streaming_queue import __version__
+from streaming_queue.errors import ProtocolError
+from streaming_queue.protocol_backend.mcp.dialect import (
+    CAPABILITIES_KEY,
+    CLIENT_KEY,
+    EXTENSION,
+    METHOD_HEADER,
+    MODERN,
+    NAME_HEADER,
+    VERSION_HEADER,
+    VERSION_KEY,
+)
+from streaming_queue.protocol_backend.mcp.rpc import Message, Request, is_response, notification, result_of
+from streaming_queue.protocol_backend.mcp.tools import header_value
+
+CLIENT = {"name": "streaming-queue", "version": __version__}
+MAX_PAGES = 100
+
+
+class Link(Protocol):
+    """A way to a server. `patience_s` is how long it may take to agree with it, `probe_s` how long to find it healthy.
+
+    `lasting`: what was agreed holds as long as the link is alive, whatever fails.
+    """
+
+    address: str
+    patience_s: float
+    probe_s: float
+    lasting: bool
+
+    @property
+    def alive(self) -> bool:
+        """Whether what was agreed may still hold."""
+
+    @property
+    def finds_requests(self) -> bool:
+        """Whether the server knows a request under way by its id, so that it can be cancelled by that."""
+
+    async def begin(self) -> None:
+        """Be ready to agree anew: nothing of an earlier agreement is left."""
+
+    def exchange(self, request: Request) -> AsyncGenerator[Message, None]:
+        """Send a request and yield the messages that come on its behalf, the response last."""
+
+    async def tell(self, body: bytes, headers: Mapping[str, str]) -> None:
+        """Send a notification or a response. Raises like `exchange`."""
+
+    async def close(self) -> None:
+        """Give the way up; idempotent and bounded."""
+
+
+@dataclass(slots=True)
+class Session:
+    """A server and the version spoken with it. `about` is what it said of itself: capabilities, its name."""
+
+    link: Link
+    version: str
+    about: Mapping[str, Any] = field(default_factory=dict)
+    server: Mapping[str, Any] = field(default_factory=dict)
+    ids: count[int] = field(default_factory=lambda: count(1))
+
+    @property
+    def modern(self) -> bool:
+        """Whether each request stands for itself."""
+        return self.version == MODERN
+
+    @property
+    def ours(self) -> bool:
+        """Whether the server keeps to our extension."""
+        capabilities = self.about.get("capabilities")
+        if not isinstance(capabilities, dict):
+            return False
+        return any(EXTENSION in (capabilities.get(place) or ()) for place in ("extensions", "experimental"))
+
+    def request(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        *,
+        meta: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        progress: bool = False,
+    ) -> Request:
+        """A request by the rules of the version; `progress`: its progress is to be told, under its id."""
+        number = next(self.ids)
+        meta = dict(meta or {})
+        if progress:
+            meta["progressToken"] = number
+        if self.modern:
+            meta |= {VERSION_KEY: self.version, CLIENT_KEY: CLIENT, CAPABILITIES_KEY: {}}
+        fields = dict(headers or {}) | self._headers(method)
+        if self.modern and isinstance(params.get("name"), str):
+            fields[NAME_HEADER] = header_value(params["name"])
+        return Request(number, method, {**params, "_meta": meta} if meta else params, fields)
+
+    def _headers(self, method: str) -> dict[str, str]:
+        if self.modern:
+            return {VERSION_HEADER: self.version, METHOD_HEADER: method}
+        return {} if method == "initialize" else {VERSION_HEADER: self.version}
+
+    async def call(self, method: str, params: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """The result of a request. Raises what the link does, and what the response's error means."""
+        request = self.request(method, params or {})
+        async with aclosing(self.link.exchange(request)) as messages:
+            async for message in messages:
+                if is_response(message):
+                    return result_of(message, self.link.address)
+        raise ProtocolError(f"{self.link.address}: no response came")
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+        """Send a notification. Raises what the link does."""
+        await self.link.tell(notification(method, params), self._headers(method))
+
+    async def tools(self) -> list[Any]:
+        """All tools that the server lists."""
+        tools: list[Any] = []
+        params: dict[str, Any] = {}
+        for _ in range(MAX_PAGES):
+            page = await self.call("tools/list", params)
+            listed = page.get("tools")
+            if not isinstance(listed, list):
+                raise ProtocolError(f"{self.link.address}: its list of tools is none: {str(page)[:120]!a}")
+            tools += listed
+            if not isinstance(cursor := page.get("nextCursor"), str):
+                return tools
+            params = {"cursor": cursor}
+        raise ProtocolError(f"{self.link.address}: its list of tools has more than {MAX_PAGES} pages")

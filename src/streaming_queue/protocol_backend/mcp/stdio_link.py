@@ -1,0 +1,180 @@
+"""A server of our own, spoken to over its standard input and output: a line a message."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import suppress
+from typing import Any
+
+from streaming_queue.comm.context import heard
+from streaming_queue.comm.http_client import MAX_ANSWER_BYTES
+from streaming_queue.errors import BackendClosedError, CommError, ConnectError, ProtocolError
+from streaming_queue.protocol_backend.mcp.child import Child, begin
+from streaming_queue.protocol_backend.mcp.rpc import Message, Request, decode, is_response, refuse_request
+
+logger = logging.getLogger(__name__)
+
+UNREAD = 4096
+"""How many messages on one request may wait for a reader that does not keep up."""
+NOT_FOUND, NOT_RUNNABLE = 127, 126
+"""What a shell exits with when there is no such command (POSIX, 2.8.2)."""
+
+Waiting = asyncio.Queue[Message | CommError]
+
+
+class StdioLink:
+    """A server that is begun with the first agreement, again when it has ended, and ended with this link."""
+
+    lasting = True
+    patience_s = 30.0
+    probe_s = 10.0
+    finds_requests = True
+
+    def __init__(self, address: str, command: tuple[str, ...], passed_on: Collection[str]) -> None:
+        self.address = address
+        self._command = command
+        self._passed_on = passed_on
+        self._child: Child | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._waiting: dict[int, Waiting] = {}
+        self._highest = 0
+        self._closed = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server runs and can be read."""
+        return self._reader is not None and not self._reader.done()
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, None where there is none."""
+        return None if self._child is None else self._child.pid
+
+    async def begin(self) -> None:
+        """Start the server anew. Raises ConfigError where the command cannot be run."""
+        await self._end()
+        if self._closed:
+            raise BackendClosedError(f"{self.address}: the mcp backend is closed")
+        self._highest = 0
+        child = await begin(self._command, self._passed_on, self.address)
+        self._child = child
+        self._reader = asyncio.create_task(self._read(child), name=f"read:{self.address}")
+
+    async def close(self) -> None:
+        """End the server."""
+        self._closed = True
+        await self._end()
+
+    async def _end(self) -> None:
+        child, self._child = self._child, None
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.cancel()
+            await asyncio.wait({reader})
+        self._fail(ConnectError(f"{self.address}: the server was ended before it answered"))
+        if child is not None:
+            await child.end()
+
+    async def exchange(self, request: Request) -> AsyncGenerator[Message, None]:
+        """Write a request, and yield what comes; a request of the server's own is declined.
+
+        Raises:
+            ConnectError: the server ended.
+            ProtocolError: it writes what is no MCP, or more than a reader or our limits take.
+        """
+        waiting = self._waiting[request.id] = Waiting(UNREAD)
+        self._highest = max(self._highest, request.id)
+        try:
+            await self._write(request.body)
+            while True:
+                message = await waiting.get()
+                if isinstance(message, CommError):
+                    raise message
+                heard()
+                yield message
+                if is_response(message):
+                    return
+        finally:
+            if self._waiting.get(request.id) is waiting:
+                del self._waiting[request.id]
+
+    async def tell(self, body: bytes, headers: Mapping[str, str]) -> None:
+        """Write a notification or a response. Raises ConnectError where the server ended."""
+        del headers
+        await self._write(body)
+
+    async def _write(self, body: bytes) -> None:
+        if self._child is None or not self.alive:
+            raise ConnectError(f"{self.address}: the server has ended")
+        try:
+            self._child.input.write(body + b"\n")
+            await self._child.input.drain()
+        except OSError as error:
+            raise ConnectError(f"{self.address}: the server takes no input any more: {error}") from error
+
+    async def _read(self, child: Child) -> None:
+        """Give each message to whom it is for, until the server ends or is not understood; then it is ended."""
+        try:
+            while line := await child.output.readuntil(b"\n"):
+                await self._take(line)
+        except asyncio.IncompleteReadError:
+            self._fail(await self._farewell(child))
+        except asyncio.LimitOverrunError:
+            self._fail(ProtocolError(f"{self.address}: a message is over the limit of {MAX_ANSWER_BYTES} bytes"))
+            await child.end()
+        except CommError as error:
+            self._fail(error)
+            await child.end()
+
+    async def _farewell(self, child: Child) -> CommError:
+        """Why there is no server any more, in its own last words."""
+        code = await child.end()
+        said = f": {child.last_words!a}" if child.last_words else ""
+        remedy = "; check the command of the address" if code in (NOT_FOUND, NOT_RUNNABLE) else ""
+        return ConnectError(f"{self.address}: the server ended (exit code {code}){said}{remedy}")
+
+    async def _take(self, line: bytes) -> None:
+        try:
+            messages = decode(line, self.address)
+        except ProtocolError:
+            if line.strip():
+                logger.warning("%s: a line on its standard output is no message: %a", self.address, line[:120])
+            return
+        for message in messages:
+            if is_response(message):
+                self._give(self._id_of(message), message)
+            elif (reply := refuse_request(message)) is not None:
+                with suppress(ConnectError):
+                    await self._write(reply)
+            else:
+                params = message.get("params")
+                self._give(params.get("progressToken") if isinstance(params, dict) else None, message)
+
+    def _id_of(self, response: Message) -> Any:
+        """The id of a response. Raises ProtocolError when it is of no request that was ever made."""
+        number = response.get("id")
+        if isinstance(number, int) and not isinstance(number, bool) and 0 < number <= self._highest:
+            return number
+        raise ProtocolError(f"{self.address}: answered request {str(number)[:40]!a}, which was never made")
+
+    def _give(self, number: Any, message: Message) -> None:
+        """Hand a message to the reader of its request; one that left wants nothing more."""
+        waiting = self._waiting.get(number) if isinstance(number, int) else None
+        if waiting is None:
+            return
+        if waiting.full():
+            del self._waiting[number]
+            while not waiting.empty():
+                waiting.get_nowait()
+            waiting.put_nowait(ProtocolError(f"{self.address}: more than {UNREAD} messages on one request wait unread"))
+            return
+        waiting.put_nowait(message)
+
+    def _fail(self, error: CommError) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for one in waiting.values():
+            if one.full():
+                one.get_nowait()
+            one.put_nowait(error)

@@ -1,0 +1,149 @@
+"""Which tool of a server is asked, and by which argument: what the configuration says, else what the schemas tell."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from streaming_queue.errors import ConfigError
+from streaming_queue.protocol_backend.mcp.dialect import PARAM_HEADER
+
+USUAL_NAMES = ("question", "query", "prompt", "text", "input", "message")
+"""What the argument that takes a question is often called."""
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the configuration says: the tool, the argument that takes the question, and what the others are given."""
+
+    tool: str | None = None
+    argument: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.argument is not None and self.argument in self.arguments:
+            raise ConfigError(f"mcp.arguments has {self.argument!r}, which mcp.argument leaves to the question")
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool that can be asked. `mirrored` are the arguments that HTTP headers repeat, by their path."""
+
+    name: str
+    argument: str
+    mirrored: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+
+    def headers(self, arguments: Mapping[str, Any]) -> dict[str, str]:
+        """The headers of a call with these arguments (2026-07-28, transports, "Custom Headers")."""
+        headers = {}
+        for path, name in self.mirrored.items():
+            value: Any = arguments
+            for key in path:
+                value = value.get(key) if isinstance(value, Mapping) else None
+            if isinstance(value, bool):
+                value = "true" if value else "false"
+            if isinstance(value, str | int):
+                headers[PARAM_HEADER + name] = header_value(str(value))
+        return headers
+
+
+def header_value(value: str) -> str:
+    """A text as a header takes it: base64 in a mark of its own where it could not be sent as it is."""
+    plain = value.isascii() and value.isprintable() and value == value.strip()
+    if plain and not (value.startswith("=?base64?") and value.endswith("?=")):
+        return value
+    return f"=?base64?{base64.b64encode(value.encode('utf-8', 'replace')).decode()}?="
+
+
+def choose(listed: Sequence[Any], choice: Choice, address: str) -> Tool:
+    """The tool to ask among those that a server lists.
+
+    Raises ConfigError, with the tools and the key to set, where there is none or more than one.
+    """
+    tools = [tool for tool in listed if isinstance(tool, dict) and isinstance(tool.get("name"), str)]
+    if choice.tool is not None:
+        tools = [tool for tool in tools if tool["name"] == choice.tool]
+        if not tools:
+            raise ConfigError(f"{address}: it has no tool {choice.tool!r} (mcp.tool); it has {_shown(listed)}")
+    fit = [(tool, names[0]) for tool in tools if len(names := _arguments(tool, choice)) == 1]
+    if len(fit) == 1:
+        tool, argument = fit[0]
+        return Tool(tool["name"], argument, _mirrored(tool.get("inputSchema")))
+    if len(tools) == 1:
+        key = "argument" if choice.argument is None else "argument and mcp.arguments"
+        raise ConfigError(
+            f"{address}: which argument of {_shown(tools)} takes the question is not clear: "
+            f"set mcp.{key}; what else it needs belongs in mcp.arguments"
+        )
+    raise ConfigError(
+        f"{address}: {'more than one tool' if fit else 'no tool'} of it can be asked by one text: "
+        f"set mcp.tool (and mcp.argument); it has {_shown(listed)}"
+    )
+
+
+def _arguments(tool: Mapping[str, Any], choice: Choice) -> list[str]:
+    """The arguments that may take the question; none where something else would be missing."""
+    properties, required = _schema(tool)
+    open_names = [name for name in required if name not in choice.arguments]
+    if choice.argument is not None:
+        known = choice.argument in properties or not properties
+        return [choice.argument] if known and set(open_names) <= {choice.argument} else []
+    texts = [name for name, schema in properties.items() if _takes_text(schema) and name not in choice.arguments]
+    if len(open_names) == 1:
+        return [name for name in open_names if name in texts]
+    if open_names:
+        return []
+    usual = [name for name in USUAL_NAMES if name in texts]
+    return usual or texts
+
+
+def _schema(tool: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    schema = tool.get("inputSchema")
+    schema = schema if isinstance(schema, dict) else {}
+    properties, required = schema.get("properties"), schema.get("required")
+    return (
+        properties if isinstance(properties, dict) else {},
+        [name for name in required if isinstance(name, str)] if isinstance(required, list) else [],
+    )
+
+
+def _takes_text(schema: Any) -> bool:
+    if not isinstance(schema, dict):
+        return schema is True
+    kind = schema.get("type")
+    if kind is None:
+        either = schema.get("anyOf") or schema.get("oneOf")
+        return not either or (isinstance(either, list) and any(_takes_text(one) for one in either))
+    return kind == "string" or (isinstance(kind, list) and "string" in kind)
+
+
+def _shown(tools: Sequence[Any]) -> str:
+    """The tools and their arguments, for people: `ask(question), add(a, b)`."""
+    shown = [
+        f"{str(tool.get('name'))[:60]}({', '.join(str(name)[:40] for name in list(_schema(tool)[0])[:10])})"
+        for tool in tools[:20]
+        if isinstance(tool, dict)
+    ]
+    return ascii(", ".join(shown))[1:-1] or "none"
+
+
+def _mirrored(schema: Any) -> dict[tuple[str, ...], str]:
+    """The arguments marked `x-mcp-header`, by path. A schema with a mark that is no header's name has none."""
+    found = dict(_marks(schema, ()))
+    return found if all(_TOKEN.fullmatch(name) for name in found.values()) else {}
+
+
+def _marks(schema: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if not isinstance(properties, dict) or len(path) > 8:
+        return
+    for name, inner in properties.items():
+        if isinstance(inner, dict):
+            if isinstance(mark := inner.get("x-mcp-header"), str):
+                yield (*path, name), mark
+            yield from _marks(inner, (*path, name))
