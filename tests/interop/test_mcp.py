@@ -68,7 +68,12 @@ def modes(request: pytest.FixtureRequest) -> tuple[bool, bool, str]:
 
 EVERY_MODE = pytest.mark.parametrize(
     "modes",
-    [(stateless, json, version) for version in (MODERN, HANDSHAKE) for stateless in (False, True) for json in (False, True)],
+    [
+        (stateless, json, version)
+        for version in (MODERN, HANDSHAKE)
+        for stateless in (False, True)
+        for json in (False, True)
+    ],
     ids=lambda modes: f"{'stateless' if modes[0] else 'stateful'} {'json' if modes[1] else 'sse'} {modes[2]}",
     indirect=True,
 )

@@ -40,12 +40,13 @@ class StdioLink:
         self._reader: asyncio.Task[None] | None = None
         self._waiting: dict[int, Waiting] = {}
         self._highest = 0
+        self._alive = False
         self._closed = False
 
     @property
     def alive(self) -> bool:
-        """Whether the server runs and can be read."""
-        return self._reader is not None and not self._reader.done()
+        """Whether the server runs and is understood."""
+        return self._alive
 
     @property
     def pid(self) -> int | None:
@@ -59,7 +60,7 @@ class StdioLink:
             raise BackendClosedError(f"{self.address}: the mcp backend is closed")
         self._highest = 0
         child = await begin(self._command, self._passed_on, self.address)
-        self._child = child
+        self._child, self._alive = child, True
         self._reader = asyncio.create_task(self._read(child), name=f"read:{self.address}")
 
     async def close(self) -> None:
@@ -106,13 +107,14 @@ class StdioLink:
         await self._write(body)
 
     async def _write(self, body: bytes) -> None:
-        if self._child is None or not self.alive:
+        child = self._child
+        if child is None or not self._alive:
             raise ConnectError(f"{self.address}: the server has ended")
         try:
-            self._child.input.write(body + b"\n")
-            await self._child.input.drain()
+            child.input.write(body + b"\n")
+            await child.input.drain()
         except OSError as error:
-            raise ConnectError(f"{self.address}: the server takes no input any more: {error}") from error
+            raise await self._farewell(child) from error
 
     async def _read(self, child: Child) -> None:
         """Give each message to whom it is for, until the server ends or is not understood; then it is ended."""
@@ -120,6 +122,7 @@ class StdioLink:
             while line := await child.output.readuntil(b"\n"):
                 await self._take(line)
         except asyncio.IncompleteReadError:
+            self._alive = False
             self._fail(await self._farewell(child))
         except asyncio.LimitOverrunError:
             self._fail(ProtocolError(f"{self.address}: a message is over the limit of {MAX_ANSWER_BYTES} bytes"))
@@ -173,6 +176,8 @@ class StdioLink:
         waiting.put_nowait(message)
 
     def _fail(self, error: CommError) -> None:
+        """Nothing more comes of this server: all who wait are told why."""
+        self._alive = False
         waiting, self._waiting = self._waiting, {}
         for one in waiting.values():
             if one.full():

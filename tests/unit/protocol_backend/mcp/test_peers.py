@@ -427,7 +427,10 @@ async def test_progress_of_others_is_a_status(backend: McpCommBackend):
 
 
 async def test_requests_of_a_server_are_declined(backend: McpCommBackend):
-    asked = [{"jsonrpc": "2.0", "id": 7, "method": "ping"}, {"jsonrpc": "2.0", "id": "e", "method": "elicitation/create"}]
+    asked = [
+        {"jsonrpc": "2.0", "id": 7, "method": "ping"},
+        {"jsonrpc": "2.0", "id": "e", "method": "elicitation/create"},
+    ]
     async with Peer(tools_call=events(*asked, end("fine"))) as peer:
         assert (await send(backend, peer))["text"] == "fine"
         pong, declined = [call for call in peer.calls if "method" not in call]
@@ -491,7 +494,18 @@ async def test_parts_that_are_no_text_are_refused(backend: McpCommBackend):
 
 @pytest.mark.parametrize(
     "address",
-    ["", "w", "ws://h/", "ftp://h/", "http://", "http://u:p@h/mcp", "http://h/mcp?x=1", "stdio:", "stdio: ", "stdio:'x"],
+    [
+        "",
+        "w",
+        "ws://h/",
+        "ftp://h/",
+        "http://",
+        "http://u:p@h/mcp",
+        "http://h/mcp?x=1",
+        "stdio:",
+        "stdio: ",
+        "stdio:'x",
+    ],
 )
 async def test_addresses_that_are_none(backend: McpCommBackend, address: str):
     with pytest.raises(ConfigError, match="agent 'w'"):
@@ -502,5 +516,3 @@ def test_options_that_cannot_be():
     for options in ({"version": "2020-01-01"}, {"argument": "q", "arguments": {"q": 1}}):
         with pytest.raises(ConfigError, match=r"mcp\."):
             McpCommBackend(**options)
-
-

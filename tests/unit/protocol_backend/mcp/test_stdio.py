@@ -1,0 +1,211 @@
+"""Servers that are processes of ours: begun, spoken to, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unit.comm.agents import soon
+
+from streaming_queue.errors import BackendClosedError, CommError, ConnectError, ProtocolError
+from streaming_queue.messages import MESSAGE
+from streaming_queue.protocol_backend.mcp.comm import McpCommBackend
+
+pytestmark = pytest.mark.usefixtures("no_stray_tasks")
+
+CLERK = f"stdio:{shlex.quote(sys.executable)} -S {shlex.quote(str(Path(__file__).with_name('clerk.py')))}"
+TEXT = '"quotes" \\back\\ \t\r\n 字 🦜 \x00 \x1b[31m \u2028'
+
+
+@pytest.fixture
+async def backend():
+    backend = McpCommBackend(environment=("CLERKS_KEY",))
+    yield backend
+    await backend.close()
+
+
+def pid_of(backend: McpCommBackend) -> int:
+    pid = backend._peers["w"].link.pid
+    assert pid is not None
+    return pid
+
+
+def group_is_gone(pid: int) -> bool:
+    """Whether no process of the group runs; one that nobody has buried yet does not."""
+    listed = subprocess.run(["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
+    return not any(int(group) == pid and stat[0] != "Z" for group, stat in map(str.split, listed.splitlines()))
+
+
+async def ask(backend: McpCommBackend, text: str) -> Any:
+    async with asyncio.timeout(10):
+        return await backend.send("c", "w", {"text": text})
+
+
+async def test_a_server_is_begun_once_and_ended(backend: McpCommBackend):
+    await backend.register_endpoint("w", CLERK)
+    assert backend._peers["w"].link.pid is None
+    assert await backend.health_check("w")
+    replies = await asyncio.gather(*(ask(backend, f"{TEXT} {number}") for number in range(50)))
+    assert [reply["text"] for reply in replies] == [f"{TEXT} {number}" for number in range(50)]
+    assert [event async for event in backend.stream("c", "w", {"text": "x"})] == [{"type": MESSAGE, "data": "x"}]
+    pong = json.loads((await ask(backend, "ping"))["text"])
+    assert pong == {"jsonrpc": "2.0", "id": "p", "result": {}}
+    pid = pid_of(backend)
+    began = time.monotonic()
+    await backend.close()
+    assert group_is_gone(pid)
+    assert time.monotonic() - began < 1.5
+    with pytest.raises(BackendClosedError):
+        await ask(backend, "x")
+
+
+async def test_a_server_that_crashes_is_begun_anew(backend: McpCommBackend):
+    await backend.register_endpoint("w", CLERK)
+    waiting = asyncio.create_task(ask(backend, "wait"))
+    await asyncio.sleep(0.1)
+    told = r"the server ended \(exit code 3\): 'out of paper'"
+    with pytest.raises(ConnectError, match=told) as caught:
+        await ask(backend, "crash")
+    assert str(caught.value).startswith(CLERK)
+    assert caught.value.retryable
+    with pytest.raises(ConnectError, match=told):
+        await waiting
+    assert (await ask(backend, "again"))["text"] == "again"
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        (f"{CLERK} breaks", r"the server ended \(exit code 1\): 'no register here'"),
+        ("stdio:/no/such/command --x", r"exit code 127\).*check the command of the address"),
+        ("stdio:/etc/passwd", r"exit code 126\).*check the command"),
+        ("stdio:true", r"the server ended \(exit code 0\)"),
+    ],
+)
+async def test_a_command_that_is_no_server(backend: McpCommBackend, address: str, told: str):
+    await backend.register_endpoint("w", address)
+    with pytest.raises(ConnectError, match=told):
+        await ask(backend, "x")
+    assert not await backend.health_check("w")
+
+
+async def test_what_a_server_prints_besides_is_passed_over(backend: McpCommBackend, caplog: pytest.LogCaptureFixture):
+    await backend.register_endpoint("w", f"{CLERK} chats")
+    assert (await ask(backend, "x"))["text"] == "x"
+    assert "is no message: b'Welcome to the clerk!" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("strange id", "answered request '77', which was never made"),
+        ("large", "a message is over the limit of 16777216 bytes"),
+    ],
+)
+async def test_a_server_that_is_not_understood_is_ended(backend: McpCommBackend, text: str, told: str):
+    await backend.register_endpoint("w", CLERK)
+    waiting = asyncio.create_task(ask(backend, "wait"))
+    await asyncio.sleep(0.1)
+    pid = pid_of(backend)
+    with pytest.raises(ProtocolError, match=told):
+        await ask(backend, text)
+    with pytest.raises(ProtocolError, match=told):
+        await waiting
+    assert (await ask(backend, "x"))["text"] == "x"
+    assert pid_of(backend) != pid
+    assert group_is_gone(pid)
+
+
+async def test_a_reader_that_does_not_keep_up_fails_alone(backend: McpCommBackend):
+    await backend.register_endpoint("w", CLERK)
+    events = backend.stream("c", "w", {"text": "flood"})
+    assert (await anext(events))["data"] == "0"
+    assert (await ask(backend, "x"))["text"] == "x"
+    with pytest.raises(ProtocolError, match="4096 messages on one request wait unread"):
+        async for _ in events:
+            pass
+    assert (await ask(backend, "y"))["text"] == "y"
+
+
+async def test_a_cancel_is_told(backend: McpCommBackend, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.DEBUG, "streaming_queue.protocol_backend.mcp")
+    await backend.register_endpoint("w", CLERK)
+    asking = asyncio.create_task(ask(backend, "wait"))
+    await soon(lambda: backend._peers["w"]._agreement is not None)
+    await asyncio.sleep(0.05)
+    asking.cancel()
+    await asyncio.wait({asking}, timeout=1)
+    assert asking.cancelled()
+    await soon(lambda: "cancelled 3" in caplog.text)
+    assert (await ask(backend, "x"))["text"] == "x"
+
+
+async def test_a_server_gets_no_secrets_but_those_named(backend: McpCommBackend, monkeypatch: pytest.MonkeyPatch):
+    for name in ("OPENAI_API_KEY", "CLERKS_KEY", "STQ_NETWORK__TOKEN"):
+        monkeypatch.setenv(name, "s3cret")
+    await backend.register_endpoint("w", CLERK)
+    names = json.loads((await ask(backend, "environment"))["text"])
+    assert "CLERKS_KEY" in names
+    assert "PATH" in names
+    assert not {"OPENAI_API_KEY", "STQ_NETWORK__TOKEN"} & {*names}
+
+
+async def test_a_server_that_will_not_go_is_ended_within_bounds(backend: McpCommBackend):
+    await backend.register_endpoint("w", f"{CLERK} stays")
+    waiting = asyncio.create_task(ask(backend, "wait"))
+    await soon(lambda: backend._peers["w"]._agreement is not None)
+    await asyncio.sleep(0.05)
+    pid = pid_of(backend)
+    began = time.monotonic()
+    await backend.close()
+    assert time.monotonic() - began < 4
+    assert group_is_gone(pid), "what it began itself is ended, too"
+    with pytest.raises(CommError):
+        await waiting
+
+
+async def test_a_server_ends_with_an_owner_that_is_killed(tmp_path: Path):
+    owner = tmp_path / "owner.py"
+    owner.write_text(f"""
+import asyncio, sys
+from streaming_queue.protocol_backend.mcp.comm import McpCommBackend
+
+async def main():
+    backend = McpCommBackend()
+    await backend.register_endpoint("w", {CLERK + " stays"!r})
+    await backend.connect("c", "w")
+    print(backend._peers["w"].link.pid, flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+""")
+    process = await asyncio.create_subprocess_exec(sys.executable, str(owner), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    pid = int(await process.stdout.readline())
+    assert not group_is_gone(pid)
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    async with asyncio.timeout(10):
+        while not group_is_gone(pid):
+            await asyncio.sleep(0.05)
+
+
+async def test_an_agreement_that_nobody_waits_for_ends_with_the_backend():
+    backend = McpCommBackend()
+    await backend.register_endpoint("w", "stdio:sleep 60")
+    asking = asyncio.create_task(ask(backend, "x"))
+    await soon(lambda: backend._peers["w"].link.pid is not None)
+    pid = pid_of(backend)
+    asking.cancel()
+    await asyncio.wait({asking})
+    await backend.close()
+    assert group_is_gone(pid)
