@@ -98,7 +98,7 @@ async def backend(modes: tuple[bool, bool, str]):
 
 @EVERY_MODE
 async def test_a_server_of_the_sdk(backend: McpCommBackend, clerk: Any, modes: tuple[bool, bool, str]):
-    stateless, json, version = modes
+    _, json, version = modes
     await backend.register_endpoint("w", clerk.address)
     assert await backend.health_check("w")
     replies = await asyncio.gather(*(backend.send("c", "w", {"text": f"{TEXT} {n}"}) for n in range(20)))
@@ -256,9 +256,11 @@ async def test_the_sdks_client_needs_the_hosts_credential():
     backend = McpCommBackend(host_options=HostOptions(authenticator=authenticator))
     handle = await backend.spawn_local_agent("w", "127.0.0.1", 0, Agent(behave))
     try:
-        async with create_mcp_http_client(headers={"Authorization": "Bearer right"}) as http:
-            async with Client(streamable_http_client(handle.base_url, http_client=http)) as client:
-                assert (await client.call_tool("ask", {"question": "x"})).content[0].text == "x"
+        async with (
+            create_mcp_http_client(headers={"Authorization": "Bearer right"}) as http,
+            Client(streamable_http_client(handle.base_url, http_client=http)) as client,
+        ):
+            assert (await client.call_tool("ask", {"question": "x"})).content[0].text == "x"
         with pytest.raises(BaseException):  # noqa: B017 (whatever their task group makes of it)
             async with Client(handle.base_url):
                 pass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +35,6 @@ from streaming_queue.errors import (
     ProtocolError,
     RateLimitedError,
     RemoteError,
-    StreamingQueueError,
 )
 from streaming_queue.messages import MESSAGE, STATUS
 from streaming_queue.protocol_backend.mcp.comm import McpCommBackend

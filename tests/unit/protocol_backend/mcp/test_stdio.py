@@ -194,9 +194,7 @@ asyncio.run(main())
     assert not group_is_gone(pid)
     process.send_signal(signal.SIGKILL)
     await process.wait()
-    async with asyncio.timeout(10):
-        while not group_is_gone(pid):
-            await asyncio.sleep(0.05)
+    await soon(lambda: group_is_gone(pid))
 
 
 async def test_an_agreement_that_nobody_waits_for_ends_with_the_backend():
