@@ -55,6 +55,7 @@ BUILTIN: tuple[BackendSpec, ...] = (
         "streaming_queue.protocol_backend.agora.comm:AgoraCommBackend",
         "natural language, or a protocol document agreed by hash",
     ),
+    BackendSpec("mcp", "streaming_queue.protocol_backend.mcp.comm:McpCommBackend", "the tools of MCP servers"),
 )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from streaming_queue.config.redaction import revealed
 from streaming_queue.config.section import PathText, Section, Text
@@ -39,6 +39,29 @@ class Agora(BackendSection):
         description="Where a hosted agent may take protocol documents from that it does not know, to have them "
         "followed by its model: origins like https://example.org, and data: for those that come along. "
         "Others are rejected.",
+    )
+
+
+class Arguments(dict[str, Any]):
+    """Arguments by name; hashable, as the section is in which they stand."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self))
+
+
+class Mcp(BackendSection):
+    """What is asked of a server of tools, for the protocol mcp. What is null is found by the tools' own schemas."""
+
+    tool: Text | None = Field(None, description="The tool to call.")
+    argument: Text | None = Field(None, description="The argument of it that takes the question.")
+    arguments: Annotated[dict[str, Any], AfterValidator(Arguments)] = Field(
+        {}, validate_default=True, description="What its other arguments are given, the same in every call."
+    )
+    version: Literal["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"] = Field(
+        "2026-07-28", description="The newest revision of MCP that is offered to a server."
+    )
+    environment: tuple[Text, ...] = Field(
+        (), description="Names of variables that a server gets which a command starts, beside the usual ones."
     )
 
 

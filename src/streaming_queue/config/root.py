@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from streaming_queue.config.agents import QA
-from streaming_queue.config.backends import A2A, Agora, Nats
+from streaming_queue.config.backends import A2A, Agora, Mcp, Nats
 from streaming_queue.config.keys import Alias, Keys, Setting
 from streaming_queue.config.merging import build, merge
 from streaming_queue.config.model import Core, Mock
@@ -29,6 +29,7 @@ class Config(Section):
     output: Output = Output()
     a2a: A2A = A2A()
     agora: Agora = Agora()
+    mcp: Mcp = Mcp()
     nats: Nats = Nats()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)

@@ -48,7 +48,7 @@ def test_every_state_is_told(listed, needy):
     abilities, origins, told = (part.splitlines() for part in listed(specs).split("\n\n"))
     assert abilities[0].split() == ["PROTOCOL", "INSTALLED", "ADDRESS", "CAPABILITIES", "PROBE"]
     rows = {line.split()[0]: line.split()[1:] for line in abilities[1:]}
-    inproc = "yes inproc:// host streaming cancel metadata whether it is hosted here"
+    inproc = "yes inproc:// host streaming cancel metadata whether it is hosted"
     assert rows == {
         "inproc": inproc.split(),
         "needy": ["no", "-", "-", "-"],
@@ -89,7 +89,7 @@ def test_as_json(listed, needy):
         "problem": None,
         "capabilities": ["host", "streaming", "cancel", "metadata"],
         "schemes": ["inproc"],
-        "probe": "whether it is hosted here",
+        "probe": "whether it is hosted",
         "specification": "",
         "link": "",
     }

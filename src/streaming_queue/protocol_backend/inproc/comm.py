@@ -37,7 +37,7 @@ class InprocCommBackend(BaseCommBackend):
     name = "inproc"
     schemes = ("inproc",)
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
-    about = About(probe="whether it is hosted here")
+    about = About(probe="whether it is hosted")
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

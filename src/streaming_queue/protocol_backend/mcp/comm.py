@@ -39,9 +39,7 @@ class McpCommBackend(BaseCommBackend):
     name = "mcp"
     schemes = SCHEMES
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
-    about = About(
-        "server/discover, or ping", "MCP 2026-07-28 to 2024-11-05", "https://modelcontextprotocol.io/specification/"
-    )
+    about = About("discover or ping", "MCP 2026-07-28 to 2024-11-05", "https://modelcontextprotocol.io/specification/")
 
     def __init__(
         self,

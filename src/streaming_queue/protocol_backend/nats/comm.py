@@ -50,7 +50,7 @@ class NatsCommBackend(BaseCommBackend):
     schemes = SCHEMES
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
     about = About(
-        "a request to its .health subject",
+        "its .health subject",
         "NATS client protocol 1",
         "https://docs.nats.io/reference/reference-protocols/nats-protocol",
     )

@@ -194,7 +194,7 @@ asyncio.run(main())
     assert not group_is_gone(pid)
     process.send_signal(signal.SIGKILL)
     await process.wait()
-    await soon(lambda: group_is_gone(pid))
+    await soon(lambda: group_is_gone(pid), within_s=10)
 
 
 async def test_an_agreement_that_nobody_waits_for_ends_with_the_backend():
