@@ -5,8 +5,8 @@ from __future__ import annotations
 BEGIN = 4
 SLOW = 2.0
 """Answers that take so many times as long as the worker's quick ones say that it is asked too much at a time."""
-_QUICKER, _SLOWER = 0.5, 0.01
-"""How much of a difference the notion of a quick answer takes over: at once when quicker, slowly when slower."""
+_QUICKER, _SLOWER = 0.5, 0.0005
+"""How much of a difference the notion of a quick answer takes over: soon when quicker, hardly when slower."""
 
 
 class AdaptiveLimit:

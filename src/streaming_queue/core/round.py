@@ -228,6 +228,8 @@ class Round:
         )
         mark = await queue.bookmark() or {}
         summary |= {"skipped": mark.get("skipped", 0), "duplicates": mark.get("duplicates", 0)}
+        if self._scheduler:
+            summary |= self._scheduler.figures()
         if self._network_metrics and self.config.network.metrics:
             summary["network"] = self._network_metrics()
         told = error_event(self.error) if self.error else None

@@ -93,6 +93,18 @@ class Scheduler:
         finally:
             await self._give_back()
 
+    def figures(self) -> dict[str, Any]:
+        """What it decided: `hedged` questions, where it may, and the `concurrency` found for each worker."""
+        figures: dict[str, Any] = {}
+        if self._attempts.hedging:
+            figures["hedged"] = self._attempts.hedging.duplicates
+        if self._settings.adaptive:
+            limits = {
+                worker.worker_id: worker.adaptive.limit for worker in self.pool.workers.values() if worker.adaptive
+            }
+            figures["concurrency"] = limits
+        return figures
+
     # --- the end ---
 
     async def _until_over(self) -> bool:

@@ -20,6 +20,8 @@ from streaming_queue.telemetry.events import (
     RoundStarted,
     Sent,
     WorkerDown,
+    WorkerJoined,
+    WorkerLeft,
     WorkerUp,
 )
 from streaming_queue.telemetry.progress import Progress
@@ -216,6 +218,10 @@ class Output:
             self.warning(f"{event.worker} is down: {event.reason}{end}")
         elif isinstance(event, WorkerUp):
             self.success(f"{event.worker} is up")
+        elif isinstance(event, WorkerJoined):
+            self.success(f"{event.worker} takes part from now on")
+        elif isinstance(event, WorkerLeft):
+            self.info(f"{event.worker} takes part no longer")
 
     def _on_buried(self, event: Buried) -> None:
         self._failures += 1

@@ -15,6 +15,7 @@ from streaming_queue.telemetry.events import (
     Buried,
     Duplicate,
     Event,
+    Hedged,
     IntakeFinished,
     Queued,
     Retried,
@@ -22,6 +23,8 @@ from streaming_queue.telemetry.events import (
     RoundStarted,
     Sent,
     WorkerDown,
+    WorkerJoined,
+    WorkerLeft,
     WorkerUp,
 )
 from streaming_queue.telemetry.text import NONE, clock, rate
@@ -79,6 +82,7 @@ class Progress:
         self.answered = 0
         self.failed = 0
         self.retried = 0
+        self.hedged = 0
         self.reading = True
         self.state = "running"
         self.protocols: list[str] = []
@@ -90,12 +94,15 @@ class Progress:
             Queued: self._on_queued,
             IntakeFinished: self._on_intake,
             Sent: self._on_sent,
+            Hedged: self._on_hedged,
             Answered: self._on_answered,
             Duplicate: self._on_duplicate,
             Retried: self._on_retried,
             Buried: self._on_buried,
             WorkerDown: self._on_down,
             WorkerUp: self._on_up,
+            WorkerJoined: self._on_joined,
+            WorkerLeft: self._on_left,
             RoundFinished: self._on_finished,
         }
         self._started = clock()
@@ -211,6 +218,11 @@ class Progress:
         self._worker(event.worker).in_flight += 1
         self._asked.setdefault(event.question_id, []).append(event.worker)
 
+    def _on_hedged(self, event: Hedged) -> None:
+        self._worker(event.worker).in_flight += 1
+        self._asked.setdefault(event.question_id, []).append(event.worker)
+        self.hedged += 1
+
     def _on_answered(self, event: Answered) -> None:
         self._returned(event.question_id)
         self.answered += 1
@@ -243,6 +255,13 @@ class Progress:
     def _on_up(self, event: WorkerUp) -> None:
         if worker := self.workers.get(event.worker):
             worker.up = True
+
+    def _on_joined(self, event: WorkerJoined) -> None:
+        self._worker(event.worker).up = True
+
+    def _on_left(self, event: WorkerLeft) -> None:
+        if worker := self.workers.get(event.worker):
+            worker.up, worker.final = False, True
 
     def _on_finished(self, event: RoundFinished) -> None:
         self.state, self.reading = event.state, False

@@ -186,11 +186,15 @@ def _notes(summary: Mapping[str, Any]) -> Sequence[RenderableType]:
         ("re_executions", "asked again"),
         ("late_duplicates_rejected", "late duplicates rejected"),
         ("losses", "lost with their worker"),
+        ("hedged", "asked of a second worker for being slow"),
     ):
         if summary.get(key):
             words.append(f"{name}: {summary[key]:,}")
     if words:
         parts += ["", Text(", ".join(words), style="dim")]
+    if concurrency := summary.get("concurrency"):
+        words = [f"{one_line(name, 40)} {limit}" for name, limit in list(concurrency.items())[:_MOST_WORKERS]]
+        parts += ["", Text(f"questions at a time, as found: {', '.join(words)}", style="dim")]
     files = summary.get("files") or ()
     if files:
         parts.append("")

@@ -22,7 +22,17 @@ from streaming_queue.errors import (
 from streaming_queue.messages import Question
 from streaming_queue.queue.base import Lease
 from streaming_queue.queue.memory import MemoryQueue
-from streaming_queue.telemetry.events import Answered, Buried, Event, Retried, WorkerDown, WorkerUp
+from streaming_queue.telemetry.events import (
+    Answered,
+    Buried,
+    Event,
+    Hedged,
+    Retried,
+    WorkerDown,
+    WorkerJoined,
+    WorkerLeft,
+    WorkerUp,
+)
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 
@@ -443,3 +453,281 @@ async def test_the_pause_before_a_retry_is_capped_at_any_number_of_attempts(queu
     pool.behave = behave
     assert await pool.run()
     assert len(pool.asked) == 1100
+
+
+# --- calm ---
+
+
+def pool_of_one_bad(queue: MemoryQueue, error: Exception, **settings: Any) -> Pool:
+    pool = Pool(queue, **settings)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if worker_id == "W1":
+            raise error
+        await asyncio.sleep(0.001)
+        return "yes"
+
+    pool.behave = behave
+    return pool
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+async def test_a_worker_that_fails_fast_is_left_alone_before_it_has_eaten_the_queue(
+    queue: MemoryQueue, retryable: bool
+) -> None:
+    await fill(queue, 500)
+    pool = pool_of_one_bad(queue, RemoteError("500", retryable=retryable))
+    assert await pool.run()
+    assert len([1 for worker_id, _ in pool.asked if worker_id == "W1"]) <= 7
+    (down,) = pool.of(WorkerDown)
+    assert "keeps failing, last: 500" in down.reason
+
+
+async def test_poison_ejects_nobody(queue: MemoryQueue) -> None:
+    await fill(queue, 200)
+    pool = Pool(queue, workers=4, max_attempts=3)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if int(lease.id[1:]) % 20 == 7:
+            raise AgentFailedError("I cannot read this")
+        return "yes"
+
+    pool.behave = behave
+    assert await pool.run()
+    assert len(pool.of(Buried)) == 10
+    assert len(pool.of(Answered)) == 190
+    assert not pool.of(WorkerDown)
+
+
+async def test_never_more_than_half_of_the_workers_are_left_alone(queue: MemoryQueue) -> None:
+    await fill(queue, 60)
+    pool = Pool(queue, workers=4, max_attempts=2, retry_per_s=1e6)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        raise RemoteError("500")
+
+    pool.behave = behave
+    assert await pool.run()
+    assert len({event.worker for event in pool.of(WorkerDown)}) == 2
+    assert len(pool.of(Buried)) == 60
+
+
+async def test_in_a_storm_of_failures_retries_keep_to_their_budget(queue: MemoryQueue) -> None:
+    await fill(queue, 100)
+    pool = Pool(queue, workers=1, drain_s=0.1, retry_per_s=3.0, retry_share=0.1)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        raise RemoteError("503")
+
+    pool.behave = behave
+    asyncio.get_running_loop().call_later(1.0, pool.scheduler.drain)
+    assert not await pool.run()
+    assert 100 < len(pool.asked) <= 100 + 30 + 0.1 * len(pool.asked) + 1
+
+
+async def test_in_a_storm_of_rate_limits_too(queue: MemoryQueue) -> None:
+    await fill(queue, 100)
+    pool = Pool(queue, workers=2, concurrency=8, drain_s=0.1)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        raise RateLimitedError("slow down", retry_after_s=0.0)
+
+    pool.behave = behave
+    asyncio.get_running_loop().call_later(1.5, pool.scheduler.drain)
+    assert not await pool.run()
+    again = len(pool.asked) - len({asked for _, asked in pool.asked})
+    assert again <= 30 + 0.1 * len(pool.asked) + 1
+
+
+async def test_a_silent_worker_is_found_and_its_questions_go_elsewhere(queue: MemoryQueue) -> None:
+    await fill(queue, 60)
+    pool = Pool(queue, workers=3, gone_after_s=0.1)
+    pool.healthy = {"W2", "W3"}
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if worker_id == "W1":
+            return await asyncio.Event().wait()
+        await asyncio.sleep(0.005)
+        return "yes"
+
+    pool.behave = behave
+    assert await pool.run()
+    assert len(pool.of(Answered)) == 60
+    assert {event.attempt for event in pool.of(Answered)} == {1}
+    assert [event.worker for event in pool.of(WorkerDown)] == ["W1"]
+    assert pool.in_flight["W1"] == 0
+
+
+async def test_a_worker_that_answers_its_probe_may_take_its_time(queue: MemoryQueue) -> None:
+    await fill(queue, 4)
+    pool = Pool(queue, workers=2, gone_after_s=0.05)
+    pool.healthy = {"W1", "W2"}
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        await asyncio.sleep(0.3)
+        return "yes"
+
+    pool.behave = behave
+    assert await pool.run()
+    assert not pool.of(WorkerDown)
+    assert len(pool.asked) == 4
+
+
+async def test_a_worker_that_came_back_is_given_more_and_more(queue: MemoryQueue) -> None:
+    await fill(queue, 100_000)
+    pool = Pool(queue, workers=2, concurrency=8, drain_s=0.1)
+    pool.healthy = {"W1"}
+    broken = True
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        nonlocal broken
+        if worker_id == "W1" and broken:
+            broken = False
+            raise ConnectError("reset")
+        await asyncio.sleep(0.002)
+        if pool.of(WorkerUp):
+            pool.scheduler.drain()
+        return "yes"
+
+    pool.behave = behave
+    pool.most.clear()
+    assert not await pool.run()
+    pool.most.clear()
+    worker = pool.scheduler.pool.workers["W1"]
+    assert worker.began_anew is not None
+    assert worker.limit(spared=True) <= 2
+    worker.began_anew -= 5.0
+    assert worker.limit(spared=True) in (4, 5)
+    worker.began_anew -= 6.0
+    assert worker.limit(spared=True) == 8
+
+
+async def test_an_attempt_has_its_time_and_a_question_too(queue: MemoryQueue) -> None:
+    await fill(queue, 1)
+    pool = Pool(queue, workers=2, attempt_timeout_s=0.05, question_timeout_s=0.3, max_attempts=1000)
+    deadlines: list[float] = []
+    ask = pool.ask
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        return await asyncio.Event().wait()
+
+    async def noting(worker_id: str, lease: Lease, deadline: float | None) -> Any:
+        deadlines.append(deadline)
+        return await ask(worker_id, lease, deadline)
+
+    pool.behave = behave
+    pool.scheduler._attempts._ask = noting
+    pool.healthy = {"W1", "W2"}
+    started = time.monotonic()
+    assert await pool.run()
+    (buried,) = pool.of(Buried)
+    assert buried.failure.type == "SendTimeoutError"
+    assert "scheduler.question_timeout_s (0.3 s)" in buried.failure.message
+    assert time.monotonic() - started >= 0.2
+    assert len(deadlines) >= 2
+    assert all(deadline <= started + 0.4 for deadline in deadlines)
+
+
+# --- duplicates of the slow ones ---
+
+
+async def one_slow(pool: Pool) -> None:
+    async def behave(worker_id: str, lease: Lease) -> str:
+        await asyncio.sleep(5.0 if worker_id == "W1" else 0.005)
+        return worker_id
+
+    pool.behave = behave
+    pool.healthy = {"W1", "W2", "W3"}
+    assert await pool.run()
+
+
+async def test_at_the_end_what_is_slow_is_asked_elsewhere_too_and_the_loser_is_cancelled(queue: MemoryQueue) -> None:
+    await fill(queue, 60)
+    pool = Pool(queue, hedge=True)
+    started = time.monotonic()
+    await one_slow(pool)
+    assert time.monotonic() - started < 4.0
+    assert len(pool.of(Answered)) == 60
+    assert {event.worker for event in pool.of(Hedged)} <= {"W2", "W3"}
+    assert len(pool.of(Hedged)) == 2
+    assert pool.in_flight["W1"] == 0
+    assert (await queue.stats())["late_duplicates_rejected"] == 0
+
+
+async def test_nothing_is_asked_twice_unless_it_is_wished(queue: MemoryQueue) -> None:
+    await fill(queue, 12)
+    pool = Pool(queue, concurrency=1)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        await asyncio.sleep(0.5 if worker_id == "W1" else 0.002)
+        return "yes"
+
+    pool.behave = behave
+    pool.healthy = {"W1", "W2", "W3"}
+    assert await pool.run()
+    assert len(pool.asked) == 12
+
+
+async def test_a_duplicate_that_fails_leaves_the_question_where_it_was(queue: MemoryQueue) -> None:
+    await fill(queue, 40)
+    pool = Pool(queue, hedge=True, workers=2)
+    pool.healthy = {"W1", "W2"}
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if worker_id == "W1":
+            await asyncio.sleep(0.5)
+        elif pool.of(Hedged):
+            raise RemoteError("500")
+        return worker_id
+
+    pool.behave = behave
+    assert await pool.run()
+    assert pool.of(Hedged)
+    assert len(pool.of(Answered)) == 40
+    assert not pool.of(Retried)
+
+
+# --- who joins and leaves ---
+
+
+async def test_a_worker_joins_a_round_under_way(queue: MemoryQueue) -> None:
+    await fill(queue, 60)
+    pool = Pool(queue, workers=1)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if len(pool.asked) == 10:
+            pool.scheduler.add_worker("W9")
+            pool.scheduler.add_worker("W9")
+        await asyncio.sleep(0.002)
+        return "yes"
+
+    pool.behave = behave
+    assert await pool.run()
+    assert [event.worker for event in pool.of(WorkerJoined)] == ["W9"]
+    assert pool.most["W9"] == 2
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_worker_leaves_a_round_under_way(queue: MemoryQueue, at_once: bool) -> None:
+    await fill(queue, 60)
+    pool = Pool(queue, workers=2)
+    gate = asyncio.Event()
+    leaving: list[asyncio.Task[None]] = []
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if worker_id == "W1":
+            if not leaving:
+                leaving.append(asyncio.create_task(pool.scheduler.remove_worker("W1", at_once=at_once)))
+                asyncio.get_running_loop().call_later(0.05, gate.set)
+            await gate.wait()
+        await asyncio.sleep(0.002)
+        return worker_id
+
+    pool.behave = behave
+    assert await pool.run()
+    await leaving[0]
+    assert [event.worker for event in pool.of(WorkerLeft)] == ["W1"]
+    by_worker = Counter(event.result.worker for event in pool.of(Answered))
+    assert by_worker["W1"] == (0 if at_once else 2)
+    assert by_worker.total() == 60
+    assert {event.attempt for event in pool.of(Answered)} == {1}
