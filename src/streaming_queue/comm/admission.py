@@ -23,8 +23,13 @@ class Refusal:
 
     @property
     def body(self) -> bytes:
-        """The JSON that is answered: `{"error": <agent_error event>}`."""
-        return orjson.dumps({"error": error_event(self.error)})
+        """The JSON that is answered, where the protocol has no form of its own."""
+        return error_body(self.error)
+
+
+def error_body(error: StreamingQueueError) -> bytes:
+    """`{"error": <agent_error event>}`."""
+    return orjson.dumps({"error": error_event(error)})
 
 
 def too_many_connections() -> Refusal:

@@ -13,8 +13,8 @@ import uvicorn.lifespan.off
 import uvicorn.lifespan.on
 from starlette.types import ASGIApp, Receive
 
-from streaming_queue.comm.admission import Admission
-from streaming_queue.comm.asgi_guard import Guard
+from streaming_queue.comm.admission import Admission, error_body
+from streaming_queue.comm.asgi_guard import ErrorBody, Guard
 from streaming_queue.comm.asgi_protocol import GuardedProtocol, cancelled_on_disconnect
 from streaming_queue.comm.base import HostOptions
 from streaming_queue.comm.listener import BACKLOG, listen
@@ -89,10 +89,12 @@ async def serve(
     name: str,
     open_paths: Collection[str] = ("/health",),
     lifespan: bool = False,
+    error_body: ErrorBody = error_body,
 ) -> AsgiServer:
     """Serve `app` in the running loop, behind the guard; returns when it is ready. Port 0 takes a free one.
 
     `name` stands in errors. `open_paths` need no credential. `lifespan` runs the application's start-up and shutdown.
+    `error_body` writes what the guard refuses as the protocol does.
     The authenticated principal is `scope["state"]["principal"]`.
 
     Raises:
@@ -102,7 +104,7 @@ async def serve(
     listener = await listen(host, port, options, name)
     try:
         admission = Admission(options, hosts=listener.hosts, any_address=listener.any_address)
-        guard = Guard(app, options.limits, admission, open_paths=open_paths)
+        guard = Guard(app, options.limits, admission, open_paths=open_paths, error_body=error_body)
         server = await _start(guard, listener.socket, options, name, lifespan=lifespan)
     except BaseException:
         listener.socket.close()

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sized
+from collections.abc import Callable, Collection, Sized
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from streaming_queue.comm.admission import Admission, Refusal, too_many_connections
+from streaming_queue.comm.admission import Admission, Refusal, error_body, too_many_connections
 from streaming_queue.comm.asgi_protocol import connection_of
 from streaming_queue.comm.base import HostLimits
 from streaming_queue.errors import (
     AgentFailedError,
     ProtocolError,
     SendTimeoutError,
+    StreamingQueueError,
 )
 
 logger = logging.getLogger(__name__)
+
+ErrorBody = Callable[[StreamingQueueError], bytes]
+"""How a protocol writes an error as JSON."""
 
 _LINGER_S = 1.0
 """How long the rest of a refused body is read and dropped, so that its sender gets to read the refusal."""
@@ -26,12 +30,15 @@ _LINGER_S = 1.0
 class _Exchange:
     """One request's `receive` and `send`, with the body held to its limits."""
 
-    __slots__ = ("_complete", "_deadline", "_limits", "_receive", "_send", "_size", "refused", "started")
+    __slots__ = ("_complete", "_deadline", "_error_body", "_limits", "_receive", "_send", "_size", "refused", "started")
 
-    def __init__(self, receive: Receive, send: Send, limits: HostLimits, *, complete: bool) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, limits: HostLimits, error_body: ErrorBody, *, complete: bool
+    ) -> None:
         self._receive = receive
         self._send = send
         self._limits = limits
+        self._error_body = error_body
         self._complete = complete
         self._deadline: float | None = None
         self._size = 0
@@ -70,7 +77,7 @@ class _Exchange:
         """Answer in the application's place, which sees a disconnect."""
         self.refused = True
         if not self.started:
-            body = refusal.body
+            body = self._error_body(refusal.error)
             headers = [
                 (b"content-type", b"application/json"),
                 (b"content-length", b"%d" % len(body)),
@@ -102,19 +109,26 @@ def _too_large(limits: HostLimits) -> Refusal:
 class Guard:
     """ASGI middleware around every hosted application.
 
-    A refusal is JSON, `{"error": <agent_error event>}`: 400 without one Host, 401, 403 and 421 as the admission says,
+    A refusal is JSON, as `error_body` writes it: 400 without one Host, 401, 403 and 421 as the admission says,
     408 and 413 for the body's time and size, 503 for too many connections. `open_paths` need no credential.
     `connections` are those now open; the server gives them.
     """
 
     def __init__(
-        self, app: ASGIApp, limits: HostLimits, admission: Admission, *, open_paths: Collection[str] = ()
+        self,
+        app: ASGIApp,
+        limits: HostLimits,
+        admission: Admission,
+        *,
+        open_paths: Collection[str] = (),
+        error_body: ErrorBody = error_body,
     ) -> None:
         self.connections: Sized = ()
         self._app = app
         self._limits = limits
         self._admission = admission
         self._open_paths = frozenset(open_paths)
+        self._error_body = error_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""
@@ -124,7 +138,7 @@ class Guard:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         connection = connection_of(scope)
         complete = b"transfer-encoding" not in headers and connection.has_whole_body(scope)
-        exchange = _Exchange(receive, send, self._limits, complete=complete)
+        exchange = _Exchange(receive, send, self._limits, self._error_body, complete=complete)
         try:
             refusal = self._refusal(scope, headers)
             if refusal is None and not self._admission.open and scope["path"] not in self._open_paths:

@@ -121,6 +121,12 @@ class Execution:
         """The terminal event, None before it is known."""
         return self._end
 
+    @property
+    def told(self) -> list[StreamEvent]:
+        """What a reader was told so far: deltas and statuses, and the terminal event where it is known."""
+        told = [event for event in self._events if event["type"] in (DELTA, STATUS)]
+        return told if self._end is None else [*told, self._end]
+
     async def result(self) -> StreamEvent:
         """The terminal event. Cancelling the wait does not cancel the execution."""
         while self._end is None:

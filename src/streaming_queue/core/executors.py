@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from streaming_queue.comm.context import EventQueue, RequestContext
+from streaming_queue.comm.skills import Skill
 from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
 from streaming_queue.core.qa_worker_base import QAWorkerBase
 from streaming_queue.errors import BadResponseError
@@ -22,6 +23,17 @@ PROGRESS_S = 1.0
 
 class WorkerExecutor:
     """A worker behind a protocol: every text is a question, except the command `status`."""
+
+    description = "Answers questions with a language model, in plain text."
+    skills = (
+        Skill(
+            id="answer",
+            name="Answer a question",
+            description="Takes a question as text and answers it; each message stands for itself.",
+            tags=("question-answering", "llm"),
+            examples=("What is the capital of France?",),
+        ),
+    )
 
     def __init__(
         self,
@@ -80,6 +92,34 @@ class CoordinatorExecutor:
     `"detach": true` in the metadata of a `dispatch` answers as soon as the round has begun. Whoever reads a stream is
     told every second how far the round is, in words and figures.
     """
+
+    description = "Streams a set of questions through a pool of workers and records each answer once."
+    skills = (
+        Skill(
+            id="dispatch",
+            name="Dispatch a round",
+            description="Has every open question answered; the reply comes when the round has ended and says how.",
+            tags=("command", "queue"),
+            examples=("dispatch",),
+        ),
+        Skill(
+            id="status",
+            name="Tell the status",
+            description="Says how many questions are answered, failed and open. Any other text asks for it, too.",
+            tags=("command", "monitoring"),
+            examples=("status",),
+        ),
+        Skill(
+            id="attach",
+            name="Attach to a round",
+            description=(
+                "Waits for the round under way, as dispatch does, and begins none. The message must be tagged as a "
+                "command (`kind`)."
+            ),
+            tags=("command", "monitoring"),
+            examples=("attach",),
+        ),
+    )
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ from streaming_queue.protocol_backend.a2a.dialect import RUNNING, state_name
 from streaming_queue.protocol_backend.a2a.failures import UnknownTaskError
 from streaming_queue.protocol_backend.a2a.interface import Interface
 from streaming_queue.protocol_backend.a2a.progress import Progress
-from streaming_queue.protocol_backend.a2a.watch import LOOK_TIMEOUT_S, LostReplyError, Watch
+from streaming_queue.comm.watch import LOOK_TIMEOUT_S, LostReplyError, Watch
 
 if TYPE_CHECKING:
     from streaming_queue.protocol_backend.a2a.grpc_interface import GrpcInterface

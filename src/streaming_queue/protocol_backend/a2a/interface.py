@@ -20,7 +20,7 @@ from streaming_queue.protocol_backend.a2a.codec import Result, decode_object, de
 from streaming_queue.protocol_backend.a2a.dialect import A2A_JSON, CALL_EXTENSION, EXTENSIONS_HEADER, VERSION_HEADER
 from streaming_queue.protocol_backend.a2a.failures import http_error, parsed, rpc_error
 from streaming_queue.protocol_backend.a2a.transport import BROKEN_CONNECTION, Transport
-from streaming_queue.protocol_backend.a2a.watch import Watch
+from streaming_queue.comm.watch import Watch
 
 _JSON = f"{A2A_JSON}, application/json"
 

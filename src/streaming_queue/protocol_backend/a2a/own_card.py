@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from email.utils import formatdate
-from typing import Any
 
 import orjson
 from a2a.server.request_handlers.response_helpers import agent_card_to_dict
@@ -25,8 +24,7 @@ from a2a.types.a2a_pb2 import (
 
 from streaming_queue import __version__
 from streaming_queue.comm.admission import host_name
-from streaming_queue.comm.skills import Skill
-from streaming_queue.errors import ConfigError
+from streaming_queue.comm.skills import ANSWER, ANSWERS, Skill, declared
 from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION
 
 MAX_AGE_S = 60
@@ -49,37 +47,18 @@ class Face:
     """
 
     agent_id: str
-    description: str = "Answers questions in plain text."
-    skills: tuple[Skill, ...] = (
-        Skill(
-            id="answer",
-            name="Answer",
-            description="Takes a question or a command as text and answers in text.",
-            tags=("question-answering",),
-            examples=("What is the capital of France?",),
-        ),
-    )
+    description: str = ANSWERS
+    skills: tuple[Skill, ...] = (ANSWER,)
     guarded: bool = False
     call_extension: bool = False
     grpc_port: int | None = None
 
     @classmethod
     def of(cls, agent_id: str, executor: object, *, guarded: bool = False, call_extension: bool = False) -> Face:
-        """The face of an agent by its executor's `description` and `skills`, where it declares them.
-
-        Raises ConfigError when they are not a text and a sequence of `Skill`.
+        """The face of an agent by its executor's `description` and `skills`. Raises ConfigError as `declared` does.
         """
-        declared: dict[str, Any] = {}
-        if (description := getattr(executor, "description", None)) is not None:
-            declared["description"] = description
-        if (skills := getattr(executor, "skills", None)) is not None:
-            declared["skills"] = tuple(skills) if isinstance(skills, Sequence) else ()
-        face = cls(agent_id, guarded=guarded, call_extension=call_extension, **declared)
-        if not isinstance(face.description, str) or not face.description:
-            raise ConfigError(f"agent {agent_id!r}: its executor's description must be a text")
-        if not face.skills or not all(isinstance(skill, Skill) for skill in face.skills):
-            raise ConfigError(f"agent {agent_id!r}: its executor's skills must be a sequence of comm.skills.Skill")
-        return face
+        description, skills = declared(agent_id, executor)
+        return cls(agent_id, description, skills, guarded=guarded, call_extension=call_extension)
 
     def with_grpc(self, port: int) -> Face:
         """The same, reached by gRPC on `port`, too."""

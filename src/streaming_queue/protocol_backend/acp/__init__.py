@@ -1,0 +1,1 @@
+"""The Agent Communication Protocol, REST and server-sent events (docs/protocols/acp.md)."""

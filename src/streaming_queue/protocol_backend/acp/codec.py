@@ -1,0 +1,120 @@
+"""What ACP writes: messages, runs, events (the specification's schemas, 0.2). No I/O."""
+
+from __future__ import annotations
+
+import base64
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from streaming_queue.comm.http_client import excerpt
+from streaming_queue.comm.payload import encode_payload, malformed
+from streaming_queue.errors import ProtocolError
+from streaming_queue.messages import payload_text
+
+JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
+RUN_ID = "Run-ID"
+"""The header that names a run in the response that begins it, and, between our own ends, in the request."""
+CALL_EXTENSION = "streaming-queue.call"
+"""The annotation in a manifest by which our hosts are known (docs/protocols/acp.md, "Between our own ends")."""
+USER = "user"
+
+SYNC, ASYNC, STREAM = "sync", "async", "stream"
+CREATED, IN_PROGRESS, AWAITING, CANCELLING = "created", "in-progress", "awaiting", "cancelling"
+CANCELLED, COMPLETED, FAILED = "cancelled", "completed", "failed"
+UNDER_WAY = frozenset({CREATED, IN_PROGRESS, CANCELLING})
+
+_NO_NAME = re.compile(r"[^a-z0-9]+")
+
+
+def agent_name(agent_id: str) -> str:
+    """The name of an agent in ACP: its id as a DNS label (RFC 1123, 2.1), as the specification wants it."""
+    return _NO_NAME.sub("-", agent_id.lower())[:63].strip("-") or "agent"
+
+
+def message(text: str, role: str = USER) -> dict[str, Any]:
+    """A message of one text."""
+    return {"role": role, "parts": [{"content_type": "text/plain", "content": text, "content_encoding": "plain"}]}
+
+
+def part_text(part: Any) -> str | None:
+    """The text of a message's part, None where it is none. Raises ValueError when it is no part."""
+    if not isinstance(part, Mapping):
+        raise ValueError("a part of a message must be an object")
+    content, kind = part.get("content"), part.get("content_type") or "text/plain"
+    if content is None or not isinstance(kind, str) or not kind.startswith("text/"):
+        return None
+    if not isinstance(content, str):
+        raise ValueError("the content of a part must be a string")
+    return base64.b64decode(content, validate=True).decode() if part.get("content_encoding") == "base64" else content
+
+
+def messages_text(messages: Any, *, text_only: bool = False) -> str | None:
+    """The text of messages, a line end between them, None where there is none at all; the parts of one run together.
+
+    Raises ValueError when they are no messages, or, with `text_only`, hold anything but text.
+    """
+    if not isinstance(messages, list):
+        raise ValueError("messages must be a list")
+    texts = []
+    for item in messages:
+        parts = item.get("parts") if isinstance(item, Mapping) else None
+        if not isinstance(parts, list):
+            raise ValueError("a message must be an object with a list of parts")
+        pieces = []
+        for part in parts:
+            if (text := part_text(part)) is not None:
+                pieces.append(text)
+            elif text_only and not _is_remark(part):
+                raise ValueError("this agent takes text only, and fetches nothing by its URL")
+        if pieces:
+            texts.append("".join(pieces))
+    return "\n".join(texts) if texts else None
+
+
+def _is_remark(part: Mapping[str, Any]) -> bool:
+    """Whether a part says something about the message and is no content of it: a citation, a trajectory."""
+    return part.get("content") is None and part.get("content_url") is None
+
+
+def encode_run_request(name: str, payload: Mapping[str, Any], rest: Mapping[str, Any], mode: str) -> bytes:
+    """The body that begins a run; `rest` is the metadata that no header carries.
+
+    Raises:
+        ConfigError: the payload has neither text nor parts.
+        ProtocolError: JSON cannot hold it; not retryable.
+    """
+    encode_payload(payload)
+    if not isinstance(payload.get("text", ""), str):
+        raise malformed('"text" must be a string')
+    document: dict[str, Any] = {"agent_name": name, "input": [message(payload_text(payload))], "mode": mode}
+    if rest:
+        document["metadata"] = rest
+    try:
+        return orjson.dumps(document)
+    except TypeError as error:
+        raise malformed(f"the payload cannot be sent as JSON: {error}") from error
+
+
+def decode_object(body: bytes, address: str) -> dict[str, Any]:
+    """The JSON object that a peer sent. Raises ProtocolError."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict):
+        what = "no JSON object" if body else "an empty body"
+        raise ProtocolError(f"{address}: answered with {what}{excerpt(body)}")
+    return document
+
+
+def read_id(value: object) -> str | None:
+    """The id of a run or a session as it is written in ACP, a UUID; None where it is none."""
+    try:
+        return str(uuid.UUID(value)) if isinstance(value, str) else None
+    except ValueError:
+        return None

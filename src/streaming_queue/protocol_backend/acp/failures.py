@@ -1,0 +1,135 @@
+"""Failures as ACP writes them, and what those of a peer mean. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from streaming_queue.comm.http_client import excerpt, parse_retry_after, refusal
+from streaming_queue.errors import (
+    AgentFailedError,
+    ConfigError,
+    ConnectError,
+    ProtocolError,
+    RemoteError,
+    StreamingQueueError,
+    UnknownAgentError,
+    error_event,
+    error_from_event,
+)
+from streaming_queue.messages import ERROR, Reply, StreamEvent
+from streaming_queue.protocol_backend.acp.codec import (
+    AWAITING,
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    UNDER_WAY,
+    decode_object,
+    messages_text,
+)
+
+INVALID_INPUT, NOT_FOUND, SERVER_ERROR = "invalid_input", "not_found", "server_error"
+"""The codes of ACP's Error."""
+
+
+class AwaitingError(AgentFailedError):
+    """The run awaits further input, which a question cannot give."""
+
+
+class NotFoundError(RemoteError):
+    """The peer has no such thing: no agent, no run, no session of this name."""
+
+
+def acp_error(event: StreamEvent, code: str | None = None) -> dict[str, Any]:
+    """An `agent_error` event as ACP's Error: what others understand, and beside it, in `data`, what our ends do."""
+    if code is None:
+        bad_input = event["code"] == ConfigError.code or (event["code"] == ProtocolError.code and not event["retryable"])
+        code = INVALID_INPUT if bad_input else NOT_FOUND if event["code"] == UnknownAgentError.code else SERVER_ERROR
+    data = {key: value for key, value in event.items() if key != "message"}
+    return {"code": code, "message": str(event["message"]), "data": data}
+
+
+def error_body(error: StreamingQueueError) -> bytes:
+    """The body of a response that refuses a request."""
+    return orjson.dumps(acp_error(error_event(error)))
+
+
+def told_error(error: Any, address: str) -> StreamingQueueError | None:
+    """The error of ours in ACP's Error, as the same class; None where a stranger wrote it."""
+    data = error.get("data") if isinstance(error, Mapping) else None
+    if not isinstance(data, Mapping) or data.get("type") != ERROR:
+        return None
+    return error_from_event({**data, "message": error.get("message")}, address)
+
+
+def http_error(status: int, body: bytes, retry_after: str | None, address: str) -> StreamingQueueError:
+    """What a response means whose status is not 2xx."""
+    try:
+        document = decode_object(body, address)
+    except ProtocolError:
+        document = {}
+    if (error := told_error(document, address)) is not None:
+        if error.retry_after_s is None:
+            error.retry_after_s = parse_retry_after(retry_after)
+        return error
+    if status == 404 and document.get("code") == NOT_FOUND:
+        return NotFoundError(f"{address}: answered 404{excerpt(str(document.get('message')).encode())}", retryable=False)
+    return refusal(status, body, parse_retry_after(retry_after), address)
+
+
+def event_error(error: Any, address: str) -> StreamingQueueError:
+    """What ACP's Error means where it comes as an agent's failure."""
+    if (told := told_error(error, address)) is not None:
+        return told
+    if not isinstance(error, Mapping):
+        return AgentFailedError(f"{address}: the agent failed and did not say why")
+    code, said = error.get("code"), excerpt(str(error.get("message")).encode())
+    return AgentFailedError(
+        f"{address}: the agent failed with {code!r}{said}", retryable=code not in (INVALID_INPUT, NOT_FOUND)
+    )
+
+
+def decode_run(run: Any, address: str) -> Reply | None:
+    """The reply in a completed run, None where the run is under way: the status decides, whatever HTTP said.
+
+    Raises:
+        StreamingQueueError: the run failed or was cancelled; from a host of ours the class that its agent raised.
+        AwaitingError: it awaits input.
+        ProtocolError: it is no run, or completed without a text.
+    """
+    status = run.get("status") if isinstance(run, Mapping) else None
+    if status in UNDER_WAY:
+        return None
+    if status == COMPLETED:
+        return _reply(dict(run), address)
+    if status == FAILED:
+        raise event_error(run.get("error"), address)
+    if status == CANCELLED:
+        raise told_error(run.get("error"), address) or AgentFailedError(f"{address}: the run was cancelled")
+    if status == AWAITING:
+        raise AwaitingError(
+            f"{address}: the agent awaits further input, which a question cannot give it; the run was cancelled",
+            retryable=False,
+        )
+    raise ProtocolError(f"{address}: what came back is no run{excerpt(orjson.dumps(run))}")
+
+
+def _reply(run: dict[str, Any], address: str) -> Reply:
+    try:
+        text = messages_text(run.get("output"))
+    except ValueError as error:
+        raise ProtocolError(f"{address}: the output of the run cannot be read: {error}") from error
+    if text is None:
+        raise ProtocolError(f"{address}: the run completed without a text")
+    reply = Reply(raw=run, text=text)
+    metadata = run.get("metadata")
+    if isinstance(metadata, dict) and metadata:
+        reply["metadata"] = metadata
+    return reply
+
+
+def gone(error: NotFoundError) -> ConnectError:
+    """What is not there cannot be reached: others may have it, and it may come back."""
+    return ConnectError(str(error))

@@ -1,0 +1,54 @@
+"""The host half: one agent and its handle."""
+
+from __future__ import annotations
+
+import asyncio
+
+from streaming_queue.comm.asgi import AsgiServer, serve
+from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.comm.context import Executor
+from streaming_queue.comm.execution import Executions
+from streaming_queue.protocol_backend.acp.app import AcpApp
+from streaming_queue.protocol_backend.acp.failures import error_body
+from streaming_queue.protocol_backend.acp.manifest import own_manifest
+
+
+class AcpAgent:
+    """A hosted agent, and its handle."""
+
+    def __init__(self, agent_id: str, app: AcpApp, executions: Executions, server: AsgiServer, stop_s: float) -> None:
+        self.agent_id = agent_id
+        self.base_url = server.base_url
+        self.app = app
+        self._executions = executions
+        self._server = server
+        self._stop_s = stop_s
+
+    async def stop(self) -> None:
+        """Fail what is under way as retryable and stop serving; idempotent, bounded even with a hung executor."""
+        await asyncio.gather(self._executions.aclose(self._stop_s), self._server.stop())
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take on no question more, and wait for those under way, `timeout_s` at the most; `/ping` answers 503."""
+        await self._executions.drain(timeout_s)
+
+
+async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend: BaseCommBackend) -> AcpAgent:
+    """Host `executor` by the options of `backend`; returns when it is ready.
+
+    Raises like `comm.asgi.serve` and `own_manifest`.
+    """
+    options = backend.host_options
+    manifest = own_manifest(agent_id, executor)
+    executions = Executions(executor, grace_s=options.limits.disconnect_grace_s)
+    app = AcpApp(agent_id, manifest, executions, backend.request)
+    server = await serve(
+        app,
+        host=host,
+        port=port,
+        options=options,
+        name=f"agent {agent_id!r}",
+        open_paths=("/ping",),
+        error_body=error_body,
+    )
+    return AcpAgent(agent_id, app, executions, server, options.limits.stop_s)

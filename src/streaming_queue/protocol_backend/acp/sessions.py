@@ -1,0 +1,112 @@
+"""The sessions of one hosted agent: what was said in each, message by message, as resources that can be read."""
+
+from __future__ import annotations
+
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from streaming_queue.comm.payload import malformed
+from streaming_queue.protocol_backend.acp.codec import read_id
+
+MAX_SESSIONS = 1000
+MAX_CHARACTERS = 16 * 1024 * 1024
+
+Owner = tuple[str | None, str]
+"""Principal and session id: a session is its principal's own."""
+
+
+class Session:
+    """One session: addresses of messages that other hosts keep, then the messages said here, by resource id."""
+
+    __slots__ = ("elsewhere", "messages", "size", "state")
+
+    def __init__(self) -> None:
+        self.elsewhere: list[str] = []
+        self.state: str | None = None
+        self.messages: dict[str, bytes] = {}
+        self.size = 0
+
+
+class Sessions:
+    """The last sessions: 1000 of them and 16 million characters at the most; those longest unused go first."""
+
+    def __init__(self) -> None:
+        self._sessions: OrderedDict[Owner, Session] = OrderedDict()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def open(self, owner: Owner, given: Mapping[str, Any] | None) -> None:
+        """Have a session; `given` is one that began elsewhere. Its addresses are kept, never fetched.
+
+        Raises ProtocolError when `given` is no session.
+        """
+        if given is not None:
+            history, state = given.get("history") or [], given.get("state")
+            if not isinstance(history, list) or not all(isinstance(url, str) for url in history):
+                raise malformed('the "history" of a session must be a list of URLs')
+            if state is not None and not isinstance(state, str):
+                raise malformed('the "state" of a session must be a URL')
+        session = self._sessions.get(owner)
+        if session is None:
+            session = self._sessions[owner] = Session()
+        self._sessions.move_to_end(owner)
+        if given is not None and not session.messages:
+            self._count(session, sum(map(len, history)) - session.size)
+            session.elsewhere, session.state = history, state
+
+    def record(self, owner: Owner, messages: Iterable[Mapping[str, Any]]) -> None:
+        """Add what was said to the session, unless it was forgotten meanwhile."""
+        session = self._sessions.get(owner)
+        if session is None:
+            return
+        for message in messages:
+            text = orjson.dumps(message)
+            session.messages[str(uuid.uuid4())] = text
+            self._count(session, len(text))
+
+    def _count(self, session: Session, more: int) -> None:
+        session.size += more
+        self._size += more
+        while len(self._sessions) > MAX_SESSIONS or (self._size > MAX_CHARACTERS and self._sessions):
+            _, oldest = self._sessions.popitem(last=False)
+            self._size -= oldest.size
+
+    def document(self, owner: Owner, origin: str) -> dict[str, Any] | None:
+        """The session as ACP shows it, its messages as URLs at `origin`; None where there is none (any more)."""
+        session = self._sessions.get(owner)
+        if session is None:
+            return None
+        here = [f"{origin}/resources/{resource_id}" for resource_id in session.messages]
+        return {"id": owner[1], "history": [*session.elsewhere, *here], "state": session.state}
+
+    def resource(self, principal: str | None, resource_id: str) -> bytes | None:
+        """A message of one of this principal's sessions, as JSON; None where there is none (any more)."""
+        for (owner, _), session in self._sessions.items():
+            if owner == principal and (message := session.messages.get(resource_id)) is not None:
+                return message
+        return None
+
+
+def requested_session(document: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any] | None]:
+    """The id of the session that a request belongs to, and the session itself where it is sent along.
+
+    Raises ProtocolError when they are no UUID, no session, or not the same.
+    """
+    given = document.get("session")
+    if given is not None and not isinstance(given, Mapping):
+        raise malformed('"session" must be an object')
+    asked = [value for value in (document.get("session_id"), given and given.get("id")) if value is not None]
+    ids = {read_id(value) for value in asked}
+    if None in ids:
+        raise malformed("the id of a session must be a UUID")
+    if len(ids) > 1:
+        raise malformed('"session_id" and the id of "session" differ')
+    if given is not None and not ids:
+        raise malformed('"session" must have an id')
+    return (ids.pop() if ids else None), given
