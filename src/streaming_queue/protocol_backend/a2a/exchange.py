@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.http_client import is_broken
 from streaming_queue.comm.recovery import Recovery
+from streaming_queue.comm.watch import LOOK_TIMEOUT_S, LostReplyError, Watch
 from streaming_queue.errors import CommError, ConnectError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.a2a.codec import Result, decode_result, encode_message
@@ -24,7 +25,6 @@ from streaming_queue.protocol_backend.a2a.dialect import RUNNING, state_name
 from streaming_queue.protocol_backend.a2a.failures import UnknownTaskError
 from streaming_queue.protocol_backend.a2a.interface import Interface
 from streaming_queue.protocol_backend.a2a.progress import Progress
-from streaming_queue.comm.watch import LOOK_TIMEOUT_S, LostReplyError, Watch
 
 if TYPE_CHECKING:
     from streaming_queue.protocol_backend.a2a.grpc_interface import GrpcInterface

@@ -20,13 +20,13 @@ from grpc.aio import EOF, AioRpcError
 
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.grpc_wire import open_channel
+from streaming_queue.comm.watch import Watch
 from streaming_queue.errors import ConfigError, ConnectError, ProtocolError
 from streaming_queue.protocol_backend.a2a.card import Card
 from streaming_queue.protocol_backend.a2a.codec import Result, decode_result, encode_json
 from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION, EXTENSIONS_HEADER, VERSION_HEADER
 from streaming_queue.protocol_backend.a2a.grpc_errors import said_by_a2a, status_error
 from streaming_queue.protocol_backend.a2a.transport import Transport
-from streaming_queue.comm.watch import Watch
 
 CONNECT_TIMEOUT_S = 2.0
 NOTICED_WITHIN_S = 0.2

@@ -14,13 +14,13 @@ from yarl import URL
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.http_client import read_body
 from streaming_queue.comm.sse import EVENT_STREAM, read_events
+from streaming_queue.comm.watch import Watch
 from streaming_queue.errors import StreamingQueueError
 from streaming_queue.protocol_backend.a2a.card import JSONRPC, Card
 from streaming_queue.protocol_backend.a2a.codec import Result, decode_object, decode_result, decode_rpc, encode_json
 from streaming_queue.protocol_backend.a2a.dialect import A2A_JSON, CALL_EXTENSION, EXTENSIONS_HEADER, VERSION_HEADER
 from streaming_queue.protocol_backend.a2a.failures import http_error, parsed, rpc_error
 from streaming_queue.protocol_backend.a2a.transport import BROKEN_CONNECTION, Transport
-from streaming_queue.comm.watch import Watch
 
 _JSON = f"{A2A_JSON}, application/json"
 

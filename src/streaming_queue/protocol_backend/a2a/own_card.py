@@ -55,8 +55,7 @@ class Face:
 
     @classmethod
     def of(cls, agent_id: str, executor: object, *, guarded: bool = False, call_extension: bool = False) -> Face:
-        """The face of an agent by its executor's `description` and `skills`. Raises ConfigError as `declared` does.
-        """
+        """The face of an agent by its executor's `description` and `skills`. Raises ConfigError as `declared` does."""
         description, skills = declared(agent_id, executor)
         return cls(agent_id, description, skills, guarded=guarded, call_extension=call_extension)
 

@@ -14,11 +14,11 @@ from yarl import URL
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.grpc_wire import call_metadata
 from streaming_queue.comm.http_client import agent_headers, agent_url, peer_date, read_body, translate
+from streaming_queue.comm.watch import Watch
 from streaming_queue.errors import BackendClosedError, CommError, ProtocolError
 from streaming_queue.protocol_backend.a2a.card import MAX_CARD_BYTES, Card, read_card
 from streaming_queue.protocol_backend.a2a.dialect import CARD_PATH
 from streaming_queue.protocol_backend.a2a.failures import http_error
-from streaming_queue.comm.watch import Watch
 
 BROKEN_CONNECTION = (aiohttp.ClientError, OSError)
 """What the library raises; `Transport.failure` says what it means."""

@@ -12,10 +12,10 @@ from starlette.types import Receive, Scope, Send
 from streaming_queue.comm.asgi import cancelled_on_disconnect, read_body
 from streaming_queue.comm.context import RequestContext
 from streaming_queue.comm.execution import HEARTBEAT_S, Execution, Executions
-from streaming_queue.errors import AuthError, ConfigError, ConnectError, ProtocolError, StreamingQueueError, error_event
+from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError, error_event
 from streaming_queue.messages import ERROR, MESSAGE
 from streaming_queue.protocol_backend.acp.codec import ASYNC, CANCELLING, CREATED, EVENT_STREAM, JSON, STREAM, message
-from streaming_queue.protocol_backend.acp.failures import NOT_FOUND, acp_error
+from streaming_queue.protocol_backend.acp.failures import INVALID_INPUT, NOT_FOUND, SERVER_ERROR, acp_error
 from streaming_queue.protocol_backend.acp.narration import Narrator, encode_list, encode_sse, encode_state
 from streaming_queue.protocol_backend.acp.requests import RunRequest, decode_run_request, page, wished_run_id
 from streaming_queue.protocol_backend.acp.runs import Run, Runs
@@ -36,12 +36,12 @@ Header = tuple[bytes, bytes]
 
 
 class Refused(Exception):  # noqa: N818  # it never leaves this module
-    """A request that is answered with a status and an error."""
+    """A request that is answered with a status and ACP's Error: nothing became of it that an agent could fail at."""
 
-    def __init__(self, status: int, error: StreamingQueueError, code: str | None = None, *headers: Header) -> None:
-        super().__init__(str(error))
+    def __init__(self, status: int, code: str, message: str, *headers: Header) -> None:
+        super().__init__(message)
         self.status = status
-        self.body = orjson.dumps(acp_error(error_event(error), code))
+        self.body = orjson.dumps({"code": code, "message": message})
         self.headers = headers
 
 
@@ -84,8 +84,8 @@ class AcpApp:
                 _allow(method, "GET", "POST")
                 run = self._run(scope, run_id)
                 if method == "POST":
-                    raise Refused(403, ConfigError(f"run {run_id} awaits no input, so there is nothing to resume"))
-                await _json(send, 200, encode_state(run, run.end, _status(run)))
+                    raise Refused(403, SERVER_ERROR, f"run {run.run_id} awaits no input: there is nothing to resume")
+                await _json(send, 200, encode_state(run, run.end))
             case ["runs", run_id, "events"]:
                 _allow(method, "GET")
                 run = self._run(scope, run_id)
@@ -104,7 +104,7 @@ class AcpApp:
             case ["ping"]:
                 if not self._executions.ready:
                     away = f"agent {self._agent_id!r} takes no questions now: it is about to stop, or is not ready"
-                    raise Refused(503, ConnectError(away))
+                    raise Refused(503, SERVER_ERROR, away)
                 return 200, b"{}"
             case ["agents"]:
                 offset, limit = page(scope["query_string"])
@@ -120,12 +120,12 @@ class AcpApp:
                 text = self.sessions.resource(principal, resource_id)
                 if text is not None:
                     return 200, text
-        raise Refused(404, ConfigError(f"there is nothing here at /{'/'.join(path)[:200]}"), NOT_FOUND)
+        raise Refused(404, NOT_FOUND, f"there is nothing here at {'/'.join(path)[:200]!a}")
 
     def _run(self, scope: Scope, run_id: str) -> Run:
         run = self.runs.find(run_id.lower(), scope["state"].get("principal"))
         if run is None:
-            raise Refused(404, ConfigError(f"there is no run {run_id[:80]!a} (any more)"), NOT_FOUND)
+            raise Refused(404, NOT_FOUND, f"there is no run {run_id[:80]!a} (any more)")
         return run
 
     async def _create(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,8 +135,7 @@ class AcpApp:
         headers = dict(scope["headers"])
         asked = decode_run_request(body, headers)
         if asked.agent_name != self._name:
-            unknown = ConnectError(f"there is no agent {asked.agent_name[:80]!a} here, but {self._name!r}")
-            raise Refused(404, unknown, NOT_FOUND)
+            raise Refused(404, NOT_FOUND, f"there is no agent {asked.agent_name[:80]!a} here, but {self._name!r}")
         context = self._request(
             self._agent_id,
             asked.payload,
@@ -194,17 +193,13 @@ class AcpApp:
     async def _cancel(self, run: Run, send: Send) -> None:
         execution = run.execution
         if execution is None or execution.done:
-            raise Refused(403, ConfigError(f"run {run.run_id} has ended and cannot be cancelled"))
+            raise Refused(403, SERVER_ERROR, f"run {run.run_id} has ended and cannot be cancelled")
         if execution.is_command:
-            raise Refused(403, AuthError(f"run {run.run_id} is a command, which goes on"))
+            raise Refused(403, SERVER_ERROR, f"run {run.run_id} is a command, which goes on")
         run.cancelled = True
         accepted = encode_state(run, None, CANCELLING)
         await self._executions.discard(execution)
         await _json(send, 202, accepted)
-
-
-def _status(run: Run) -> str | None:
-    return CANCELLING if run.cancelled else None
 
 
 def _run_header(run: Run) -> Header:
@@ -214,7 +209,7 @@ def _run_header(run: Run) -> Header:
 def _allow(method: str, *allowed: str) -> None:
     if method not in allowed and not (method == "HEAD" and "GET" in allowed):
         told = ", ".join(allowed)
-        raise Refused(405, ConfigError(f"this path takes {told}"), None, (b"allow", told.encode()))
+        raise Refused(405, INVALID_INPUT, f"this path takes {told}", (b"allow", told.encode()))
 
 
 async def _json(send: Send, status: int, body: bytes, *headers: Header) -> None:

@@ -31,6 +31,10 @@ UNDER_WAY = frozenset({CREATED, IN_PROGRESS, CANCELLING})
 _NO_NAME = re.compile(r"[^a-z0-9]+")
 
 
+class UnreadableError(ValueError):
+    """What came is not what the specification allows; the text says why."""
+
+
 def agent_name(agent_id: str) -> str:
     """The name of an agent in ACP: its id as a DNS label (RFC 1123, 2.1), as the specification wants it."""
     return _NO_NAME.sub("-", agent_id.lower())[:63].strip("-") or "agent"
@@ -42,35 +46,40 @@ def message(text: str, role: str = USER) -> dict[str, Any]:
 
 
 def part_text(part: Any) -> str | None:
-    """The text of a message's part, None where it is none. Raises ValueError when it is no part."""
+    """The text of a message's part, None where it is none. Raises UnreadableError when it is no part."""
     if not isinstance(part, Mapping):
-        raise ValueError("a part of a message must be an object")
+        raise UnreadableError("a part of a message must be an object")
     content, kind = part.get("content"), part.get("content_type") or "text/plain"
     if content is None or not isinstance(kind, str) or not kind.startswith("text/"):
         return None
     if not isinstance(content, str):
-        raise ValueError("the content of a part must be a string")
-    return base64.b64decode(content, validate=True).decode() if part.get("content_encoding") == "base64" else content
+        raise UnreadableError("the content of a part must be a string")
+    if part.get("content_encoding") != "base64":
+        return content
+    try:
+        return base64.b64decode(content, validate=True).decode()
+    except ValueError as error:
+        raise UnreadableError(f"the content of a part is no text in base64: {error}") from error
 
 
 def messages_text(messages: Any, *, text_only: bool = False) -> str | None:
     """The text of messages, a line end between them, None where there is none at all; the parts of one run together.
 
-    Raises ValueError when they are no messages, or, with `text_only`, hold anything but text.
+    Raises UnreadableError when they are no messages, or, with `text_only`, hold anything but text.
     """
     if not isinstance(messages, list):
-        raise ValueError("messages must be a list")
+        raise UnreadableError("messages must be a list")
     texts = []
     for item in messages:
         parts = item.get("parts") if isinstance(item, Mapping) else None
         if not isinstance(parts, list):
-            raise ValueError("a message must be an object with a list of parts")
+            raise UnreadableError("a message must be an object with a list of parts")
         pieces = []
         for part in parts:
             if (text := part_text(part)) is not None:
                 pieces.append(text)
             elif text_only and not _is_remark(part):
-                raise ValueError("this agent takes text only, and fetches nothing by its URL")
+                raise UnreadableError("this agent takes text only, and fetches nothing by its URL")
         if pieces:
             texts.append("".join(pieces))
     return "\n".join(texts) if texts else None

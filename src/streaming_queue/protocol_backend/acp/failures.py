@@ -11,7 +11,6 @@ from streaming_queue.comm.http_client import excerpt, parse_retry_after, refusal
 from streaming_queue.errors import (
     AgentFailedError,
     ConfigError,
-    ConnectError,
     ProtocolError,
     RemoteError,
     StreamingQueueError,
@@ -26,6 +25,7 @@ from streaming_queue.protocol_backend.acp.codec import (
     COMPLETED,
     FAILED,
     UNDER_WAY,
+    UnreadableError,
     decode_object,
     messages_text,
 )
@@ -45,7 +45,9 @@ class NotFoundError(RemoteError):
 def acp_error(event: StreamEvent, code: str | None = None) -> dict[str, Any]:
     """An `agent_error` event as ACP's Error: what others understand, and beside it, in `data`, what our ends do."""
     if code is None:
-        bad_input = event["code"] == ConfigError.code or (event["code"] == ProtocolError.code and not event["retryable"])
+        bad_input = event["code"] == ConfigError.code or (
+            event["code"] == ProtocolError.code and not event["retryable"]
+        )
         code = INVALID_INPUT if bad_input else NOT_FOUND if event["code"] == UnknownAgentError.code else SERVER_ERROR
     data = {key: value for key, value in event.items() if key != "message"}
     return {"code": code, "message": str(event["message"]), "data": data}
@@ -75,7 +77,9 @@ def http_error(status: int, body: bytes, retry_after: str | None, address: str) 
             error.retry_after_s = parse_retry_after(retry_after)
         return error
     if status == 404 and document.get("code") == NOT_FOUND:
-        return NotFoundError(f"{address}: answered 404{excerpt(str(document.get('message')).encode())}", retryable=False)
+        return NotFoundError(
+            f"{address}: answered 404{excerpt(str(document.get('message')).encode())}", retryable=False
+        )
     return refusal(status, body, parse_retry_after(retry_after), address)
 
 
@@ -119,7 +123,7 @@ def decode_run(run: Any, address: str) -> Reply | None:
 def _reply(run: dict[str, Any], address: str) -> Reply:
     try:
         text = messages_text(run.get("output"))
-    except ValueError as error:
+    except UnreadableError as error:
         raise ProtocolError(f"{address}: the output of the run cannot be read: {error}") from error
     if text is None:
         raise ProtocolError(f"{address}: the run completed without a text")
@@ -128,8 +132,3 @@ def _reply(run: dict[str, Any], address: str) -> Reply:
     if isinstance(metadata, dict) and metadata:
         reply["metadata"] = metadata
     return reply
-
-
-def gone(error: NotFoundError) -> ConnectError:
-    """What is not there cannot be reached: others may have it, and it may come back."""
-    return ConnectError(str(error))

@@ -85,9 +85,8 @@ def choose(document: Mapping[str, Any], agent_id: str, name: str | None, address
             return Manifest.of(by_name[wanted])
     if len(listed) == 1:
         return Manifest.of(listed[0])
-    raise ConnectError(
-        f"{address}: which of its agents is {agent_id!r}?{_those(by_name)}; name one in the address: {address}/agents/NAME"
-    )
+    remedy = f"name one in the address: {address}/agents/NAME"
+    raise ConnectError(f"{address}: which of its agents is {agent_id!r}?{_those(by_name)}; {remedy}")
 
 
 def _those(by_name: Sequence[str] | Mapping[str, Any]) -> str:

@@ -72,9 +72,7 @@ class Narrator:
 
     def begin(self) -> list[dict[str, Any]]:
         """What every run begins with."""
-        return [
-            {"type": f"run.{status}", "run": state(self._run, None, status)} for status in (CREATED, IN_PROGRESS)
-        ]
+        return [{"type": f"run.{status}", "run": state(self._run, None, status)} for status in (CREATED, IN_PROGRESS)]
 
     def tell(self, events: Iterable[StreamEvent]) -> list[dict[str, Any]]:
         """The events that follow."""

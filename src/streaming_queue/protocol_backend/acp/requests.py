@@ -11,7 +11,15 @@ from streaming_queue.comm import strict_json
 from streaming_queue.comm.context import HEADER_BY_KEY
 from streaming_queue.comm.context_headers import read_context
 from streaming_queue.comm.payload import malformed
-from streaming_queue.protocol_backend.acp.codec import ASYNC, RUN_ID, STREAM, SYNC, messages_text, read_id
+from streaming_queue.protocol_backend.acp.codec import (
+    ASYNC,
+    RUN_ID,
+    STREAM,
+    SYNC,
+    UnreadableError,
+    messages_text,
+    read_id,
+)
 from streaming_queue.protocol_backend.acp.sessions import requested_session
 
 _NAMES = tuple((header, header.encode()) for header in HEADER_BY_KEY.values())
@@ -36,9 +44,8 @@ def decode_run_request(body: bytes, headers: Mapping[bytes, bytes]) -> RunReques
     try:
         document = strict_json.loads(body)
         if not isinstance(document, dict):
-            raise ValueError("it must be an object")
-        messages = document.get("input")
-        text = messages_text(messages, text_only=True)
+            raise UnreadableError("it must be an object")
+        text = messages_text(document.get("input"), text_only=True)
     except ValueError as error:
         raise malformed(f"the body is no RunCreateRequest: {error}") from error
     name, mode, metadata = document.get("agent_name"), document.get("mode", SYNC), document.get("metadata")

@@ -103,9 +103,7 @@ class Runs:
         self._ended[run.run_id] = run
         self._size += run.size
         while self._ended and (
-            len(self._ended) > MAX_ENDED
-            or self._size > MAX_CHARACTERS
-            or next(iter(self._ended.values())).until <= now
+            len(self._ended) > MAX_ENDED or self._size > MAX_CHARACTERS or next(iter(self._ended.values())).until <= now
         ):
             _, oldest = self._ended.popitem(last=False)
             self._size -= oldest.size
@@ -118,4 +116,3 @@ class Runs:
         if run is None or run.principal != principal or (run.execution is None and run.until <= self._clock()):
             return None
         return run
-

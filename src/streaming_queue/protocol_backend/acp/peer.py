@@ -1,0 +1,161 @@
+"""One agent, as its peers ask it: where it is, its manifest, requests to it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote
+
+import aiohttp
+from yarl import URL
+
+from streaming_queue.comm.base import EndpointOptions
+from streaming_queue.comm.http_client import agent_headers, agent_url, peer_date, read_body, translate
+from streaming_queue.comm.watch import Watch
+from streaming_queue.errors import BackendClosedError, ConnectError, ProtocolError, RemoteError, StreamingQueueError
+from streaming_queue.protocol_backend.acp.codec import JSON, decode_object
+from streaming_queue.protocol_backend.acp.failures import http_error
+from streaming_queue.protocol_backend.acp.manifest import Manifest, choose
+
+logger = logging.getLogger(__name__)
+
+MANIFEST_TIMEOUT_S = 5.0
+MAX_MANIFEST_BYTES = 1024 * 1024
+AGENTS_ASKED = 1000
+"""As many agents as a list may have (specification, `listAgents`)."""
+
+_BYTES_AT_ONCE = 1024 * 1024
+
+
+class Peer:
+    """An agent. Its manifest is read before the first message, by every probe, and when a host says it is gone.
+
+    `address` is where its server is; one of several agents there is named by `/agents/NAME` at its end.
+    """
+
+    def __init__(
+        self, agent_id: str, address: str, options: EndpointOptions, session: Callable[[], aiohttp.ClientSession]
+    ) -> None:
+        """Raises ConfigError on an address or a header that cannot be used."""
+        url = agent_url(agent_id, address)
+        path, separator, name = url.raw_path.rpartition("/agents/")
+        self._name = unquote(name) if separator and name and "/" not in name else None
+        base = url.with_path(path, encoded=True) if self._name else url
+        self.address = address
+        self.runs = base / "runs"
+        self._agent_id = agent_id
+        self._server = str(base).rstrip("/")
+        self._ping = base / "ping"
+        self._agents = (base / "agents").with_query(limit=AGENTS_ASKED)
+        self._headers = agent_headers(agent_id, options, {"Accept": JSON, "Content-Type": JSON})
+        self._ssl: Any = options.tls or True
+        self._session = session
+        self._manifest: Manifest | None = None
+        self._reading: asyncio.Task[Manifest] | None = None
+
+    async def request(
+        self,
+        method: str,
+        url: URL,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        watch: Watch | None = None,
+    ) -> aiohttp.ClientResponse:
+        """Send a request and await its response, to be read within `async with`. Raises what the library does."""
+        merged = self._headers.copy()
+        merged.update(headers or {})
+        data = io.BytesIO(body) if body is not None and len(body) > _BYTES_AT_ONCE else body
+        opening = self._session().request(method, url, data=data, headers=merged, ssl=self._ssl, allow_redirects=False)
+        return await (opening if watch is None else watch.response(opening))
+
+    async def ask(
+        self, method: str, url: URL, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """One request, the JSON object that answers it. Raises what the library does, and CommError."""
+        async with await self.request(method, url, body, headers) as response:
+            return await self.read(response)
+
+    async def read(self, response: aiohttp.ClientResponse) -> dict[str, Any]:
+        """The JSON object in a response. Raises what the library does, and what an error means (`http_error`)."""
+        body = await read_body(response, self.address)
+        if not 200 <= response.status < 300:
+            raise http_error(response.status, body, response.headers.get("Retry-After"), self.address)
+        return decode_object(body, self.address)
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn what the library raises into our errors."""
+        try:
+            yield
+        except StreamingQueueError:
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            try:
+                self._session()
+            except BackendClosedError:
+                closed = BackendClosedError(f"{self.address}: the acp backend was closed before the answer")
+                raise closed from error
+            raise translate(error, self.address) from error
+
+    async def manifest(self) -> Manifest:
+        """The agent's manifest; all who need it at once read it once.
+
+        Raises:
+            AuthError: it is refused to us.
+            ConnectError: there is none, or none of this agent.
+        """
+        if self._manifest is None:
+            if self._reading is None or self._reading.done():
+                self._reading = asyncio.create_task(self._read_in_time(), name=f"manifest:{self.address}")
+                self._reading.add_done_callback(_noted)
+            try:
+                self._manifest = await asyncio.shield(self._reading)
+            except (ProtocolError, RemoteError) as error:
+                raise ConnectError(str(error), retry_after_s=error.retry_after_s) from error
+        return self._manifest
+
+    async def _read_in_time(self) -> Manifest:
+        try:
+            async with asyncio.timeout(MANIFEST_TIMEOUT_S):
+                with self.translated():
+                    return (await self.probe())[0]
+        except TimeoutError as error:
+            raise ConnectError(f"{self.address}: it did not say within {MANIFEST_TIMEOUT_S:g} s who it is") from error
+
+    async def probe(self) -> tuple[Manifest, datetime | None]:
+        """Ask whether the server is there, and the agent with it; its manifest, and its clock.
+
+        Raises what the library does, and CommError.
+        """
+        await self._get(self._ping)
+        document, date = await self._get(self._agents)
+        self._manifest = choose(document, self._agent_id, self._name, self._server)
+        return self._manifest, date
+
+    async def _get(self, url: URL) -> tuple[dict[str, Any], datetime | None]:
+        async with await self.request("GET", url) as response:
+            body = await read_body(response, str(url), MAX_MANIFEST_BYTES)
+            if response.status != 200:
+                raise http_error(response.status, body, response.headers.get("Retry-After"), str(url))
+            return decode_object(body, str(url)), peer_date(response.headers)
+
+    def forget_manifest(self) -> None:
+        """Read it again before the next message: another may be there by then."""
+        self._manifest = None
+
+    async def aclose(self) -> None:
+        """Read no manifest any more."""
+        if self._reading is not None and not self._reading.done():
+            self._reading.cancel()
+            await asyncio.wait({self._reading})
+
+
+def _noted(reading: asyncio.Task[Manifest]) -> None:
+    """Its failure is seen by those who wait, if any still do."""
+    if not reading.cancelled():
+        reading.exception()

@@ -1,0 +1,86 @@
+"""A run as its events tell it to a client. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from streaming_queue.errors import ProtocolError
+from streaming_queue.messages import DELTA, MESSAGE, STATUS, Reply, StreamEvent
+from streaming_queue.protocol_backend.acp.codec import UnreadableError, part_text
+from streaming_queue.protocol_backend.acp.failures import decode_run, event_error
+
+LAST = frozenset({"run.completed", "run.failed", "run.cancelled", "run.awaiting"})
+"""The events with which a stream ends."""
+
+
+class Reading:
+    """Makes events of ours of ACP's. `seen` counts those taken."""
+
+    def __init__(self, address: str) -> None:
+        self.seen = 0
+        self._reply: Reply | None = None
+        self._address = address
+        self._whole = False
+
+    def take(self, event: Any) -> StreamEvent | None:
+        """What the next event means, None where it means nothing to us.
+
+        Raises:
+            StreamingQueueError: the run failed, was cancelled or awaits input (`decode_run`).
+            ProtocolError: it is no event.
+        """
+        self.seen += 1
+        kind = event.get("type") if isinstance(event, Mapping) else None
+        if not isinstance(kind, str):
+            raise self._unreadable("what came is no event")
+        if kind == "message.created":
+            # One that has its parts already is told in parts all the same: they are no news then.
+            self._whole = bool(isinstance(event.get("message"), Mapping) and event["message"].get("parts"))
+        elif kind == "message.part" and not self._whole:
+            return self._piece(event.get("part"))
+        elif kind == "generic":
+            return _word(event.get("generic"))
+        elif kind == "error":
+            raise event_error(event.get("error"), self._address)
+        elif kind in LAST:
+            self._reply = decode_run(event.get("run"), self._address)
+            if self._reply is None:
+                raise self._unreadable(f"a {kind} event has a run that is under way")
+            return _end(self._reply)
+        return None
+
+    def answer(self) -> Reply:
+        """The reply of the run that completed. Raises ProtocolError where none did."""
+        if self._reply is None:
+            raise self._unreadable("the stream ended without an answer")
+        return self._reply
+
+    def _piece(self, part: Any) -> StreamEvent | None:
+        try:
+            text = part_text(part)
+        except UnreadableError as error:
+            raise self._unreadable(str(error)) from error
+        return {"type": DELTA, "data": text} if text else None
+
+    def _unreadable(self, reason: str) -> ProtocolError:
+        return ProtocolError(f"{self._address}: {reason}")
+
+
+def _word(generic: Any) -> StreamEvent:
+    """A status as one of our hosts wrote it; what a stranger says is a word on its progress, too."""
+    if isinstance(generic, Mapping) and generic.get("type") == STATUS and isinstance(generic.get("data"), str):
+        return dict(generic)
+    word: StreamEvent = {"type": STATUS, "data": orjson.dumps(generic).decode()}
+    if isinstance(generic, dict):
+        word["metadata"] = generic
+    return word
+
+
+def _end(reply: Reply) -> StreamEvent:
+    end: StreamEvent = {"type": MESSAGE, "data": reply["text"]}
+    if "metadata" in reply:
+        end["metadata"] = reply["metadata"]
+    return end
