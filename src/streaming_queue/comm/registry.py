@@ -35,6 +35,7 @@ BUILTIN: tuple[BackendSpec, ...] = (
     BackendSpec("inproc", "streaming_queue.protocol_backend.inproc.comm:InprocCommBackend", "function calls, no wire"),
     BackendSpec("http", "streaming_queue.protocol_backend.http.comm:HttpCommBackend", "a small JSON contract"),
     BackendSpec("a2a", "streaming_queue.protocol_backend.a2a.comm:A2ACommBackend", "Agent2Agent 1.0, and 0.3"),
+    BackendSpec("acp", "streaming_queue.protocol_backend.acp.comm:AcpCommBackend", "Agent Communication Protocol 0.2"),
     BackendSpec(
         "grpc",
         "streaming_queue.protocol_backend.grpc.comm:GrpcCommBackend",

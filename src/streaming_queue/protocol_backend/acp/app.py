@@ -143,16 +143,23 @@ class AcpApp:
             streaming=asked.mode == STREAM,
             context_id=asked.session_id,
         )
+        if asked.mode == ASYNC:
+            await _json(send, 202, *self._left_to_itself(context, asked, headers))
+            return
+        with cancelled_on_disconnect(scope), self._executions.attach(context) as execution:
+            run = self._begin(execution, context, asked, wished_run_id(headers))
+            await (self._stream(run, execution, send) if asked.mode == STREAM else self._answer(run, execution, send))
+
+    def _left_to_itself(
+        self, context: RequestContext, asked: RunRequest, headers: Mapping[bytes, bytes]
+    ) -> tuple[bytes, Header]:
+        """Begin a run that goes on to its end though nobody reads: its state, and its id."""
         with ExitStack() as held:
             execution = held.enter_context(self._executions.attach(context))
             run = self._begin(execution, context, asked, wished_run_id(headers))
-            if asked.mode == ASYNC:
-                keep = held.pop_all()  # nobody reads, and yet it goes on to its end
-                execution.task.add_done_callback(lambda _: keep.close())
-                await _json(send, 202, encode_state(run, None, CREATED), _run_header(run))
-                return
-            held.enter_context(cancelled_on_disconnect(scope))
-            await (self._stream(run, execution, send) if asked.mode == STREAM else self._answer(run, execution, send))
+            keep = held.pop_all()
+        execution.task.add_done_callback(lambda _: keep.close())
+        return encode_state(run, None, CREATED), _run_header(run)
 
     def _begin(self, execution: Execution, context: RequestContext, asked: RunRequest, run_id: str | None) -> Run:
         if asked.session_id is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 import uuid
 from collections.abc import Mapping
@@ -29,6 +30,8 @@ CANCELLED, COMPLETED, FAILED = "cancelled", "completed", "failed"
 UNDER_WAY = frozenset({CREATED, IN_PROGRESS, CANCELLING})
 
 _NO_NAME = re.compile(r"[^a-z0-9]+")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ids = (f"{prefix}{number:012x}" for prefix in [str(uuid.uuid4())[:24]] for number in itertools.count(1))
 
 
 class UnreadableError(ValueError):
@@ -121,9 +124,12 @@ def decode_object(body: bytes, address: str) -> dict[str, Any]:
     return document
 
 
+def new_id() -> str:
+    """An id for a run, a UUID; those of one process begin alike, which spares a random one for each."""
+    return next(_ids)
+
+
 def read_id(value: object) -> str | None:
-    """The id of a run or a session as it is written in ACP, a UUID; None where it is none."""
-    try:
-        return str(uuid.UUID(value)) if isinstance(value, str) else None
-    except ValueError:
-        return None
+    """The id of a run or a session as it is written in ACP, a UUID in lower case; None where it is none."""
+    text = value.lower() if isinstance(value, str) else ""
+    return text if _UUID.fullmatch(text) else None

@@ -7,7 +7,6 @@ ours that has no such run: it never came there, or comes back to the same work.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
@@ -31,6 +30,7 @@ from streaming_queue.protocol_backend.acp.codec import (
     SYNC,
     UNDER_WAY,
     encode_run_request,
+    new_id,
     read_id,
 )
 from streaming_queue.protocol_backend.acp.failures import NotFoundError, decode_run
@@ -99,7 +99,7 @@ class Exchange:
         accept = JSON if mode == SYNC else f"{EVENT_STREAM}, {JSON}"
         headers = {**self._headers, "Accept": accept}
         if self._manifest.is_ours:
-            headers[RUN_ID] = self.run_id = str(uuid.uuid4())
+            headers[RUN_ID] = self.run_id = new_id()
         return body, headers
 
     async def _begin(self) -> dict[str, Any]:
@@ -149,12 +149,14 @@ class Exchange:
                     return
                 tell = heard if watching is None else watching.heard
                 async with aclosing(read_events(response, self._peer.address, tell)) as events:
-                    async for number, data in _numbered(events):
+                    async for data in events:
                         event = _parsed(data)
                         if isinstance(event, dict) and event.get("type") in LAST:
                             await _read_out(events)
-                        if number >= skip:
+                        if skip == 0:
                             yield event
+                        else:
+                            skip -= 1
         finally:
             if watching is not None:
                 await watching.aclose()
@@ -187,13 +189,6 @@ class Exchange:
         with self._peer.translated():
             run = await self._peer.ask("GET", self._peer.runs / self.run_id)
         return run.get("status") in UNDER_WAY
-
-
-async def _numbered(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[tuple[int, bytes], None]:
-    number = 0
-    async for data in events:
-        yield number, data
-        number += 1
 
 
 async def _read_out(events: AsyncGenerator[bytes, None]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 from streaming_queue.comm.execution import Execution
 from streaming_queue.messages import StreamEvent
+from streaming_queue.protocol_backend.acp.codec import new_id
 
 KEPT_S = 600.0
 MAX_ENDED = 1000
@@ -91,7 +91,7 @@ class Runs:
     def begin(self, execution: Execution, run_id: str | None, session_id: str | None) -> Run:
         """A run of this execution, by the id that was wished for where that is free."""
         if run_id is None or run_id in self._under_way or run_id in self._ended:
-            run_id = str(uuid.uuid4())
+            run_id = new_id()
         run = self._under_way[run_id] = Run(run_id, self._agent_name, execution, session_id)
         execution.task.add_done_callback(lambda _: self._settle(run))
         return run
