@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from weakref import WeakSet
 
 import aiohttp
+from aiohttp.connector import Connection
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -42,9 +44,27 @@ NOT_BEGUN = (aiohttp.ClientConnectorError, TimeoutError)
 
 
 def open_session() -> aiohttp.ClientSession:
-    """A session without cookies, proxies from the environment or a limit on an answer's time."""
+    """A session without cookies, proxies from the environment or a limit on an answer's time.
+
+    Closing it fails whoever reads: the library leaves the reader of a response that is not whole waiting for ever.
+    """
+    responses: WeakSet[aiohttp.ClientResponse] = WeakSet()
+
+    class Response(aiohttp.ClientResponse):
+        async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+            responses.add(self)
+            return await super().start(connection)
+
+    class Connector(aiohttp.TCPConnector):
+        def close(self, **how: Any) -> Any:
+            for response in responses:
+                if response.content is not None:  # None before its headers came
+                    response.content.set_exception(aiohttp.ClientConnectionError("the session was closed"))
+            return super().close(**how)
+
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, socket_factory=_probed_socket),
+        connector=Connector(limit=0, keepalive_timeout=KEEP_ALIVE_S, socket_factory=_probed_socket),
+        response_class=Response,
         timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
         cookie_jar=aiohttp.DummyCookieJar(),
         skip_auto_headers=("User-Agent",),

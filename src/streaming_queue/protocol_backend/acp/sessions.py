@@ -56,9 +56,11 @@ class Sessions:
         if session is None:
             session = self._sessions[owner] = Session()
         self._sessions.move_to_end(owner)
+        more = 0
         if given is not None and not session.messages:
-            self._count(session, sum(map(len, history)) - session.size)
             session.elsewhere, session.state = history, state
+            more = sum(map(len, history)) - session.size
+        self._count(session, more)
 
     def record(self, owner: Owner, messages: Iterable[Mapping[str, Any]]) -> None:
         """Add what was said to the session, unless it was forgotten meanwhile."""
