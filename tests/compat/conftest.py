@@ -1,4 +1,4 @@
-"""Tools that others wrote for A2A, each in an environment of its own under `.venv-interop/`, and agents of ours."""
+"""What others wrote for our protocols, each in an environment of its own under `.venv-interop/`, and agents of ours."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ ENVIRONMENTS = Path(__file__).parents[2] / ".venv-interop"
 Tool = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def environment(name: str, requirement: str) -> Path:
-    """The environment with this package, made where it is missing or holds another version; its folder of commands."""
+def environment(name: str, *requirements: str) -> Path:
+    """The environment with these packages, made where it is missing or holds others; its folder of commands."""
     home = ENVIRONMENTS / name
     made = home / "requirement.txt"
     ENVIRONMENTS.mkdir(exist_ok=True)
     with (ENVIRONMENTS / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
-        if not made.exists() or made.read_text() != requirement:
+        wanted = "\n".join(requirements)
+        if not made.exists() or made.read_text() != wanted:
             venv.create(home, with_pip=True, clear=True)
             pip = [home / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            subprocess.run([*pip, requirement], check=True, timeout=500)
-            made.write_text(requirement)
+            subprocess.run([*pip, *requirements], check=True, timeout=500)
+            made.write_text(wanted)
     return home / "bin"
 
 
