@@ -18,7 +18,9 @@ from streaming_queue.errors import AgentFailedError, BadResponseError, TopologyE
 from streaming_queue.messages import MESSAGE
 from streaming_queue.telemetry.events import Buried, Event, WorkerDown
 
-over_each_wire = pytest.mark.parametrize("protocol", ["inproc", "http", "a2a", "grpc", "ws", "nats", "agora", "mcp"])
+over_each_wire = pytest.mark.parametrize(
+    "protocol", ["inproc", "http", "a2a", "acp", "grpc", "ws", "nats", "agora", "mcp"]
+)
 
 
 class Peer:

@@ -35,6 +35,7 @@ LEVELS = [
     ("ws", "ws"),
     ("grpc", "grpc"),
     ("nats", "nats"),
+    ("acp", "acp"),
     ("mcp", "mcp"),
 ]
 over_each_pair = pytest.mark.parametrize("protocols", LEVELS, ids="-over-".join)
