@@ -18,8 +18,8 @@ from streaming_queue.protocol_backend.nats.server import start
 SUBJECT = "raw"
 
 
-async def respond(url: str) -> None:
-    """Answer at `raw`; returns when the server knows."""
+async def respond(url: str) -> Client:
+    """Answer at `raw`, over the connection returned; the server knows."""
     connection = await nats.connect(url)
 
     async def answer(message: Msg) -> None:
@@ -28,6 +28,7 @@ async def respond(url: str) -> None:
 
     await connection.subscribe(SUBJECT, queue="stq", cb=answer)
     await ask(connection, "ready")
+    return connection
 
 
 async def ask(connection: Client, question: str, subject: str = SUBJECT) -> str:
