@@ -73,7 +73,7 @@ def test_killed_at_any_moment_a_run_is_resumed_with_nothing_lost_and_nothing_twi
 
 
 def test_resuming_a_finished_run_asks_nothing_again(stq) -> None:
-    assert stq("run", "-q", stq.questions(20), "-o", "run", "-s", "mock.latency_ms=1").returncode == 0
+    assert stq("run", "-p", "inproc", "-q", stq.questions(20), "-o", "run", "-s", "mock.latency_ms=1").returncode == 0
     before = (stq.directory / "run" / "results.jsonl").read_bytes()
     done = stq("resume", "run")
     assert done.returncode == 0, done.stderr
@@ -81,7 +81,7 @@ def test_resuming_a_finished_run_asks_nothing_again(stq) -> None:
 
 
 def test_a_deleted_results_file_is_written_again_from_the_record(stq) -> None:
-    assert stq("run", "-q", stq.questions(20), "-o", "run", "-s", "mock.latency_ms=1").returncode == 0
+    assert stq("run", "-p", "inproc", "-q", stq.questions(20), "-o", "run", "-s", "mock.latency_ms=1").returncode == 0
     (stq.directory / "run" / "results.jsonl").unlink()
     assert stq("resume", "run").returncode == 0
     assert_each_once(stq.rows(), 20)
@@ -114,8 +114,8 @@ def test_a_signal_drains_the_run_and_it_can_be_resumed(stq, protocol: str) -> No
 
 
 def test_a_second_signal_ends_at_once(stq, worker, agents) -> None:
-    served = worker("--executor", "agents_of_others:Slow")
-    process = stq.start("run", "-n", "1", "-o", "run", "-s", f"qa.worker.endpoints=[{served.address}]")
+    served = worker("--executor", "agents_of_others:Slow", protocol="http")
+    process = stq.start("run", "-p", "http", "-n", "1", "-o", "run", "-s", f"qa.worker.endpoints=[{served.address}]")
     until((stq.directory / "runs.txt").exists)
     process.send_signal(signal.SIGINT)
     until(lambda: "finishing what is in flight" in process.stderr.readline())
@@ -125,7 +125,9 @@ def test_a_second_signal_ends_at_once(stq, worker, agents) -> None:
 
 
 def test_a_second_run_on_one_directory_is_refused_with_the_owners_pid(stq) -> None:
-    process = stq.start("run", "-q", str(stq.questions(1000)), "-o", "run", "-s", "mock.latency_ms=1000")
+    process = stq.start(
+        "run", "-p", "inproc", "-q", str(stq.questions(1000)), "-o", "run", "-s", "mock.latency_ms=1000"
+    )
     wait_for_lines(stq.directory / "run" / "results.jsonl", 1)
     done = stq("resume", "run")
     again = stq("run", "-o", "run")
@@ -137,9 +139,11 @@ def test_a_second_run_on_one_directory_is_refused_with_the_owners_pid(stq) -> No
 
 
 def test_a_worker_that_dies_mid_run_costs_nothing(stq, held_worker) -> None:
-    workers = [held_worker() for _ in range(4)]
+    workers = [held_worker(protocol="http") for _ in range(4)]
     endpoints = ",".join(each.address for each in workers)
-    process = stq.start("run", "-q", str(stq.questions(300)), "-o", "run", "-s", f"qa.worker.endpoints=[{endpoints}]")
+    process = stq.start(
+        "run", "-p", "http", "-q", str(stq.questions(300)), "-o", "run", "-s", f"qa.worker.endpoints=[{endpoints}]"
+    )
     wait_for_lines(stq.directory / "run" / "results.jsonl", 4 * 40)
     workers[0].process.kill()
     stq.open_gate()
@@ -152,14 +156,14 @@ def test_a_worker_that_dies_mid_run_costs_nothing(stq, held_worker) -> None:
 
 
 def test_a_worker_that_comes_back_is_used_again(stq, worker, held_worker) -> None:
-    first = held_worker()
+    first = held_worker(protocol="http")
     process = stq.start(
-        "run", "-q", str(stq.questions(100)), "-o", "run", "-s", f"qa.worker.endpoints=[{first.address}]"
+        "run", "-p", "http", "-q", str(stq.questions(100)), "-o", "run", "-s", f"qa.worker.endpoints=[{first.address}]"
     )
     wait_for_lines(stq.directory / "run" / "results.jsonl", 40)
     first.process.kill()
     first.process.wait()
-    worker(latency_ms=5, port=first.port)
+    worker(latency_ms=5, port=first.port, protocol="http")
     _, talk = process.communicate(timeout=60)
     assert process.returncode == 0, talk
     assert "Worker-1 is up" in talk
@@ -167,9 +171,9 @@ def test_a_worker_that_comes_back_is_used_again(stq, worker, held_worker) -> Non
 
 
 def test_with_no_worker_left_the_rest_fails_with_the_reason(stq, held_worker) -> None:
-    only = held_worker()
+    only = held_worker(protocol="http")
     process = stq.start(
-        "run", "-q", str(stq.questions(100)), "-o", "run",
+        "run", "-p", "http", "-q", str(stq.questions(100)), "-o", "run",
         "-s", f"qa.worker.endpoints=[{only.address}]", "-s", "scheduler.no_worker_timeout_s=1",
     )  # fmt: skip
     wait_for_lines(stq.directory / "run" / "results.jsonl", 40)
@@ -201,7 +205,9 @@ def test_a_bad_answer_is_a_typed_error_tried_elsewhere_and_never_an_answer(stq, 
 
 
 def test_a_pipe_that_is_gone_keeps_what_was_read_and_says_so(stq) -> None:
-    process = stq.start("run", "-q", "-", "-o", "run", "-s", "mock.latency_ms=20", stdin=subprocess.PIPE)
+    process = stq.start(
+        "run", "-p", "inproc", "-q", "-", "-o", "run", "-s", "mock.latency_ms=20", stdin=subprocess.PIPE
+    )
     assert process.stdin
     process.stdin.writelines(f'{{"id": "q{number}", "question": "What is {number}?"}}\n' for number in range(40))
     process.stdin.flush()
@@ -217,7 +223,9 @@ def test_a_pipe_that_is_gone_keeps_what_was_read_and_says_so(stq) -> None:
 
 def test_a_source_not_read_to_its_end_is_read_on(stq) -> None:
     stq.questions(3000)
-    process = stq.start("run", "-q", "questions.jsonl", "-o", "run", "-s", "mock.latency_ms=100", "-w", "1", "-c", "1")
+    process = stq.start(
+        "run", "-p", "inproc", "-q", "questions.jsonl", "-o", "run", "-s", "mock.latency_ms=100", "-w", "1", "-c", "1"
+    )
     until((stq.directory / "run" / "queue.db").exists)
     process.kill()
     process.communicate()

@@ -52,7 +52,9 @@ def test_a_run_over_pools_of_processes_on_three_levels(stq) -> None:
 
 
 def test_a_killed_run_over_pools_is_resumed_over_pools(stq) -> None:
-    process = stq.start("run", "-q", str(stq.questions(400)), "-o", "run", *TWO_POOLS, "-s", "mock.latency_ms=500")
+    process = stq.start(
+        "run", "-p", "http", "-q", str(stq.questions(400)), "-o", "run", *TWO_POOLS, "-s", "mock.latency_ms=500"
+    )
     wait_for_lines(stq.directory / "run" / "results.jsonl", 60)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
@@ -65,7 +67,7 @@ def test_a_killed_run_over_pools_is_resumed_over_pools(stq) -> None:
 
 def test_wrong_credentials_at_every_leaf_are_77_and_keep_the_questions(stq, openai_server) -> None:
     environment = {"OPENAI_BASE_URL": openai_server, "OPENAI_API_KEY": "wrong-key"}
-    done = stq("run", "-q", stq.questions(20), "-o", "run", "--model", "m", *TWO_POOLS, env=environment)
+    done = stq("run", "-p", "http", "-q", stq.questions(20), "-o", "run", "--model", "m", *TWO_POOLS, env=environment)
     assert done.returncode == 77, done.stderr
     assert "wrong-key" not in done.stderr
     assert stq.rows() == []
@@ -116,7 +118,7 @@ def test_a_killed_leaf_costs_nothing_and_its_pool_goes_on(stq, held_worker) -> N
     leaves = [held_worker(protocol="http") for _ in range(4)]
     endpoints = ",".join(leaf.address for leaf in leaves)
     process = stq.start(
-        "run", "-q", str(stq.questions(300)), "-o", "run", "-s", f"qa.worker.endpoints=[{endpoints}]",
+        "run", "-p", "http", "-q", str(stq.questions(300)), "-o", "run", "-s", f"qa.worker.endpoints=[{endpoints}]",
         "-s", "network.topology=hierarchical",
         "-s", "network.pools={Sub-1: {count: 2, protocol: http}, Sub-2: {count: 2, protocol: http}}",
     )  # fmt: skip
