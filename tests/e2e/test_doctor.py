@@ -172,7 +172,9 @@ def test_a_finished_run(stq):
 
 
 def test_a_run_that_is_going_on_then_killed_then_resumed(stq):
-    process = stq.start("run", "-q", stq.questions(60), "-o", "run", "-p", "inproc", "-w", "1", "-c", "2")
+    process = stq.start(
+        "run", "-q", stq.questions(60), "-o", "run", "-p", "inproc", "-w", "1", "-c", "2", "-s", "mock.latency_ms=2000"
+    )
     rows = stq.directory / "run" / "results.jsonl"
     while not (rows.exists() and rows.stat().st_size):
         assert process.poll() is None
