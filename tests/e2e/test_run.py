@@ -98,8 +98,11 @@ def test_two_mock_runs_with_one_seed_give_the_same_answers(stq) -> None:
     assert answers[0] == answers[1]
 
 
+HASTE = ("-s", "scheduler.retry_base_s=0.001", "-s", "scheduler.retry_per_s=1000")
+
+
 def test_failures_end_in_3_and_are_rows_with_their_reason(stq) -> None:
-    done = stq("run", "-o", "run", "-s", "mock.failure_rate=0.2", "-s", "scheduler.retry_base_s=0.001", *INPROC)
+    done = stq("run", "-o", "run", "-s", "mock.failure_rate=0.2", *HASTE, *INPROC)
     assert done.returncode == 3, done.stderr
     rows = stq.rows()
     failed = [row for row in rows if row["status"] == "failed"]
