@@ -38,7 +38,7 @@ class AcpCommBackend(BaseCommBackend):
     schemes = ("http", "https")
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
     about = About(
-        "GET /ping, name in GET /agents",
+        "GET /ping, /agents",
         "Agent Communication Protocol 0.2",
         "https://agentcommunicationprotocol.dev",
     )
