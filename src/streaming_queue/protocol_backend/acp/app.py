@@ -35,7 +35,7 @@ _COMMENT = b":\n\n"
 Header = tuple[bytes, bytes]
 
 
-class Refused(Exception):  # noqa: N818  # it never leaves this module
+class RefusedError(Exception):
     """A request that is answered with a status and ACP's Error: nothing became of it that an agent could fail at."""
 
     def __init__(self, status: int, code: str, message: str, *headers: Header) -> None:
@@ -67,7 +67,7 @@ class AcpApp:
         """Serve one request; what is wrong with it is answered as ACP's Error."""
         try:
             await self._serve(scope, receive, send)
-        except Refused as refused:
+        except RefusedError as refused:
             await _json(send, refused.status, refused.body, *refused.headers)
         except ProtocolError as error:
             await _refuse(send, 422, error)
@@ -84,7 +84,9 @@ class AcpApp:
                 _allow(method, "GET", "POST")
                 run = self._run(scope, run_id)
                 if method == "POST":
-                    raise Refused(403, SERVER_ERROR, f"run {run.run_id} awaits no input: there is nothing to resume")
+                    raise RefusedError(
+                        403, SERVER_ERROR, f"run {run.run_id} awaits no input: there is nothing to resume"
+                    )
                 await _json(send, 200, encode_state(run, run.end))
             case ["runs", run_id, "events"]:
                 _allow(method, "GET")
@@ -104,7 +106,7 @@ class AcpApp:
             case ["ping"]:
                 if not self._executions.ready:
                     away = f"agent {self._agent_id!r} takes no questions now: it is about to stop, or is not ready"
-                    raise Refused(503, SERVER_ERROR, away)
+                    raise RefusedError(503, SERVER_ERROR, away)
                 return 200, b"{}"
             case ["agents"]:
                 offset, limit = page(scope["query_string"])
@@ -120,12 +122,12 @@ class AcpApp:
                 text = self.sessions.resource(principal, resource_id)
                 if text is not None:
                     return 200, text
-        raise Refused(404, NOT_FOUND, f"there is nothing here at {'/'.join(path)[:200]!a}")
+        raise RefusedError(404, NOT_FOUND, f"there is nothing here at {'/'.join(path)[:200]!a}")
 
     def _run(self, scope: Scope, run_id: str) -> Run:
         run = self.runs.find(run_id.lower(), scope["state"].get("principal"))
         if run is None:
-            raise Refused(404, NOT_FOUND, f"there is no run {run_id[:80]!a} (any more)")
+            raise RefusedError(404, NOT_FOUND, f"there is no run {run_id[:80]!a} (any more)")
         return run
 
     async def _create(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,7 +137,7 @@ class AcpApp:
         headers = dict(scope["headers"])
         asked = decode_run_request(body, headers)
         if asked.agent_name != self._name:
-            raise Refused(404, NOT_FOUND, f"there is no agent {asked.agent_name[:80]!a} here, but {self._name!r}")
+            raise RefusedError(404, NOT_FOUND, f"there is no agent {asked.agent_name[:80]!a} here, but {self._name!r}")
         context = self._request(
             self._agent_id,
             asked.payload,
@@ -200,9 +202,9 @@ class AcpApp:
     async def _cancel(self, run: Run, send: Send) -> None:
         execution = run.execution
         if execution is None or execution.done:
-            raise Refused(403, SERVER_ERROR, f"run {run.run_id} has ended and cannot be cancelled")
+            raise RefusedError(403, SERVER_ERROR, f"run {run.run_id} has ended and cannot be cancelled")
         if execution.is_command:
-            raise Refused(403, SERVER_ERROR, f"run {run.run_id} is a command, which goes on")
+            raise RefusedError(403, SERVER_ERROR, f"run {run.run_id} is a command, which goes on")
         run.cancelled = True
         accepted = encode_state(run, None, CANCELLING)
         await self._executions.discard(execution)
@@ -216,7 +218,7 @@ def _run_header(run: Run) -> Header:
 def _allow(method: str, *allowed: str) -> None:
     if method not in allowed and not (method == "HEAD" and "GET" in allowed):
         told = ", ".join(allowed)
-        raise Refused(405, INVALID_INPUT, f"this path takes {told}", (b"allow", told.encode()))
+        raise RefusedError(405, INVALID_INPUT, f"this path takes {told}", (b"allow", told.encode()))
 
 
 async def _json(send: Send, status: int, body: bytes, *headers: Header) -> None:

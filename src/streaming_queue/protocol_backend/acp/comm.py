@@ -69,8 +69,9 @@ class AcpCommBackend(BaseCommBackend):
     async def connect(self, src_id: str, dst_id: str) -> None:
         """Read the agent's manifest, before the first message. One that cannot be read now is read with that."""
         del src_id
+        peer = self._peer(dst_id)
         with suppress(CommError):
-            await self._peer(dst_id).manifest()
+            await peer.manifest()
 
     def _peer(self, agent_id: str) -> Peer:
         self._check_open()

@@ -123,14 +123,18 @@ class Exchange:
                 return None
             raise ConnectError(f"{self._peer.address}: the connection broke, and its run is not known there") from error
 
+    async def _known(self) -> dict[str, Any]:
+        """The run that was known a moment ago. Raises ConnectError where it is no more."""
+        run = await self._come_back()
+        if run is None:
+            raise ConnectError(f"{self._peer.address}: it has forgotten the run that was under way")
+        return run
+
     async def _awaited(self) -> Reply:
         """The reply of the run that is known, asked for until it is there."""
         pause_s = FIRST_PAUSE_S
         while True:
-            run = await self._come_back()
-            if run is None:
-                raise ConnectError(f"{self._peer.address}: it has forgotten the run that was under way")
-            if (reply := decode_run(run, self._peer.address)) is not None:
+            if (reply := decode_run(await self._known(), self._peer.address)) is not None:
                 return reply
             heard()
             await asyncio.sleep(pause_s)
@@ -164,9 +168,7 @@ class Exchange:
     async def _ended(self, run: dict[str, Any]) -> dict[str, Any]:
         """The end of a run that came as JSON from a host that does not stream."""
         self._note(run.get("run_id"))
-        if run.get("status") in UNDER_WAY:
-            run = dict((await self._awaited())["raw"])
-        return {"type": f"run.{run.get('status')}", "run": run}
+        return _end_of(dict((await self._awaited())["raw"]) if run.get("status") in UNDER_WAY else run)
 
     async def _later(self) -> AsyncGenerator[Any, None]:
         """The events of the run that is known, asked for until they end, but for those that were taken already."""
@@ -176,9 +178,13 @@ class Exchange:
             events = document.get("events")
             if not isinstance(events, list):
                 raise ProtocolError(f"{self._peer.address}: what it answers is no list of events")
-            heard()
-            for event in events[self._reading.seen :]:
+            fresh = events[self._reading.seen :]
+            for event in fresh:
                 yield event
+            if not fresh and (run := await self._known()).get("status") not in UNDER_WAY:
+                yield _end_of(run)
+                return
+            heard()
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
@@ -189,6 +195,11 @@ class Exchange:
         with self._peer.translated():
             run = await self._peer.ask("GET", self._peer.runs / self.run_id)
         return run.get("status") in UNDER_WAY
+
+
+def _end_of(run: dict[str, Any]) -> dict[str, Any]:
+    """The event that tells of a run as it stands."""
+    return {"type": f"run.{run.get('status')}", "run": run}
 
 
 async def _read_out(events: AsyncGenerator[bytes, None]) -> None:

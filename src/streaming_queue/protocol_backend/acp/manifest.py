@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +89,7 @@ def choose(document: Mapping[str, Any], agent_id: str, name: str | None, address
     raise ConnectError(f"{address}: which of its agents is {agent_id!r}?{_those(by_name)}; {remedy}")
 
 
-def _those(by_name: Sequence[str] | Mapping[str, Any]) -> str:
-    shown = ", ".join(f"{name[:80]!a}" for name in list(by_name)[:10])
-    more = f" and {len(by_name) - 10} more" if len(by_name) > 10 else ""
+def _those(names: Collection[str]) -> str:
+    shown = ", ".join(f"{name[:80]!a}" for name in list(names)[:10])
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return f"; there are {shown}{more}" if shown else "; there are none"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -39,7 +38,7 @@ def state(run: Run, end: StreamEvent | None, status: str | None = None) -> dict[
     }
     if end is None:
         return document
-    document["finished_at"] = run.finished_at or datetime.now(UTC)
+    document["finished_at"] = run.finished_at
     if end["type"] == MESSAGE:
         document["status"] = COMPLETED
         document["output"] = [_answer(run, end["data"])]

@@ -21,11 +21,11 @@ class Run:
 
     __slots__ = (
         "_execution",
+        "_finished_at",
         "_told",
         "agent_name",
         "cancelled",
         "created_at",
-        "finished_at",
         "principal",
         "run_id",
         "session_id",
@@ -39,7 +39,7 @@ class Run:
         self.session_id = session_id
         self.principal = execution.context.principal
         self.created_at = datetime.now(UTC)
-        self.finished_at: datetime | None = None
+        self._finished_at: datetime | None = None
         self.cancelled = False
         self.size = 0
         self.until = 0.0
@@ -63,11 +63,17 @@ class Run:
             return self._execution.end
         return self._told[-1] if self._told else None
 
+    @property
+    def finished_at(self) -> datetime:
+        """When its end was first seen."""
+        if self._finished_at is None:
+            self._finished_at = datetime.now(UTC)
+        return self._finished_at
+
     def settle(self, now: float) -> None:
         """Keep what became of it, and nothing else."""
         self._told = self.told
         self._execution = None
-        self.finished_at = datetime.now(UTC)
         self.size = sum(len(str(event.get("data") or event.get("message") or "")) for event in self._told)
         self.until = now + KEPT_S
 

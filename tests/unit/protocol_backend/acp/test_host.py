@@ -179,7 +179,7 @@ async def test_a_run_in_mode_sync_without_a_content_type(spawn: Any):
     }
     assert str(uuid.UUID(answer.headers["run-id"])) == answer.headers["run-id"]
     again = (await ask(port, get(f"/runs/{answer.headers['run-id']}"))).json
-    assert {**again, "finished_at": 0} == {**answer.json, "finished_at": 0}
+    assert again == answer.json
     assert (await ask(port, get(f"/runs/{answer.headers['run-id'].upper()}"))).json == again
 
 
@@ -299,7 +299,6 @@ async def test_a_run_in_mode_stream(spawn: Any):
     run_id = answer.headers["run-id"]
     assert {event["run"]["run_id"] for event in told if "run" in event} == {run_id}
     listed = (await ask(port, get(f"/runs/{run_id}/events"))).json["events"]
-    told[7]["run"]["finished_at"] = listed[7]["run"]["finished_at"]
     assert listed == told
 
 
