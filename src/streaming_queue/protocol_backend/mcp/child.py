@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import cast
@@ -22,25 +22,21 @@ LEAVE_S = 1.0
 PASSED_ON = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "USER")
 """The variables that every server gets: our others may be secrets."""
 
-_GUARDED = """\
-{ read -r _ < "/dev/fd/$1"; sleep 1; kill -KILL 0; } </dev/null >/dev/null 2>&1 &
-shift
-exec "$@"
-"""
-"""The server, and beside it a watcher that outlives neither: its `read` returns when our end of the pipe is closed,
-be it because we were killed."""
+_WATCH = 'read -r _; sleep 1; kill -s KILL -- "-$1"'
+"""A watcher beside the server, in a shell: its `read` returns when our end of its input is closed, be it that we were
+killed; then the server has a second to notice that its own input has ended, too."""
 
 
 class Child:
     """A running server, in a process group of its own; it ends with its owner, however that one ends."""
 
-    def __init__(self, process: Process, lifeline: int, name: str) -> None:
+    def __init__(self, process: Process, watcher: Process, name: str) -> None:
         self.pid = process.pid
         self.output = cast("asyncio.StreamReader", process.stdout)
         self.input = cast("asyncio.StreamWriter", process.stdin)
         self.last_words = ""
         self._process = process
-        self._lifeline = lifeline
+        self._watcher = watcher
         self._words = asyncio.create_task(self._listen(), name=f"stderr:{name}")
         self._ending: asyncio.Task[int | None] | None = None
 
@@ -69,8 +65,8 @@ class Child:
             self._signal(signal.SIGTERM)
             await self._left()
         self._signal(signal.SIGKILL)
-        os.close(self._lifeline)
         await self._process.wait()
+        await _dismiss(self._watcher)
         with suppress(OSError):
             await self.input.wait_closed()
         await asyncio.wait({self._words}, timeout=LEAVE_S)
@@ -101,18 +97,32 @@ async def begin(command: Sequence[str], passed_on: Collection[str], name: str) -
         )
     wanted = {*PASSED_ON, *passed_on}
     environment = {key: value for key, value in os.environ.items() if key in wanted}
-    theirs, ours = os.pipe()
     try:
         process = await asyncio.create_subprocess_exec(
-            "sh", "-c", _GUARDED, "sh", str(theirs), *command,
-            stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=MAX_ANSWER_BYTES,
-            env=environment, pass_fds=(theirs,), start_new_session=True,
+            *command,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            limit=MAX_ANSWER_BYTES,
+            env=environment,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{name}: the command cannot be run: {error}") from error
+    try:
+        watcher = await asyncio.create_subprocess_exec(
+            "sh", "-c", _WATCH, "sh", str(process.pid),
+            stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True,
         )  # fmt: skip
-    except BaseException as error:
-        os.close(ours)
-        if isinstance(error, OSError | ValueError):
-            raise ConfigError(f"{name}: the command cannot be run: {error}") from error
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
         raise
-    finally:
-        os.close(theirs)
-    return Child(process, ours, name)
+    return Child(process, watcher, name)
+
+
+async def _dismiss(watcher: Process) -> None:
+    """End a watcher that has nothing to watch any more, before it acts."""
+    with suppress(ProcessLookupError):
+        watcher.kill()
+    await watcher.wait()

@@ -18,8 +18,6 @@ logger = logging.getLogger(__name__)
 
 UNREAD = 4096
 """How many messages on one request may wait for a reader that does not keep up."""
-NOT_FOUND, NOT_RUNNABLE = 127, 126
-"""What a shell exits with when there is no such command (POSIX, 2.8.2)."""
 
 Waiting = asyncio.Queue[Message | CommError]
 
@@ -135,8 +133,7 @@ class StdioLink:
         """Why there is no server any more, in its own last words."""
         code = await child.end()
         said = f": {child.last_words!a}" if child.last_words else ""
-        remedy = "; check the command of the address" if code in (NOT_FOUND, NOT_RUNNABLE) else ""
-        return ConnectError(f"{self.address}: the server ended (exit code {code}){said}{remedy}")
+        return ConnectError(f"{self.address}: the server ended (exit code {code}){said}")
 
     async def _take(self, line: bytes) -> None:
         try:

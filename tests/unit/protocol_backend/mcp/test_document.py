@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shlex
 import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,6 @@ from streaming_queue.comm.base import HostLimits
 from streaming_queue.comm.execution import HEARTBEAT_S
 from streaming_queue.config import Config
 from streaming_queue.errors import AgentFailedError
-from streaming_queue.messages import MESSAGE, STATUS
 from streaming_queue.protocol_backend.mcp import child, dialect, service, tools
 from streaming_queue.protocol_backend.mcp.comm import McpCommBackend
 from streaming_queue.runner.backends import create_backend
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 TEXT = (Path(__file__).parents[4] / "docs" / "protocols" / "mcp.md").read_text()
 PLAIN = re.sub(r"\s+", " ", TEXT)
 SERVER, CLIENT = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+(COMMAND,) = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
 CALL, ANSWER = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL))
 
 
@@ -45,16 +47,17 @@ async def _capital(context: Any, queue: Any) -> None:
     await queue.enqueue_event(message("Paris."))
 
 
-async def test_the_documents_server_works(backend: McpCommBackend, tmp_path: Path):
-    script = tmp_path / "server.py"
-    script.write_text(SERVER)
-    await backend.register_endpoint("w", f"stdio:{shlex.quote(sys.executable)} {shlex.quote(str(script))}")
-    assert [event async for event in backend.stream("c", "w", {"text": "hello"})] == [
-        {"type": STATUS, "data": "taking a deep breath", "metadata": {"progress": 1, "total": 2}},
-        {"type": MESSAGE, "data": "HELLO"},
-    ]
-    about = await backend.describe("w")
-    assert (about["name"], about["tool"]) == ("shouter", "shout(text)")
+async def test_the_documents_server_and_command_work(tmp_path: Path):
+    (tmp_path / "server.py").write_text(SERVER)
+    for name, command in (("python", ""), ("stq", " -m streaming_queue.cli")):
+        (tmp_path / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)}{command} "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    process = await asyncio.create_subprocess_shell(
+        COMMAND, cwd=tmp_path, env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}, stdout=PIPE, stderr=PIPE
+    )
+    said, talk = await process.communicate()
+    assert process.returncode == 0, talk
+    assert said.decode().strip() == "WHAT IS THE CAPITAL OF FRANCE?"
 
 
 async def test_the_documents_client_works(backend: McpCommBackend, tmp_path: Path):
@@ -62,9 +65,7 @@ async def test_the_documents_client_works(backend: McpCommBackend, tmp_path: Pat
     script.write_text(CLIENT)
     handle = await backend.spawn_local_agent("w", "127.0.0.1", 0, Agent(_capital))
     for text, told in (("What is the capital of France?", "Paris."), ("Hm.", "what?")):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, str(script), handle.base_url, text, stdout=asyncio.subprocess.PIPE
-        )
+        process = await asyncio.create_subprocess_exec(sys.executable, str(script), handle.base_url, text, stdout=PIPE)
         said, _ = await process.communicate()
         assert (process.returncode, said.decode().strip()) == (0, told)
 
