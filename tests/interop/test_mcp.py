@@ -167,7 +167,7 @@ async def test_which_tool_of_a_server_is_asked(clerk: Any):
 
 
 @no_stray_tasks
-@pytest.mark.parametrize("version", [MODERN, HANDSHAKE])
+@pytest.mark.parametrize("version", [MODERN, pytest.param(HANDSHAKE, marks=pytest.mark.interop)])
 async def test_a_command_of_the_sdk(version: str, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG, "streaming_queue.protocol_backend.mcp")
     backend = McpCommBackend(version=version)

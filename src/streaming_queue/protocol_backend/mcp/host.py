@@ -16,6 +16,7 @@ from streaming_queue.comm.asgi import AsgiServer, cancelled_on_disconnect, read_
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import Executor, RequestContext
 from streaming_queue.comm.execution import HEARTBEAT_S, Execution, Executions
+from streaming_queue.comm.skills import declared
 from streaming_queue.comm.sse import EVENT_STREAM
 from streaming_queue.errors import AgentFailedError, ConfigError, StreamingQueueError, error_event
 from streaming_queue.messages import ERROR, MESSAGE, StreamEvent
@@ -78,10 +79,14 @@ class McpAgent:
 
 
 async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend: BaseCommBackend) -> McpAgent:
-    """Host `executor` by the options of `backend`; returns when it is ready. Raises like `comm.asgi.serve`."""
+    """Host `executor` by the options of `backend`; returns when it is ready.
+
+    Raises like `comm.asgi.serve`, and ConfigError where the executor's `description` is no text.
+    """
     options = backend.host_options
     executions = Executions(executor, grace_s=options.limits.disconnect_grace_s)
-    app = McpAgentApp(Service(agent_id, getattr(executor, "description", None)), executions, backend.request)
+    description, _ = declared(agent_id, executor)
+    app = McpAgentApp(Service(agent_id, description), executions, backend.request)
     server = await serve(app, host=host, port=port, options=options, name=f"agent {agent_id!r}")
     return McpAgent(agent_id, executions, server, options.limits.stop_s)
 

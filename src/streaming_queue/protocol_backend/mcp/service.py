@@ -48,12 +48,12 @@ class Refused(Exception):  # noqa: N818 (it is an answer, not a failure of ours)
 class Service:
     """The face of one agent: a server with one tool."""
 
-    def __init__(self, agent_id: str, description: object) -> None:
+    def __init__(self, agent_id: str, description: str) -> None:
         self.server = {"name": agent_id, "version": __version__}
         self.tool = {
             "name": TOOL,
             "title": agent_id,
-            "description": description if isinstance(description, str) and description else "Answers a question.",
+            "description": description,
             "inputSchema": {
                 "type": "object",
                 "properties": {ARGUMENT: {"type": "string", "description": "The question, as plain text."}},

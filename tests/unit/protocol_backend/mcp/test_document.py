@@ -20,7 +20,6 @@ from unit.comm.agents import Agent, message
 from streaming_queue.comm.base import HostLimits
 from streaming_queue.comm.execution import HEARTBEAT_S
 from streaming_queue.config import Config
-from streaming_queue.errors import AgentFailedError
 from streaming_queue.protocol_backend.mcp import child, dialect, service, tools
 from streaming_queue.protocol_backend.mcp.comm import McpCommBackend
 from streaming_queue.runner.backends import create_backend
@@ -42,8 +41,6 @@ async def backend():
 
 
 async def _capital(context: Any, queue: Any) -> None:
-    if not context.get_user_input().startswith("What"):
-        raise AgentFailedError("what?")
     await queue.enqueue_event(message("Paris."))
 
 
@@ -64,10 +61,11 @@ async def test_the_documents_client_works(backend: McpCommBackend, tmp_path: Pat
     script = tmp_path / "client.py"
     script.write_text(CLIENT)
     handle = await backend.spawn_local_agent("w", "127.0.0.1", 0, Agent(_capital))
-    for text, told in (("What is the capital of France?", "Paris."), ("Hm.", "what?")):
-        process = await asyncio.create_subprocess_exec(sys.executable, str(script), handle.base_url, text, stdout=PIPE)
-        said, _ = await process.communicate()
-        assert (process.returncode, said.decode().strip()) == (0, told)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(script), handle.base_url, "What is the capital of France?", stdout=PIPE
+    )
+    said, _ = await process.communicate()
+    assert (process.returncode, said.decode().strip()) == (0, "Paris.")
 
 
 async def test_the_documents_messages_are_those_on_the_wire(backend: McpCommBackend):
