@@ -1,0 +1,1 @@
+"""The Agent Network Protocol: did:wba identities, an agent description, JSON-RPC (docs/protocols/anp.md)."""

@@ -1,0 +1,272 @@
+"""The backend: whom it calls as, whom it asks (`peer.py`), whom it hosts (`host.py`) and lets in (`gate.py`)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from streaming_queue.comm.base import About, BaseCommBackend, Capabilities, EndpointOptions
+from streaming_queue.comm.http_client import open_session, peer_date, translate
+from streaming_queue.errors import BackendClosedError, ConfigError, StreamingQueueError
+from streaming_queue.messages import MESSAGE, Reply, StreamEvent
+from streaming_queue.protocol_backend.anp.documents import Neighbours
+from streaming_queue.protocol_backend.anp.gate import Gate
+from streaming_queue.protocol_backend.anp.identity import Identity
+from streaming_queue.protocol_backend.anp.peer import Peer
+from streaming_queue.protocol_backend.anp.resolver import Resolver
+from streaming_queue.protocol_backend.anp.trust import Trust
+
+if TYPE_CHECKING:
+    from streaming_queue.protocol_backend.anp.host import AnpAgent
+
+logger = logging.getLogger(__name__)
+
+PROBE_TIMEOUT_S = 1.0
+CANCEL_TIMEOUT_S = 1.0
+EPHEMERAL_NAME = "ephemeral"
+
+
+class AnpCommBackend(BaseCommBackend):
+    """Agents behind `http://` or `https://` addresses, at which an agent description lies.
+
+    `identity` is a directory that `stq anp identity new` made; without, one is made that lives as long as the backend.
+    `trusted` is who may call the agents hosted here: DIDs, files and directories of DID documents, or `*`; without, the
+    processes of this user. `allow_private` lets DIDs be resolved at addresses that are not public. `method` is what
+    agents of others are asked by, where they offer several.
+    """
+
+    name = "anp"
+    schemes = ("http", "https")
+    capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True, identity=True)
+    about = About("GET /ad.json", "ANP 1.0, did:wba", "https://github.com/agent-network-protocol/AgentNetworkProtocol")
+
+    def __init__(
+        self,
+        *,
+        identity: str | None = None,
+        trusted: Sequence[str] = (),
+        allow_private: bool = False,
+        method: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if self.host_options.authenticator is not None:
+            raise ConfigError(
+                "anp: agents know their callers by identity, not by a token: leave network.token out, and name whom to "
+                "trust in anp.trusted"
+            )
+        self._directory = identity
+        self._method = method
+        self._neighbours = Neighbours()
+        self._trust = Trust(trusted, self._neighbours, Resolver(allow_private=allow_private))
+        self._gate = Gate(self._trust)
+        self._made: asyncio.Task[Identity] | None = None
+        self._trust_read: asyncio.Task[None] | None = None
+        self._peers: dict[str, Peer] = {}
+        self._agents: list[AnpAgent] = []
+        self._cancels: set[asyncio.Task[None]] = set()
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    # --- who we are ---
+
+    async def identity(self) -> Identity:
+        """Whom we call as; made or read at the first time. Raises ConfigError."""
+        self._check_open()
+        if self._made is None:
+            self._made = asyncio.create_task(self._make_identity(), name="anp:identity")
+        return await asyncio.shield(self._made)
+
+    async def _make_identity(self) -> Identity:
+        made = await asyncio.to_thread(self._load_or_create)
+        self._trust.add([made.document])
+        return made
+
+    def _load_or_create(self) -> Identity:
+        if self._directory is not None:
+            made = Identity.load(self._directory)
+        else:
+            made = Identity.create(EPHEMERAL_NAME)
+            logger.info("no anp.identity is set: calling as %s, made for this process", made.did)
+        try:
+            self._neighbours.announce(made.document)
+        except (ConfigError, OSError) as error:
+            logger.warning("other processes of this user cannot learn who we are: %s", error)
+        return made
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendClosedError("the anp backend is closed")
+
+    # --- asking ---
+
+    async def register_endpoint(self, agent_id: str, address: str) -> None:
+        """Remember where an agent is; idempotent. Raises ConfigError on an address or a header that cannot be used."""
+        if agent_id in self._peers and self.endpoints.get(agent_id) == address:
+            return
+        peer = Peer(
+            agent_id,
+            address,
+            self.options.get(agent_id, EndpointOptions()),
+            method=self._method,
+            caller=self.identity,
+            session=self._open_session,
+        )
+        await super().register_endpoint(agent_id, address)
+        self._peers[agent_id] = peer
+
+    def _peer(self, agent_id: str) -> Peer:
+        self._check_open()
+        self.endpoint(agent_id)
+        return self._peers[agent_id]
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        self._check_open()
+        if self._session is None:
+            self._session = open_session()
+        return self._session
+
+    async def connect(self, src_id: str, dst_id: str) -> None:
+        """Read the agent's documents, and sign once, so that its token is there. Raises like `send`."""
+        del src_id
+        peer = self._peer(dst_id)
+        with self._translated(peer.address):
+            await peer.connect()
+
+    async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
+        """Call the agent's method; `raw` is the result.
+
+        A connection that breaks is made anew if there is an idempotency key: the agent may still be at it.
+        """
+        del src_id
+        peer = self._peer(dst_id)
+        try:
+            with self._translated(peer.address):
+                return await peer.send(payload)
+        except asyncio.CancelledError:
+            await self._cancel(peer, payload)
+            raise
+
+    async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
+        """Like `send`, with the agent's events as they come, where its interface says that it streams."""
+        del src_id
+        peer = self._peer(dst_id)
+        ended = False
+        try:
+            with self._translated(peer.address):
+                async with aclosing(peer.stream(payload)) as events:
+                    async for event in events:
+                        ended = event["type"] == MESSAGE
+                        yield event
+        except (asyncio.CancelledError, GeneratorExit):
+            if not ended:
+                await self._cancel(peer, payload)
+            raise
+
+    async def _cancel(self, peer: Peer, payload: Mapping[str, Any]) -> None:
+        """Tell the agent that nobody waits for its answer any more; one second at the most."""
+        metadata = payload.get("metadata") or {}
+        key = metadata.get("idempotency_key")
+        if metadata.get("kind") == "command" or not isinstance(key, str) or not key or self._closed:
+            return
+        task = asyncio.create_task(self._send_cancel(peer, key), name=f"cancel:{peer.address}")
+        self._cancels.add(task)
+        task.add_done_callback(self._cancels.discard)
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+
+    async def _send_cancel(self, peer: Peer, key: str) -> None:
+        try:
+            async with asyncio.timeout(CANCEL_TIMEOUT_S):
+                await peer.cancel(key)
+        except (aiohttp.ClientError, OSError, StreamingQueueError) as error:
+            logger.debug("%s: the cancel did not arrive (%s); its grace ends the question", peer.address, error)
+
+    async def health_check(self, agent_id: str) -> bool:
+        """Whether the agent's description can be read within one second."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                await self._peer(agent_id).description()
+                return True
+        except Exception as error:
+            logger.debug("agent %s is not healthy: %r", agent_id, error)
+            return False
+
+    async def describe(self, agent_id: str) -> Mapping[str, Any]:
+        """The agent's name and DID, how it is asked, and as whom, if it takes our identity."""
+        peer = self._peer(agent_id)
+        with self._translated(peer.address):
+            description, headers = await peer.description()
+            interface = await peer.interface()
+            await peer.introduce()
+        told = {
+            "agent_id": description.get("name"),
+            "did": description.get("did", description.get("identifier")),
+            "method": interface.method,
+            "caller": (await self.identity()).did,
+        }
+        date = peer_date(headers)
+        return told if date is None else {**told, "date": date}
+
+    # --- hosting ---
+
+    async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> AnpAgent:
+        """Host `executor` in this process; returns when it is ready. Port 0 takes a free one.
+
+        Raises:
+            ConfigError: the address is not allowed, or a file of `identity` or `trusted` cannot be used.
+            ConnectError: the port is in use.
+        """
+        spawn = await asyncio.to_thread(_host_half)
+        caller = await self.identity() if self._directory is not None else None
+        await self._read_trust()
+
+        def identity(port: int) -> Identity:
+            return caller or Identity.create(EPHEMERAL_NAME, port=port)
+
+        agent: AnpAgent = await spawn(agent_id, host, port, executor, self, gate=self._gate, identity=identity)
+        self._agents.append(agent)
+        return agent
+
+    async def _read_trust(self) -> None:
+        if self._trust_read is None:
+            self._trust_read = asyncio.create_task(asyncio.to_thread(self._trust.read), name="anp:trusted")
+        await asyncio.shield(self._trust_read)
+
+    async def close(self) -> None:
+        """Stop every agent hosted here and give up all connections; messages under way fail."""
+        self._closed = True
+        agents, self._agents = self._agents, []
+        await asyncio.gather(*(agent.stop() for agent in agents))
+        if self._cancels:
+            await asyncio.wait(self._cancels, timeout=CANCEL_TIMEOUT_S)
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+        if self._made is not None:
+            await asyncio.wait({self._made})
+        await asyncio.to_thread(self._neighbours.withdraw)
+
+    @contextmanager
+    def _translated(self, address: str) -> Iterator[None]:
+        """Turn what the library raises into our errors."""
+        try:
+            yield
+        except StreamingQueueError:
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            if self._closed:
+                raise BackendClosedError(f"{address}: the anp backend was closed before the answer") from error
+            raise translate(error, address) from error
+
+
+def _host_half() -> Any:
+    """Its server is slow to import and reads files: not in the loop, and not where nothing is hosted."""
+    from streaming_queue.protocol_backend.anp.host import spawn
+
+    return spawn
