@@ -1,0 +1,21 @@
+"""`stq anp identity VERB`: identities for the protocol anp. A verb is a function in a file of its own here."""
+
+from __future__ import annotations
+
+import typer
+
+from streaming_queue.cli.anp.new import new
+
+__all__ = ["app"]
+
+identity = typer.Typer(name="identity", help="Whom agents are called as.", rich_markup_mode=None)
+
+
+@identity.callback()
+def _group() -> None:
+    """A group of one verb is still a group."""
+
+
+identity.command()(new)
+app = typer.Typer(name="anp", help="For the protocol anp.", rich_markup_mode=None)
+app.add_typer(identity)
