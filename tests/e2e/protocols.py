@@ -13,6 +13,6 @@ def some_of(cases: Iterable[str], *chosen: str) -> list[Any]:
     return [case if case in chosen else pytest.param(case, marks=pytest.mark.interop) for case in cases]
 
 
-ALL = ("a2a", "http", "acp", "grpc", "ws", "nats", "agora", "mcp")
+ALL = ("a2a", "http", "acp", "grpc", "ws", "nats", "agora", "mcp", "anp")
 TWO = ALL[:2]
 EVERY = some_of(ALL, *TWO)

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from e2e.protocols import EVERY
+from e2e.protocols import ALL, EVERY, TWO, some_of
 
 
 def findings(done):
@@ -92,7 +92,7 @@ def test_an_agent(stq, worker, protocol):
         assert f"used JSONRPC 1.0 at {url}/; streaming yes" in done.stdout
 
 
-@pytest.mark.parametrize("protocol", EVERY)
+@pytest.mark.parametrize("protocol", some_of([each for each in ALL if each != "anp"], *TWO))  # anp has identities
 def test_an_agent_that_wants_a_credential(stq, worker, protocol):
     url = worker("-s", "network.token=the-right-token", protocol=protocol).address
     (stq.directory / "c.yaml").write_text(f"protocol: {protocol}\nnetwork: {{token: the-right-token}}\n")

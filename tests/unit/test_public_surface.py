@@ -8,7 +8,20 @@ import pytest
 import streaming_queue
 from streaming_queue import errors
 
-HEAVY = ("a2a", "aiohttp", "grpc", "openai", "pydantic", "rich", "starlette", "typer", "uvicorn", "websockets", "yaml")
+HEAVY = (
+    "a2a",
+    "aiohttp",
+    "anp",
+    "grpc",
+    "openai",
+    "pydantic",
+    "rich",
+    "starlette",
+    "typer",
+    "uvicorn",
+    "websockets",
+    "yaml",
+)
 
 
 def test_the_public_names_are_a_decision() -> None:

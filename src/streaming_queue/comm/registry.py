@@ -52,6 +52,12 @@ BUILTIN: tuple[BackendSpec, ...] = (
         extra="nats",
     ),
     BackendSpec(
+        "anp",
+        "streaming_queue.protocol_backend.anp.comm:AnpCommBackend",
+        "Agent Network Protocol: did:wba identities, JSON-RPC",
+        extra="anp",
+    ),
+    BackendSpec(
         "agora",
         "streaming_queue.protocol_backend.agora.comm:AgoraCommBackend",
         "natural language, or a protocol document agreed by hash",

@@ -1,7 +1,7 @@
 """Every setting of a run: models, defaults, rules, and how they are loaded. It knows only `errors`."""
 
 from streaming_queue.config.agents import QA, Coordinator, Worker
-from streaming_queue.config.backends import A2A, Agora, BackendSection, Mcp, Nats
+from streaming_queue.config.backends import A2A, Agora, Anp, BackendSection, Mcp, Nats
 from streaming_queue.config.load import FLAGS, load_config, resume_config
 from streaming_queue.config.model import Core, Latency, Mock
 from streaming_queue.config.network import Network, Output, Scheduler
@@ -14,6 +14,7 @@ __all__ = [
     "KEYS",
     "QA",
     "Agora",
+    "Anp",
     "BackendSection",
     "Config",
     "Coordinator",

@@ -31,6 +31,27 @@ class A2A(BackendSection):
     )
 
 
+class Anp(BackendSection):
+    """Who we are and whom we trust, for the protocol anp."""
+
+    identity: PathText | None = Field(
+        None,
+        description="Directory that `stq anp identity new` made: whom agents are called as, and whom those hosted here "
+        "say they are. null: identities that live as long as the process.",
+    )
+    trusted: tuple[Text, ...] = Field(
+        (),
+        description="Who may call agents hosted here: DIDs, files and directories of DID documents, or `*`, whoever "
+        "proves a DID. None: the processes of this user. Our own identity always may.",
+    )
+    allow_private: bool = Field(
+        False, description="Fetch the DID documents of trusted DIDs from addresses that are not public, too."
+    )
+    method: Text | None = Field(
+        None, description="The method by which agents of others are asked, where they offer several. null: `ask`."
+    )
+
+
 class Agora(BackendSection):
     """The documents of others, for the protocol agora."""
 

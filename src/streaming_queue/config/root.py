@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from streaming_queue.config.agents import QA
-from streaming_queue.config.backends import A2A, Agora, Mcp, Nats
+from streaming_queue.config.backends import A2A, Agora, Anp, Mcp, Nats
 from streaming_queue.config.keys import Alias, Keys, Setting
 from streaming_queue.config.merging import build, merge
 from streaming_queue.config.model import Core, Mock
@@ -28,6 +28,7 @@ class Config(Section):
     mock: Mock = Mock()
     output: Output = Output()
     a2a: A2A = A2A()
+    anp: Anp = Anp()
     agora: Agora = Agora()
     mcp: Mcp = Mcp()
     nats: Nats = Nats()

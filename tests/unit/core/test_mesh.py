@@ -19,7 +19,7 @@ from streaming_queue.messages import MESSAGE
 from streaming_queue.telemetry.events import Buried, Event, WorkerDown
 
 over_each_wire = pytest.mark.parametrize(
-    "protocol", ["inproc", "http", "a2a", "acp", "grpc", "ws", "nats", "agora", "mcp"]
+    "protocol", ["inproc", "http", "a2a", "acp", "grpc", "ws", "nats", "agora", "mcp", "anp"]
 )
 
 

@@ -37,6 +37,7 @@ LEVELS = [
     ("nats", "nats"),
     ("acp", "acp"),
     ("mcp", "mcp"),
+    ("anp", "anp"),
 ]
 over_each_pair = pytest.mark.parametrize("protocols", LEVELS, ids="-over-".join)
 

@@ -17,7 +17,7 @@ from streaming_queue.messages import MESSAGE, STATUS
 from streaming_queue.runner import following
 from streaming_queue.runner.following import RemoteCoordinator
 
-PROTOCOLS = ("http", "a2a", "acp", "grpc", "ws", "nats", "mcp")
+PROTOCOLS = ("http", "a2a", "acp", "grpc", "ws", "nats", "mcp", "anp")
 
 
 class Scripted:

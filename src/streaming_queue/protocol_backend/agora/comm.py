@@ -52,7 +52,7 @@ class AgoraCommBackend(BaseCommBackend):
     schemes = ("http", "https")
     capabilities = Capabilities(host=True, cancel=True, metadata=True)
     about = About(
-        "GET /.well-known/agora",
+        "/.well-known/agora",
         "Agora, working standard of 2025",
         "https://agoraprotocol.org/docs/protocol/specification",
     )
