@@ -11,12 +11,12 @@ from interop.a2a_agents import SdkSlowMessage, SdkTask, sdk_server
 from unit.comm.agents import Agent, Gate, message, soon
 from unit.comm.relay import Relay
 
-from streaming_queue.comm import recovery
+from streaming_queue.comm import recovery, watch
 from streaming_queue.comm.base import HostLimits, HostOptions
 from streaming_queue.comm.context import listening
 from streaming_queue.errors import ConnectError
 from streaming_queue.messages import DELTA, MESSAGE, STATUS
-from streaming_queue.protocol_backend.a2a import comm, exchange, watch
+from streaming_queue.protocol_backend.a2a import comm, exchange
 from streaming_queue.protocol_backend.a2a.comm import A2ACommBackend
 
 WIRES = {"rpc": ("JSONRPC", "1.0"), "rest": ("HTTP+JSON", "1.0"), "0.3": ("JSONRPC", "0.3")}
