@@ -99,8 +99,9 @@ class Performance:
     def report(self, seconds: float) -> dict[str, Any]:
         """The `performance` of results.json; `seconds` is how long the run worked.
 
-        `overall`, each of `workers` and each of `protocols` hold answered, failed, questions_per_s, overhead_share and
-        the description of each metric. `overhead_share` is the protocol's part of the response time, 0 to 1, over the
+        `overall`, each of `workers` and each of `protocols` hold answered, failed, success_share, questions_per_s,
+        overhead_share and the description of each metric. `success_share` is the answered part of those that ended, 0
+        to 1, None where none did. `overhead_share` is the protocol's part of the response time, 0 to 1, over the
         answers where it is known. `load_balance_variance` is the variance (of the population) of the answered
         questions per worker: 0 is a perfect balance; None without workers.
         """
@@ -131,10 +132,12 @@ def _natural(name: str) -> tuple[int, str]:
 
 def _figures(groups: list[_Group], seconds: float) -> dict[str, Any]:
     answered = sum(group.answered for group in groups)
+    failed = sum(group.failed for group in groups)
     response_ms = sum(group.response_ms for group in groups)
     figures: dict[str, Any] = {
         "answered": answered,
-        "failed": sum(group.failed for group in groups),
+        "failed": failed,
+        "success_share": answered / (answered + failed) if answered + failed else None,
         "questions_per_s": answered / seconds if seconds > 0 else None,
         "overhead_share": sum(group.protocol_ms for group in groups) / response_ms if response_ms else None,
     }

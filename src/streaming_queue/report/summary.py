@@ -44,7 +44,7 @@ async def write_results(
 
     Returns the summary, for run.json and the terminal: run_id, protocol, provider, state, finished, questions,
     answered, failed, open, seconds, questions_per_s, overhead_share, mock, mock_answers, load_balance_variance, the
-    queue's stats, `timings` (each metric described), `workers` (the main figures of each) and `files`.
+    queue's stats, `timings` (each metric described), `workers` and `protocols` (the main figures of each) and `files`.
 
     Raises:
         StreamingQueueError: a file cannot be read or written.
@@ -164,14 +164,16 @@ def _summary(metadata: Mapping[str, Any], counts: Counts, performance: Mapping[s
         "load_balance_variance": performance["load_balance_variance"],
         **metadata["stats"],
         "timings": {metric: overall[metric] for metric in METRICS},
-        "workers": {worker: _worker(figures) for worker, figures in performance["workers"].items()},
+        "workers": {worker: _main(figures) for worker, figures in performance["workers"].items()},
+        "protocols": {protocol: _main(figures) for protocol, figures in performance["protocols"].items()},
     }
 
 
-def _worker(figures: Mapping[str, Any]) -> dict[str, Any]:
+def _main(figures: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "answered": figures["answered"],
         "failed": figures["failed"],
+        "success_share": figures["success_share"],
         "questions_per_s": figures["questions_per_s"],
         "overhead_share": figures["overhead_share"],
         "response_time_p50": figures["response_time"]["p50"],

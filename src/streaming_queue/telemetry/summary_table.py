@@ -39,7 +39,7 @@ class SummaryView:
         wide = options.max_width >= _WIDE
         parts = [_facts(summary), *_timings(summary, wide=wide)]
         parts += _split(summary, width=44 if wide else 16, ascii_only=ascii_only)
-        parts += [*_workers(summary, wide=wide), *_notes(summary)]
+        parts += [*_protocols(summary), *_workers(summary, wide=wide), *_notes(summary)]
         state = str(summary.get("state"))
         box: Box = ASCII2 if ascii_only else ROUNDED
         yield Panel(
@@ -57,8 +57,9 @@ def _title(summary: Mapping[str, Any], *, ascii_only: bool) -> Text:
     dot = "-" if ascii_only else "·"
     state = str(summary.get("state", ""))
     title = Text().append(*_STATES.get(state, (one_line(state, 20), "bold")))
-    if summary.get("protocol"):
-        title.append(f" {dot} {one_line(summary['protocol'], 30)}", style="bold")
+    spoken = list(summary.get("protocols") or ()) or [summary.get("protocol")]
+    if spoken[0]:
+        title.append(f" {dot} {one_line(', '.join(map(str, spoken)), 40)}", style="bold")
     provider = summary.get("provider")
     if isinstance(provider, Mapping):
         model = provider.get("model") or provider.get("name")
@@ -143,6 +144,26 @@ def _split(summary: Mapping[str, Any], *, width: int, ascii_only: bool) -> Seque
         legend.append(f"{name} ", style=style)
         legend.append(f"{percent(mean / whole)}   ", style="dim")
     return "", Text.assemble(bar, "  ", legend)
+
+
+def _protocols(summary: Mapping[str, Any]) -> Sequence[RenderableType]:
+    """What each protocol did, where more than one took part."""
+    protocols = summary.get("protocols") or {}
+    if len(protocols) < 2:
+        return ()
+    table = _table("protocol (ms)")
+    for name in ("questions", "success", "response p50", "overhead p50"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, figures in protocols.items():
+        share = figures.get("success_share")
+        table.add_row(
+            Text(one_line(name, 40)),
+            f"{(figures.get('answered') or 0) + (figures.get('failed') or 0):,}",
+            Text(percent(share), style="red" if share is not None and share < 1 else "green"),
+            figure(_ms(figures.get("response_time_p50"))),
+            Text(figure(figures.get("protocol_ms_p50")), style="magenta"),
+        )
+    return "", table
 
 
 def _workers(summary: Mapping[str, Any], *, wide: bool) -> Sequence[RenderableType]:

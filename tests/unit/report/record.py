@@ -14,7 +14,15 @@ class Record:
         self.taken_back = 0
         self.reads = 0
 
-    def end(self, question_id: str, answer: str | None = "42", *, worker: str = "Worker-1", **figures) -> Outcome:
+    def end(
+        self,
+        question_id: str,
+        answer: str | None = "42",
+        *,
+        worker: str = "Worker-1",
+        protocol: str = "a2a",
+        **figures,
+    ) -> Outcome:
         self.number += 1
         figures = {
             "response_time_s": 0.25,
@@ -28,8 +36,8 @@ class Record:
             question=Question(f"What is {question_id}?", id=question_id),
             attempts=1,
             settled_at=1_700_000_000 + self.number / 1000,
-            result=None if answer is None else Result(answer=answer, worker=worker, protocol="a2a", **figures),
-            failure=Failure("RemoteError", "it broke", worker, "a2a", 0.5) if answer is None else None,
+            result=None if answer is None else Result(answer=answer, worker=worker, protocol=protocol, **figures),
+            failure=Failure("RemoteError", "it broke", worker, protocol, 0.5) if answer is None else None,
         )
         self.outcomes.append(outcome)
         return outcome

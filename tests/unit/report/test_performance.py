@@ -78,6 +78,7 @@ def test_each_worker_and_protocol_has_its_own_figures():
     assert first["response_time"]["mean"] == 2.0
     assert first["overhead_share"] == pytest.approx(0.1)
     assert (second["answered"], second["failed"], second["overhead_share"]) == (1, 1, None)
+    assert (first["success_share"], second["success_share"], idle["success_share"]) == (1.0, 0.5, None)
     assert second["protocol_ms"]["count"] == 0
     assert (idle["answered"], idle["response_time"]["p50"]) == (0, None)
     overall = report["overall"]

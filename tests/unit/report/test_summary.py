@@ -72,6 +72,21 @@ async def test_the_summary_is_the_report_in_short(directory):
     assert json.loads(directory.manifest_path.read_text())["summary"] == summary
 
 
+async def test_the_protocols_of_a_mixed_run_stand_beside_each_other(directory):
+    record = Record()
+    record.end("q-1", worker="Worker-1", protocol="ws", protocol_ms=1.0, response_time_s=0.1)
+    record.end("q-2", worker="Worker-2", protocol="http", protocol_ms=9.0, response_time_s=0.5)
+    record.end("q-3", None, worker="Worker-2", protocol="http")
+    async with Projection(record, directory.results_jsonl):
+        pass
+    summary = await write_results(directory, record, state="done", seconds=2.0)
+    http, ws = summary["protocols"]["http"], summary["protocols"]["ws"]
+    assert (http["answered"], http["failed"], http["success_share"]) == (1, 1, 0.5)
+    assert (http["protocol_ms_p50"], http["response_time_p50"]) == (9.0, 0.5)
+    assert (ws["answered"], ws["success_share"], ws["protocol_ms_p50"], ws["response_time_p50"]) == (1, 1.0, 1.0, 0.1)
+    assert json.loads(directory.results_json.read_text())["performance"]["protocols"]["http"]["success_share"] == 0.5
+
+
 async def test_a_resumed_run_worked_as_long_as_all_its_parts(directory):
     first = await write_results(directory, await recorded(directory, 50), state="stopped", seconds=2.0)
     await asyncio.to_thread(directory.update, summary=first)

@@ -23,6 +23,7 @@ NOTHING = {"count": 0, "mean": None, "std": None, "min": None, "p50": None, "p95
 WORKER = {
     "answered": 97,
     "failed": 1,
+    "success_share": 97 / 98,
     "questions_per_s": 12.34,
     "overhead_share": 0.01,
     "response_time_p50": 0.25,
@@ -125,6 +126,16 @@ def test_hostile_names_are_shown_and_not_obeyed():
     assert r"\x1b[31mf" in table
     assert "\x1b" not in table
     assert "\x07" not in table
+
+
+def test_the_protocols_of_a_mixed_run_are_compared():
+    other = WORKER | {"failed": 0, "success_share": 1.0, "response_time_p50": 0.1, "protocol_ms_p50": 0.5}
+    table = shown(SUMMARY | {"protocols": {"http": WORKER, "ws": other}})
+    assert "done · http, ws · mock" in table
+    assert "protocol (ms)  questions  success  response p50  overhead p50" in table
+    assert "http                  98     99 %           250          1.61" in table
+    assert "ws                    97    100 %           100          0.50" in table
+    assert shown(SUMMARY | {"protocols": {"a2a": WORKER}}) == shown(SUMMARY)
 
 
 def test_many_workers_do_not_flood_the_screen():
