@@ -13,9 +13,9 @@ from streaming_queue.benchmark.figures import family
 from streaming_queue.config import Config, load_config
 from streaming_queue.errors import ConfigError, StreamingQueueError
 from streaming_queue.exit_codes import ExitCode
-from streaming_queue.runner.backends import create_backend
+from streaming_queue.runner.backends import can_host, create_backend
 from streaming_queue.runner.processes import WorkerProcess
-from streaming_queue.runner.runner_base import RunnerBase, can_host
+from streaming_queue.runner.runner_base import RunnerBase
 from streaming_queue.runner.serving import is_reached_from_elsewhere
 from streaming_queue.telemetry.console import Output
 from streaming_queue.testing.executors import Echo
@@ -75,7 +75,7 @@ class Pipeline:
     async def _can_be_served(self) -> bool:
         backend = create_backend(self._config({}))
         try:
-            if not can_host(backend):
+            if not can_host(type(backend)):
                 raise ConfigError(f"protocol {self.protocol!r} hosts no agents, so there is nobody to ask over it")
             handle = await backend.spawn_local_agent("Worker-1", LOOPBACK, 0, Echo())
             return is_reached_from_elsewhere(handle.base_url)

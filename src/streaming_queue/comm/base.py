@@ -237,5 +237,5 @@ class BaseCommBackend(ABC):
         del host, port, executor
         raise ConfigError(
             f"{type(self).__name__} cannot host {agent_id!r} in this process: start the agent yourself "
-            "and give its address (qa.worker.endpoints)"
+            "and give its address (qa.worker.endpoints, or endpoints in a group of workers)"
         )

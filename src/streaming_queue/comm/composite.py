@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
@@ -65,9 +66,16 @@ class CompositeBackend(BaseCommBackend):
         return await backend.spawn_local_agent(agent_id, host, port, executor)
 
     async def close(self) -> None:
-        """Close every backend."""
-        for backend in self._backends():
-            await backend.close()
+        """Close every backend; raises the first failure once all are closed."""
+        ends = await asyncio.gather(*(backend.close() for backend in self._backends()), return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
 
     def _backends(self) -> Iterable[BaseCommBackend]:
         return dict.fromkeys((*self._by_agent.values(), self._default))
+
+
+def backend_of(backend: BaseCommBackend, agent_id: str) -> BaseCommBackend:
+    """The backend that reaches `agent_id`: `backend` itself, unless it is a composite of several."""
+    return backend.backend_of(agent_id) if isinstance(backend, CompositeBackend) else backend

@@ -7,6 +7,7 @@ from streaming_queue.config.model import Core, Latency, Mock
 from streaming_queue.config.network import Network, Output, Scheduler
 from streaming_queue.config.root import KEYS, Config
 from streaming_queue.config.section import Section
+from streaming_queue.config.workers import WorkerGroup, WorkerSetup
 
 __all__ = [
     "A2A",
@@ -28,6 +29,8 @@ __all__ = [
     "Scheduler",
     "Section",
     "Worker",
+    "WorkerGroup",
+    "WorkerSetup",
     "load_config",
     "resume_config",
 ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from streaming_queue.config.section import AtLeastOne, Integer, PathText, Port, Section, Text
+from streaming_queue.config.section import Addresses, AtLeastOne, Integer, PathText, Port, Section, Text
 
 
 class Coordinator(Section):
@@ -72,32 +72,14 @@ class Worker(Section):
         "inprocess",
         description="Where started workers run: in the runner's process, or each in its own, restarted if it dies.",
     )
-    endpoints: tuple[Text, ...] = Field(
+    endpoints: Addresses = Field(
         (), description="Addresses of workers that run already; where given, none is started and count says nothing."
     )
-
-    @field_validator("endpoints", mode="before")
-    @classmethod
-    def _addresses(cls, value: Any) -> Any:
-        if not isinstance(value, list | tuple):
-            raise ValueError("must be a list of addresses, like [http://127.0.0.1:10001]")  # noqa: TRY004
-        return value
-
-    @model_validator(mode="after")
-    def _enough_ports(self) -> Self:
-        if self.ports and self.ports[-1] > 65535:
-            raise ValueError(f"qa.worker.start_port {self.start_port} and qa.worker.count {self.count} pass port 65535")
-        return self
 
     @property
     def most_at_once(self) -> int:
         """Questions in flight at each worker at the most."""
         return MOST_AT_ONCE if self.concurrency == "auto" else self.concurrency
-
-    @property
-    def ports(self) -> range:
-        """The ports of the workers to start, in their order; empty: free ones."""
-        return range(self.start_port, self.start_port + self.count) if self.start_port else range(0)
 
 
 class QA(Section):
@@ -105,14 +87,3 @@ class QA(Section):
 
     coordinator: Coordinator = Coordinator()
     worker: Worker = Worker()
-
-    @model_validator(mode="after")
-    def _own_ports(self) -> Self:
-        port, worker = self.coordinator.port, self.worker
-        if port is not None and port in worker.ports and self.coordinator.host == worker.host and not worker.endpoints:
-            number = worker.ports.index(port) + 1
-            raise ValueError(
-                f"qa.coordinator.port {port} is also the port of Worker-{number} "
-                f"(qa.worker.start_port {worker.start_port})"
-            )
-        return self

@@ -11,11 +11,16 @@ from streaming_queue.config.section import PathText, Section, Text
 
 
 class BackendSection(Section):
-    """The settings of one protocol."""
+    """The settings of one protocol, whose name is the class's in small letters."""
 
     def options(self) -> dict[str, Any]:
         """The keywords for its backend, secrets revealed; what is null is left out."""
         return {name: value for name, value in revealed(self).items() if value is not None}
+
+
+def sections() -> dict[str, type[BackendSection]]:
+    """The protocols that have a section, by name."""
+    return {section.__name__.lower(): section for section in BackendSection.__subclasses__()}
 
 
 class A2A(BackendSection):

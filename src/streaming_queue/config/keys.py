@@ -68,6 +68,11 @@ class Keys:
                 self._read(inner, f"{prefix}{name}.")
 
     @property
+    def secrets(self) -> set[str]:
+        """The last words of the keys whose values are never shown."""
+        return {key.rpartition(".")[2] for key, field in self.leaves.items() if SecretStr in kinds(field.annotation)}
+
+    @property
     def names(self) -> list[str]:
         """The leaves that are not part of another leaf's value, in the model's order."""
         return [key for key in self.leaves if key.rpartition(".")[0] not in self.leaves]

@@ -10,6 +10,7 @@ from streaming_queue.config.keys import Setting
 from streaming_queue.config.merging import merge
 from streaming_queue.config.redaction import SECRET
 from streaming_queue.config.root import KEYS, Config
+from streaming_queue.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "STQ_"
 RESERVED_VARIABLES = frozenset({"STQ_DEBUG"})
@@ -31,6 +32,8 @@ FLAGS: Mapping[str, str] = {
     "core.type": "--llm",
     "qa.coordinator.data_file": "--questions",
     "qa.worker.count": "--workers",
+    "qa.worker.endpoints": "--worker",
+    "workers": "the runner's own network",
 }
 """Key -> the flag that gives it, where that is not the key's last word (`network.topology`: `--topology`)."""
 
@@ -79,16 +82,33 @@ def resume_config(
 ) -> Config:
     """The configuration to go on with the run in `directory`, from the `settings` in its `run.json`.
 
-    Secrets do not stand there: they come from the provider's own variables and STQ_NETWORK__TOKEN. `sets` are as in
-    `load_config`; nothing else changes what the run began with. Raises ConfigError.
+    Secrets do not stand there: they come from the provider's own variables and STQ_NETWORK__TOKEN; those of a group of
+    workers, from `sets` only. `sets` are as in `load_config`; nothing else changes what the run began with.
+    Raises ConfigError.
     """
-    kept = [setting for setting in KEYS.flatten(settings, "run.json") if setting.value != SECRET]
+    kept = {setting.key: setting for setting in KEYS.flatten(settings, "run.json") if setting.value != SECRET}
+    if "workers" in kept and kept["workers"].value:  # they were all there was: the other list is its default
+        kept = {key: setting for key, setting in kept.items() if key not in ("qa.worker.count", "qa.worker.endpoints")}
     place = {"output.dir": os.fspath(directory), "output.resume": True}
     environ = os.environ if environ is None else environ
-    given = KEYS.from_assignments(sets, "-s")
+    given = list(KEYS.from_assignments(sets, "-s"))
+    if not any(setting.key == "workers" for setting in given):
+        _refuse_hidden(kept.get("workers"))
     token = {name: environ[name] for name in (TOKEN_VARIABLE,) if name in environ}
     ours = KEYS.from_environ(token, ENVIRONMENT_PREFIX)
-    return Config.from_settings(merge([_from_provider(environ), ours, kept, given, _from_flags(place)]))
+    return Config.from_settings(merge([_from_provider(environ), ours, kept.values(), given, _from_flags(place)]))
+
+
+def _refuse_hidden(workers: Setting | None) -> None:
+    """Raise ConfigError for a secret of a group of workers, which only whoever began the run knows."""
+    for number, group in enumerate(workers.value if workers else ()):
+        for section in ("core", "options"):
+            for key, value in group.get(section, {}).items():
+                if value == SECRET:
+                    raise ConfigError(
+                        f"run.json: workers[{number}].{section}.{key} is a secret, which is not kept: "
+                        "give the whole list again: -s 'workers=[...]'"
+                    )
 
 
 def _from_provider(environ: Mapping[str, str]) -> Iterator[Setting]:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from streaming_queue.config.keys import Keys, Setting, join, kinds
-from streaming_queue.config.redaction import Display
+from streaming_queue.config.redaction import SECRET, Display
+from streaming_queue.config.section import worded
 from streaming_queue.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -62,9 +63,11 @@ def _problem(keys: Keys, merged: Mapping[str, Setting], error: ErrorDetails) -> 
             item += f"[{part}]"
         elif join(key, part) in keys.leaves or join(key, part) in keys.branches:
             key = join(key, part)
-        elif key in keys.leaves and any(get_origin(kind) is dict for kind in kinds(keys.leaves[key].annotation)):
+        elif key in keys.leaves and any(
+            get_origin(kind) in {dict, tuple} for kind in kinds(keys.leaves[key].annotation)
+        ):
             item += f".{part}"
-    text = re.sub(r"^(Input|String|Tuple|List) should ", "must ", error["msg"].removeprefix("Value error, "))
+    text = worded(error["msg"])
     if key not in merged:  # a rule about several keys: its text names them
         named = set(re.findall(r"[\w.]*\w", text))
         places = dict.fromkeys(setting.place for name, setting in merged.items() if name in named)
@@ -78,7 +81,7 @@ def _problem(keys: Keys, merged: Mapping[str, Setting], error: ErrorDetails) -> 
     if setting.spelling != key:
         note = keys.aliases[setting.spelling].note
         spelling = f"{setting.spelling} (now {key}{item}{', ' if note else ''}{note})"
-    given = "***" if SecretStr in kinds(keys.leaves[key].annotation) else Display().repr(setting.given)
+    given = SECRET if SecretStr in kinds(keys.leaves[key].annotation) else Display(keys.secrets).repr(setting.given)
     return f"{setting.place}: {spelling}{' ' if text.startswith('must ') else ': '}{text} (given: {given})"
 
 

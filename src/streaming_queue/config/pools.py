@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
-from streaming_queue.config.section import NotBoolean, Section, Text
+from streaming_queue.config.section import ByName, Section, Text, WorkerCount, refuse_unknown
 
 MOST_LEVELS = 8
 """Pools within pools, so deep at the most: each level passes a question on once, and the network counts these hops."""
@@ -21,9 +21,7 @@ _WORKER = re.compile(r"Worker-([1-9]\d{0,8})", re.ASCII)
 class Pool(Section):
     """The pool of one sub-coordinator; a list stands for its `workers`."""
 
-    count: Annotated[int, Field(ge=1, le=10_000), NotBoolean] | None = Field(
-        None, description="So many workers: the next that no pool names."
-    )
+    count: WorkerCount | None = Field(None, description="So many workers: the next that no pool names.")
     workers: tuple[Text, ...] = Field((), description="Members by name: workers, or pools of their own.")
     protocol: Text | None = Field(None, description="How its members are reached; null: by the run's protocol.")
 
@@ -33,13 +31,6 @@ class Pool(Section):
         if not isinstance(value, list | tuple):
             raise ValueError("must be a list of members, like [Worker-1, Worker-2]")  # noqa: TRY004
         return value
-
-
-class Pools(dict[str, Pool]):
-    """Pools by the id of their sub-coordinator, hashable as all settings are."""
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(tuple(self.items()))
 
 
 def _pools(given: Any) -> Any:
@@ -58,18 +49,14 @@ def _spelled_out(pool_id: Any, pool: Any) -> Any:
         return pool
     if not isinstance(pool, Mapping):
         raise ValueError(f"{pool_id!r} must be a list of members, like [Worker-1], or like {{count: 2}}")  # noqa: TRY004
-    for key in pool:
-        if key not in Pool.model_fields:
-            near = difflib.get_close_matches(str(key), Pool.model_fields, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(Pool.model_fields)}"
-            raise ValueError(f"{pool_id!r} has the unknown key {key!r}; {hint}")
+    refuse_unknown(repr(pool_id), pool, Pool.model_fields)
     return pool
 
 
 PoolsById = Annotated[
     dict[str, Pool],
     BeforeValidator(_pools, json_schema_input_type=dict[str, Pool | list[Text]]),
-    AfterValidator(Pools),
+    AfterValidator(ByName),
 ]
 
 

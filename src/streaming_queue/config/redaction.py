@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
@@ -15,9 +15,16 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 class Display(reprlib.Repr):
-    """Short forms of given values, however deep or long, without the credentials in URLs."""
+    """Short forms of given values, however deep or long, without the credentials in URLs and what `secrets` name."""
 
-    maxstring = maxother = 80
+    def __init__(self, secrets: Collection[str] = ()) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 80
+        self._secrets = secrets
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        """As `reprlib` calls it for a mapping."""
+        return super().repr_dict({key: SECRET if key in self._secrets else value for key, value in x.items()}, level)
 
     def repr_str(self, x: str, level: int) -> str:
         """As `reprlib` calls it for a string."""

@@ -8,19 +8,26 @@ from typing import Any, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from streaming_queue.config.agents import QA
-from streaming_queue.config.backends import A2A, Agora, Anp, Mcp, Nats
+from streaming_queue.config.backends import A2A, Agora, Anp, BackendSection, Mcp, Nats
 from streaming_queue.config.keys import Alias, Keys, Setting
 from streaming_queue.config.merging import build, merge
 from streaming_queue.config.model import Core, Mock
 from streaming_queue.config.network import Network, Output, Scheduler
 from streaming_queue.config.redaction import redacted
 from streaming_queue.config.section import Section, Text
+from streaming_queue.config.workers import WorkerGroups, WorkerSetup
+from streaming_queue.errors import ConfigError
 
 
 class Config(Section):
     """All settings. Made by `load_config` or `Config.of`; those raise ConfigError, the bare constructor pydantic's."""
 
     protocol: Text = Field("a2a", description="How agents are reached: a protocol's name or package.module:Class.")
+    workers: WorkerGroups = Field(
+        (),
+        description="Workers of several kinds, in place of qa.worker.count and endpoints: a list of "
+        "{protocol, count or endpoints, core, options}.",
+    )
     core: Core = Core()
     qa: QA = QA()
     network: Network = Network()
@@ -40,6 +47,10 @@ class Config(Section):
         hierarchy, coordinator, worker = self.network.hierarchy, self.qa.coordinator, self.qa.worker
         if hierarchy is None:
             return self
+        if self.workers:
+            raise ValueError(
+                "workers and network.pools both say who the workers are; a pool has a protocol of its own, too"
+            )
         if coordinator.coordinator_id in hierarchy.pools:
             raise ValueError(
                 f"network.pools: {coordinator.coordinator_id!r} is the coordinator itself "
@@ -51,20 +62,83 @@ class Config(Section):
                 f"network.pools has {count} workers, qa.worker.endpoints {len(worker.endpoints)} addresses; "
                 "give an address for each, Worker-1's first"
             )
-        if worker.start_port and not worker.endpoints and worker.start_port + count > 65536:
-            raise ValueError(
-                f"qa.worker.start_port {worker.start_port} and the {count} workers of network.pools pass port 65535"
-            )
+        return self
+
+    @model_validator(mode="after")
+    def _ports_fit(self) -> Self:
+        coordinator, worker, ports = self.qa.coordinator, self.qa.worker, self.ports
+        if max(ports.values(), default=0) > 65535:
+            listed = "the list workers" if self.workers else "network.pools" if self.network.pools else None
+            count = len(self.roster)
+            many = f"the {count} workers of {listed}" if listed else f"qa.worker.count {count}"
+            raise ValueError(f"qa.worker.start_port {worker.start_port} and {many} pass port 65535")
+        for worker_id, port in ports.items():
+            if port == coordinator.port and coordinator.host == worker.host:
+                raise ValueError(
+                    f"qa.coordinator.port {port} is also the port of {worker_id} "
+                    f"(qa.worker.start_port {worker.start_port})"
+                )
         return self
 
     @property
-    def workers(self) -> dict[str, str]:
-        """The workers of a run, from Worker-1 on, and the protocol that reaches each."""
-        hierarchy, worker = self.network.hierarchy, self.qa.worker
-        if hierarchy is None:
-            count = len(worker.endpoints) or worker.count
-            return {f"Worker-{number}": self.protocol for number in range(1, count + 1)}
-        return {worker_id: hierarchy.protocol_of(worker_id) or self.protocol for worker_id in hierarchy.workers}
+    def roster(self) -> dict[str, WorkerSetup]:
+        """The workers of a run, from Worker-1 on, and how each is reached and set up."""
+        if self.workers:
+            setups = [
+                setup
+                for group in self.workers
+                for setup in group.setups(self.protocol, self.core, self.section(group.protocol or self.protocol))
+            ]
+            return {f"Worker-{number}": setup for number, setup in enumerate(setups, 1)}
+        hierarchy, endpoints = self.network.hierarchy, self.qa.worker.endpoints
+        count = len(hierarchy.workers) if hierarchy else len(endpoints) or self.qa.worker.count
+        roster = {}
+        for index in range(count):
+            worker_id = f"Worker-{index + 1}"
+            protocol = (hierarchy and hierarchy.protocol_of(worker_id)) or self.protocol
+            address = endpoints[index] if endpoints else None
+            roster[worker_id] = WorkerSetup(protocol, self.core, self.section(protocol), address)
+        return roster
+
+    @property
+    def spoken(self) -> str:
+        """The protocol of the run; `mixed` where a group of workers is reached by another than the coordinator."""
+        spoken = {group.protocol or self.protocol for group in self.workers}
+        return self.protocol if spoken <= {self.protocol} else "mixed"
+
+    @property
+    def answering(self) -> dict[Core, list[str]]:
+        """The settings of each model that answers here, and the workers to be started that answer by it."""
+        answering: dict[Core, list[str]] = {}
+        for worker_id, setup in self.roster.items():
+            if setup.address is None:
+                answering.setdefault(setup.core, []).append(worker_id)
+        return answering
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The port of each worker that is to be started at one of its own."""
+        start = self.qa.worker.start_port
+        if not start:
+            return {}
+        numbered = enumerate(self.roster.items(), start)
+        return {worker_id: port for port, (worker_id, setup) in numbered if setup.address is None}
+
+    def section(self, protocol: str) -> BackendSection | None:
+        """The section of a protocol, None where it has none."""
+        value = self.get(protocol)
+        return value if isinstance(value, BackendSection) else None
+
+    def of_worker(self, worker_id: str) -> Self:
+        """The configuration that one worker works by: its protocol, model and options in the places of the run's."""
+        setup = self.roster[worker_id]
+        update: dict[str, Any] = {"protocol": setup.protocol, "core": setup.core}
+        if setup.options is not None:
+            update[setup.protocol] = setup.options
+        if self.workers:
+            alone = self.qa.worker.model_copy(update={"count": 1, "start_port": None})
+            update |= {"workers": (), "qa": self.qa.model_copy(update={"worker": alone})}
+        return self.model_copy(update=update)
 
     def slots(self, agent_id: str) -> int:
         """How many questions may be in flight at a worker, or at a pool: what its workers take together."""
@@ -89,6 +163,7 @@ class Config(Section):
     @classmethod
     def from_settings(cls, settings: Mapping[str, Setting]) -> Config:
         """The configuration with these settings, by key. Raises ConfigError."""
+        _refuse_two_lists(settings)
         config = build(cls, KEYS, settings)
         config._origins.update({key: setting.origin for key, setting in settings.items()})  # noqa: SLF001 (its own class)
         return config
@@ -108,6 +183,14 @@ class Config(Section):
         """All values, nested, fit for JSON and for other eyes: secrets are `***`."""
         values: dict[str, Any] = redacted(self)
         return values
+
+
+def _refuse_two_lists(settings: Mapping[str, Setting]) -> None:
+    workers = settings.get("workers")
+    for key in ("qa.worker.count", "qa.worker.endpoints"):
+        if workers and workers.value and key in settings:
+            places = " and ".join(dict.fromkeys([settings[key].place, workers.place]))
+            raise ConfigError(f"{places}: {key} and workers both say who the workers are; give one of them")
 
 
 def _attempts(retries: Any) -> Any:

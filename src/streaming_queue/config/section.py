@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+Value = TypeVar("Value")
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -28,6 +33,56 @@ class Section(BaseModel):
     def get(self, key: str, default: Any = None) -> Any:
         """The value of `key`, `default` if there is no such key."""
         return self[key] if key in self else default  # noqa: SIM401 (this is that method)
+
+
+class ByName(dict[str, Value]):
+    """Values by name, hashable as all settings are."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self.items()))
+
+
+def worded(message: str) -> str:
+    """What pydantic says of a value, in the words of our errors."""
+    return re.sub(r"^(Input|String|Tuple|List) should ", "must ", message.removeprefix("Value error, "))
+
+
+def refuse_unknown(subject: str, given: Iterable[Any], known: Iterable[str]) -> None:
+    """Raise ValueError, which names the nearest known key, for a key of `subject` that is not `known`."""
+    names = list(known)
+    for key in given:
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
+            raise ValueError(f"{subject} has the unknown key {key!r}; {hint}")
+
+
+def values_given(model: type[BaseModel], subject: str, given: Any) -> dict[str, Any]:
+    """The values of a `model` that `given` names, and no others; each as the model has it.
+
+    Raises ValueError, its text naming `subject`, the key and what is wrong.
+    """
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{subject} must be a mapping of keys")  # noqa: TRY004 (pydantic collects ValueError only)
+    refuse_unknown(subject, given, model.model_fields)
+    checked = checked_by(model, subject, given)
+    return {name: getattr(checked, name) for name in model.model_fields if name in checked.model_fields_set}
+
+
+def checked_by(model: type[Model], subject: str, values: Mapping[str, Any]) -> Model:
+    """The model with these values. Raises ValueError, its text naming `subject`, the key and what is wrong."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+    told = (f"{'.'.join([subject, *map(str, problem['loc'])])}: {worded(problem['msg'])}" for problem in problems)
+    raise ValueError("; ".join(told).replace(": must ", " must "))
+
+
+def _addresses(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a list of addresses, like [http://127.0.0.1:10001]")  # noqa: TRY004
+    return value
 
 
 def _number(value: Any) -> Any:
@@ -61,6 +116,8 @@ Port = Annotated[int, Field(ge=0, le=65535), NotBoolean]
 Positive = Annotated[float, Field(gt=0), NotBoolean]
 NotNegative = Annotated[float, Field(ge=0), NotBoolean]
 Text = Annotated[str, Field(min_length=1)]
+Addresses = Annotated[tuple[Text, ...], BeforeValidator(_addresses)]
+WorkerCount = Annotated[int, Field(ge=1, le=10_000), NotBoolean]
 PathText = Annotated[Text, AfterValidator(_path)]
 """A path, `~` expanded; a relative one counts from the working directory."""
 Url = Annotated[str, AfterValidator(_url)]

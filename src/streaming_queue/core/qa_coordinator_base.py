@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from streaming_queue.comm.context import CallContext, annotate, calling
-from streaming_queue.config import Config
+from streaming_queue.config import Config, Core
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.core.round import Round, open_directory
 from streaming_queue.core.scheduler import Ask
@@ -170,11 +170,12 @@ class QACoordinatorBase:
 
     def _asker(self, run_id: str) -> Ask:
         """How a leased question is asked: with its context around it, and whatever comes back made plain."""
-        core = self.config.core
-        parameters = f"{core.name}|{core.temperature}|{core.max_tokens}"
+        parameters = {worker_id: _parameters(setup.core) for worker_id, setup in self.config.roster.items()}
+        otherwise = _parameters(self.config.core)
 
         async def ask(worker_id: str, lease: Lease, deadline: float | None) -> tuple[str, Mapping[str, Any]]:
-            digest = hashlib.sha256(f"{parameters}|{lease.question.text}".encode()).hexdigest()[:16]
+            asked = f"{parameters.get(worker_id, otherwise)}|{lease.question.text}"
+            digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
             context = CallContext(
                 run_id=run_id,
                 question_id=lease.id,
@@ -237,6 +238,10 @@ class QACoordinatorBase:
         if self._failure:
             figures["error"] = error_event(self._failure)
         return figures
+
+
+def _parameters(core: Core) -> str:
+    return f"{core.name}|{core.temperature}|{core.max_tokens}"
 
 
 def _heed(running: asyncio.Task[None]) -> None:

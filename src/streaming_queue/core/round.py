@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from streaming_queue.config import Config
+from streaming_queue.core.provider import settle_provider
 from streaming_queue.core.scheduler import Ask, Scheduler, SchedulerSettings
 from streaming_queue.errors import ConfigError, QueueError, StreamingQueueError, error_event
 from streaming_queue.intake import Source, open_source
-from streaming_queue.llm.choice import choose
 from streaming_queue.queue.base import WorkQueue
 from streaming_queue.queue.lock import refuse_owned
 from streaming_queue.queue.sqlite import SQLiteQueue
@@ -268,19 +268,13 @@ def open_directory(config: Config) -> RunDirectory:
         path = settings["qa"]["coordinator"][key]
         if path not in (None, "-"):
             settings["qa"]["coordinator"][key] = str(Path(path).resolve())
-    provider = None
-    if not config.qa.worker.endpoints:
-        choice = choose(config.core, config.mock)
-        llm = choice.llm
-        provider = {"name": llm.provider, "model": llm.model, "mock": llm.is_mock, "reason": choice.reason}
-        settings["core"]["type"] = llm.provider
     facts = {
         "config": settings,
         "seed": config.mock.seed,
-        "provider": provider,
+        "provider": settle_provider(config, settings),
         "source": coordinator.data_file or "bundled questions",
     }
-    return RunDirectory.create(config.output.dir, config.protocol, facts)
+    return RunDirectory.create(config.output.dir, config.spoken, facts)
 
 
 def is_pipe(path: str | None) -> bool:

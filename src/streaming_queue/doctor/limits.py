@@ -16,14 +16,16 @@ def files_needed(config: Config) -> int:
     and the one to the model, which is all there is where no wire is between the two. Each pool on its way adds the two
     between its sub-coordinator and whoever asks that.
     """
-    worker, hierarchy = config.qa.worker, config.network.hierarchy
-    apart = bool(worker.endpoints) or worker.mode == "process"
-    sockets = sum(1 if apart or protocol == "inproc" else 3 for protocol in config.workers.values())
+    worker, hierarchy, roster = config.qa.worker, config.network.hierarchy, config.roster
+    sockets = sum(
+        1 if setup.address is not None or worker.mode == "process" or setup.protocol == "inproc" else 3
+        for setup in roster.values()
+    )
     if hierarchy:
         for pool_id in hierarchy.pools:
             if (hierarchy.protocol_of(pool_id) or config.protocol) != "inproc":
                 sockets += 2 * hierarchy.leaves(pool_id)
-    return BASE_FILES + len(config.workers) + worker.most_at_once * sockets
+    return BASE_FILES + len(roster) + worker.most_at_once * sockets
 
 
 def open_files(config: Config) -> list[Finding]:

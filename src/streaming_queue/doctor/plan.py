@@ -94,7 +94,7 @@ def _loaded(path: Path | None, protocol: str | None, sets: Sequence[str]) -> tup
     except ConfigError as error:
         return None, _told(failure("configuration", error))
     worker = config.qa.worker
-    workers = f"{len(config.workers)} workers, {worker.concurrency} questions at each"
+    workers = f"{len(config.roster)} workers, {worker.concurrency} questions at each"
     return config, _told(ok("configuration", f"{path or 'the defaults'}: {config.protocol}, {workers}"))
 
 
@@ -119,19 +119,23 @@ def _work(config: Config) -> list[Check]:
         Check("ports", partial(ports.ports, config)),
         Check("open files", partial(limits.open_files, config)),
     ]
-    endpoints = config.qa.worker.endpoints
-    if not endpoints:
-        return [*checks, Check("provider", partial(provider.provider, config))]
-    for (worker_id, protocol), address in zip(config.workers.items(), endpoints, strict=True):
-        spoken = config.model_copy(update={"protocol": protocol})
-        checks.append(Check("agent", partial(endpoint, worker_id, address, spoken)))
-    return checks
+    models = (config.model_copy(update={"core": core}) for core in config.answering)
+    there = {worker_id: setup.address for worker_id, setup in config.roster.items() if setup.address is not None}
+    return [
+        *checks,
+        *(Check("provider", partial(provider.provider, model)) for model in models),
+        *(
+            Check("agent", partial(endpoint, worker_id, address, config.of_worker(worker_id)))
+            for worker_id, address in there.items()
+        ),
+    ]
 
 
 def _protocols(config: Config) -> Iterable[str]:
     """Every protocol that a run speaks, each once."""
     pools = (pool.protocol for pool in config.network.pools.values())
-    return dict.fromkeys([config.protocol, *filter(None, pools)])
+    workers = (group.protocol for group in config.workers)
+    return dict.fromkeys([config.protocol, *filter(None, pools), *filter(None, workers)])
 
 
 def _output(config: Config) -> list[Finding]:
@@ -152,6 +156,8 @@ def _told(finding: Finding) -> Check:
 
 
 def _plan(checks: Sequence[Check], config: Config | None, environ: Mapping[str, str] = os.environ) -> Plan:
-    given = (config.core.openai_api_key, config.network.token) if config else ()
+    given = (
+        [config.network.token, *(core.openai_api_key for core in [config.core, *config.answering])] if config else ()
+    )
     secrets = {environ.get("OPENAI_API_KEY", "").strip(), *(secret.get_secret_value() for secret in given if secret)}
     return Plan(tuple(checks), tuple(secrets - {""}))

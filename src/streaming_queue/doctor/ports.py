@@ -20,10 +20,10 @@ def named_ports(config: Config) -> Iterator[tuple[str, str, int]]:
     coordinator, worker = config.qa.coordinator, config.qa.worker
     if coordinator.port and config.protocol != "inproc":
         yield coordinator.coordinator_id, coordinator.host, coordinator.port
-    if worker.start_port and not worker.endpoints:
-        for port, (worker_id, protocol) in enumerate(config.workers.items(), worker.start_port):
-            if protocol != "inproc":
-                yield worker_id, worker.host, port
+    roster = config.roster
+    for worker_id, port in config.ports.items():
+        if roster[worker_id].protocol != "inproc":
+            yield worker_id, worker.host, port
 
 
 def ports(config: Config) -> list[Finding]:

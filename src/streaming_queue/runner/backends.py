@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 
 from streaming_queue.comm import registry
 from streaming_queue.comm.base import BaseCommBackend, EndpointOptions, HostOptions
-from streaming_queue.config import BackendSection, Config
+from streaming_queue.comm.composite import CompositeBackend
+from streaming_queue.config import Config
 from streaming_queue.errors import ConfigError
 
 NETWORK_PRINCIPAL = "network"
@@ -39,8 +40,8 @@ def create_backend(config: Config, protocol: str | None = None) -> BaseCommBacke
         ConfigError: it takes no options, and the configuration has some for it.
     """
     name = protocol or config.protocol
-    section = config.get(name)
-    options = section.options() if isinstance(section, BackendSection) else {}
+    section = config.section(name)
+    options = section.options() if section else {}
     token = config.network.token
     secret = token.get_secret_value() if token else None
     if secret is not None:
@@ -57,6 +58,35 @@ def create_backend(config: Config, protocol: str | None = None) -> BaseCommBacke
             "network.allow_public cannot hold with it"
         ) from None
     return backend(**options)
+
+
+def can_host(backend: type[BaseCommBackend]) -> bool:
+    """Whether backends of this class bring a host of their own."""
+    return backend.spawn_local_agent is not BaseCommBackend.spawn_local_agent
+
+
+def create_network_backend(config: Config) -> BaseCommBackend:
+    """The backend for coordinator and workers: one, or a composite where they differ in protocol or its options.
+
+    Workers that do not differ share one. Where the coordinator's cannot host, it is reached by function calls.
+    Raises as `create_backend`; the error of a worker's tells which.
+    """
+    own = create_backend(config)
+    made = [((config.protocol, config.section(config.protocol)), own)]
+    composite = CompositeBackend(own)
+    if not can_host(type(own)):
+        composite.assign(config.qa.coordinator.coordinator_id, registry.create("inproc"))
+    for worker_id, setup in config.roster.items() if config.workers else ():
+        kind = (setup.protocol, setup.options)
+        backend = next((backend for known, backend in made if known == kind), None)
+        if backend is None:
+            try:
+                backend = create_backend(config.of_worker(worker_id))
+            except ConfigError as error:
+                raise type(error)(f"workers: {worker_id}: {error}") from error
+            made.append((kind, backend))
+        composite.assign(worker_id, backend)
+    return own if can_host(type(own)) and len(made) == 1 else composite
 
 
 class _Token:

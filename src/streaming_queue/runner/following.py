@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from typing import Any
 
+from streaming_queue.comm.composite import backend_of
 from streaming_queue.comm.context import CallContext, calling
 from streaming_queue.core.network_base import RUNNER_ID, NetworkBase
 from streaming_queue.errors import CommError, ProtocolError, SendTimeoutError, StreamingQueueError
@@ -102,7 +103,7 @@ class RemoteCoordinator:
 
     async def _listen(self) -> None:
         """Read what the coordinator streams of its round; returns when that ends, however: its figures decide."""
-        if not self._network.comm_backend.capabilities.streaming:
+        if not backend_of(self._network.comm_backend, self._id).capabilities.streaming:
             return
         with calling(CallContext(kind="command")):
             async with aclosing(self._network.stream_message(RUNNER_ID, self._id, {"text": "attach"})) as events:

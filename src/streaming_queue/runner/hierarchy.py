@@ -15,8 +15,8 @@ from streaming_queue.errors import ConfigError
 from streaming_queue.runner.backends import create_backend
 from streaming_queue.telemetry.events import Listener
 
-StartWorkers = Callable[[NetworkBase, Sequence[str], str], Awaitable[None]]
-"""Register the workers of these names in this network, over this protocol; those that do not run yet are started."""
+StartWorkers = Callable[[NetworkBase, Sequence[str]], Awaitable[None]]
+"""Register the workers of these names in this network; those that do not run yet are started."""
 
 
 class PoolBuilder:
@@ -56,7 +56,7 @@ class PoolBuilder:
         for member in members:
             if member in hierarchy.pools:
                 await self._host(member, network)
-        await self._start_workers(network, [member for member in members if member not in hierarchy.pools], protocol)
+        await self._start_workers(network, [member for member in members if member not in hierarchy.pools])
         await _lay_edges(sub)
         await spawn(parent, pool_id, config.qa.worker.host, 0, sub)
 

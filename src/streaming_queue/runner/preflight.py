@@ -38,9 +38,11 @@ async def preflight(config: Config) -> None:
 
 def _load_protocols(config: Config) -> None:
     registry.load(config.protocol)
-    for pool_id, pool in config.network.pools.items():
-        if pool.protocol:
+    named = {f"network.pools: {pool_id!r}": pool.protocol for pool_id, pool in config.network.pools.items()}
+    named |= {f"workers[{number}]": group.protocol for number, group in enumerate(config.workers)}
+    for place, protocol in named.items():
+        if protocol:
             try:
-                registry.load(pool.protocol)
+                registry.load(protocol)
             except ConfigError as error:
-                raise type(error)(f"network.pools: {pool_id!r}: {error}") from error
+                raise type(error)(f"{place}: {error}") from error

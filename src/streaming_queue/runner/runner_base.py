@@ -9,21 +9,20 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
-from streaming_queue.comm import registry
-from streaming_queue.comm.base import BaseCommBackend
-from streaming_queue.comm.composite import CompositeBackend
+from streaming_queue.comm.composite import backend_of
 from streaming_queue.config import Config, load_config
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.core.sub_coordinator import SubCoordinatorExecutor
 from streaming_queue.errors import ConfigError, StreamingQueueError
 from streaming_queue.exit_codes import exit_code
 from streaming_queue.llm.choice import choose
-from streaming_queue.runner.backends import create_backend
+from streaming_queue.runner.backends import create_network_backend
 from streaming_queue.runner.event_loop import run_fast
 from streaming_queue.runner.following import POLL_S, RemoteCoordinator
 from streaming_queue.runner.hierarchy import PoolBuilder, describe, spawn
@@ -63,9 +62,10 @@ class RunnerBase:
     def config(self) -> Config:
         """The configuration; subscriptable, as in `config["qa"]["worker"]["count"]`. Raises ConfigError."""
         path = self._config_path
-        if isinstance(path, Config):
-            return path
-        flags = {"protocol": self.protocol} if self.protocol else {}
+        return path if isinstance(path, Config) else self._load(path, {"protocol": self.protocol})
+
+    @staticmethod
+    def _load(path: str | Path, flags: Mapping[str, Any]) -> Config:
         if str(path) == DEFAULT_CONFIG and not Path(path).exists():
             return load_config(None, flags=flags)
         return load_config(Path(path), flags=flags)
@@ -80,27 +80,26 @@ class RunnerBase:
     # --- the three hooks ---
 
     async def create_network(self) -> NetworkBase:
-        """The network over the backend to use. Default: the configured protocol's.
+        """The network over the backend to use. Default: those of the configured protocols.
 
-        Where that cannot host agents, the coordinator is in this process and reached by function calls.
+        Where the coordinator's cannot host agents, it is in this process and reached by function calls.
         """
-        backend = create_backend(self.config)
-        if can_host(backend):
-            return NetworkBase(comm_backend=backend)
-        composite = CompositeBackend(backend)
-        coordinator_id = self.config.qa.coordinator.coordinator_id
-        composite.assign(coordinator_id, registry.create("inproc"))
-        self.output.system(f"{self.config.protocol} hosts no agents here: {coordinator_id} runs inside the runner")
-        return NetworkBase(comm_backend=composite)
+        config = self.config
+        backend = create_network_backend(config)
+        coordinator_id = config.qa.coordinator.coordinator_id
+        if backend.protocol_of(coordinator_id) == "inproc" != config.protocol:
+            self.output.system(f"{config.protocol} hosts no agents here: {coordinator_id} runs inside the runner")
+        return NetworkBase(backend)
 
     async def setup_agents(self) -> list[str]:
         """Start or register coordinator and workers, lay the edges, and return the workers' ids.
 
-        Default: a coordinator in this process; workers at `qa.worker.endpoints`, else started as `qa.worker.mode` says;
+        Default: a coordinator in this process; workers at the endpoints given, else started as `qa.worker.mode` says;
         in a hierarchy they are the pools', and the coordinator's workers are sub-coordinators in this process.
         """
         config, network = self.config, self.network
-        executor = coordinator_class(network.comm_backend)(config, self.output)
+        spoken = backend_of(network.comm_backend, config.qa.coordinator.coordinator_id)
+        executor = coordinator_class(spoken)(config, self.output)
         executor.coordinator.listeners.extend(self.listeners)
         executor.coordinator.on_row = self.on_row
         coordinator = config.qa.coordinator
@@ -109,8 +108,8 @@ class RunnerBase:
             emit = fan_out((self.output, *self.listeners))
             worker_ids = await PoolBuilder(config, hierarchy, self._start_workers, self._subs, emit).build(network)
         else:
-            worker_ids = list(config.workers)
-            await self._start_workers(network, worker_ids, config.protocol)
+            worker_ids = list(config.roster)
+            await self._start_workers(network, worker_ids)
         self._lay_edges(coordinator.coordinator_id)
         executor.coordinator.set_network(network, worker_ids)
         return worker_ids
@@ -137,7 +136,7 @@ class RunnerBase:
         """Do the run and return its exit code; every failure is told through `output`."""
         try:
             await asyncio.to_thread(self.output.prepare)
-            await preflight(self.config)
+            await preflight(await asyncio.to_thread(lambda: self.config))
             self._network = await self.create_network()
             self._network.message_timeout_s = self.config.network.message_timeout
             try:
@@ -158,10 +157,14 @@ class RunnerBase:
 
     async def _flow(self, worker_ids: list[str]) -> int:
         config, output = self.config, self.output
-        where = describe(self.network, self._subs)
-        output.system(f"protocol {config.protocol}, {len(worker_ids)} workers: {where}")
-        if not config.qa.worker.endpoints:
-            output.system(choose(config.core, config.mock).describe())
+        workers = f"{len(worker_ids)} workers"
+        if config.workers:
+            counts = Counter(map(self.network.comm_backend.protocol_of, worker_ids))
+            workers += " over " + ", ".join(f"{protocol} ({count})" for protocol, count in counts.items())
+        output.system(f"protocol {config.protocol}, {workers}: {describe(self.network, self._subs)}")
+        for core, whose in config.answering.items():
+            name = "" if len(whose) == len(config.roster) else f"{', '.join(whose)}: "
+            output.system(f"{name}{choose(core, config.mock).describe()}")
         await self._require_health()
         output.info(str((await self.send_command_to_coordinator("status") or {}).get("result")))
         if self._signal is not None:  # nothing was begun, so nothing is to be drained
@@ -210,47 +213,39 @@ class RunnerBase:
         for service in self.network.services:
             service.drain()
 
-    async def _start_workers(self, network: NetworkBase, worker_ids: Sequence[str], protocol: str) -> None:
-        """Register workers in a network over `protocol`; those that do not run already are started."""
-        worker = self.config.qa.worker
-        if worker.endpoints:
-            for worker_id in worker_ids:
-                await network.register_agent(worker_id, worker.endpoints[_index(worker_id)])
-        elif worker.mode == "process":
-            await self._start_processes(network, worker_ids, protocol)
-        else:
-            for worker_id in worker_ids:
-                executor = worker_class(network.comm_backend)(self.config, self.output)
-                if hasattr(executor, "close"):  # those after the guide have none
-                    self._workers.append(executor)
-                await spawn(network, worker_id, worker.host, self._port(worker_id), executor)
+    async def _start_workers(self, network: NetworkBase, worker_ids: Sequence[str]) -> None:
+        """Register workers in a network; those that do not run already are started."""
+        config, roster, ports = self.config, self.config.roster, self.config.ports
+        addresses = {worker_id: roster[worker_id].address for worker_id in worker_ids}
+        if config.qa.worker.mode == "process":
+            addresses |= await self._start_processes(network, [each for each in worker_ids if addresses[each] is None])
+        for worker_id, address in addresses.items():
+            if address is not None:
+                await network.register_agent(worker_id, address)
+                continue
+            backend = backend_of(network.comm_backend, worker_id)
+            executor = worker_class(backend)(config.of_worker(worker_id), self.output)
+            if hasattr(executor, "close"):  # those after the guide have none
+                self._workers.append(executor)
+            await spawn(network, worker_id, config.qa.worker.host, ports.get(worker_id, 0), executor)
 
-    def _port(self, worker_id: str) -> int:
-        start = self.config.qa.worker.start_port
-        return start + _index(worker_id) if start else 0
-
-    async def _start_processes(self, network: NetworkBase, worker_ids: Sequence[str], protocol: str) -> None:
-        config = self.config.model_copy(update={"protocol": protocol})
-        host = config.qa.worker.host
-        moved = network.comm_backend.register_endpoint
+    async def _start_processes(self, network: NetworkBase, worker_ids: Sequence[str]) -> dict[str, str]:
+        """Start workers in processes of their own; returns their addresses."""
+        config, ports = self.config, self.config.ports
         processes = [
-            WorkerProcess(config, worker_id, host=host, port=self._port(worker_id), output=self.output, moved=moved)
+            WorkerProcess(
+                config.of_worker(worker_id),
+                worker_id,
+                host=config.qa.worker.host,
+                port=ports.get(worker_id, 0),
+                output=self.output,
+                moved=network.comm_backend.register_endpoint,
+            )
             for worker_id in worker_ids
         ]
         self._processes += processes
         addresses = await asyncio.gather(*(process.start() for process in processes))
-        for worker_id, address in zip(worker_ids, addresses, strict=True):
-            await network.register_agent(worker_id, address)
-
-
-def _index(worker_id: str) -> int:
-    """The place of a worker among all: 0 for Worker-1."""
-    return int(worker_id.removeprefix("Worker-")) - 1
-
-
-def can_host(backend: BaseCommBackend) -> bool:
-    """Whether the backend brings a host of its own."""
-    return type(backend).spawn_local_agent is not BaseCommBackend.spawn_local_agent
+        return dict(zip(worker_ids, addresses, strict=True))
 
 
 def run_async(runner: RunnerBase) -> int:
@@ -262,7 +257,7 @@ def main(runner_class: type[RunnerBase]) -> NoReturn:
     """`python -m streaming_queue.runner.run_<proto> [config.yaml]`."""
     arguments = sys.argv[1:]
     if len(arguments) > 1 or arguments[:1] in (["-h"], ["--help"]):
-        sys.stderr.write(f"usage: python -m streaming_queue.runner.run_{runner_class.protocol} [config.yaml]\n")
+        sys.stderr.write(f"usage: python -m streaming_queue.runner.{Path(sys.argv[0]).stem} [config.yaml]\n")
         raise SystemExit(0 if len(arguments) == 1 else 2)
     runner = runner_class(arguments[0]) if arguments else runner_class()
     if arguments and not Path(arguments[0]).exists():

@@ -15,9 +15,10 @@ from streaming_queue.core.executors import WorkerExecutor
 from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
 from streaming_queue.errors import ConfigError
 from streaming_queue.exit_codes import ExitCode
+from streaming_queue.runner.backends import can_host
 from streaming_queue.runner.hierarchy import make_pool
 from streaming_queue.runner.roles import load_executor, worker_class
-from streaming_queue.runner.runner_base import RunnerBase, can_host
+from streaming_queue.runner.runner_base import RunnerBase
 from streaming_queue.runner.signals import stop_signals
 from streaming_queue.telemetry.console import Output
 
@@ -51,7 +52,7 @@ async def serve_worker(
         ConfigError: it cannot answer, or cannot be hosted, as configured.
         ConnectError: the port is in use.
     """
-    if not can_host(backend):
+    if not can_host(type(backend)):
         raise ConfigError(
             f"protocol {config.protocol!r} hosts no agents: choose one of those with `host` in stq protocols"
         )

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from streaming_queue.comm.base import BaseCommBackend
-from streaming_queue.comm.composite import CompositeBackend
+from streaming_queue.comm.composite import CompositeBackend, backend_of
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.protocol_backend.inproc.comm import InprocCommBackend
 
@@ -17,6 +19,11 @@ class FixedCommBackend(BaseCommBackend):
 
     async def describe(self, agent_id: str) -> dict[str, Any]:
         return {"fixed": agent_id}
+
+
+class FailingCommBackend(FixedCommBackend):
+    async def close(self) -> None:
+        raise OSError("it would not")
 
 
 class Relay:
@@ -42,3 +49,21 @@ async def test_each_agent_is_reached_by_its_own_backend() -> None:
     assert (composite.protocol_of("C"), composite.protocol_of("W")) == ("inproc", "fixed")
     await network.close()
     assert not inproc.hosted
+
+
+async def test_one_that_will_not_close_keeps_none_of_the_others_open() -> None:
+    composite = CompositeBackend(FailingCommBackend())
+    inproc = InprocCommBackend()
+    composite.assign("C", inproc)
+    await composite.spawn_local_agent("C", "", 0, Relay())
+    with pytest.raises(OSError, match="it would not"):
+        await composite.close()
+    assert not inproc.hosted
+
+
+def test_the_backend_of_an_agent() -> None:
+    default, own = FixedCommBackend(), InprocCommBackend()
+    composite = CompositeBackend(default)
+    composite.assign("C", own)
+    assert [backend_of(composite, agent_id) for agent_id in ("C", "W")] == [own, default]
+    assert backend_of(own, "C") is own

@@ -230,9 +230,11 @@ def test_how_many_questions(values, limit):
 
 
 def test_ports_of_workers():
-    assert list(given("qa.worker={count: 3, start_port: 10001}").qa.worker.ports) == [10001, 10002, 10003]
-    assert not given("qa.worker.start_port=0").qa.worker.ports
-    assert not given().qa.worker.ports
+    ports = given("qa.worker={count: 3, start_port: 10001}").ports
+    assert ports == {"Worker-1": 10001, "Worker-2": 10002, "Worker-3": 10003}
+    assert given("qa.worker.start_port=0").ports == {}
+    assert given("qa.worker={start_port: 10001, endpoints: [http://a]}").ports == {}
+    assert given().ports == {}
 
 
 def test_a_path_may_begin_at_home(monkeypatch):

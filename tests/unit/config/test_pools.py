@@ -20,6 +20,10 @@ def given(pools: str, *more: str) -> Config:
     return load_config(environ={}, sets=[HIERARCHICAL, f"network.pools={pools}", *more])
 
 
+def spoken(config: Config) -> dict[str, str]:
+    return {worker_id: setup.protocol for worker_id, setup in config.roster.items()}
+
+
 def test_a_count_takes_the_next_workers_that_nobody_names():
     config = given("{Sub-1: {count: 2, protocol: http}, Sub-2: [Worker-1, Worker-4], Sub-3: {count: 1}}")
     hierarchy = config.network.hierarchy
@@ -50,14 +54,14 @@ def test_a_pool_has_the_slots_of_its_workers():
 
 def test_the_workers_of_a_run_and_how_they_are_reached():
     config = given("{Top: [A, B], A: {count: 2, protocol: ws}, B: [Worker-2]}", "protocol=http", "qa.worker.count=9")
-    assert config.workers == {"Worker-1": "ws", "Worker-2": "http", "Worker-3": "ws"}
+    assert spoken(config) == {"Worker-1": "ws", "Worker-2": "http", "Worker-3": "ws"}
     assert [config.network.hierarchy.protocol_of(agent_id) for agent_id in ("Top", "A", "Worker-1")] == [
         None,
         None,
         "ws",
     ]
-    assert Config.of({"qa": {"worker": {"count": 2}}}).workers == {"Worker-1": "a2a", "Worker-2": "a2a"}
-    assert list(Config.of({"qa": {"worker": {"endpoints": ["http://a"]}}}).workers) == ["Worker-1"]
+    assert spoken(Config.of({"qa": {"worker": {"count": 2}}})) == {"Worker-1": "a2a", "Worker-2": "a2a"}
+    assert list(Config.of({"qa": {"worker": {"endpoints": ["http://a"]}}}).roster) == ["Worker-1"]
 
 
 def test_a_flat_network_has_no_hierarchy():

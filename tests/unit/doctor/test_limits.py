@@ -42,6 +42,7 @@ def limited(soft, hard):
         (POOLS, 3 + 8 * (1 + 2 * 3 + 3 * 2)),
         (POOLS | {"protocol": "inproc"}, 3 + 8 * (1 + 1 + 3)),
         ({"qa": {"worker": {"endpoints": ["http://a:1", "http://b:1"], "concurrency": 5}}}, 2 + 10),
+        ({"workers": [{"protocol": "ws"}, {"protocol": "inproc"}, {"endpoints": ["http://a:1"]}]}, 3 + 8 * (3 + 1 + 1)),
     ],
 )
 def test_what_a_run_needs(settings, files):

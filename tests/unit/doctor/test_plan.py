@@ -57,6 +57,20 @@ def test_every_protocol_of_a_hierarchy_and_each_of_its_workers_is_looked_at():
     assert names(plan)[-3:] == ["agent", "agent", "agent"]
 
 
+def test_every_protocol_worker_and_model_of_a_mixed_network_is_looked_at():
+    groups = "workers=[{protocol: ws}, {protocol: http, endpoints: [http://a:1]}, {protocol: ws, core: {name: m}}, {}]"
+    plan = plan_for(None, None, sets=[groups])
+    assert names(plan).count("protocol") == 3
+    assert names(plan)[-3:] == ["provider", "provider", "agent"]
+
+
+def test_the_keys_of_groups_are_hidden():
+    plan = plan_for(
+        None, None, sets=["workers=[{core: {openai_api_key: of-a-group}}]", "core.openai_api_key=of-the-run"]
+    )
+    assert set(plan.secrets) == {"of-a-group", "of-the-run"}
+
+
 def test_an_address():
     assert names(plan_for("http://127.0.0.1:9", None)) == [*GROUND, "configuration", "agent"]
 

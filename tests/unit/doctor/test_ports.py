@@ -28,6 +28,12 @@ def test_none_is_named():
     assert (finding.level, finding.seen) == (Level.OK, "none is named: free ones are taken")
 
 
+def test_which_are_named_in_a_mixed_network():
+    groups = [{"protocol": "inproc"}, {"endpoints": ["ws://a:1"], "protocol": "ws"}, {"protocol": "ws"}]
+    config = Config.of({"workers": groups, "qa": {"worker": {"start_port": 7001}}})
+    assert list(ports.named_ports(config)) == [("Worker-3", "127.0.0.1", 7003)]
+
+
 def test_which_are_named():
     settings = {"coordinator": {"port": 7001}, "worker": {"start_port": 7002, "count": 2, "host": "localhost"}}
     config = Config.of({"qa": settings})

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.comm.composite import backend_of
 from streaming_queue.config import Config
 from streaming_queue.errors import ConfigError
-from streaming_queue.runner.backends import create_backend
+from streaming_queue.runner.backends import create_backend, create_network_backend
 
 
 class Plain(BaseCommBackend):
@@ -63,3 +64,39 @@ def test_a_protocols_own_section_makes_its_backend() -> None:
     with pytest.raises(ConfigError, match=r"nats\.url") as caught:
         create_backend(Config.of({"protocol": "nats", "nats": {"url": "s3cret@h"}}))
     assert "s3cret" not in str(caught.value)
+
+
+NATS = {"protocol": "nats", "options": {"prefix": "team"}}
+
+
+async def test_workers_share_a_backend_where_they_do_not_differ() -> None:
+    groups = [{"protocol": "http", "count": 2}, {}, NATS, {"protocol": "nats"}, {"protocol": "nats", "count": 1}]
+    backend = create_network_backend(Config.of({"workers": groups}))
+    reached = [backend_of(backend, agent_id) for agent_id in ("Coordinator-1", *(f"Worker-{n}" for n in range(1, 7)))]
+    coordinator, first, second, third, other, nats, last = reached
+    assert [each.name for each in reached] == ["a2a", "http", "http", "a2a", "nats", "nats", "nats"]
+    assert first is second
+    assert third is coordinator
+    assert nats is last is not other
+    assert other._prefix == "team"
+    await backend.close()
+
+
+async def test_one_backend_does_where_all_are_reached_by_it() -> None:
+    backend = create_network_backend(Config.of({"protocol": "http", "workers": [{}, {"protocol": "http"}]}))
+    assert type(backend).name == "http"
+    assert backend_of(backend, "Worker-1") is backend
+    await backend.close()
+
+
+def test_a_coordinator_whose_protocol_hosts_nobody_is_in_this_process() -> None:
+    backend = create_network_backend(Config.of({"protocol": PLAIN, "workers": [{"protocol": "http"}, {}]}))
+    names = [
+        backend_of(backend, agent_id).protocol_of(agent_id) for agent_id in ("Coordinator-1", "Worker-1", "Worker-2")
+    ]
+    assert names == ["inproc", "http", "plain"]
+
+
+def test_a_backend_that_cannot_be_made_is_named_with_its_worker() -> None:
+    with pytest.raises(ConfigError, match=r"workers: Worker-2: .*Plain takes no options"):
+        create_network_backend(Config.of({"workers": [{}, {"protocol": PLAIN}], "network": {"token": "x"}}))

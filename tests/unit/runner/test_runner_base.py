@@ -140,12 +140,17 @@ async def test_topologies(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", RUNNERS, ids=lambda path: path.stem)
 def test_a_protocols_runner_is_the_template_and_nothing_else(path: Path) -> None:
     protocol = path.stem.removeprefix("run_")
-    lines = [line for line in path.read_text().splitlines() if line]
-    assert len(lines) == 6
+    several = protocol == "meta_network"
+    over, base = ("several protocols", "MixedRunner") if several else (protocol, "RunnerBase")
+    said, imported, cls, attribute, *end = (line for line in path.read_text().splitlines() if line)
+    assert said == f'"""A run over {over}: `python -m streaming_queue.runner.{path.stem} [config.yaml]`."""'
+    assert re.fullmatch(rf"from streaming_queue\.runner\.\w+ import {base}, main", imported)
+    name = re.fullmatch(rf"class (\w+Runner)\({base}\):", cls)
+    assert name
     assert re.fullmatch(
-        rf'"""A run over {protocol}: `python -m streaming_queue.runner.run_{protocol} .*`."""', lines[0]
+        r'    protocols = \("\w+"(, "\w+")+\)' if several else f'    protocol = "{protocol}"', attribute
     )
-    assert lines[3].strip() == f'protocol = "{protocol}"'
+    assert end == ['if __name__ == "__main__":', f"    main({name[1]})"]
 
 
 async def test_a_signal_before_the_dispatch_is_obeyed(tmp_path: Path) -> None:

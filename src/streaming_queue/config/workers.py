@@ -1,0 +1,110 @@
+"""The workers of a mixed network, group by group; and what any one worker is, however the run names it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from streaming_queue.config.backends import BackendSection, sections
+from streaming_queue.config.model import Core
+from streaming_queue.config.section import (
+    Addresses,
+    ByName,
+    Section,
+    Text,
+    WorkerCount,
+    checked_by,
+    refuse_unknown,
+    values_given,
+)
+
+_SERVER = ("base_url", "port", "openai_base_url")
+"""The keys of `core` that say where the model is."""
+_OF_A_SERVER = ("type", "openai_api_key", *_SERVER)
+"""The keys of the run's `core` that say nothing to a group which says itself where its model is."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """One worker: how it is reached, where (None: it is to be started), and by what model it answers then.
+
+    `options` is the section of its protocol, None where the protocol has none.
+    """
+
+    protocol: str
+    core: Core
+    options: BackendSection | None = None
+    address: str | None = None
+
+
+class WorkerGroup(Section):
+    """Workers of one kind. `core` and `options` hold only what differs from the run's own."""
+
+    protocol: Text | None = Field(None, description="How they are reached; null: by the run's protocol.")
+    count: WorkerCount | None = Field(None, description="How many to start; null: one.")
+    endpoints: Addresses = Field((), description="Addresses of workers that run already, in place of a count.")
+    core: Annotated[
+        dict[str, Any],
+        BeforeValidator(lambda given: values_given(Core, "core", given), json_schema_input_type=Core),
+        AfterValidator(ByName),
+    ] = Field({}, validate_default=True, description="Keys of core; what is left out is as there.")
+    options: Annotated[dict[str, Any], AfterValidator(ByName)] = Field(
+        {}, validate_default=True, description="Keys of the protocol's own section; what is left out is as there."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled_out(cls, given: Any) -> Any:
+        if isinstance(given, cls):
+            return given
+        if not isinstance(given, Mapping):
+            raise ValueError("must be a mapping, like {protocol: http, count: 2}")  # noqa: TRY004 (pydantic wants it)
+        refuse_unknown("it", given, cls.model_fields)
+        if not given.get("options"):
+            return given
+        protocol, known = given.get("protocol"), sections()
+        if protocol not in known:
+            whose = "no protocol is named" if protocol is None else f"the protocol {protocol!r} has none"
+            raise ValueError(f"options: {whose}; those of {', '.join(known)} are known")
+        return {**given, "options": values_given(known[protocol], "options", given["options"])}
+
+    @model_validator(mode="after")
+    def _started_or_there(self) -> Self:
+        if self.count is not None and self.endpoints:
+            raise ValueError("has a count and endpoints: give the one to start workers, the other for those that run")
+        return self
+
+    def setups(self, protocol: str, core: Core, section: BackendSection | None) -> list[WorkerSetup]:
+        """Its workers, in their order; `protocol` and `core` are the run's, `section` that of the group's protocol.
+
+        Raises ValueError where the two do not go together.
+        """
+        setup = WorkerSetup(self.protocol or protocol, self._core(core), section)
+        if section is not None and self.options:
+            options = checked_by(type(section), "options", {**dict(section), **self.options})
+            setup = replace(setup, options=options)
+        if self.endpoints:
+            return [replace(setup, address=address) for address in self.endpoints]
+        return [setup] * (self.count or 1)
+
+    def _core(self, run: Core) -> Core:
+        if not self.core:
+            return run
+        says_where = any(self.core.get(key) is not None for key in _SERVER)
+        kept = {key: value for key, value in run if not (says_where and key in _OF_A_SERVER)}
+        return checked_by(Core, "core", {**kept, **self.core})
+
+
+def _groups(given: Any) -> Any:
+    if not isinstance(given, list | tuple):
+        raise ValueError(  # noqa: TRY004 (pydantic collects ValueError only)
+            "must be a list of groups, like [{protocol: http}, {protocol: ws, count: 2}]; "
+            "how many workers of one kind there are, qa.worker.count says"
+        )
+    return given
+
+
+WorkerGroups = Annotated[tuple[WorkerGroup, ...], BeforeValidator(_groups, json_schema_input_type=list[WorkerGroup])]
