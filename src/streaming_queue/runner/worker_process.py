@@ -39,7 +39,7 @@ async def _work(order: dict[str, Any]) -> int:
         port=order["port"],
         output=Output(quiet=True),
         ready=lambda address: _tell(ready=address),
-        until=owner.read(),
+        until=asyncio.ensure_future(owner.read()),
         drain_s=0.0,
     )
 
