@@ -1,0 +1,254 @@
+"""Which of several arms may be pulled freely, by what pulling them has cost lately. Pure: no clock, no I/O.
+
+A sliding-window, epsilon-greedy bandit for work that is pulled and not pushed: instead of one best arm it keeps a set
+of arms that are about as good, and a floor of exploration for the others (docs/adr/0016).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from statistics import median
+from typing import Any
+
+WINDOW = 7
+"""How many of its last outcomes an arm is judged by: four slow ones in a row hold it back, four good ones free it."""
+ENOUGH = 3
+"""An arm with fewer outcomes is not judged yet."""
+MOST_FAILURES = 1
+MUCH_WORSE = 2.0
+"""An arm is held back when a pull, the work included, takes so many times as long as by the best arm."""
+SLACK_MS = 5.0
+"""A difference that never counts: what a timer or a busy moment makes of costs near nothing."""
+WORK_WINDOW = 15
+MOST_SHIFTS = 100
+
+
+class Standing(StrEnum):
+    """Whether an arm may be pulled freely, or why it is held back."""
+
+    FREE = "free"
+    SLOW = "slow"
+    OVER_LIMIT = "over the limit"
+    FAILING = "failing"
+
+
+class Pull(StrEnum):
+    """Why an arm was pulled: it is free, to see how it does now, or for want of another."""
+
+    FREELY = "freely"
+    EXPLORED = "explored"
+    NO_OTHER = "no other"
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """An arm was held back or freed: at which pull, what it was and is, and by which figures."""
+
+    pull: int
+    arm: str
+    was: Standing
+    now: Standing
+    because: str
+
+
+@dataclass(slots=True)
+class Arm:
+    """What is known of an arm. An outcome is its cost in ms, True for an answer that told none, False for a failure."""
+
+    outcomes: deque[float | bool] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    cost_ms: float | None = None
+    standing: Standing = Standing.FREE
+    due: int = 0
+    pulls: Counter[Pull] = field(default_factory=Counter)
+    held_back: Counter[Standing] = field(default_factory=Counter)
+
+    @property
+    def failures(self) -> int:
+        """How many of the last outcomes are failures."""
+        return sum(outcome is False for outcome in self.outcomes)
+
+    @property
+    def success_share(self) -> float | None:
+        """The share of answers among the last outcomes; None where there are none."""
+        return 1 - self.failures / len(self.outcomes) if self.outcomes else None
+
+    def add(self, outcome: float | bool) -> None:
+        """Take an outcome in."""
+        self.outcomes.append(outcome)
+        costs = [each for each in self.outcomes if not isinstance(each, bool)]
+        self.cost_ms = median(costs) if costs else None
+
+
+class Bandit:
+    """Judges arms by their last outcomes. The same seed in `draw` and the same calls give the same decisions.
+
+    `exploration` is the share of all pulls that arms held back have together, on average: each is due at random
+    moments, never further apart than twice their mean distance. One whose latest answer was good is due again at once.
+    `limit_ms` is the cost above which an arm is held back, whatever the others cost. `draw` gives numbers from 0 to 1.
+    Of the reachable arms one is free at any time.
+    """
+
+    def __init__(
+        self, arms: Iterable[str], *, exploration: float, draw: Callable[[], float], limit_ms: float | None = None
+    ) -> None:
+        self.arms = {name: Arm() for name in arms}
+        self.pulls = 0
+        self.shifts: deque[Shift] = deque(maxlen=MOST_SHIFTS)
+        self.shift_count = 0
+        self._exploration = exploration
+        self._draw = draw
+        self._limit_ms = limit_ms
+        self._reachable = set(self.arms)
+        self._work_ms: deque[float] = deque(maxlen=WORK_WINDOW)
+
+    def add(self, name: str) -> None:
+        """Take an arm in, if it is not there yet; it can be reached."""
+        self.arms.setdefault(name, Arm())
+        self._reachable.add(name)
+
+    # --- deciding ---
+
+    def is_free(self, name: str) -> bool:
+        """Whether the arm may be pulled by whoever asks."""
+        return self.arms[name].standing is Standing.FREE
+
+    def is_due(self, name: str) -> bool:
+        """Whether an arm that is held back is to be pulled to see how it does now."""
+        return self.pulls >= self.arms[name].due
+
+    @property
+    def is_any_due(self) -> bool:
+        """Whether one of the reachable arms that are held back is due."""
+        return any(not self.is_free(name) and self.is_due(name) for name in self._reachable)
+
+    def pull(self, name: str, why: Pull) -> None:
+        """Count a pull, and what it was for."""
+        arm = self.arms[name]
+        arm.pulls[why] += 1
+        if arm.standing is not Standing.FREE:
+            self._put_off(arm)
+        self.pulls += 1
+        for other in self._reachable:
+            standing = self.arms[other].standing
+            if other != name and standing is not Standing.FREE:
+                self.arms[other].held_back[standing] += 1
+
+    def _put_off(self, arm: Arm) -> None:
+        """Let some pulls pass until its next exploration, more the more arms share in it."""
+        held = sum(each.standing is not Standing.FREE for each in self.arms.values())
+        mean = held / self._exploration
+        arm.due = self.pulls + 1 + int(self._draw() * (2 * mean - 1))
+
+    # --- observing ---
+
+    def answered(self, name: str, *, cost_ms: float | None, work_ms: float | None) -> None:
+        """An answer by this arm cost so much beside the work itself; None where nobody told."""
+        if work_ms is not None:
+            self._work_ms.append(work_ms)
+        self.arms[name].add(True if cost_ms is None else cost_ms)
+        self._judge()
+        arm = self.arms[name]
+        if arm.standing is not Standing.FREE and (cost_ms is None or cost_ms <= self._bound()):
+            arm.due = self.pulls  # good again, as it seems: look once more, at once
+
+    def failed(self, name: str) -> None:
+        """A pull of this arm failed, by the arm's own fault."""
+        self.arms[name].add(False)
+        self._judge()
+
+    def reach(self, names: Collection[str]) -> None:
+        """These arms, and no others, can be pulled at all."""
+        self._reachable = set(names)
+        self._judge()
+
+    # --- judging ---
+
+    def _judge(self) -> None:
+        """Every arm's standing, by the last outcomes of all."""
+        bound = self._bound()
+        judged = {name: self._standing(arm, bound) for name, arm in self.arms.items()}
+        if self._reachable and not any(judged[name] is Standing.FREE for name in self._reachable):
+            judged[min(sorted(self._reachable), key=self._badness)] = Standing.FREE
+        for name, standing in judged.items():
+            arm = self.arms[name]
+            if standing is arm.standing:
+                continue
+            self.shift_count += 1
+            self.shifts.append(Shift(self.pulls, name, arm.standing, standing, self._told(name, standing, bound)))
+            was_free, arm.standing = arm.standing is Standing.FREE, standing
+            if was_free:
+                self._put_off(arm)
+
+    def _standing(self, arm: Arm, bound: float) -> Standing:
+        if len(arm.outcomes) < ENOUGH:
+            return Standing.FREE
+        if arm.failures > MOST_FAILURES:
+            return Standing.FAILING
+        if arm.cost_ms is None or arm.cost_ms <= bound:
+            return Standing.FREE
+        over = self._limit_ms is not None and arm.cost_ms > self._limit_ms
+        return Standing.OVER_LIMIT if over else Standing.SLOW
+
+    def _best_ms(self) -> float | None:
+        """The least cost of the reachable arms that do not fail."""
+        known = (self.arms[name] for name in self._reachable)
+        fit = (arm for arm in known if arm.failures <= MOST_FAILURES and len(arm.outcomes) >= ENOUGH)
+        return min((arm.cost_ms for arm in fit if arm.cost_ms is not None), default=None)
+
+    def _bound(self) -> float:
+        """The cost up to which an arm is free."""
+        bound = float("inf") if self._limit_ms is None else self._limit_ms
+        best_ms = self._best_ms()
+        if best_ms is None:
+            return bound
+        work_ms = median(self._work_ms) if self._work_ms else 0.0
+        return min(bound, MUCH_WORSE * (best_ms + work_ms) - work_ms + SLACK_MS)
+
+    def _badness(self, name: str) -> tuple[int, float]:
+        arm = self.arms[name]
+        return arm.failures, float("inf") if arm.cost_ms is None else arm.cost_ms
+
+    # --- telling ---
+
+    def _told(self, name: str, standing: Standing, bound: float) -> str:
+        arm = self.arms[name]
+        if standing is Standing.FAILING:
+            return f"{arm.failures} of the last {len(arm.outcomes)} questions failed"
+        if standing is not Standing.FREE:
+            of = "max_overhead_ms" if standing is Standing.OVER_LIMIT else "what the best allows"
+            return f"overhead {arm.cost_ms:.1f} ms, above {of}, {bound:.1f} ms"
+        if self._standing(arm, bound) is not Standing.FREE:
+            return "none that can be reached is better"
+        cost = "untold" if arm.cost_ms is None else f"{arm.cost_ms:.1f} ms"
+        return f"overhead {cost}, {arm.failures} of the last {len(arm.outcomes)} questions failed"
+
+    def report(self) -> dict[str, Any]:
+        """Every decision so far, summed up by arm and reason; the measurements now; the shifts in between."""
+        return {
+            "questions": self.pulls,
+            "protocols": {
+                name: {
+                    "standing": arm.standing,
+                    "taken": {why: arm.pulls[why] for why in Pull},
+                    "held_back": {why: arm.held_back[why] for why in Standing if why is not Standing.FREE},
+                    "overhead_ms": arm.cost_ms,
+                    "success_share": arm.success_share,
+                    "outcomes": len(arm.outcomes),
+                }
+                for name, arm in self.arms.items()
+            },
+            "shift_count": self.shift_count,
+            "shifts": [
+                {
+                    "question": shift.pull,
+                    "protocol": shift.arm,
+                    "was": shift.was,
+                    "now": shift.now,
+                    "because": shift.because,
+                }
+                for shift in self.shifts
+            ],
+        }
