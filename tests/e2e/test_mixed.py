@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 
@@ -60,18 +58,6 @@ def test_some_run_already_and_some_are_started(stq, worker) -> None:
     assert {(row["worker"], row["protocol"]) for row in stq.rows()} == {("Worker-1", "grpc"), ("Worker-2", "http")}
 
 
-def test_a_killed_run_is_resumed_over_the_same_protocols(stq) -> None:
-    process = stq.start("run", "-q", str(stq.questions(400)), "-o", "run", *MIXED, "-s", "mock.latency_ms=100")
-    wait_for_lines(stq.directory / "run" / "results.jsonl", 60)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    done = stq("resume", "run", *FAST)
-    assert done.returncode == 0, done.stderr
-    assert_each_once(stq.rows(), 400)
-    assert {row["protocol"] for row in stq.rows()} == {"ws", "http", "a2a"}
-    assert set(stq.manifest()["summary"]["protocols"]) == {"ws", "http", "a2a"}
-
-
 def test_a_served_coordinator_speaks_its_own_protocol(stq, coordinator) -> None:
     served = coordinator("-p", "grpc", "-q", str(stq.questions(60)), "-o", "run", *MIXED, *FAST)
     done = stq("dispatch", served.address, "-p", "grpc", "--follow")
@@ -81,6 +67,30 @@ def test_a_served_coordinator_speaks_its_own_protocol(stq, coordinator) -> None:
     assert "overhead p50" in done.stdout
     served.process.terminate()
     assert served.process.wait(10) == 0
+
+
+def test_a_choice_of_protocols_is_served_killed_and_resumed(stq, coordinator) -> None:
+    auto = ("-p", "auto", "-s", "workers=[{protocol: ws}, {protocol: http}]", "-s", "mock.latency_ms=50")
+    served = coordinator("-q", str(stq.questions(200)), "-o", "run", *auto)
+    assert stq("dispatch", served.address).returncode == 0
+    wait_for_lines(stq.directory / "run" / "results.jsonl", 40)
+    served.process.kill()
+    done = stq("resume", "run", "-s", "mock.latency_ms=1")
+    assert done.returncode == 0, done.stderr
+    assert_each_once(stq.rows(), 200)
+    assert {row["protocol"] for row in stq.rows()} == {"ws", "http"}
+    decided = stq.manifest()["summary"]["auto"]
+    assert 0 < decided["questions"] < 200
+    assert "auto: http, ws" in done.stdout
+    assert "held back" in done.stdout
+    assert stq("doctor", "run").returncode == 0
+
+
+def test_a_worker_is_served_over_one_protocol(stq) -> None:
+    (stq.directory / "auto.yaml").write_text("protocol: auto\nworkers: [{protocol: ws}, {protocol: http}]\n")
+    done = stq("serve", "worker", "auto.yaml")
+    assert done.returncode == 2
+    assert "name the one protocol of this worker with -p" in done.stderr
 
 
 def test_the_mixed_network_without_a_configuration(stq) -> None:
@@ -99,6 +109,11 @@ def test_the_mixed_network_without_a_configuration(stq) -> None:
     [
         (("-s", "workers=[{}, {protocol: htpt}]"), "workers[1]: unknown protocol 'htpt': did you mean 'http'"),
         (("-s", "workers=[{protocol: ws}]", "-w", "2"), "--workers and -s: qa.worker.count and workers both say"),
+        (
+            ("-p", "auto", "-s", "workers=[{protocol: ws}, {protocol: a2a}]", "-s", "auto.identity=true"),
+            "a2a lacks identity; ws lacks",
+        ),
+        (("-p", "auto"), "protocol auto chooses among protocols: give workers of two at least"),
         (("-s", "workers=[{protocol: inproc}]", "-s", "qa.worker.mode=process"), "reached from its own process only"),
     ],
 )
@@ -107,3 +122,4 @@ def test_a_mixed_network_that_cannot_be(stq, arguments: tuple[str, ...], words: 
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr

@@ -145,7 +145,7 @@ def coordinator(
     }
     settings = load_config(config, flags=flags, sets=sets or ())
     service = CoordinatorService(settings, output=_output(log))
-    service.ready = _announcer(settings.qa.coordinator.coordinator_id, settings.protocol, log)
+    service.ready = _announcer(settings.qa.coordinator.coordinator_id, settings.control_protocol, log)
     return run_async(service)
 
 

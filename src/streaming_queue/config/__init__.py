@@ -1,6 +1,7 @@
 """Every setting of a run: models, defaults, rules, and how they are loaded. It knows only `errors`."""
 
 from streaming_queue.config.agents import QA, Coordinator, Worker
+from streaming_queue.config.auto import AUTO, Auto
 from streaming_queue.config.backends import A2A, Agora, Anp, BackendSection, Mcp, Nats
 from streaming_queue.config.load import FLAGS, load_config, resume_config
 from streaming_queue.config.model import Core, Latency, Mock
@@ -11,11 +12,13 @@ from streaming_queue.config.workers import WorkerGroup, WorkerSetup
 
 __all__ = [
     "A2A",
+    "AUTO",
     "FLAGS",
     "KEYS",
     "QA",
     "Agora",
     "Anp",
+    "Auto",
     "BackendSection",
     "Config",
     "Coordinator",

@@ -24,6 +24,9 @@ PROVIDER_VARIABLES: Mapping[str, str] = {
 }
 """The variables of others for what is theirs; ours come before them."""
 
+OWN = "the program's own choice"
+"""Where a value comes from that the program gives and nobody else does."""
+
 TOKEN_VARIABLE = f"{ENVIRONMENT_PREFIX}NETWORK__TOKEN"
 
 FLAGS: Mapping[str, str] = {
@@ -33,7 +36,6 @@ FLAGS: Mapping[str, str] = {
     "qa.coordinator.data_file": "--questions",
     "qa.worker.count": "--workers",
     "qa.worker.endpoints": "--worker",
-    "workers": "the runner's own network",
 }
 """Key -> the flag that gives it, where that is not the key's last word (`network.topology`: `--topology`)."""
 
@@ -44,11 +46,13 @@ def load_config(
     flags: Mapping[str, Any] | None = None,
     sets: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
+    otherwise: Mapping[str, Any] | None = None,
 ) -> Config:
     """The configuration from a YAML file, the environment (default: the process's), `flags` and `sets`.
 
     `flags` maps dotted keys to values; None and an empty list are not given. `sets` holds the texts of `-s`,
     `key.path=value` with the value in YAML; they come before `flags`, a later one before an earlier one.
+    `otherwise` has the program's own values, for keys that nobody gives.
     OPENAI_API_KEY is left out where `core.base_url` or `core.port` name another server than the provider's.
     Reads a file: not for the event loop.
 
@@ -59,6 +63,7 @@ def load_config(
     environ = os.environ if environ is None else environ
     settings = merge(
         [
+            KEYS.flatten(otherwise, OWN),
             KEYS.from_file(path) if path is not None else (),
             _from_provider(environ),
             KEYS.from_environ(environ, ENVIRONMENT_PREFIX, reserved=RESERVED_VARIABLES),

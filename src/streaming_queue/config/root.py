@@ -8,6 +8,7 @@ from typing import Any, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from streaming_queue.config.agents import QA
+from streaming_queue.config.auto import AUTO, Auto
 from streaming_queue.config.backends import A2A, Agora, Anp, BackendSection, Mcp, Nats
 from streaming_queue.config.keys import Alias, Keys, Setting
 from streaming_queue.config.merging import build, merge
@@ -22,7 +23,9 @@ from streaming_queue.errors import ConfigError
 class Config(Section):
     """All settings. Made by `load_config` or `Config.of`; those raise ConfigError, the bare constructor pydantic's."""
 
-    protocol: Text = Field("a2a", description="How agents are reached: a protocol's name or package.module:Class.")
+    protocol: Text = Field(
+        "a2a", description="How agents are reached: a protocol's name or package.module:Class; auto: see auto."
+    )
     workers: WorkerGroups = Field(
         (),
         description="Workers of several kinds, in place of qa.worker.count and endpoints: a list of "
@@ -34,6 +37,7 @@ class Config(Section):
     scheduler: Scheduler = Scheduler()
     mock: Mock = Mock()
     output: Output = Output()
+    auto: Auto = Auto()
     a2a: A2A = A2A()
     anp: Anp = Anp()
     agora: Agora = Agora()
@@ -61,6 +65,20 @@ class Config(Section):
             raise ValueError(
                 f"network.pools has {count} workers, qa.worker.endpoints {len(worker.endpoints)} addresses; "
                 "give an address for each, Worker-1's first"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _auto_has_a_choice(self) -> Self:
+        if self.protocol != AUTO:
+            return self
+        for number, group in enumerate(self.workers):
+            if group.protocol in {None, AUTO}:
+                raise ValueError(f"workers[{number}] names no protocol; with protocol auto each group has its own")
+        if len({group.protocol for group in self.workers}) < 2:
+            raise ValueError(
+                "protocol auto chooses among protocols: give workers of two at least, like "
+                "[{protocol: http}, {protocol: a2a}]"
             )
         return self
 
@@ -101,8 +119,15 @@ class Config(Section):
         return roster
 
     @property
+    def control_protocol(self) -> str:
+        """The protocol of the coordinator; where that is for each question to choose, the one that is always there."""
+        return "a2a" if self.protocol == AUTO else self.protocol
+
+    @property
     def spoken(self) -> str:
         """The protocol of the run; `mixed` where a group of workers is reached by another than the coordinator."""
+        if self.protocol == AUTO:
+            return AUTO
         spoken = {group.protocol or self.protocol for group in self.workers}
         return self.protocol if spoken <= {self.protocol} else "mixed"
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from streaming_queue.core.auto import ProtocolChoice
 from streaming_queue.core.health import Tasks, WorkerPool
 from streaming_queue.core.hedging import Hedging
 from streaming_queue.core.retry_budget import RetryBudget
@@ -71,6 +72,7 @@ class Attempts:
         protocol_of: Callable[[str], str],
         emit: Listener,
         settings: SchedulerSettings,
+        choice: ProtocolChoice | None = None,
     ) -> None:
         self.under_way: dict[Attempt, None] = {}
         self.failed_at: dict[str, set[str]] = {}
@@ -82,6 +84,7 @@ class Attempts:
         self._protocol_of = protocol_of
         self._emit = emit
         self._settings = settings
+        self._choice = choice
         self._budget = RetryBudget(share=settings.retry_share, per_s=settings.retry_per_s)
         self._deadlines: dict[str, float] = {}
         self._waiters: list[asyncio.Future[None]] = []
@@ -136,6 +139,8 @@ class Attempts:
         lease, seconds = attempt.lease, time.perf_counter() - attempt.began
         result = self._result(attempt, answer, metadata, queue_ms=queue_ms, seconds=seconds)
         self._pool.answered(attempt.worker_id, seconds)
+        if self._choice:
+            self._choice.answered(attempt.worker_id, result)
         self._forget(lease.id)
         first = await self._queue.commit(lease, result)
         self._emit(Answered(lease.id, result, lease.attempt) if first else Duplicate(lease.id, attempt.worker_id))
@@ -218,6 +223,8 @@ class Attempts:
         if isinstance(error, SupersededError):
             return
         lease, worker_id = attempt.lease, attempt.worker_id
+        if self._choice:
+            self._choice.failed(worker_id, error)
         workers_own = self._pool.blame(worker_id, error, tasks)
         if not workers_own:
             self._forgive(lease.id)

@@ -10,7 +10,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from streaming_queue.config import Config
+from streaming_queue.config import AUTO, Config
+from streaming_queue.core.auto import ProtocolChoice
 from streaming_queue.core.provider import settle_provider
 from streaming_queue.core.scheduler import Ask, Scheduler, SchedulerSettings
 from streaming_queue.errors import ConfigError, QueueError, StreamingQueueError, error_event
@@ -71,6 +72,9 @@ class Round:
         self._draining = False
         self._owned = False  # whether the queue's lock is ours, and so the directory
         self._scheduler: Scheduler | None = None
+        self._choice: ProtocolChoice | None = None
+        if config.protocol == AUTO:
+            self._choice = ProtocolChoice(config.auto, worker_ids, protocol_of=protocol_of, emit=emit)
         self._intake: asyncio.Task[None] | None = None
         self._projection: Projection | None = None
 
@@ -136,6 +140,7 @@ class Round:
             emit=self._emit,
             settings=settings,
             intake_done=intake_done,
+            choice=self._choice,
         )
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -232,6 +237,8 @@ class Round:
             summary |= self._scheduler.figures()
         if self._network_metrics and self.config.network.metrics:
             summary["network"] = self._network_metrics()
+        if self._choice:
+            summary["auto"] = self._choice.report()
         told = error_event(self.error) if self.error else None
         await asyncio.to_thread(self.directory.update, state=state, summary=summary, error=told)
         self.summary = summary

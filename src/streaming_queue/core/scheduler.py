@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from streaming_queue.core.attempts import Ask, Attempts
+from streaming_queue.core.auto import ProtocolChoice
 from streaming_queue.core.dispenser import Dispenser
 from streaming_queue.core.health import WorkerPool
 from streaming_queue.core.scheduler_settings import SchedulerSettings
@@ -36,6 +37,7 @@ class Scheduler:
         emit: Listener,
         settings: SchedulerSettings,
         intake_done: asyncio.Event,
+        choice: ProtocolChoice | None = None,
     ) -> None:
         self._queue = queue
         self._emit = emit
@@ -51,8 +53,13 @@ class Scheduler:
             gone_after_s=settings.gone_after_s,
             adaptive=settings.adaptive,
         )
-        self._attempts = Attempts(queue, ask, self.pool, protocol_of=protocol_of, emit=emit, settings=settings)
+        self._attempts = Attempts(
+            queue, ask, self.pool, protocol_of=protocol_of, emit=emit, settings=settings, choice=choice
+        )
         self._dispenser = Dispenser[str, Lease](self._may_take)
+        self._choice = choice
+        if choice:
+            choice.on_change = self._dispenser.rematch
         self._duplicates: set[str] = set()
         self._slots: dict[str, list[asyncio.Task[None]]] = {}
         self._became_idle = asyncio.Event()
@@ -195,16 +202,24 @@ class Scheduler:
     # --- who takes what ---
 
     def _rematch(self) -> None:
+        if self._choice:
+            self._choice.reached(self.pool.up)
         self._dispenser.rematch()
 
     def _may_take(self, worker_id: str, lease: Lease) -> bool:
         if self._draining.is_set() or not self.pool.takes(worker_id):
             return False
-        failed_at = self._attempts.failed_at.get(lease.id)
-        return not failed_at or worker_id not in failed_at or failed_at.issuperset(self.pool.up)
+        shunned = self._attempts.failed_at.get(lease.id)
+        if shunned and shunned.issuperset(self.pool.up):
+            shunned = None
+        if shunned and worker_id in shunned:
+            return False
+        return self._choice is None or self._choice.grant(worker_id, shunned or ())
 
     def _duplicate(self, worker_id: str) -> Lease | None:
         """A slow question for an idle worker to answer, too."""
+        if self._choice and not self._choice.is_free(worker_id):
+            return None
         lease = self._attempts.slowest(worker_id, but=self._duplicates) if self.pool.takes(worker_id) else None
         if lease is None or worker_id in self._attempts.failed_at.get(lease.id, ()):
             return None

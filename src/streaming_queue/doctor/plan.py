@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from streaming_queue.config import Config, load_config, resume_config
+from streaming_queue.config import AUTO, Config, load_config, resume_config
 from streaming_queue.core.round import check_directory, is_pipe
 from streaming_queue.doctor import disk, environment, extras, limits, ports, provider
 from streaming_queue.doctor.agent import agent, endpoint
@@ -19,6 +19,7 @@ from streaming_queue.errors import ConfigError
 from streaming_queue.intake import open_source
 from streaming_queue.queue.lock import owner_of
 from streaming_queue.report.run_directory import RunDirectory
+from streaming_queue.runner.requirements import check_requirements
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ def _work(config: Config) -> list[Check]:
     """What a run with this configuration needs."""
     checks = [
         *(Check("protocol", partial(extras.protocol, name)) for name in _protocols(config)),
+        *([Check("auto", partial(_requirements, config))] if config.protocol == AUTO else []),
         Check("output", partial(_output, config)),
         Check("questions", partial(_questions, config)),
         Check("ports", partial(ports.ports, config)),
@@ -135,7 +137,12 @@ def _protocols(config: Config) -> Iterable[str]:
     """Every protocol that a run speaks, each once."""
     pools = (pool.protocol for pool in config.network.pools.values())
     workers = (group.protocol for group in config.workers)
-    return dict.fromkeys([config.protocol, *filter(None, pools), *filter(None, workers)])
+    return dict.fromkeys([config.control_protocol, *filter(None, pools), *filter(None, workers)])
+
+
+def _requirements(config: Config) -> list[Finding]:
+    check_requirements(config)
+    return [ok("auto", "each protocol has what is required" if config.auto.required else "nothing is required")]
 
 
 def _output(config: Config) -> list[Finding]:

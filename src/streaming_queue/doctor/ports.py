@@ -18,7 +18,7 @@ _LISTENING = "0A"
 def named_ports(config: Config) -> Iterator[tuple[str, str, int]]:
     """Agent id, host and port of every agent that a run would start at a port of its own."""
     coordinator, worker = config.qa.coordinator, config.qa.worker
-    if coordinator.port and config.protocol != "inproc":
+    if coordinator.port and config.control_protocol != "inproc":
         yield coordinator.coordinator_id, coordinator.host, coordinator.port
     roster = config.roster
     for worker_id, port in config.ports.items():

@@ -33,13 +33,13 @@ class ForEveryAgent(Mapping[str, EndpointOptions]):
 
 
 def create_backend(config: Config, protocol: str | None = None) -> BaseCommBackend:
-    """The backend of `protocol` (default: the configured one), with the network's token and rules and its own section.
+    """The backend of `protocol` (default: the coordinator's), with the network's token and rules and its own section.
 
     Raises:
         UnknownProtocolError, BackendNotInstalledError: as `registry.load`.
         ConfigError: it takes no options, and the configuration has some for it.
     """
-    name = protocol or config.protocol
+    name = protocol or config.control_protocol
     section = config.section(name)
     options = section.options() if section else {}
     token = config.network.token
@@ -72,7 +72,7 @@ def create_network_backend(config: Config) -> BaseCommBackend:
     Raises as `create_backend`; the error of a worker's tells which.
     """
     own = create_backend(config)
-    made = [((config.protocol, config.section(config.protocol)), own)]
+    made = [((config.control_protocol, config.section(config.control_protocol)), own)]
     composite = CompositeBackend(own)
     if not can_host(type(own)):
         composite.assign(config.qa.coordinator.coordinator_id, registry.create("inproc"))

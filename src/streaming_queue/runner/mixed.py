@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from streaming_queue.comm import registry
 from streaming_queue.config import Config
+from streaming_queue.config.load import OWN
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.errors import BackendNotInstalledError
 from streaming_queue.runner.runner_base import RunnerBase, main
@@ -28,29 +29,24 @@ class MixedRunner(RunnerBase):
         path = self._config_path
         if isinstance(path, Config):
             return path
-        config = self._load(path, {})
-        if config.workers:
-            return config
-        installed, self._left_out = _installed(self.protocols)
-        return self._load(path, {"workers": [{"protocol": protocol} for protocol in installed]})
+        wanting = self._wanting
+        installed = [{"protocol": protocol} for protocol in self.protocols if protocol not in wanting]
+        return self._load(path, {}, {"workers": installed})
 
-    _left_out: tuple[str, ...] = ()
+    @cached_property
+    def _wanting(self) -> dict[str, str]:
+        """Those of `protocols` that cannot be used, and what they lack. Imports them all; blocks."""
+        wanting = {}
+        for protocol in self.protocols:
+            try:
+                registry.load(protocol)
+            except BackendNotInstalledError as error:
+                wanting[protocol] = str(error)
+        return wanting
 
     async def create_network(self) -> NetworkBase:
         """The network, and a word on the protocols that are not in it."""
-        for told in self._left_out:
-            self.output.system(f"left out: {told}")
+        if self.config.origin("workers") == OWN:
+            for told in self._wanting.values():
+                self.output.system(f"left out: {told}")
         return await super().create_network()
-
-
-def _installed(protocols: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
-    """Those of `protocols` that can be used, and of the others what they lack. Imports them; blocks."""
-    installed, left_out = [], []
-    for protocol in protocols:
-        try:
-            registry.load(protocol)
-        except BackendNotInstalledError as error:
-            left_out.append(str(error))
-        else:
-            installed.append(protocol)
-    return installed, tuple(left_out)

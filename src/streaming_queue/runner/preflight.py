@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from streaming_queue.comm import registry
-from streaming_queue.config import Config
+from streaming_queue.config import AUTO, Config
 from streaming_queue.core.round import check_directory, is_pipe
 from streaming_queue.errors import ConfigError
 from streaming_queue.intake import open_source
 from streaming_queue.report.summary import check_result_file
+from streaming_queue.runner.requirements import check_requirements
 
 
 async def preflight(config: Config) -> None:
@@ -37,7 +38,7 @@ async def preflight(config: Config) -> None:
 
 
 def _load_protocols(config: Config) -> None:
-    registry.load(config.protocol)
+    registry.load(config.control_protocol)
     named = {f"network.pools: {pool_id!r}": pool.protocol for pool_id, pool in config.network.pools.items()}
     named |= {f"workers[{number}]": group.protocol for number, group in enumerate(config.workers)}
     for place, protocol in named.items():
@@ -46,3 +47,5 @@ def _load_protocols(config: Config) -> None:
                 registry.load(protocol)
             except ConfigError as error:
                 raise type(error)(f"{place}: {error}") from error
+    if config.protocol == AUTO:
+        check_requirements(config)

@@ -65,10 +65,10 @@ class RunnerBase:
         return path if isinstance(path, Config) else self._load(path, {"protocol": self.protocol})
 
     @staticmethod
-    def _load(path: str | Path, flags: Mapping[str, Any]) -> Config:
+    def _load(path: str | Path, flags: Mapping[str, Any], otherwise: Mapping[str, Any] | None = None) -> Config:
         if str(path) == DEFAULT_CONFIG and not Path(path).exists():
-            return load_config(None, flags=flags)
-        return load_config(Path(path), flags=flags)
+            return load_config(None, flags=flags, otherwise=otherwise)
+        return load_config(Path(path), flags=flags, otherwise=otherwise)
 
     @property
     def network(self) -> NetworkBase:
@@ -86,9 +86,9 @@ class RunnerBase:
         """
         config = self.config
         backend = create_network_backend(config)
-        coordinator_id = config.qa.coordinator.coordinator_id
-        if backend.protocol_of(coordinator_id) == "inproc" != config.protocol:
-            self.output.system(f"{config.protocol} hosts no agents here: {coordinator_id} runs inside the runner")
+        coordinator_id, protocol = config.qa.coordinator.coordinator_id, config.control_protocol
+        if backend.protocol_of(coordinator_id) == "inproc" != protocol:
+            self.output.system(f"{protocol} hosts no agents here: {coordinator_id} runs inside the runner")
         return NetworkBase(backend)
 
     async def setup_agents(self) -> list[str]:

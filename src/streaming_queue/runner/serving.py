@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from streaming_queue.comm.base import BaseCommBackend
-from streaming_queue.config import Config
+from streaming_queue.config import AUTO, Config
 from streaming_queue.core.executors import WorkerExecutor
 from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
 from streaming_queue.errors import ConfigError
@@ -52,6 +52,8 @@ async def serve_worker(
         ConfigError: it cannot answer, or cannot be hosted, as configured.
         ConnectError: the port is in use.
     """
+    if config.protocol == AUTO:
+        raise ConfigError("protocol auto is for a run to choose by: name the one protocol of this worker with -p")
     if not can_host(type(backend)):
         raise ConfigError(
             f"protocol {config.protocol!r} hosts no agents: choose one of those with `host` in stq protocols"

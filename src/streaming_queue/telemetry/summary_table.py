@@ -57,9 +57,10 @@ def _title(summary: Mapping[str, Any], *, ascii_only: bool) -> Text:
     dot = "-" if ascii_only else "·"
     state = str(summary.get("state", ""))
     title = Text().append(*_STATES.get(state, (one_line(state, 20), "bold")))
-    spoken = list(summary.get("protocols") or ()) or [summary.get("protocol")]
-    if spoken[0]:
-        title.append(f" {dot} {one_line(', '.join(map(str, spoken)), 40)}", style="bold")
+    spoken = ", ".join(map(str, summary.get("protocols") or ())) or summary.get("protocol")
+    if spoken:
+        chosen = "auto: " if summary.get("auto") else ""
+        title.append(f" {dot} {chosen}{one_line(spoken, 40)}", style="bold")
     provider = summary.get("provider")
     if isinstance(provider, Mapping):
         model = provider.get("model") or provider.get("name")
@@ -152,16 +153,20 @@ def _protocols(summary: Mapping[str, Any]) -> Sequence[RenderableType]:
     if len(protocols) < 2:
         return ()
     table = _table("protocol (ms)")
-    for name in ("questions", "success", "response p50", "overhead p50"):
+    chosen = (summary.get("auto") or {}).get("protocols") or {}
+    names = ("questions", "success", "response p50", "overhead p50")
+    for name in (*names, "explored", "held back") if chosen else names:
         table.add_column(name, justify="right", no_wrap=True)
     for name, figures in protocols.items():
-        share = figures.get("success_share")
+        share, choice = figures.get("success_share"), chosen.get(name) or {}
+        decided = (choice.get("taken", {}).get("explored"), sum(choice.get("held_back", {}).values()))
         table.add_row(
             Text(one_line(name, 40)),
             f"{(figures.get('answered') or 0) + (figures.get('failed') or 0):,}",
             Text(percent(share), style="red" if share is not None and share < 1 else "green"),
             figure(_ms(figures.get("response_time_p50"))),
             Text(figure(figures.get("protocol_ms_p50")), style="magenta"),
+            *(f"{count or 0:,}" for count in (decided if chosen else ())),
         )
     return "", table
 

@@ -189,3 +189,31 @@ def test_a_list_that_holds_itself_is_an_error_like_any_other(tmp_path):
         path.write_text(text)
         with pytest.raises(ConfigError, match=r"c\.yaml"):
             load_config(path, environ={})
+
+
+def test_auto_chooses_among_protocols_that_are_named():
+    config = given(
+        "protocol=auto", "workers=[{protocol: ws}, {protocol: http}]", "auto={streaming: true, exploration: 0.1}"
+    )
+    assert (config.spoken, config.control_protocol) == ("auto", "a2a")
+    assert config.of_worker("Worker-1").protocol == "ws"
+    assert (config.auto.required, config.auto.exploration) == (["streaming"], 0.1)
+    assert given("auto.max_overhead_ms=5", "auto.identity=true").auto.required == ["identity", "metadata"]
+    assert resume_config(config.public(), "run", environ={}).auto == config.auto
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["protocol=auto"], "protocol auto chooses among protocols: give workers of two at least"),
+        (["protocol=auto", "workers=[{protocol: ws}, {protocol: ws}]"], "give workers of two at least"),
+        (["protocol=auto", "workers=[{protocol: ws}, {}]"], r"workers\[1\] names no protocol"),
+        (["protocol=auto", "workers=[{protocol: auto}, {protocol: ws}]"], r"workers\[0\] names no protocol"),
+        (["auto.exploration=0"], r"auto\.exploration must be greater than 0"),
+        (["auto.exploration=0.6"], r"auto\.exploration must be less than or equal to 0\.5"),
+        (["auto.max_overhead_ms=0"], r"auto\.max_overhead_ms must be greater than 0"),
+    ],
+)
+def test_auto_without_a_choice_is_refused(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        given(*settings)

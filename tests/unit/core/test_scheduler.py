@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from streaming_queue.core.auto import ProtocolChoice
 from streaming_queue.core.scheduler import Scheduler, SchedulerSettings
 from streaming_queue.errors import (
     AgentFailedError,
@@ -40,7 +41,9 @@ pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 class Pool:
     """Workers by script: `behave(worker_id, lease)` answers or raises; `healthy` is what a probe finds."""
 
-    def __init__(self, queue: MemoryQueue, workers: int = 3, **settings: Any) -> None:
+    def __init__(
+        self, queue: MemoryQueue, workers: int = 3, choice: ProtocolChoice | None = None, **settings: Any
+    ) -> None:
         self.queue = queue
         self.events: list[Event] = []
         self.asked: list[tuple[str, str]] = []
@@ -59,6 +62,7 @@ class Pool:
             emit=self.events.append,
             settings=SchedulerSettings(**options | settings),
             intake_done=self.intake_done,
+            choice=choice,
         )
 
     async def behave(self, worker_id: str, lease: Lease) -> str:

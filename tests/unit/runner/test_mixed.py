@@ -47,11 +47,15 @@ def test_a_configuration_says_more_and_may_say_who_the_workers_are(here: Path) -
     (here / "own.yaml").write_text("workers: [{protocol: inproc}]\n")
     assert [group.protocol for group in Three("own.yaml").config.workers] == ["inproc"]
     assert Three(Config()).config == Config()
+    (here / "auto.yaml").write_text("protocol: auto\n")
+    config = Three("auto.yaml").config
+    assert [group.protocol for group in config.workers] == ["http", "ws"]
+    assert config.origin("workers") == "the program's own choice"
 
 
 def test_a_configuration_of_other_workers_is_refused(here: Path) -> None:
     (here / "config.yaml").write_text("qa: {worker: {count: 3}}\n")
     with pytest.raises(
-        ConfigError, match=r"config\.yaml:1 and the runner's own network: qa\.worker\.count and workers"
+        ConfigError, match=r"config\.yaml:1 and the program's own choice: qa\.worker\.count and workers"
     ):
         _ = Three().config

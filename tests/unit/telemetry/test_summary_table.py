@@ -138,6 +138,15 @@ def test_the_protocols_of_a_mixed_run_are_compared():
     assert shown(SUMMARY | {"protocols": {"a2a": WORKER}}) == shown(SUMMARY)
 
 
+def test_what_a_run_chose_stands_beside_its_protocols():
+    chosen = {"taken": {"freely": 0, "explored": 7, "no other": 1}, "held_back": {"slow": 1200, "failing": 34}}
+    table = shown(SUMMARY | {"protocols": {"http": WORKER, "ws": WORKER}, "auto": {"protocols": {"http": chosen}}})
+    assert "done · auto: http, ws · mock" in table
+    assert "overhead p50  explored  held back" in table
+    assert "1.61         7      1,234" in table
+    assert "1.61         0          0" in table
+
+
 def test_many_workers_do_not_flood_the_screen():
     table = shown(SUMMARY | {"workers": {f"Worker-{number}": WORKER for number in range(200)}})
     assert "and 176 more in the report" in table

@@ -1,0 +1,23 @@
+"""What `protocol: auto` requires of the protocols of a run, against what their backends claim."""
+
+from __future__ import annotations
+
+from streaming_queue.comm import registry
+from streaming_queue.comm.base import Capabilities
+from streaming_queue.config import Config
+from streaming_queue.errors import ConfigError
+
+
+def check_requirements(config: Config) -> None:
+    """Raise ConfigError, which says which protocol lacks what, unless each has all that is required. Blocks."""
+    lacking = []
+    for protocol in sorted({setup.protocol for setup in config.roster.values()}):
+        claimed = getattr(registry.load(protocol), "capabilities", None)  # a backend may be a class of its own
+        claims = claimed if isinstance(claimed, Capabilities) else Capabilities()
+        if lacks := [name for name in config.auto.required if not getattr(claims, name)]:
+            lacking.append(f"{protocol} lacks {' and '.join(lacks)}")
+    if lacking:
+        why = " (max_overhead_ms needs metadata: what the model took)" if config.auto.max_overhead_ms else ""
+        raise ConfigError(
+            f"auto: {'; '.join(lacking)}{why}; leave these protocols out of workers, or the requirement out of auto"
+        )
