@@ -92,7 +92,7 @@ def test_every_pull_is_counted_with_its_reason(steps):
     assert report["shift_count"] == len(report["shifts"]) <= MOST_SHIFTS or report["shift_count"] > MOST_SHIFTS
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32), st.floats(0.02, 0.5), st.integers(1, 4))
 def test_an_arm_that_is_held_back_keeps_its_floor(seed, exploration, held):
     arms = ["best", *(f"slow-{number}" for number in range(held))]
@@ -101,7 +101,8 @@ def test_an_arm_that_is_held_back_keeps_its_floor(seed, exploration, held):
         cost(bandit, name, 1.0 if name == "best" else 500.0, times=WINDOW)
     last, furthest, total = dict.fromkeys(arms, 0), 0, 2000
     for pull in range(total):
-        why = next((name for name in arms[1:] if asked(bandit, name)), None)
+        waiting = sorted(arms[1:], key=last.__getitem__)  # who waits longest asks first, as slots do
+        why = next((name for name in waiting if asked(bandit, name)), None)
         if why is None:
             assert asked(bandit, "best") is Pull.FREELY
         else:
@@ -110,7 +111,7 @@ def test_an_arm_that_is_held_back_keeps_its_floor(seed, exploration, held):
             cost(bandit, why, 500.0)
     explored = sum(bandit.arms[name].pulls[Pull.EXPLORED] for name in arms[1:])
     assert furthest <= 2 * held / exploration + held
-    assert explored / total == pytest.approx(exploration, rel=0.3, abs=0.01)
+    assert explored / total == pytest.approx(exploration, rel=0.5, abs=0.01)
 
 
 def test_an_arm_is_judged_when_enough_is_known_of_it():
