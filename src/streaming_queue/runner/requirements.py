@@ -17,7 +17,8 @@ def check_requirements(config: Config) -> None:
         if lacks := [name for name in config.auto.required if not getattr(claims, name)]:
             lacking.append(f"{protocol} lacks {' and '.join(lacks)}")
     if lacking:
-        why = " (max_overhead_ms needs metadata: what the model took)" if config.auto.max_overhead_ms else ""
+        untold = any("metadata" in told for told in lacking)
+        why = " (max_overhead_ms needs metadata: what the model took)" if untold else ""
         raise ConfigError(
             f"auto: {'; '.join(lacking)}{why}; leave these protocols out of workers, or the requirement out of auto"
         )

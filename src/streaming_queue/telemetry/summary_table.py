@@ -14,6 +14,7 @@ from rich.text import Text
 from streaming_queue.telemetry.text import duration, figure, one_line, percent, rate
 
 _MOST_WORKERS = 24
+_MOST_NAMED = 5
 _STATES = {"done": ("done", "bold green"), "stopped": ("stopped", "bold yellow"), "failed": ("failed", "bold red")}
 _METRICS = (
     ("response", "response_time", 1000),
@@ -57,7 +58,9 @@ def _title(summary: Mapping[str, Any], *, ascii_only: bool) -> Text:
     dot = "-" if ascii_only else "·"
     state = str(summary.get("state", ""))
     title = Text().append(*_STATES.get(state, (one_line(state, 20), "bold")))
-    spoken = ", ".join(map(str, summary.get("protocols") or ())) or summary.get("protocol")
+    protocols = summary.get("protocols") or ()
+    few = len(protocols) <= _MOST_NAMED
+    spoken = (", ".join(map(str, protocols)) if few else f"{len(protocols)} protocols") or summary.get("protocol")
     if spoken:
         chosen = "auto: " if summary.get("auto") else ""
         title.append(f" {dot} {chosen}{one_line(spoken, 40)}", style="bold")

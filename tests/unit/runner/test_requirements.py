@@ -38,3 +38,6 @@ def test_each_protocol_that_lacks_something_is_named_with_what_it_lacks() -> Non
     with pytest.raises(ConfigError, match=rf"{PLAIN} lacks metadata \(max_overhead_ms needs metadata") as caught:
         check_requirements(config("ws", PLAIN, max_overhead_ms=5))
     assert "ws lacks" not in str(caught.value)
+    with pytest.raises(ConfigError, match="lacks identity; leave") as caught:
+        check_requirements(config("ws", "http", max_overhead_ms=5, identity=True))
+    assert "max_overhead_ms" not in str(caught.value)

@@ -136,6 +136,7 @@ def test_the_protocols_of_a_mixed_run_are_compared():
     assert "http                  98     99 %           250          1.61" in table
     assert "ws                    97    100 %           100          0.50" in table
     assert shown(SUMMARY | {"protocols": {"a2a": WORKER}}) == shown(SUMMARY)
+    assert "done · 7 protocols · mock" in shown(SUMMARY | {"protocols": {f"p{number}": WORKER for number in range(7)}})
 
 
 def test_what_a_run_chose_stands_beside_its_protocols():
