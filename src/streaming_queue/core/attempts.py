@@ -225,7 +225,7 @@ class Attempts:
         lease, worker_id = attempt.lease, attempt.worker_id
         if self._choice:
             self._choice.failed(worker_id, error)
-        workers_own = self._pool.blame(worker_id, error, tasks)
+        workers_own = self._pool.blame(worker_id, error, tasks, suspect=lease.attempt > 1)
         if not workers_own:
             self._forgive(lease.id)
         if self.hedging and self._rivals(attempt):

@@ -185,11 +185,12 @@ class WorkerPool:
         if grows:
             self._on_change()
 
-    def blame(self, worker_id: str, error: StreamingQueueError, tasks: Tasks) -> bool:
+    def blame(self, worker_id: str, error: StreamingQueueError, tasks: Tasks, *, suspect: bool = False) -> bool:
         """Ask the worker nothing for a while, or any more, where the error is its own and not the question's.
 
         False: it is the question's, as far as can be told; a worker that all questions fail at is left alone, too.
-        What has to be waited for is waited for in `tasks`.
+        A `suspect` question has failed before, and is not held against another worker. What has to be waited for is
+        waited for in `tasks`.
         """
         if (worker := self.workers.get(worker_id)) is None:
             return isinstance(error, WORKERS_OWN)
@@ -203,7 +204,9 @@ class WorkerPool:
             wish_s = RATE_LIMIT_PAUSE_S if error.retry_after_s is None else error.retry_after_s
             self.pause(worker_id, max(SHORTEST_PAUSE_S, wish_s), str(error), tasks)
         else:
-            self._count_failure(worker, error, tasks)
+            worker.seen_at = time.monotonic()
+            if not suspect:
+                self._count_failure(worker, error, tasks)
             return False
         return True
 
@@ -213,7 +216,6 @@ class WorkerPool:
             worker.breaker.forgive()
 
     def _count_failure(self, worker: WorkerHealth, error: StreamingQueueError, tasks: Tasks) -> None:
-        worker.seen_at = time.monotonic()
         if worker.adaptive is not None:
             worker.adaptive.failed(worker.busy)
         alive = [other for other in self.workers.values() if other.up or other.ejected]

@@ -1,44 +1,14 @@
-"""How fast, and where the time went: exact figures over any number of rows, in a few bytes a row."""
+"""How fast, and where the time went, over any number of rows."""
 
 from __future__ import annotations
 
-import math
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from streaming_queue.report.distribution import Distribution
 
 METRICS = ("response_time", "queue_ms", "protocol_ms", "llm_ms", "ttft_ms")
 """What is measured, of answered questions only: `response_time` in seconds, the rest in milliseconds."""
-
-
-def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The percentile of ascending values, interpolated linearly (`statistics.quantiles`, method "inclusive")."""
-    position = (len(ordered) - 1) * percent / 100
-    below = int(position)
-    low = ordered[below]
-    high = ordered[min(below + 1, len(ordered) - 1)]
-    return low + (high - low) * (position - below)
-
-
-def describe(ordered: Sequence[float]) -> dict[str, Any]:
-    """count, mean, std (of the population), min, p50, p95, p99, max of ascending values; all None but count if none."""
-    if not ordered:
-        return {"count": 0} | dict.fromkeys(("mean", "std", "min", "p50", "p95", "p99", "max"))
-    mean = math.fsum(ordered) / len(ordered)
-    return {
-        "count": len(ordered),
-        "mean": mean,
-        "std": math.sqrt(math.fsum((value - mean) ** 2 for value in ordered) / len(ordered)),
-        "min": ordered[0],
-        "p50": percentile(ordered, 50),
-        "p95": percentile(ordered, 95),
-        "p99": percentile(ordered, 99),
-        "max": ordered[-1],
-    }
-
-
-def _ordered(values: Iterable[float]) -> array[float]:
-    return array("d", sorted(values))
 
 
 class _Group:
@@ -50,7 +20,7 @@ class _Group:
         self.mock_answers = 0
         self.protocol_ms = 0.0
         self.response_ms = 0.0
-        self.values = {metric: array("d") for metric in METRICS}
+        self.values = {metric: Distribution() for metric in METRICS}
 
     def add(self, row: Mapping[str, Any]) -> None:
         if row["status"] != "success":
@@ -60,14 +30,14 @@ class _Group:
         self.mock_answers += row["mock"] is True
         for metric, values in self.values.items():
             if row[metric] is not None:
-                values.append(row[metric])
+                values.add(row[metric])
         if row["protocol_ms"] is not None and row["response_time"] is not None:
             self.protocol_ms += row["protocol_ms"]
             self.response_ms += row["response_time"] * 1000
 
 
 class Performance:
-    """Takes rows, gives figures: 40 bytes a row, and each percentile is exact."""
+    """Takes rows, gives figures; memory is bounded for each worker (`Distribution`)."""
 
     def __init__(self, workers: Iterable[str] = ()) -> None:
         """`workers` are the pool's ids, so that one that never answered is seen too."""
@@ -105,9 +75,6 @@ class Performance:
         answers where it is known. `load_balance_variance` is the variance (of the population) of the answered
         questions per worker: 0 is a perfect balance; None without workers.
         """
-        for group in self._groups.values():
-            for metric, values in group.values.items():
-                group.values[metric] = _ordered(values)
         by_worker: dict[str, list[_Group]] = {}
         by_protocol: dict[str, list[_Group]] = {}
         for (worker, protocol), group in self._groups.items():
@@ -142,8 +109,8 @@ def _figures(groups: list[_Group], seconds: float) -> dict[str, Any]:
         "overhead_share": sum(group.protocol_ms for group in groups) / response_ms if response_ms else None,
     }
     for metric in METRICS:
-        if len(groups) == 1:
-            figures[metric] = describe(groups[0].values[metric])
-        else:
-            figures[metric] = describe(_ordered(value for group in groups for value in group.values[metric]))
+        whole = Distribution()
+        for group in groups:
+            whole.merge(group.values[metric])
+        figures[metric] = whole.describe()
     return figures

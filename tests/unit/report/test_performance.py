@@ -1,57 +1,11 @@
 from __future__ import annotations
 
-import math
 import statistics
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from unit.report.record import Record
 
-from streaming_queue.report.performance import METRICS, Performance, describe, percentile
-
-FINITE = st.floats(0, 1e9, allow_nan=False)
-
-
-@given(st.lists(FINITE, min_size=2, max_size=300))
-def test_the_figures_are_those_of_the_statistics_module(values):
-    ordered = sorted(values)
-    hundredths = statistics.quantiles(ordered, n=100, method="inclusive")
-    figures = describe(ordered)
-    assert figures["count"] == len(values)
-    assert (figures["min"], figures["max"]) == (min(values), max(values))
-    assert math.isclose(figures["mean"], statistics.fmean(values), rel_tol=1e-9, abs_tol=1e-9)
-    assert math.isclose(figures["std"], statistics.pstdev(values), rel_tol=1e-6, abs_tol=1e-6)
-    assert math.isclose(figures["p50"], statistics.median(values), rel_tol=1e-9, abs_tol=1e-9)
-    for percent in (50, 95, 99):
-        assert math.isclose(figures[f"p{percent}"], hundredths[percent - 1], rel_tol=1e-9, abs_tol=1e-9)
-
-
-def test_one_value_is_all_its_percentiles():
-    assert describe([3.0]) == {
-        "count": 1,
-        "mean": 3.0,
-        "std": 0.0,
-        "min": 3.0,
-        "p50": 3.0,
-        "p95": 3.0,
-        "p99": 3.0,
-        "max": 3.0,
-    }
-    assert percentile([3.0], 0) == percentile([3.0], 100) == 3.0
-
-
-def test_nothing_measured_is_none_and_not_zero():
-    assert describe([]) == {
-        "count": 0,
-        "mean": None,
-        "std": None,
-        "min": None,
-        "p50": None,
-        "p95": None,
-        "p99": None,
-        "max": None,
-    }
+from streaming_queue.report.performance import METRICS, Performance
 
 
 def rows(*ends) -> Performance:

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import math
+import random
+import statistics
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming_queue.report import distribution
+from streaming_queue.report.distribution import Distribution, describe, percentile
+
+FINITE = st.floats(0, 1e9, allow_nan=False)
+
+
+@given(st.lists(FINITE, min_size=2, max_size=300))
+def test_the_figures_are_those_of_the_statistics_module(values):
+    ordered = sorted(values)
+    hundredths = statistics.quantiles(ordered, n=100, method="inclusive")
+    figures = describe(ordered)
+    assert figures["count"] == len(values)
+    assert (figures["min"], figures["max"]) == (min(values), max(values))
+    assert math.isclose(figures["mean"], statistics.fmean(values), rel_tol=1e-9, abs_tol=1e-9)
+    assert math.isclose(figures["std"], statistics.pstdev(values), rel_tol=1e-6, abs_tol=1e-6)
+    assert math.isclose(figures["p50"], statistics.median(values), rel_tol=1e-9, abs_tol=1e-9)
+    for percent in (50, 95, 99):
+        assert math.isclose(figures[f"p{percent}"], hundredths[percent - 1], rel_tol=1e-9, abs_tol=1e-9)
+
+
+def test_one_value_is_all_its_percentiles():
+    assert describe([3.0]) == {
+        "count": 1,
+        "mean": 3.0,
+        "std": 0.0,
+        "min": 3.0,
+        "p50": 3.0,
+        "p95": 3.0,
+        "p99": 3.0,
+        "max": 3.0,
+    }
+    assert percentile([3.0], 0) == percentile([3.0], 100) == 3.0
+
+
+def test_nothing_measured_is_none_and_not_zero():
+    assert describe([]) == {
+        "count": 0,
+        "mean": None,
+        "std": None,
+        "min": None,
+        "p50": None,
+        "p95": None,
+        "p99": None,
+        "max": None,
+    }
+
+
+def test_as_long_as_there_are_few_it_is_exact():
+    values = [random.Random(1).expovariate(0.1) for _ in range(1000)]
+    assert Distribution(values).describe() == describe(sorted(values))
+
+
+@given(st.lists(FINITE, min_size=1, max_size=200), st.lists(FINITE, max_size=200), st.integers(0, 50))
+def test_beyond_it_is_within_half_a_per_cent_however_it_was_put_together(first, second, exact):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distribution, "EXACT", exact)
+        whole = Distribution(first)
+        whole.merge(Distribution(second))
+        told, ordered = whole.describe(), sorted(first + second)
+    expected = describe(ordered)
+    assert (told["count"], told["min"], told["max"]) == (expected["count"], expected["min"], expected["max"])
+    assert math.isclose(told["mean"], expected["mean"], rel_tol=1e-9, abs_tol=1e-9)
+    assert math.isclose(told["std"], expected["std"], rel_tol=1e-6, abs_tol=1e-3)
+    for percent in (50, 95, 99):
+        position = (len(ordered) - 1) * percent / 100
+        low, high = ordered[int(position)], ordered[math.ceil(position)]
+        assert low / 1.0051 <= told[f"p{percent}"] <= high * 1.0051
+
+
+def test_memory_stops_growing():
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        generator = random.Random(3)
+        Distribution(generator.lognormvariate(0, 1) for _ in range(count)).describe()
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distribution, "EXACT", 1000)
+        assert peak(60_000) < 200_000  # bytes; as they are, the values would take 480,000
