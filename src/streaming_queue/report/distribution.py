@@ -11,7 +11,7 @@ from typing import Any
 EXACT = 100_000
 """So many values are kept as they are."""
 WIDTH = 1.01
-"""Beyond, a value is known by its bucket, whose bounds are a per cent apart (as in DDSketch, Masson and others 2019)."""
+"""Beyond, a value is known by its bucket, whose bounds are a per cent apart (DDSketch, Masson et al. 2019)."""
 _PER_BUCKET = 1 / math.log(WIDTH)
 _NOTHING = -(2**31)
 """The bucket of zero."""
