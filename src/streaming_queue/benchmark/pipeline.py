@@ -11,14 +11,12 @@ from typing import Any, Self
 
 from streaming_queue.benchmark.figures import family
 from streaming_queue.config import Config, load_config
-from streaming_queue.errors import ConfigError, StreamingQueueError
+from streaming_queue.errors import StreamingQueueError
 from streaming_queue.exit_codes import ExitCode
-from streaming_queue.runner.backends import can_host, create_backend
 from streaming_queue.runner.processes import WorkerProcess
 from streaming_queue.runner.runner_base import RunnerBase
-from streaming_queue.runner.serving import is_reached_from_elsewhere
+from streaming_queue.runner.serving import can_be_served
 from streaming_queue.telemetry.console import Output
-from streaming_queue.testing.executors import Echo
 from streaming_queue.testing.relay import LOOPBACK, Relay
 
 WORKERS, SLOTS = 4, 8
@@ -61,7 +59,7 @@ class Pipeline:
             ConnectError: a worker was not ready within a minute.
         """
         async with self._stack:
-            if await self._can_be_served():
+            if await can_be_served(self._config({})):
                 started = (self._start(number) for number in range(self._workers))
                 for outcome in await asyncio.gather(*started, return_exceptions=True):
                     if isinstance(outcome, BaseException):
@@ -71,16 +69,6 @@ class Pipeline:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
-
-    async def _can_be_served(self) -> bool:
-        backend = create_backend(self._config({}))
-        try:
-            if not can_host(type(backend)):
-                raise ConfigError(f"protocol {self.protocol!r} hosts no agents, so there is nobody to ask over it")
-            handle = await backend.spawn_local_agent("Worker-1", LOOPBACK, 0, Echo())
-            return is_reached_from_elsewhere(handle.base_url)
-        finally:
-            await backend.close()
 
     async def _start(self, number: int) -> None:
         worker = WorkerProcess(

@@ -30,7 +30,8 @@ MODULE = "streaming_queue.runner.worker_process"
 class WorkerProcess:
     """One worker. Its process ends with this one's: it reads a pipe that only we hold.
 
-    `moved` is told the address of a later process where that is not the first one's.
+    `moved` is told the address of a later process where that is not the first one's. A process that ended within
+    `lasted_s` is started again after a pause that doubles each time.
     """
 
     def __init__(
@@ -42,9 +43,12 @@ class WorkerProcess:
         port: int,
         output: Output,
         moved: Callable[[str, str], Awaitable[None]],
+        lasted_s: float = LASTED_S,
     ) -> None:
         self.agent_id = agent_id
         self._moved = moved
+        self._lasted_s = lasted_s
+        self._started_again = asyncio.Event()
         self._order: dict[str, Any] = {
             "config": revealed(config),
             "agent_id": agent_id,
@@ -71,6 +75,10 @@ class WorkerProcess:
         self._order["port"] = urlsplit(address).port  # so that the coordinator finds it there again
         self._keeper = asyncio.create_task(self._keep(process, address), name=f"keep:{self.agent_id}")
         return address
+
+    async def started_again(self) -> None:
+        """Wait until a process after the present one is ready."""
+        await self._started_again.wait()
 
     async def _launch(self) -> tuple[Process, str]:
         self._process = process = await asyncio.create_subprocess_exec(
@@ -103,7 +111,7 @@ class WorkerProcess:
         while True:
             began = loop.time()
             code = await process.wait()
-            if loop.time() - began > LASTED_S:
+            if loop.time() - began > self._lasted_s:
                 pause_s = FIRST_PAUSE_S
             self._output.warning(f"{self.agent_id}: its process {process.pid} ended ({code}); starting another")
             await asyncio.sleep(pause_s)
@@ -113,6 +121,8 @@ class WorkerProcess:
                 if now_at != address:
                     address = now_at
                     await self._moved(self.agent_id, address)
+                self._started_again.set()
+                self._started_again = asyncio.Event()
             except (ConfigError, ConnectError, OSError) as error:
                 self._output.error(str(error))
 

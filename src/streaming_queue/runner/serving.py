@@ -15,7 +15,7 @@ from streaming_queue.core.executors import WorkerExecutor
 from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
 from streaming_queue.errors import ConfigError
 from streaming_queue.exit_codes import ExitCode
-from streaming_queue.runner.backends import can_host
+from streaming_queue.runner.backends import can_host, create_backend
 from streaming_queue.runner.hierarchy import make_pool
 from streaming_queue.runner.roles import load_executor, worker_class
 from streaming_queue.runner.runner_base import RunnerBase
@@ -96,6 +96,24 @@ async def serve_worker(
         await handle.stop()
         output.system(f"{agent_id} has stopped")
     return ExitCode.OK
+
+
+async def can_be_served(config: Config) -> bool:
+    """Whether other processes can ask a worker that is served over the configured protocol.
+
+    Raises:
+        UnknownProtocolError, BackendNotInstalledError: from `comm.registry.load`.
+        ConfigError: the protocol hosts no agents.
+    """
+    backend = create_backend(config)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(backend.close)
+        if not can_host(type(backend)):
+            raise ConfigError(f"protocol {config.protocol!r} hosts no agents, so there is nobody to ask over it")
+        worker = WorkerExecutor(config, Output(quiet=True))
+        stack.push_async_callback(worker.close)
+        handle = await backend.spawn_local_agent("Worker-1", config.qa.worker.host, 0, worker)
+        return is_reached_from_elsewhere(handle.base_url)
 
 
 def is_reached_from_elsewhere(address: str) -> bool:

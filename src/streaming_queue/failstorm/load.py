@@ -1,0 +1,81 @@
+"""Questions at a steady pace, through a pipe that a run reads from."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Self
+
+TICK_S = 0.01
+
+
+class Load:
+    """Writes questions to a FIFO at `path`, which it makes; an asynchronous context manager.
+
+    `due` has the moment, by the monotonic clock, at which each question was to be asked: a run that reads late, because
+    it cannot keep up, has to answer for the wait, too.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.due: dict[str, float] = {}
+        self._pending = b""
+        self._pipe = -1
+        self._writing: asyncio.Task[None] | None = None
+        self._per_s = 0.0
+        self._since = 0.0
+        self._before = 0
+
+    async def __aenter__(self) -> Self:
+        os.mkfifo(self.path, 0o600)
+        # Opened for both, it does not wait for the reader, nor break when that one is gone.
+        self._pipe = os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
+        self._writing = asyncio.create_task(self._write(), name="load")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait({self._writing})
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
+        self.path.unlink(missing_ok=True)
+
+    def burst(self, count: int) -> None:
+        """Ask so many at once."""
+        self._ask([time.monotonic()] * count)
+
+    def pace(self, per_s: float) -> None:
+        """From now on ask so many a second, evenly spread."""
+        self._per_s, self._since, self._before = per_s, time.monotonic(), len(self.due)
+
+    async def end(self) -> None:
+        """Ask nothing more, and close the pipe once all was read."""
+        self._per_s = 0.0
+        while self._pending:
+            await asyncio.sleep(TICK_S)
+        os.close(self._pipe)
+        self._pipe = -1
+
+    def _ask(self, moments: list[float]) -> None:
+        lines = []
+        for moment in moments:
+            number = len(self.due) + 1
+            self.due[f"s{number}"] = moment
+            lines.append(b'{"id": "s%d", "question": "Question %d of the storm: what is %d + 7?"}\n' % ((number,) * 3))
+        self._pending += b"".join(lines)
+
+    async def _write(self) -> None:
+        while True:
+            if self._per_s:
+                asked = len(self.due) - self._before
+                wanted = int((time.monotonic() - self._since) * self._per_s)
+                self._ask([self._since + (number + 1) / self._per_s for number in range(asked, wanted)])
+            if self._pending and self._pipe >= 0:
+                with contextlib.suppress(BlockingIOError):
+                    self._pending = self._pending[os.write(self._pipe, self._pending) :]
+            await asyncio.sleep(TICK_S)

@@ -1,0 +1,66 @@
+"""What a storm does, to how many, how often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from streaming_queue.errors import ConfigError
+
+
+class Fault(StrEnum):
+    """What goes wrong with a worker."""
+
+    kill = "kill"
+    stop = "stop"
+    blackhole = "blackhole"
+    slow = "slow"
+    flap = "flap"
+
+    @property
+    def in_the_network(self) -> bool:
+        """Whether it is between us and the worker, which itself is well."""
+        return self not in (Fault.kill, Fault.stop)
+
+    @property
+    def resets(self) -> bool:
+        """Whether connections break, so that the fault can be seen at once."""
+        return self in (Fault.kill, Fault.flap)
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether the worker is to be left alone meanwhile: slowness is no fault (docs/adr/0012)."""
+        return self is not Fault.slow
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A storm: each of `cycles` faults hits `kill` of `workers`, `every_s` after the last one at the earliest.
+
+    A killed worker is started again at once; other faults last `every_s`. A worker takes `slots` questions at a time,
+    whose answers take `latency_ms` each; `load` is the share of the measured capacity that is asked for all the time.
+    `seed` chooses the victims.
+    """
+
+    workers: int = 8
+    kill: int = 3
+    every_s: float = 5.0
+    cycles: int = 30
+    fault: Fault = Fault.kill
+    slots: int = 4
+    latency_ms: float = 200.0
+    load: float = 0.6
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where nobody would be left."""
+        if self.kill >= self.workers:
+            raise ConfigError(f"--kill {self.kill} of --workers {self.workers} leaves nobody: kill fewer")
+
+    @property
+    def at_once(self) -> int:
+        """Questions in flight at the most."""
+        return self.workers * self.slots
+
+    def __str__(self) -> str:
+        return f"{self.fault} {self.kill} of {self.workers} workers, {self.cycles} times, every {self.every_s:g} s"

@@ -1,0 +1,54 @@
+"""Medians and how sure they are, without assuming a distribution."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A median and the interval that holds the true one with 95 % confidence; infinite: it did not happen."""
+
+    median: float
+    low: float
+    high: float
+
+
+def estimate(values: Sequence[float]) -> Estimate | None:
+    """The median of independent values and its interval by order statistics; None for no values.
+
+    Between the k-th smallest and the k-th largest of n values lies the true median with the probability
+    1 - 2 P(Binomial(n, 1/2) < k), whatever the distribution; k is the largest with 95 % at least. Fewer than six
+    values have no such k: then the interval is all of them, which is less sure.
+    """
+    if not values:
+        return None
+    ordered = sorted(values)
+    inward = _inward(len(ordered))
+    return Estimate(_middle(ordered), ordered[inward], ordered[-1 - inward])
+
+
+def _inward(count: int) -> int:
+    """How many values lie outside of the interval at each end: k - 1, or 0."""
+    tail = (1 - CONFIDENCE) / 2
+    chances = accumulate(math.comb(count, index) / 2**count for index in range(count))
+    return max(0, sum(chance <= tail for chance in chances) - 1)
+
+
+def _middle(ordered: Sequence[float]) -> float:
+    """The median, also of values of which some are infinite."""
+    low, high = statistics.median_low(ordered), statistics.median_high(ordered)
+    return low if low == high else (low + high) / 2
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least this share of all values does not exceed (nearest rank); inf for no values."""
+    if not values:
+        return math.inf
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]

@@ -1,0 +1,70 @@
+"""Workers to be hit: processes of their own, and where the network is to fail a relay before each."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from streaming_queue.config import Config
+from streaming_queue.errors import ConfigError
+from streaming_queue.runner.processes import WorkerProcess
+from streaming_queue.telemetry.console import Output
+
+if TYPE_CHECKING:
+    from streaming_queue.testing.relay import Relay
+
+Moved = Callable[[str, str], Awaitable[None]]
+
+
+class StormWorker:
+    """A worker process, started again whenever it dies. `address` is where it is to be asked: its relay's, if any."""
+
+    def __init__(self, process: WorkerProcess, moved: Moved) -> None:
+        self.agent_id = process.agent_id
+        self.process = process
+        self.address = ""
+        self.relay: Relay | None = None
+        self._moved = moved
+
+    @classmethod
+    async def start(
+        cls, config: Config, agent_id: str, *, relayed: bool, output: Output, moved: Moved, stack: AsyncExitStack
+    ) -> StormWorker:
+        """Start one, to be ended with `stack`; `moved` is told where it is to be asked when that changes.
+
+        Raises:
+            ConfigError, ConnectError: as `WorkerProcess.start`; ConfigError also where its address has no port to relay.
+            BackendNotInstalledError: the relay needs the extra `testing`.
+        """
+
+        async def moved_behind(agent_id: str, address: str) -> None:
+            await moved(agent_id, worker.relay.address(address) if worker.relay else address)
+
+        host = config.qa.worker.host
+        process = WorkerProcess(config, agent_id, host=host, port=0, output=output, moved=moved_behind, lasted_s=0.0)
+        worker = cls(process, moved)
+        stack.push_async_callback(process.close)
+        worker.address = await process.start()
+        if relayed:
+            worker.relay = await stack.enter_async_context(await asyncio.to_thread(_relay_to, worker.address))
+            worker.address = worker.relay.address(worker.address)
+        return worker
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send its process a signal."""
+        if self.process.pid is None:
+            raise ConfigError(f"{self.agent_id} has no process to send {number.name} to")
+        os.kill(self.process.pid, number)
+
+
+def _relay_to(address: str) -> Relay:
+    from streaming_queue.testing.relay import Relay
+
+    relay = Relay.to(address)
+    if relay is None:
+        raise ConfigError(f"{address} has no port, so no fault of the network can be put before it")
+    return relay
