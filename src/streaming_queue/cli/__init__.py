@@ -16,6 +16,7 @@ import typer
 
 from streaming_queue.cli import anp, config, protocol, protocols, serve
 from streaming_queue.cli.doctor import doctor
+from streaming_queue.cli.failstorm import failstorm
 from streaming_queue.cli.remote import ask, attach, dispatch, status
 from streaming_queue.cli.resume import resume
 from streaming_queue.cli.run import run
@@ -25,7 +26,17 @@ from streaming_queue.exit_codes import ExitCode, exit_code
 
 __all__ = ["app", "main"]
 
-VERBS: tuple[Callable[..., Any], ...] = (run, resume, ask, status, dispatch, attach, doctor, protocols.protocols)
+VERBS: tuple[Callable[..., Any], ...] = (
+    run,
+    resume,
+    ask,
+    status,
+    dispatch,
+    attach,
+    doctor,
+    failstorm,
+    protocols.protocols,
+)
 GROUPS: tuple[typer.Typer, ...] = (serve.app, config.app, protocol.app, anp.app)
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]

@@ -25,6 +25,7 @@ class Load:
         self._pending = b""
         self._pipe = -1
         self._writing: asyncio.Task[None] | None = None
+        self._ended = False
         self._per_s = 0.0
         self._since = 0.0
         self._before = 0
@@ -54,10 +55,10 @@ class Load:
         self._per_s, self._since, self._before = per_s, time.monotonic(), len(self.due)
 
     async def end(self) -> None:
-        """Ask nothing more, and close the pipe once all was read."""
-        self._per_s = 0.0
-        while self._pending:
-            await asyncio.sleep(TICK_S)
+        """Ask nothing more; returns when all was taken by the pipe, which is closed then."""
+        self._ended = True
+        if self._writing is not None:
+            await self._writing
         os.close(self._pipe)
         self._pipe = -1
 
@@ -70,12 +71,12 @@ class Load:
         self._pending += b"".join(lines)
 
     async def _write(self) -> None:
-        while True:
-            if self._per_s:
+        while not self._ended or self._pending:
+            if self._per_s and not self._ended:
                 asked = len(self.due) - self._before
                 wanted = int((time.monotonic() - self._since) * self._per_s)
                 self._ask([self._since + (number + 1) / self._per_s for number in range(asked, wanted)])
-            if self._pending and self._pipe >= 0:
+            if self._pending:
                 with contextlib.suppress(BlockingIOError):
                     self._pending = self._pending[os.write(self._pipe, self._pending) :]
             await asyncio.sleep(TICK_S)

@@ -85,7 +85,7 @@ def _back(timeline: Timeline, cycle: Cycle, worker: str) -> float:
 
 
 def _downs(timeline: Timeline, cycle: Cycle, worker: str) -> list[float]:
-    """When a victim was taken out of service for this fault: while it lasted, or late, but not once it had come back."""
+    """When a victim was taken out of service for this fault: while it lasted, or late, but not once it was back."""
     over = cycle.over[worker]
     ups = [up for up, who in timeline.ups if who == worker and up >= over]
     until = min(over + LATE_S, cycle.ended, *ups)

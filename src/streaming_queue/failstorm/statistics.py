@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -37,7 +37,7 @@ def estimate(values: Sequence[float]) -> Estimate | None:
 def _inward(count: int) -> int:
     """How many values lie outside of the interval at each end: k - 1, or 0."""
     tail = (1 - CONFIDENCE) / 2
-    chances = accumulate(math.comb(count, index) / 2**count for index in range(count))
+    chances: Iterator[float] = accumulate(math.comb(count, index) / 2**count for index in range(count))
     return max(0, sum(chance <= tail for chance in chances) - 1)
 
 

@@ -37,7 +37,7 @@ class StormWorker:
         """Start one, to be ended with `stack`; `moved` is told where it is to be asked when that changes.
 
         Raises:
-            ConfigError, ConnectError: as `WorkerProcess.start`; ConfigError also where its address has no port to relay.
+            ConfigError, ConnectError: as `WorkerProcess.start`; ConfigError also where its address has no port.
             BackendNotInstalledError: the relay needs the extra `testing`.
         """
 

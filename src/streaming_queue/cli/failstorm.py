@@ -1,0 +1,69 @@
+"""`stq failstorm`: what happens over a protocol when workers fail under load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streaming_queue.cli.options import AsJson
+from streaming_queue.cli.text import columns, print_error
+from streaming_queue.exit_codes import ExitCode
+from streaming_queue.failstorm.plan import Fault, Plan
+
+if TYPE_CHECKING:
+    from streaming_queue.failstorm.summary import Summary
+
+PROTOCOLS_A_TABLE = 4
+
+
+def failstorm(
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option("--protocol", "-p", metavar="NAME", help="May be repeated. [all installed that have a socket]"),
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=2, help="Worker processes.")] = 8,
+    kill: Annotated[int, typer.Option("--kill", min=1, help="How many of them each fault hits.")] = 3,
+    every: Annotated[
+        float, typer.Option("--every", min=0.5, metavar="SECONDS", help="From one fault to the next, at the least.")
+    ] = 5.0,
+    cycles: Annotated[int, typer.Option("--cycles", min=1, help="How many faults.")] = 30,
+    fault: Annotated[Fault, typer.Option("--fault", help="What goes wrong.")] = Fault.kill,
+    as_json: AsJson = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Directory for plots and runs. [runs/<time>-failstorm]"),
+    ] = None,
+) -> int:
+    """Hit workers again and again under a steady load, and measure what is seen of it.
+
+    Ends with 4 where a target of docs/reliability.md is missed.
+    """
+    import json
+
+    from streaming_queue.failstorm.storms import weather
+    from streaming_queue.failstorm.targets import misses
+    from streaming_queue.runner.event_loop import run_fast
+    from streaming_queue.telemetry.console import Output
+
+    plan = Plan(workers=workers, kill=kill, every_s=every, cycles=cycles, fault=fault)
+    summaries = run_fast(weather(protocol or [], plan, output, Output()))
+    missed = {summary.protocol: misses(summary, fault) for summary in summaries}
+    if as_json:
+        told = {summary.protocol: summary.entry() | {"missed": missed[summary.protocol]} for summary in summaries}
+        typer.echo(json.dumps(told))
+    else:
+        typer.echo("\n\n".join(tables(summaries)))
+    for name, texts in missed.items():
+        for text in texts:
+            print_error(f"{name}: missed: {text}")
+    return ExitCode.TARGET_MISSED if any(missed.values()) else ExitCode.OK
+
+
+def tables(summaries: list[Summary]) -> list[str]:
+    """The figures for people, a few protocols beside each other."""
+    from streaming_queue.failstorm.report import rows
+
+    some = (summaries[at : at + PROTOCOLS_A_TABLE] for at in range(0, len(summaries), PROTOCOLS_A_TABLE))
+    return [columns(rows(beside)) for beside in some]
