@@ -26,6 +26,10 @@ PROBE_CAP_S = 30.0
 PROBE_TIMEOUT_S = 1.0
 MISSES = 2
 """Probes in a row without an answer, and no answer to a question meanwhile, after which a worker is taken for gone."""
+SILENCE = 0.75
+"""A worker of which nothing was heard for so long, as a share of the interval, is probed."""
+LOOK = 0.1
+"""How often that is looked for, as a share of the interval."""
 GOOD_PROBES = 2
 """Probes in a row that bring a worker back."""
 AGAIN_S = 0.25
@@ -52,7 +56,7 @@ class WorkerPool:
     """Which workers may be asked. A lost worker is probed, with growing pauses, until it answers.
 
     A worker that keeps failing is left alone for a while (`Breaker`), never more than half of those alive at a time.
-    One that comes back is given more and more over ten seconds, as long as others can take the rest.
+    One that comes back is given more with each answer, and all within ten seconds, as long as others can take the rest.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class WorkerPool:
         self._gone_after_s = gone_after_s
         self._adaptive = adaptive
         self._probing: dict[str, asyncio.Task[None]] = {}
+        self._looking: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         for worker_id, count in slots.items():
             self._add(worker_id, count)
@@ -107,8 +112,9 @@ class WorkerPool:
     def remove(self, worker_id: str) -> None:
         """Forget a worker."""
         del self.workers[worker_id]
-        if probing := self._probing.pop(worker_id, None):
-            probing.cancel()
+        for tasks in (self._probing, self._looking):
+            if task := tasks.pop(worker_id, None):
+                task.cancel()
         self._note_all_down()
         self._wake()
 
@@ -176,7 +182,8 @@ class WorkerPool:
             return
         worker.strikes = 0
         worker.seen_at = time.monotonic()
-        grows = worker.breaker.half_open
+        worker.proven += 1
+        grows = worker.breaker.half_open or worker.began_anew is not None
         worker.breaker.succeeded()
         if worker.adaptive is not None:
             before = worker.adaptive.limit
@@ -267,23 +274,31 @@ class WorkerPool:
         """
         interval_s = self._probe_interval_s
         while True:
-            woken = time.monotonic() + interval_s
-            await asyncio.sleep(interval_s)
+            woken = time.monotonic() + LOOK * interval_s
+            await asyncio.sleep(LOOK * interval_s)
             now = time.monotonic()
             if now - woken > interval_s / 2:
                 continue  # this process itself stood still: what was heard meanwhile is not known yet
-            silent = [
-                worker
-                for worker in self.workers.values()
-                if worker.up and worker.busy and now - worker.seen_at >= interval_s
-            ]
-            await asyncio.gather(*(self._look_after(worker, tasks) for worker in silent))
+            for worker_id, worker in self.workers.items():
+                heard_at = max(worker.seen_at, worker.probed_at)
+                silent = worker.up and worker.busy and now - heard_at >= SILENCE * interval_s
+                if silent and worker_id not in self._looking:
+                    looking = tasks.create_task(self._look_after(worker, tasks), name=f"look-after:{worker_id}")
+                    self._looking[worker_id] = looking
 
     async def _look_after(self, worker: WorkerHealth, tasks: Tasks) -> None:
+        try:
+            await self._probe_silent(worker, tasks)
+        finally:
+            self._looking.pop(worker.worker_id, None)
+
+    async def _probe_silent(self, worker: WorkerHealth, tasks: Tasks) -> None:
         since = worker.seen_at
         for _ in range(MISSES):
             asked_at = time.monotonic()
             healthy = await self._is_healthy(worker)
+            if healthy:
+                worker.probed_at = time.monotonic()
             if healthy or worker.seen_at > since or not worker.up:
                 return
             if time.monotonic() - asked_at > 2 * PROBE_TIMEOUT_S:
@@ -299,7 +314,7 @@ class WorkerPool:
 
     def stop(self) -> None:
         """Cancel every probe."""
-        for task in self._probing.values():
+        for task in (*self._probing.values(), *self._looking.values()):
             task.cancel()
 
     # --- down and back ---
@@ -321,6 +336,7 @@ class WorkerPool:
         if worker.out is None:
             worker.up, worker.paused_until, worker.ejected = True, None, False
             worker.began_anew = worker.seen_at = time.monotonic()
+            worker.proven = 0
             self.all_down_since = None
             self._emit(WorkerUp(worker.worker_id))
             self._wake()

@@ -19,8 +19,8 @@ class WorkerHealth:
 
     It is left alone until `paused_until`, `ejected` where that is for its failures. `strikes` counts the times it was
     lost without an answer in between; `out` is why it is out for good. `busy` questions are under way at it, `seen_at`
-    it last showed a sign of life, `began_anew` it came back and was not given all its slots since. `draining`: it is
-    asked nothing more, and leaves.
+    it last showed a sign of life, `probed_at` answered its probe, `began_anew` it came back and was not given all its
+    slots since; `proven` are its answers since then. `draining`: it is asked nothing more, and leaves.
     """
 
     worker_id: str
@@ -33,19 +33,25 @@ class WorkerHealth:
     out: StreamingQueueError | None = None
     busy: int = 0
     seen_at: float = field(default_factory=time.monotonic)
+    probed_at: float = -math.inf
     began_anew: float | None = None
+    proven: int = 0
     breaker: Breaker = field(default_factory=Breaker)
     adaptive: AdaptiveLimit | None = None
 
     def limit(self, *, spared: bool) -> int:
-        """How many questions it may have at a time now; `spared`: others can take what it is not given yet."""
+        """How many questions it may have at a time now; `spared`: others can take what it is not given yet.
+
+        One that came back has one slot more for each answer, and all after ten seconds.
+        """
         limit = self.slots if self.adaptive is None else self.adaptive.limit
         if self.began_anew is None:
             return limit
         if self.breaker.half_open:
             return 1
         share = (time.monotonic() - self.began_anew) / SLOW_START_S
-        if share >= 1.0:
+        given = max(1 + self.proven, math.ceil(share * limit))
+        if given >= limit:
             self.began_anew = None
             return limit
-        return max(1, math.ceil(share * limit)) if spared else limit
+        return given if spared else limit

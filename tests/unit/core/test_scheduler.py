@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from streaming_queue.core import health
 from streaming_queue.core.auto import ProtocolChoice
 from streaming_queue.core.scheduler import Scheduler, SchedulerSettings
+from streaming_queue.core.worker_health import WorkerHealth
 from streaming_queue.errors import (
     AgentFailedError,
     AuthError,
@@ -591,12 +593,11 @@ async def test_a_worker_that_came_back_is_given_more_and_more(queue: MemoryQueue
         await asyncio.sleep(0.002)
         if pool.of(WorkerUp):
             pool.scheduler.drain()
+            await asyncio.sleep(10)
         return "yes"
 
     pool.behave = behave
-    pool.most.clear()
     assert not await pool.run()
-    pool.most.clear()
     worker = pool.scheduler.pool.workers["W1"]
     assert worker.began_anew is not None
     assert worker.limit(spared=True) <= 2
@@ -604,6 +605,67 @@ async def test_a_worker_that_came_back_is_given_more_and_more(queue: MemoryQueue
     assert worker.limit(spared=True) in (4, 5)
     worker.began_anew -= 6.0
     assert worker.limit(spared=True) == 8
+
+
+def test_each_answer_earns_a_worker_that_came_back_one_slot_more() -> None:
+    worker = WorkerHealth("W1", slots=4, began_anew=time.monotonic())
+    assert worker.limit(spared=True) == 1
+    assert worker.limit(spared=False) == 4
+    worker.proven = 2
+    assert worker.limit(spared=True) == 3
+    worker.proven = 3
+    assert worker.limit(spared=True) == 4
+    assert worker.began_anew is None
+
+
+async def test_a_worker_that_answers_again_has_all_its_slots_long_before_ten_seconds(queue: MemoryQueue) -> None:
+    await fill(queue, 100_000)
+    pool = Pool(queue, workers=2, concurrency=4, drain_s=0.1)
+    pool.healthy = {"W1", "W2"}
+    broken = True
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        nonlocal broken
+        if worker_id == "W1" and broken:
+            broken = False
+            raise ConnectError("reset")
+        await asyncio.sleep(0.01)
+        if pool.of(WorkerUp) and pool.in_flight["W1"] == 4:
+            pool.scheduler.drain()
+        return "yes"
+
+    pool.behave = behave
+    began = time.monotonic()
+    assert not await pool.run()
+    assert time.monotonic() - began < 5
+
+
+async def test_one_silent_worker_does_not_delay_finding_the_next(
+    queue: MemoryQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "PROBE_TIMEOUT_S", 0.4)
+    await fill(queue, 100_000)
+    pool = Pool(queue, workers=3, concurrency=1, probe_interval_s=0.1, drain_s=0)
+    began, silent = time.monotonic(), asyncio.Event()
+    found: list[float] = []
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if worker_id == "W1" or (worker_id == "W2" and time.monotonic() - began > 0.2):
+            await silent.wait()
+        await asyncio.sleep(0.005)
+        while len(found) < len(pool.of(WorkerDown)):
+            found.append(time.monotonic())
+        if len(found) == 2:
+            pool.scheduler.drain()
+        return "yes"
+
+    async def probe(worker_id: str) -> bool:
+        return worker_id == "W3" or await silent.wait()
+
+    pool.behave, pool.scheduler.pool._probe = behave, probe
+    assert not await pool.run()
+    assert [event.worker for event in pool.of(WorkerDown)] == ["W1", "W2"]
+    assert found[1] - found[0] < 0.7  # it became silent 0.2 s later; one after the other would be 0.9
 
 
 async def test_an_attempt_has_its_time_and_a_question_too(queue: MemoryQueue) -> None:
