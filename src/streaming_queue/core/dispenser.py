@@ -66,6 +66,7 @@ class Dispenser(Generic[Taker, Item]):
         kept, self._items = self._items, deque()
         for item in kept:
             self.offer(item)
+        self._taken.set()
 
     def invite(self, choose: Callable[[Taker], Item | None]) -> None:
         """Give everybody who waits what `choose` has for them, if anything."""
@@ -94,4 +95,5 @@ class Dispenser(Generic[Taker, Item]):
         """Take out every item that is kept."""
         dropped = list(self._items)
         self._items.clear()
+        self._taken.set()
         return dropped

@@ -81,3 +81,19 @@ async def test_dropped_items_are_nobodys(dispenser: Dispenser[str, int]) -> None
     dispenser.offer(2)
     assert list(dispenser) == dispenser.drop() == [1, 2]
     assert list(dispenser) == []
+
+
+@pytest.mark.parametrize("empty", ["drop", "rematch"])
+async def test_who_fills_it_is_woken_when_it_is_emptied(empty: str) -> None:
+    open_now = False
+    dispenser = Dispenser[str, int](lambda _taker, _item: open_now)
+    taking = asyncio.create_task(dispenser.take("a"))
+    dispenser.offer(1)
+    filling = asyncio.create_task(dispenser.hungry(1))
+    await asyncio.sleep(0.01)
+    assert not filling.done()
+    open_now = True
+    getattr(dispenser, empty)()
+    async with asyncio.timeout(1):
+        await filling
+    taking.cancel()
