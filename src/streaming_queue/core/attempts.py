@@ -111,9 +111,7 @@ class Attempts:
         finally:
             self._pool.left(worker_id)
         self.under_way.pop(attempt, None)  # one that is cancelled stays: its lease is to be given back
-        while self._waiters:
-            if not (waiter := self._waiters.pop()).done():
-                waiter.set_result(None)
+        self._tell_ended()
 
     async def _answer(self, attempt: Attempt) -> tuple[str, Mapping[str, Any]]:
         """What the worker says. Raises what it raises, or the reason that the attempt was given up for."""
@@ -172,6 +170,16 @@ class Attempts:
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter
+
+    def _tell_ended(self) -> None:
+        while self._waiters:
+            if not (waiter := self._waiters.pop()).done():
+                waiter.set_result(None)
+
+    def forget(self) -> None:
+        """Know of no attempt any more: the round is over, and their leases are given back."""
+        self.under_way.clear()
+        self._tell_ended()
 
     def give_up(self, worker_id: str, reason: StreamingQueueError) -> None:
         """End what is under way at a worker; by the reason's class it goes elsewhere."""

@@ -64,6 +64,7 @@ class Scheduler:
         self._slots: dict[str, list[asyncio.Task[None]]] = {}
         self._became_idle = asyncio.Event()
         self._draining = asyncio.Event()
+        self._over = False
         self._tasks: asyncio.TaskGroup
 
     def drain(self) -> None:
@@ -92,6 +93,7 @@ class Scheduler:
                 try:
                     return await self._until_over()
                 finally:
+                    self._over = True
                     for task in (*helpers, *(slot for slots in self._slots.values() for slot in slots)):
                         task.cancel()
                     self.pool.stop()
@@ -155,7 +157,7 @@ class Scheduler:
             f"no worker was reachable for {self._settings.no_worker_timeout_s:g} s (scheduler.no_worker_timeout_s); "
             "last: " + "; ".join(f"{worker_id} is down" for worker_id in self.pool.workers),
         )
-        leases = self._dispenser.drop()
+        leases = self._dispenser.drop() or await self._queue.lease(self._settings.batch_size)
         while leases:
             for lease in leases:
                 if self.pool.all_down_since is None or self._draining.is_set():
@@ -168,15 +170,15 @@ class Scheduler:
             leases = await self._queue.lease(self._settings.batch_size)
 
     async def _give_back(self) -> None:
-        held = [*self._dispenser.drop(), *(attempt.lease for attempt in self._attempts.under_way)]
-        for lease in {lease.id: lease for lease in held}.values():
+        # A question may be here twice: asked of two workers, or leased again while an old lease of it was under way.
+        for lease in (*self._dispenser.drop(), *(attempt.lease for attempt in self._attempts.under_way)):
             try:
                 await self._queue.release(lease)
             except LeaseLostError:
                 continue
             except QueueClosedError:
                 break
-        self._attempts.under_way.clear()
+        self._attempts.forget()
 
     # --- leases ---
 
@@ -232,8 +234,8 @@ class Scheduler:
     # --- who joins and leaves ---
 
     def add_worker(self, worker_id: str) -> None:
-        """Have a worker take part from now on; nothing happens if it does already."""
-        if worker_id in self.pool.workers:
+        """Have a worker take part from now on; nothing happens if it does already, or when the round is over."""
+        if worker_id in self.pool.workers or self._over:
             return
         self.pool.add(worker_id, self._settings.slots_of(worker_id))
         for _ in range(self._settings.slots_of(worker_id)):
@@ -242,18 +244,19 @@ class Scheduler:
 
     async def remove_worker(self, worker_id: str, *, at_once: bool = False) -> None:
         """Ask a worker nothing more, and have it leave when its questions have ended; `at_once` they go elsewhere."""
-        if worker_id not in self.pool.workers:
+        if (worker := self.pool.workers.get(worker_id)) is None:
             return
         self.pool.drain(worker_id)
         if at_once:
             self._attempts.give_up(worker_id, ConnectError(f"worker {worker_id!r} was removed"))
         while any(attempt.worker_id == worker_id for attempt in self._attempts.under_way):
             await self._attempts.ended()
+        if self.pool.workers.get(worker_id) is not worker:
+            return  # it was removed meanwhile; who bears its name now has joined since
         for slot in self._slots.pop(worker_id, ()):
             slot.cancel()
-        if worker_id in self.pool.workers:
-            self.pool.remove(worker_id)
-            self._emit(WorkerLeft(worker_id))
+        self.pool.remove(worker_id)
+        self._emit(WorkerLeft(worker_id))
 
     # --- the slots ---
 

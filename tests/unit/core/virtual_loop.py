@@ -1,0 +1,64 @@
+"""An event loop whose time does not pass but jumps: from one timer to the next, as soon as nothing else is to do."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from streaming_queue.core import attempts, breaker, health, retry_budget, scheduler, worker_health
+
+MODULES: tuple[ModuleType, ...] = (attempts, breaker, health, retry_budget, scheduler, worker_health)
+
+
+class VirtualTime:
+    """What these modules take from `time`, and the loop's clock."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    perf_counter = monotonic
+
+
+class _Jumping(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+    def __init__(self, clock: VirtualTime) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        ready: list[Any] = super().select(0)
+        if not ready:
+            assert timeout is not None, "everybody waits, and no timer is set: it would hang for ever"
+            self._clock.now += timeout
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Virtual time in the loop; `in_virtual_time` has it in the core, too."""
+
+    def __init__(self, clock: VirtualTime) -> None:
+        super().__init__(_Jumping(clock))
+        self.clock = clock
+
+    def time(self) -> float:
+        return self.clock.now
+
+
+@contextmanager
+def in_virtual_time(clock: VirtualTime) -> Iterator[None]:
+    """The core tells the time by `clock`."""
+    before = [(module, module.time) for module in MODULES]
+    for module in MODULES:
+        module.time = clock  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for module, its in before:
+            module.time = its  # type: ignore[attr-defined]
