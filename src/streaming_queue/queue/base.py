@@ -134,8 +134,16 @@ class WorkQueue(ABC):
         """How often a recorded end was taken back (a replay, a late answer): a reader that kept copies starts anew."""
 
     @abstractmethod
-    async def dead(self, limit: int = 1000) -> list[Outcome]:
-        """The dead letters, oldest first."""
+    async def dead(self, limit: int = 1000, *, after: int = 0, failure_type: str | None = None) -> list[Outcome]:
+        """The dead letters with `number` above `after`, oldest first; those of one type of failure, or all."""
+
+    @abstractmethod
+    async def dead_letter(self, question_id: str) -> Outcome | None:
+        """One dead letter; None where the question is none."""
+
+    @abstractmethod
+    async def reasons(self) -> dict[str, int]:
+        """How many dead letters there are of each type of failure, the most first."""
 
     @abstractmethod
     async def attempts(self, question_id: str) -> list[Attempt]:

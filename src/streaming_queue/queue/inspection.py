@@ -80,48 +80,63 @@ def _look(path: Path, owner: str | None) -> Inspection:
         with _reader(path, "mode=ro") as database:
             refuse_foreign(path, database)
             return Inspection(owner, counts=_counts(database), bookmark=_bookmark(database))
+    if is_large_with_log(path):
+        return Inspection(unclean=True)
+    unclean = unclean_stop(path)
+    with reading(path) as database:
+        return Inspection(None, unclean, _counts(database), quick_check(path, database), _bookmark(database))
+
+
+def is_large_with_log(path: Path) -> bool:
+    """Whether a process was killed over a database too large to be copied and read beside its log."""
+    log = path.with_name(path.name + "-wal")
+    return unclean_stop(path) and path.stat().st_size + log.stat().st_size > MOST_COPIED_BYTES
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """The database that nobody owns, to read from, in one thread at a time; nothing of it is changed. Blocks.
+
+    Raises like `inspect`, and sqlite3.Error.
+    """
     refuse_truncated(path)
     if not unclean_stop(path):
         with _reader(path, "mode=ro&immutable=1") as database:
-            return _checked(path, database, unclean=False)
-    log = path.with_name(path.name + "-wal")
-    if path.stat().st_size + log.stat().st_size > MOST_COPIED_BYTES:
-        return Inspection(unclean=True)
+            refuse_foreign(path, database)
+            yield database
+        return
     with tempfile.TemporaryDirectory(prefix="stq-") as folder:
         copy = Path(folder) / "queue.db"
         try:
             shutil.copyfile(path, copy)
-            shutil.copyfile(log, copy.with_name(copy.name + "-wal"))
+            shutil.copyfile(path.with_name(path.name + "-wal"), copy.with_name(copy.name + "-wal"))
         except OSError as error:
             raise QueueError(f"{path}: cannot be copied to be looked at: {error.strerror}") from error
         with _reader(copy, "mode=rw") as database:
-            return _checked(path, database, unclean=True)
+            refuse_foreign(path, database)
+            yield database
 
 
 @contextmanager
 def _reader(path: Path, options: str) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(f"{path.as_uri()}?{options}", uri=True, isolation_level=None, timeout=1.0)) as reader:
+    where = f"{path.as_uri()}?{options}"
+    reader = sqlite3.connect(where, uri=True, isolation_level=None, timeout=1.0, check_same_thread=False)
+    with closing(reader):
         reader.executescript("PRAGMA query_only=1; PRAGMA wal_autocheckpoint=0;")
         yield reader
 
 
-def _checked(path: Path, database: sqlite3.Connection, *, unclean: bool) -> Inspection:
-    refuse_foreign(path, database)
-    whole = quick_check(path, database)
-    return Inspection(None, unclean, _counts(database), whole, _bookmark(database))
-
-
 def _counts(database: sqlite3.Connection) -> Counts:
-    if _is_empty(database):
+    if is_empty(database):
         return Counts(0, 0, 0, 0)
     return Counts(*database.execute("SELECT ready, leased, done, dead FROM meta").fetchone())
 
 
 def _bookmark(database: sqlite3.Connection) -> dict[str, Any] | None:
-    mark = None if _is_empty(database) else database.execute("SELECT bookmark FROM meta").fetchone()[0]
+    mark = None if is_empty(database) else database.execute("SELECT bookmark FROM meta").fetchone()[0]
     return None if mark is None else orjson.loads(mark)
 
 
-def _is_empty(database: sqlite3.Connection) -> bool:
+def is_empty(database: sqlite3.Connection) -> bool:
     """Whether its owner was stopped before it made the tables."""
     return bool(database.execute("PRAGMA user_version").fetchone()[0] == 0)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -13,6 +16,8 @@ try:
     import fcntl
 except ImportError:  # Windows has no flock
     fcntl = None  # type: ignore[assignment]
+
+_MOST_BYTES = 4096
 
 NETWORK_FILE_SYSTEMS = frozenset(
     [
@@ -60,15 +65,31 @@ def refuse_network_file_system(path: Path, mountinfo: Path = Path("/proc/self/mo
         )
 
 
-class OwnerLock:
-    """Says that this process owns a database: `flock` on `<database>.lock`, mode 0600, the owner's pid inside.
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The process that has a database open. `pid` is None while it is only now writing it.
 
-    The lock dies with the process however it ends; the file stays, empty after a clean release.
+    `control` is what it announced of itself: how to speak to it; None where it announced nothing.
+    """
+
+    pid: int | None = None
+    control: Mapping[str, Any] | None = None
+
+    def __str__(self) -> str:
+        """As errors name it."""
+        return "another process (it is only now writing its pid)" if self.pid is None else f"process {self.pid}"
+
+
+class OwnerLock:
+    """Says that this process owns a database: `flock` on `<database>.lock`, mode 0600, one line of JSON inside.
+
+    The line is `{"pid"}`, and `{"pid", "control"}` while something is announced. The lock dies with the process however
+    it ends; the file stays, empty after a clean release.
     """
 
     def __init__(self, database: Path) -> None:
         self.database = database
-        self.path = database.with_name(database.name + ".lock")
+        self.path = _lock_file(database)
         self.left_behind = False
         self._fd: int | None = None
 
@@ -91,11 +112,10 @@ class OwnerLock:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise _in_use(self.database, _owner(os.pread(fd, 256, 0))) from None
+                raise _in_use(self.database, _read_owner(fd)) from None
             os.fchmod(fd, 0o600)
             self.left_behind = bool(os.pread(fd, 1, 0))
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, orjson.dumps({"pid": os.getpid()}) + b"\n", 0)
+            _write_line(fd, {"pid": os.getpid()})
         except OSError as error:
             os.close(fd)
             raise QueueError(f"{self.database}: cannot lock {self.path}: {error.strerror}") from error
@@ -103,6 +123,15 @@ class OwnerLock:
             os.close(fd)
             raise
         self._fd = fd
+
+    def announce(self, control: Mapping[str, Any] | None) -> None:
+        """Write beside the pid how this process is spoken to; None takes it back. Raises QueueError."""
+        if self._fd is None:
+            raise QueueError(f"{self.database}: only the owner of its lock announces itself there")
+        try:
+            _write_line(self._fd, {"pid": os.getpid()} | ({} if control is None else {"control": dict(control)}))
+        except OSError as error:
+            raise QueueError(f"{self.path}: cannot be written: {error.strerror}") from error
 
     def release(self, *, clean: bool) -> None:
         """Give the lock up; idempotent. `clean` False leaves the pid: the next owner then checks the database."""
@@ -116,33 +145,52 @@ class OwnerLock:
             os.close(fd)
 
 
-def owner_of(database: Path) -> str | None:
-    """Who owns `database` now, as `process 123`; None: nobody. Changes nothing."""
-    lock = database.with_name(database.name + ".lock")
+def find_owner(database: Path) -> Owner | None:
+    """Who owns `database` now; None: nobody. Changes nothing. Raises OSError where the lock file cannot be read."""
+    lock = _lock_file(database)
     if fcntl is None or not lock.exists():
         return None
     fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _owner(os.pread(fd, 256, 0))
+        return _read_owner(fd)
     finally:
         os.close(fd)
     return None
 
 
+def owner_of(database: Path) -> str | None:
+    """Who owns `database` now, as `process 123`; None: nobody. Changes nothing."""
+    owner = find_owner(database)
+    return None if owner is None else str(owner)
+
+
 def refuse_owned(database: Path) -> None:
     """Raise QueueError, naming the pid, while another process owns `database`; changes nothing."""
-    if owner := owner_of(database):
+    if owner := find_owner(database):
         raise _in_use(database, owner)
 
 
-def _in_use(database: Path, owner: str) -> QueueError:
+def _lock_file(database: Path) -> Path:
+    return database.with_name(database.name + ".lock")
+
+
+def _in_use(database: Path, owner: Owner) -> QueueError:
     return QueueError(f"{database} is in use by {owner}: stop that process, or give this one a database of its own")
 
 
-def _owner(content: bytes) -> str:
+def _write_line(fd: int, content: Mapping[str, Any]) -> None:
+    """Replace what is in the file; whoever reads meanwhile finds the old line or the new one whole."""
+    line = orjson.dumps(content) + b"\n"
+    os.pwrite(fd, line, 0)
+    os.ftruncate(fd, len(line))
+
+
+def _read_owner(fd: int) -> Owner:
     try:
-        return f"process {int(orjson.loads(content)['pid'])}"
-    except (ValueError, KeyError, TypeError):
-        return "another process (it is only now writing its pid)"
+        content = orjson.loads(os.pread(fd, _MOST_BYTES, 0).partition(b"\n")[0])
+        pid, control = int(content["pid"]), content.get("control")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Owner()
+    return Owner(pid, control if isinstance(control, dict) else None)

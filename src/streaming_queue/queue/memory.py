@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -299,10 +299,19 @@ class MemoryQueue(WorkQueue):
         self._check_open()
         return self._revision
 
-    async def dead(self, limit: int = 1000) -> list[Outcome]:
+    async def dead(self, limit: int = 1000, *, after: int = 0, failure_type: str | None = None) -> list[Outcome]:
         """See WorkQueue."""
-        self._check_open()
-        return list(islice((entry.outcome for entry in self._dead.values() if entry.outcome), max(0, limit)))
+        chosen = (entry.outcome for entry in self._chosen(None, failure_type))
+        return list(islice((outcome for outcome in chosen if outcome and outcome.number > after), max(0, limit)))
+
+    async def dead_letter(self, question_id: str) -> Outcome | None:
+        """See WorkQueue."""
+        return next((entry.outcome for entry in self._chosen([question_id], None)), None)
+
+    async def reasons(self) -> dict[str, int]:
+        """See WorkQueue."""
+        types = Counter(failure.type for outcome in await self.dead(len(self._dead)) if (failure := outcome.failure))
+        return dict(sorted(types.items(), key=lambda item: (-item[1], item[0])))
 
     async def attempts(self, question_id: str) -> list[Attempt]:
         """See WorkQueue."""

@@ -175,9 +175,17 @@ class SQLiteQueue(WorkQueue):
         self._running()
         return self._tally.revision
 
-    async def dead(self, limit: int = 1000) -> list[Outcome]:
+    async def dead(self, limit: int = 1000, *, after: int = 0, failure_type: str | None = None) -> list[Outcome]:
         """See WorkQueue."""
-        return await self._call(lambda store: store.dead(limit))
+        return await self._call(lambda store: store.dead(after, limit, failure_type))
+
+    async def dead_letter(self, question_id: str) -> Outcome | None:
+        """See WorkQueue."""
+        return await self._call(lambda store: store.dead_letter(question_id))
+
+    async def reasons(self) -> dict[str, int]:
+        """See WorkQueue."""
+        return await self._call(lambda store: store.reasons())
 
     async def attempts(self, question_id: str) -> list[Attempt]:
         """See WorkQueue."""
@@ -200,6 +208,10 @@ class SQLiteQueue(WorkQueue):
     async def purge(self, *, ids: Sequence[str] | None = None, failure_type: str | None = None) -> int:
         """See WorkQueue."""
         return await self._call(lambda store: store.purge(ids, failure_type))
+
+    async def announce(self, facts: Mapping[str, Any] | None) -> None:
+        """Tell in the lock file, for its owner's eyes only, how this process is spoken to; None: not any more."""
+        await self._call(lambda store: store.lock.announce(facts))
 
     def pause(self) -> None:
         """See WorkQueue."""

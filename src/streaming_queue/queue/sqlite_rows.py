@@ -15,9 +15,6 @@ from typing import Any
 
 import orjson
 
-from streaming_queue.messages import Outcome, Question
-from streaming_queue.queue.codec import decode_failure, decode_result
-
 ROWS = 256
 PAGE = 64
 """Rows read in one statement: their texts are in memory twice meanwhile."""
@@ -31,16 +28,6 @@ SELECT '[' || group_concat(line) || ']' FROM (
     FROM question q CROSS JOIN body b ON b.seq = q.seq
     WHERE q.state = 'ready' ORDER BY q.priority DESC, q.seq LIMIT ?)
 """
-OUTCOMES = """
-SELECT '[' || group_concat(line) || ']' FROM (
-    SELECT '[' || q.number || ',' || json_quote(q.qid) || ',' || json_quote(b.text) || ',' || json_quote(b.reference)
-        || ',' || q.attempts || ',' || json_quote(q.settled_at) || ',' || coalesce(r.body, 'null')
-        || ',' || coalesce(q.failure, 'null') || ']' AS line
-    FROM question q CROSS JOIN body b ON b.seq = q.seq LEFT JOIN result r ON r.seq = q.seq
-    WHERE {which} AND q.number > ? ORDER BY q.number LIMIT ?)
-"""
-ENDED = OUTCOMES.replace("{which}", "q.number IS NOT NULL")
-DEAD = OUTCOMES.replace("{which}", "q.state = 'dead'")
 
 
 def write_rows(connection: sqlite3.Connection, sql: str, rows: Sequence[Row], *scalars: Any) -> None:
@@ -68,35 +55,6 @@ def read_json(connection: sqlite3.Connection, sql: str, *parameters: Any) -> lis
     """The one JSON array that `sql` returns; empty for NULL."""
     text = connection.execute(sql, parameters).fetchone()[0]
     return [] if text is None else list(orjson.loads(text))
-
-
-def read_page(connection: sqlite3.Connection, sql: str, after: int, limit: int) -> list[Outcome]:
-    """Up to `limit` outcomes with a number above `after`; `sql` is ENDED or DEAD."""
-    outcomes: list[Outcome] = []
-    size = PAGE
-    while (wanted := min(size, limit - len(outcomes))) > 0:
-        try:
-            lines = read_json(connection, sql, after, wanted)
-        except sqlite3.DataError:  # the texts of one page together are more than SQLite holds in one
-            if wanted == 1:
-                raise
-            size = max(1, wanted // 8)
-            continue
-        for number, qid, text, reference, attempts, settled_at, result, failure in lines:
-            outcomes.append(
-                Outcome(
-                    number,
-                    Question(text, qid, reference),
-                    attempts,
-                    settled_at,
-                    decode_result(result) if result is not None else None,
-                    decode_failure(failure) if failure is not None else None,
-                )
-            )
-        if len(lines) < wanted:
-            break
-        after = outcomes[-1].number
-    return outcomes
 
 
 def _power(count: int) -> int:

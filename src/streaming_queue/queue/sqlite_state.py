@@ -69,12 +69,12 @@ class State:
         self.lease_s = lease_s
         self.max_open = max_open
         self.clock = clock
-        self._lock = OwnerLock(path)
-        self._lock.acquire()
+        self.lock = OwnerLock(path)
+        self.lock.acquire()
         try:
-            self.db = connect(path, unclean=self._lock.left_behind or unclean_stop(path))
+            self.db = connect(path, unclean=self.lock.left_behind or unclean_stop(path))
         except BaseException:
-            self._lock.release(clean=False)
+            self.lock.release(clean=False)
             raise
         # Moments in the database are this process's monotonic time told as epoch seconds: a jump of the wall clock
         # neither delays a question nor falsifies its waiting time.
@@ -198,4 +198,4 @@ class State:
             try:
                 self.db.close()
             finally:
-                self._lock.release(clean=clean)
+                self.lock.release(clean=clean)

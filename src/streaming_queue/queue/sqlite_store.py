@@ -10,18 +10,16 @@ import orjson
 
 from streaming_queue.messages import Failure, Outcome, PutReport, Question, Result
 from streaming_queue.queue.base import Attempt, Lease
-from streaming_queue.queue.codec import decode_failure, encode_failure
+from streaming_queue.queue.codec import encode_failure
 from streaming_queue.queue.refusals import lease_lost, queue_full
-from streaming_queue.queue.sqlite_rows import (
-    CLAIMABLE,
-    DEAD,
-    ENDED,
-    PAGE,
-    read_by_keys,
-    read_json,
-    read_page,
-    write_rows,
+from streaming_queue.queue.sqlite_reading import (
+    read_dead,
+    read_dead_letter,
+    read_ended,
+    read_history,
+    read_reasons,
 )
+from streaming_queue.queue.sqlite_rows import CLAIMABLE, PAGE, read_by_keys, read_json, write_rows
 from streaming_queue.queue.sqlite_state import State
 
 
@@ -64,16 +62,6 @@ WHERE seq=?
 _PUT_ATTEMPT = """
 INSERT INTO attempt(seq, attempt, fence, worker, protocol, started, ended, outcome, failure)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_HISTORY = """
-SELECT a.attempt, a.fence, a.worker, a.protocol, a.started, a.ended, a.outcome, a.failure,
-    a.outcome = 'late' AS place, a.id AS age
-FROM question q JOIN attempt a ON a.seq = q.seq WHERE q.qid = ?1
-UNION ALL
-SELECT r.attempt, r.fence, r.worker, json_extract(r.body, '$.protocol'),
-    r.committed_at - json_extract(r.body, '$.response_time_s'), r.committed_at, 'answered', NULL, 0.5, 0
-FROM question q JOIN result r ON r.seq = q.seq WHERE q.qid = ?1
-ORDER BY place, age
 """
 _DEAD_SEQS = """
 SELECT json_group_array(seq) FROM question
@@ -204,30 +192,23 @@ class Store(State):
 
     def results(self, after: int, limit: int) -> list[Outcome]:
         """See `WorkQueue.results`."""
-        return read_page(self.db, ENDED, after, limit)
+        return read_ended(self.db, after, limit)
 
-    def dead(self, limit: int) -> list[Outcome]:
+    def dead(self, after: int, limit: int, failure_type: str | None) -> list[Outcome]:
         """See `WorkQueue.dead`."""
-        return read_page(self.db, DEAD, 0, limit)
+        return read_dead(self.db, after, limit, failure_type)
+
+    def dead_letter(self, question_id: str) -> Outcome | None:
+        """See `WorkQueue.dead_letter`."""
+        return read_dead_letter(self.db, question_id)
+
+    def reasons(self) -> dict[str, int]:
+        """See `WorkQueue.reasons`."""
+        return read_reasons(self.db)
 
     def attempts(self, question_id: str) -> list[Attempt]:
         """See `WorkQueue.attempts`."""
-        return [
-            Attempt(
-                question_id,
-                attempt,
-                fence,
-                worker,
-                protocol,
-                started,
-                ended,
-                outcome,
-                decode_failure(orjson.loads(failure)) if failure is not None else None,
-            )
-            for attempt, fence, worker, protocol, started, ended, outcome, failure, _, _ in self.db.execute(
-                _HISTORY, (question_id,)
-            )
-        ]
+        return read_history(self.db, question_id)
 
     def replay(self, ids: Sequence[str] | None, failure_type: str | None) -> int:
         """See `WorkQueue.replay`."""
