@@ -82,13 +82,14 @@ def resume_config(
     settings: Mapping[str, Any],
     directory: str | os.PathLike[str],
     *,
+    flags: Mapping[str, Any] | None = None,
     sets: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
 ) -> Config:
     """The configuration to go on with the run in `directory`, from the `settings` in its `run.json`.
 
     Secrets do not stand there: they come from the provider's own variables and STQ_NETWORK__TOKEN; those of a group of
-    workers, from `sets` only. `sets` are as in `load_config`; nothing else changes what the run began with.
+    workers, from `sets` only. `flags` and `sets` are as in `load_config`; nothing else changes what the run began with.
     Raises ConfigError.
     """
     kept = {setting.key: setting for setting in KEYS.flatten(settings, "run.json") if setting.value != SECRET}
@@ -101,7 +102,8 @@ def resume_config(
         _refuse_hidden(kept.get("workers"))
     token = {name: environ[name] for name in (TOKEN_VARIABLE,) if name in environ}
     ours = KEYS.from_environ(token, ENVIRONMENT_PREFIX)
-    return Config.from_settings(merge([_from_provider(environ), ours, kept.values(), given, _from_flags(place)]))
+    levels = [_from_provider(environ), ours, kept.values(), _from_flags(flags or {}), given, _from_flags(place)]
+    return Config.from_settings(merge(levels))
 
 
 def _refuse_hidden(workers: Setting | None) -> None:

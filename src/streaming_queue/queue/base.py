@@ -69,7 +69,39 @@ def candidate_ids(question: Question) -> Iterable[str]:
         number += 1
 
 
-class WorkQueue(ABC):
+class Record(ABC):
+    """What a queue knows of its questions: the reading half of `WorkQueue`, and all of a queue that nobody runs."""
+
+    @abstractmethod
+    async def bookmark(self) -> dict[str, Any] | None:
+        """The newest bookmark stored, None if there is none."""
+
+    @abstractmethod
+    async def counts(self) -> Counts:
+        """Questions by state."""
+
+    @abstractmethod
+    async def dead(self, limit: int = 1000, *, after: int = 0, failure_type: str | None = None) -> list[Outcome]:
+        """The dead letters with `number` above `after`, oldest first; those of one type of failure, or all."""
+
+    @abstractmethod
+    async def dead_letter(self, question_id: str) -> Outcome | None:
+        """One dead letter; None where the question is none."""
+
+    @abstractmethod
+    async def reasons(self) -> dict[str, int]:
+        """How many dead letters there are of each type of failure, the most first."""
+
+    @abstractmethod
+    async def attempts(self, question_id: str) -> list[Attempt]:
+        """The history of a question, oldest first."""
+
+    @abstractmethod
+    async def stats(self) -> dict[str, int]:
+        """`re_executions` (leases after the first that were sent), `late_duplicates_rejected`, `losses`."""
+
+
+class WorkQueue(Record):
     """A queue of questions and the record of their ends."""
 
     @abstractmethod
@@ -83,10 +115,6 @@ class WorkQueue(ABC):
         Raises:
             QueueFullError: the queue's limit of open questions would be passed; nothing was stored.
         """
-
-    @abstractmethod
-    async def bookmark(self) -> dict[str, Any] | None:
-        """The newest bookmark stored, None if there is none."""
 
     @abstractmethod
     async def lease(self, limit: int, wait_s: float = 0.0) -> list[Lease]:
@@ -119,10 +147,6 @@ class WorkQueue(ABC):
         """Prolong the lease by the queue's lease time. Raises LeaseLostError."""
 
     @abstractmethod
-    async def counts(self) -> Counts:
-        """Questions by state."""
-
-    @abstractmethod
     async def results(self, after: int = 0, limit: int = 1000) -> list[Outcome]:
         """Ended questions with `number` above `after`, in that order.
 
@@ -132,26 +156,6 @@ class WorkQueue(ABC):
     @abstractmethod
     async def revision(self) -> int:
         """How often a recorded end was taken back (a replay, a late answer): a reader that kept copies starts anew."""
-
-    @abstractmethod
-    async def dead(self, limit: int = 1000, *, after: int = 0, failure_type: str | None = None) -> list[Outcome]:
-        """The dead letters with `number` above `after`, oldest first; those of one type of failure, or all."""
-
-    @abstractmethod
-    async def dead_letter(self, question_id: str) -> Outcome | None:
-        """One dead letter; None where the question is none."""
-
-    @abstractmethod
-    async def reasons(self) -> dict[str, int]:
-        """How many dead letters there are of each type of failure, the most first."""
-
-    @abstractmethod
-    async def attempts(self, question_id: str) -> list[Attempt]:
-        """The history of a question, oldest first."""
-
-    @abstractmethod
-    async def stats(self) -> dict[str, int]:
-        """`re_executions` (leases after the first that were sent), `late_duplicates_rejected`, `losses`."""
 
     @abstractmethod
     async def replay(self, *, ids: Sequence[str] | None = None, failure_type: str | None = None) -> int:

@@ -24,6 +24,7 @@ from streaming_queue.queue.sqlite_schema import (
     storage_error,
     unclean_stop,
 )
+from streaming_queue.queue.sqlite_state import read_tally
 
 MOST_COPIED_BYTES = 256 * 1024 * 1024
 """A larger database with a log beside it is not looked into."""
@@ -127,9 +128,7 @@ def _reader(path: Path, options: str) -> Iterator[sqlite3.Connection]:
 
 
 def _counts(database: sqlite3.Connection) -> Counts:
-    if is_empty(database):
-        return Counts(0, 0, 0, 0)
-    return Counts(*database.execute("SELECT ready, leased, done, dead FROM meta").fetchone())
+    return Counts() if is_empty(database) else read_tally(database).counts
 
 
 def _bookmark(database: sqlite3.Connection) -> dict[str, Any] | None:

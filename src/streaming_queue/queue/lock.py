@@ -160,6 +160,14 @@ def find_owner(database: Path) -> Owner | None:
     return None
 
 
+def is_left_behind(database: Path) -> bool:
+    """Whether nobody owns `database`, and its last owner did not release it: it was killed."""
+    try:
+        return _lock_file(database).stat().st_size > 0 and find_owner(database) is None
+    except FileNotFoundError:
+        return False
+
+
 def owner_of(database: Path) -> str | None:
     """Who owns `database` now, as `process 123`; None: nobody. Changes nothing."""
     owner = find_owner(database)

@@ -163,8 +163,7 @@ class SQLiteQueue(WorkQueue):
     async def counts(self) -> Counts:
         """See WorkQueue."""
         self._running()
-        tally = self._tally
-        return Counts(tally.ready, tally.leased, tally.done, tally.dead)
+        return self._tally.counts
 
     async def results(self, after: int = 0, limit: int = 1000) -> list[Outcome]:
         """See WorkQueue."""
@@ -194,12 +193,7 @@ class SQLiteQueue(WorkQueue):
     async def stats(self) -> dict[str, int]:
         """See WorkQueue."""
         self._running()
-        tally = self._tally
-        return {
-            "re_executions": tally.re_executions,
-            "late_duplicates_rejected": tally.late_duplicates_rejected,
-            "losses": tally.losses,
-        }
+        return self._tally.stats
 
     async def replay(self, *, ids: Sequence[str] | None = None, failure_type: str | None = None) -> int:
         """See WorkQueue."""

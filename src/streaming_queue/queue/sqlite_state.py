@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -12,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from streaming_queue.messages import Counts
 from streaming_queue.queue.lock import OwnerLock, refuse_network_file_system
 from streaming_queue.queue.naming import Namer
 from streaming_queue.queue.sqlite_rows import read_by_keys, read_json
@@ -34,6 +36,20 @@ class Tally:
     losses: int = 0
     bookmark: str | None = None
 
+    @property
+    def counts(self) -> Counts:
+        """Questions by state."""
+        return Counts(self.ready, self.leased, self.done, self.dead)
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """See `WorkQueue.stats`."""
+        return {
+            "re_executions": self.re_executions,
+            "late_duplicates_rejected": self.late_duplicates_rejected,
+            "losses": self.losses,
+        }
+
 
 _COLUMNS = tuple(field.name for field in fields(Tally))
 _values: Callable[[Tally], tuple[Any, ...]] = attrgetter(*_COLUMNS)
@@ -53,6 +69,11 @@ _LOST_READY = """
 UPDATE question SET state='ready', sent=1, not_before=?, leased_at=NULL WHERE seq IN (SELECT value FROM json_each(?))
 """
 _DUE_READY = "UPDATE question SET state='ready', delay_s=NULL WHERE seq IN (SELECT value FROM json_each(?))"
+
+
+def read_tally(connection: sqlite3.Connection) -> Tally:
+    """The figures as they were written last."""
+    return Tally(*connection.execute(_READ_TALLY).fetchone())
 
 
 class State:
@@ -97,9 +118,8 @@ class State:
         return self._epoch + self.clock()
 
     def _load(self) -> None:
-        values = self.db.execute(_READ_TALLY).fetchone()
-        self.tally = Tally(*values)
-        self._written = tuple(values)
+        self.tally = read_tally(self.db)
+        self._written = _values(self.tally)
         now, moment = self.now(), self.clock()
         rows = read_json(self.db, _READ_DELAYED)
         self.delayed = {seq: moment + min(delay, max(0.0, due - now)) for seq, due, delay in rows}

@@ -13,9 +13,13 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from streaming_queue.telemetry.events import (
     Answered,
     Buried,
+    Continued,
     Event,
     IntakeFinished,
     Notice,
+    Paused,
+    Purged,
+    Replayed,
     RoundFinished,
     RoundStarted,
     Sent,
@@ -213,6 +217,8 @@ class Output:
             self.info(f"read {event.questions:,} questions{skipped}{known}")
         elif isinstance(event, Buried):
             self._on_buried(event)
+        elif isinstance(event, Paused | Continued | Replayed | Purged):
+            self._on_steered(event)
         elif isinstance(event, WorkerDown):
             end = "; it will not be asked again in this round" if event.final else ""
             self.warning(f"{event.worker} is down: {event.reason}{end}")
@@ -222,6 +228,16 @@ class Output:
             self.success(f"{event.worker} takes part from now on")
         elif isinstance(event, WorkerLeft):
             self.info(f"{event.worker} takes part no longer")
+
+    def _on_steered(self, event: Paused | Continued | Replayed | Purged) -> None:
+        if isinstance(event, Paused):
+            self.warning(f"paused: what is in flight ends; `stq queue resume {event.directory}` goes on")
+        elif isinstance(event, Continued):
+            self.success("no longer paused")
+        elif isinstance(event, Replayed):
+            self.info(f"{event.count:,} failed questions are asked again")
+        else:
+            self.warning(f"{event.count:,} failed questions were deleted")
 
     def _on_buried(self, event: Buried) -> None:
         self._failures += 1

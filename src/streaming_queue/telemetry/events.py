@@ -108,6 +108,32 @@ class Buried(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Paused(Event):
+    """Nothing more is handed out until `Continued`, or a command for `directory`; what is in flight ends."""
+
+    directory: str
+
+
+@dataclass(frozen=True, slots=True)
+class Continued(Event):
+    """Questions are handed out again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed(Event):
+    """Dead letters are back in the queue."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Purged(Event):
+    """Dead letters were deleted."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerDown(Event):
     """A worker takes no questions until it is healthy again; `final` when it will not be asked again in this round."""
 

@@ -22,6 +22,7 @@ _SPARKS = "▁▂▃▄▅▆▇█"
 _HEADINGS = ("in flight", "answered", "errors", "response ms", "protocol ms")
 _SHORT_HEADINGS = ("flight", "answers", "errors", "resp ms", "prot ms")
 MOCK_BADGE = (" MOCK ", "bold black on yellow")
+PAUSED_BADGE = (" PAUSED ", "bold white on red")
 
 
 class LiveView:
@@ -55,6 +56,8 @@ def _title(progress: Progress) -> Text:
         title.append(f" · {names}", style="bold")
     if progress.mock:
         title.append(" ").append(*MOCK_BADGE)
+    if progress.state == "paused":
+        title.append(" ").append(*PAUSED_BADGE)
     return title
 
 

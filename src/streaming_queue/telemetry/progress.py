@@ -13,11 +13,15 @@ from streaming_queue.messages import Counts, Result
 from streaming_queue.telemetry.events import (
     Answered,
     Buried,
+    Continued,
     Duplicate,
     Event,
     Hedged,
     IntakeFinished,
+    Paused,
+    Purged,
     Queued,
+    Replayed,
     Retried,
     RoundFinished,
     RoundStarted,
@@ -99,6 +103,10 @@ class Progress:
             Duplicate: self._on_duplicate,
             Retried: self._on_retried,
             Buried: self._on_buried,
+            Paused: self._on_paused,
+            Continued: self._on_continued,
+            Replayed: self._on_replayed,
+            Purged: self._on_purged,
             WorkerDown: self._on_down,
             WorkerUp: self._on_up,
             WorkerJoined: self._on_joined,
@@ -143,9 +151,9 @@ class Progress:
         return [(settled - before) / (now - then) for (then, before), (now, settled) in pairwise(list(self._samples))]
 
     def eta_s(self) -> float | None:
-        """Seconds to the end; None while nobody can know: the intake runs, or nothing moves."""
+        """Seconds to the end; None while nobody can know: the intake runs, it is paused, or nothing moves."""
         per_s = self.rate()
-        if self.reading or not per_s:
+        if self.reading or self.state == "paused" or not per_s:
             return None
         return max(0, self.total - self.settled) / per_s
 
@@ -167,6 +175,8 @@ class Progress:
         known = f"{self.settled:,}/{self.total:,} ({self.share:.0%})"
         if self.reading:
             known = f"{self.settled:,} of {self.total:,} read so far"
+        if self.state == "paused":
+            known = f"paused, {known}"
         eta = self.eta_s()
         up = sum(worker.up for worker in self.workers.values())
         parts = [
@@ -247,6 +257,20 @@ class Progress:
     def _blame(self, worker: str | None, back: list[str]) -> None:
         for name in [worker] if worker is not None else back:
             self._worker(name).errors += 1
+
+    def _on_paused(self, _: Paused) -> None:
+        self.state = "paused"
+
+    def _on_continued(self, _: Continued) -> None:
+        self.state = "running"
+
+    def _on_replayed(self, event: Replayed) -> None:
+        self.failed -= event.count
+        self._base -= event.count  # the rate counts ends, and these were some
+
+    def _on_purged(self, event: Purged) -> None:
+        self._on_replayed(Replayed(event.count))
+        self.total -= event.count
 
     def _on_down(self, event: WorkerDown) -> None:
         if worker := self.workers.get(event.worker):  # a member of a pool is not the round's own

@@ -261,3 +261,12 @@ def test_a_secret_is_never_shown():
     )
     assert config.public()["core"]["openai_base_url"] == "http://***@h/v1"
     assert config.public()["core"]["openai_api_key"] == "***"
+
+
+def test_a_resume_takes_new_settings_before_those_the_run_began_with():
+    kept = load_config(environ={}, sets=["qa.worker.count=2", "qa.coordinator.limit=10", "mock.seed=3"]).public()
+    flags = {"qa.worker.count": 6, "qa.coordinator.limit": None}
+    config = resume_config(kept, "run", flags=flags, sets=["qa.worker.count=8"], environ={})
+    assert (config.qa.worker.count, config.qa.coordinator.limit, config.mock.seed) == (8, 10, 3)
+    assert resume_config(kept, "run", flags=flags, environ={}).qa.worker.count == 6
+    assert config.output.resume

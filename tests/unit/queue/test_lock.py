@@ -9,7 +9,14 @@ import orjson
 import pytest
 
 from streaming_queue.errors import QueueError
-from streaming_queue.queue.lock import OwnerLock, mount_of, refuse_network_file_system
+from streaming_queue.queue.lock import (
+    Owner,
+    OwnerLock,
+    find_owner,
+    is_left_behind,
+    mount_of,
+    refuse_network_file_system,
+)
 
 MOUNTINFO = r"""
 22 27 0:21 / /proc rw,relatime - proc proc rw
@@ -88,3 +95,42 @@ def test_a_lock_file_of_a_wider_mode_is_narrowed(tmp_path):
     lock.acquire()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     lock.release(clean=True)
+
+
+def test_an_owner_tells_for_its_own_eyes_how_it_is_spoken_to(tmp_path):
+    database = tmp_path / "queue.db"
+    assert find_owner(database) is None
+    lock = OwnerLock(database)
+    lock.acquire()
+    assert find_owner(database) == Owner(os.getpid(), None)
+    lock.announce({"address": "http://127.0.0.1:1", "token": "t" * 43})
+    assert find_owner(database) == Owner(os.getpid(), {"address": "http://127.0.0.1:1", "token": "t" * 43})
+    assert stat.S_IMODE(lock.path.stat().st_mode) == 0o600
+    lock.announce(None)
+    assert lock.path.read_bytes() == orjson.dumps({"pid": os.getpid()}) + b"\n"
+    lock.release(clean=True)
+    assert find_owner(database) is None
+    with pytest.raises(QueueError, match="only the owner"):
+        lock.announce({})
+
+
+def test_a_line_longer_than_the_one_before_is_found_whole(tmp_path):
+    """A reader comes between the writing and the cutting: what is left of the longer line says nothing."""
+    lock = OwnerLock(tmp_path / "queue.db")
+    lock.acquire()
+    lock.path.write_bytes(b'{"pid":7}\ndress":"http://127.0.0.1:1"}}\n')
+    assert find_owner(tmp_path / "queue.db") == Owner(7, None)
+    lock.release(clean=True)
+
+
+def test_left_behind_is_what_nobody_has_and_nobody_released(tmp_path):
+    database = tmp_path / "queue.db"
+    assert not is_left_behind(database)
+    lock = OwnerLock(database)
+    lock.acquire()
+    assert not is_left_behind(database)
+    lock.release(clean=True)
+    assert not is_left_behind(database)
+    lock.acquire()
+    lock.release(clean=False)
+    assert is_left_behind(database)

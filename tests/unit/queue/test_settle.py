@@ -242,3 +242,19 @@ async def test_a_closed_queue_says_so(queue, result, failure):
     for change in (queue.pause, queue.resume):
         with pytest.raises(QueueClosedError):
             change()
+
+
+async def test_dead_letters_are_found_by_page_by_type_and_by_id(queue, result, failure):
+    leases = await leases_of(queue, 5)
+    for lease, type_ in zip(leases, ("ConnectError", "AgentFailedError", "ConnectError"), strict=False):
+        await queue.bury(lease, failure(type_))
+    await queue.commit(leases[3], result())
+    first, second, third = await queue.dead()
+    assert await queue.dead(1) == [first]
+    assert await queue.dead(after=first.number) == [second, third]
+    assert await queue.dead(1, after=first.number, failure_type="ConnectError") == [third]
+    assert await queue.dead(failure_type="AuthError") == []
+    assert await queue.reasons() == {"ConnectError": 2, "AgentFailedError": 1}
+    assert await queue.dead_letter("q1") == second
+    assert await queue.dead_letter("q3") is None  # it was answered
+    assert await queue.dead_letter("nobody") is None

@@ -16,9 +16,13 @@ from streaming_queue.telemetry import console
 from streaming_queue.telemetry.console import Output, render_summary
 from streaming_queue.telemetry.events import (
     Buried,
+    Continued,
     IntakeFinished,
     Notice,
+    Paused,
+    Purged,
     Queued,
+    Replayed,
     RoundFinished,
     Sent,
     WorkerDown,
@@ -156,6 +160,18 @@ def test_events_worth_a_line_get_one(streams):
         "[WARNING] Worker-2 is down: wrong key; it will not be asked again in this round",
         "[SUCCESS] Worker-1 is up",
         "[ERROR] question q2 failed after 3 attempts (Worker-3): QuotaError: no credit",
+    ]
+
+
+def test_what_is_commanded_is_told(streams):
+    output = plain(streams)
+    for event in (Paused("runs/a"), Continued(), Replayed(1200), Purged(3)):
+        output(event)
+    assert streams[1].getvalue().splitlines() == [
+        "[WARNING] paused: what is in flight ends; `stq queue resume runs/a` goes on",
+        "[SUCCESS] no longer paused",
+        "[INFO] 1,200 failed questions are asked again",
+        "[WARNING] 3 failed questions were deleted",
     ]
 
 

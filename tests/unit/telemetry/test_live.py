@@ -7,7 +7,7 @@ from rich.console import Console
 from unit.telemetry.rounds import Clock, answered, started
 
 from streaming_queue.messages import Failure
-from streaming_queue.telemetry.events import Buried, IntakeFinished, Queued, Retried, Sent, WorkerDown
+from streaming_queue.telemetry.events import Buried, IntakeFinished, Paused, Queued, Retried, Sent, WorkerDown
 from streaming_queue.telemetry.live import LiveView, sparkline
 from streaming_queue.telemetry.progress import Progress
 
@@ -90,3 +90,10 @@ def test_a_round_of_nothing_is_drawn_too():
 def test_a_sparkline_is_scaled_to_its_highest():
     assert sparkline([0, 1, 4, 8]) == "▁▂▅█"
     assert sparkline([]) == sparkline([0, 0]) == ""
+
+
+def test_a_paused_round_has_its_badge():
+    progress = busy()
+    assert "PAUSED" not in picture(progress)
+    progress.apply(Paused("run"))
+    assert " PAUSED " in picture(progress)

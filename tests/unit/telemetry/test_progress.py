@@ -6,10 +6,14 @@ from unit.telemetry.rounds import Clock, answered, started
 from streaming_queue.messages import Counts, Failure
 from streaming_queue.telemetry.events import (
     Buried,
+    Continued,
     Duplicate,
     IntakeFinished,
     Notice,
+    Paused,
+    Purged,
     Queued,
+    Replayed,
     Retried,
     RoundFinished,
     Sent,
@@ -139,3 +143,24 @@ def test_memory_is_bounded_by_what_is_in_flight(progress, clock):
         feed(progress, Sent(f"q-{number}", "Worker-1", 1), answered(f"q-{number}"))
     assert progress.in_flight == 0
     assert len(progress.history()) < 60
+
+
+def test_a_paused_round_says_so_and_promises_no_end(progress, clock):
+    feed(progress, Queued(10, 0, 10), IntakeFinished(10, 0, 0))
+    clock.now += 2
+    feed(progress, answered("a"), Paused("run"))
+    assert progress.line().startswith("paused, 1/10 (10%)")
+    assert progress.eta_s() is None
+    feed(progress, Continued())
+    assert "paused" not in progress.line()
+    assert progress.eta_s() is not None
+
+
+def test_dead_letters_that_are_put_back_or_deleted_have_not_ended(progress, clock):
+    feed(progress, Queued(10, 0, 10), *(Buried(name, BROKEN, 1) for name in "abc"))
+    clock.now += 3
+    rate = progress.rate()
+    feed(progress, Replayed(2))
+    assert (progress.failed, progress.total, progress.rate()) == (1, 10, rate)
+    feed(progress, Purged(1))
+    assert (progress.failed, progress.total, progress.rate()) == (0, 9, rate)
