@@ -118,7 +118,8 @@ class QACoordinatorBase:
         if round_ is None:
             return f"{self.coordinator_id}: idle, {workers} workers"
         figures = f"{round_.done} answered, {round_.failed} failed of {round_.total}"
-        return f"{self.coordinator_id}: round {round_.round_id} {round_.state}, {figures}, {workers} workers"
+        state = "paused" if round_.state == "running" and round_.paused else round_.state
+        return f"{self.coordinator_id}: round {round_.round_id} {state}, {figures}, {workers} workers"
 
     def drain(self) -> None:
         """Hand out no more questions, in later rounds neither; a round ends when what is in flight has ended."""

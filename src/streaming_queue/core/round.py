@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from streaming_queue.config import AUTO, Config
+from streaming_queue.control.scheduler_control import SchedulerControl
+from streaming_queue.control.server import serve_control
 from streaming_queue.core.auto import ProtocolChoice
 from streaming_queue.core.provider import settle_provider
 from streaming_queue.core.scheduler import Ask, Scheduler, SchedulerSettings
@@ -29,7 +31,9 @@ from streaming_queue.telemetry.events import (
     IntakeFinished,
     Listener,
     Notice,
+    Purged,
     Queued,
+    Replayed,
     RoundFinished,
     RoundStarted,
 )
@@ -69,7 +73,8 @@ class Round:
         self._tell = emit
         self._on_row = on_row
         self._network_metrics = network_metrics
-        self._draining = False
+        self.paused = False
+        self.draining = False
         self._owned = False  # whether the queue's lock is ours, and so the directory
         self._scheduler: Scheduler | None = None
         self._choice: ProtocolChoice | None = None
@@ -78,9 +83,21 @@ class Round:
         self._intake: asyncio.Task[None] | None = None
         self._projection: Projection | None = None
 
+    async def pause(self) -> None:
+        """Hand out no more questions until `unpause`; what is in flight ends."""
+        self.paused = True
+        if self._scheduler:
+            await self._scheduler.pause()
+
+    def unpause(self) -> None:
+        """Hand questions out again."""
+        self.paused = False
+        if self._scheduler:
+            self._scheduler.unpause()
+
     def drain(self) -> None:
         """Stop taking questions in and handing them out; `run` ends when what is in flight has ended."""
-        self._draining = True
+        self.draining = True
         if self._scheduler:
             self._scheduler.drain()
         if self._intake:
@@ -123,7 +140,7 @@ class Round:
         with contextlib.suppress(OSError):
             await asyncio.to_thread(self.directory.update, state=state, error=told)
 
-    async def _work(self, queue: WorkQueue) -> str:
+    async def _work(self, queue: SQLiteQueue) -> str:
         """Work the queue down; the state to end with once the files are written."""
         counts = await queue.counts()
         self.done, self.failed, self.total = counts.done, counts.dead, counts.total
@@ -131,6 +148,7 @@ class Round:
         slots = sum(map(settings.slots_of, self._worker_ids))
         self._tell(RoundStarted(self.round_id, self._worker_ids, slots, resumed=counts.total > 0, counts=counts))
         intake_done = asyncio.Event()
+        control = SchedulerControl(queue, self.directory, self, self._emit)
         self._scheduler = Scheduler(
             queue,
             self._ask,
@@ -141,11 +159,12 @@ class Round:
             settings=settings,
             intake_done=intake_done,
             choice=self._choice,
+            may_end=control.retire,
         )
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with serve_control(control, queue), asyncio.TaskGroup() as tasks:
                 self._intake = tasks.create_task(self._take_in(queue, intake_done), name="intake")
-                if self._draining:
+                if self.draining:
                     self.drain()
                 finished = await self._scheduler.run()
                 self._intake.cancel()
@@ -157,15 +176,20 @@ class Round:
 
     async def _take_in(self, queue: WorkQueue, intake_done: asyncio.Event) -> None:
         """Move the source into the queue, each batch together with how far it has been read."""
-        mark = {"lines": 0, "questions": 0, "skipped": 0, "duplicates": 0, "complete": False} | (
+        mark = {"lines": 0, "questions": 0, "skipped": 0, "duplicates": 0, "complete": False, "limited": False} | (
             await queue.bookmark() or {}
         )
+        limit = self.config.qa.coordinator.question_limit
+        more = mark["limited"] and (limit is None or limit > mark["questions"])
         try:
-            if not mark["complete"] and (source := await self._open_source(mark)):
-                async with source:
-                    self._tell(Notice("info", source.describe()))
-                    await self._copy(source, queue, mark)
-            await queue.put([], bookmark=mark | {"complete": True})
+            if not mark["complete"] or more:
+                mark |= {"complete": False, "limited": False}
+                if source := await self._open_source(mark):
+                    async with source:
+                        self._tell(Notice("info", source.describe()))
+                        await self._copy(source, queue, mark)
+                limited = limit is not None and mark["questions"] >= limit
+                await queue.put([], bookmark=mark | {"complete": True, "limited": limited})
         except ConfigError as error:
             # What was read is worked through all the same; the round ends with this error.
             self.error = error
@@ -215,7 +239,10 @@ class Round:
             self.done += 1
         elif kind is Buried:
             self.failed += 1
-        if self._projection and kind in (Answered, Buried):
+        elif isinstance(event, Replayed | Purged):
+            self.failed -= event.count
+            self.total -= event.count if kind is Purged else 0
+        if self._projection and kind in (Answered, Buried, Replayed, Purged):
             self._projection.nudge()
         self._tell(event)
 
@@ -268,20 +295,35 @@ def open_directory(config: Config) -> RunDirectory:
     if config.output.resume:
         if config.output.dir is None:
             raise ConfigError("output.resume needs output.dir: which run to go on with")
-        return RunDirectory.open(config.output.dir)
+        directory = RunDirectory.open(config.output.dir)
+        directory.manifest |= _resumed(_facts(config), directory.manifest)
+        return directory
+    return RunDirectory.create(config.output.dir, config.spoken, _facts(config))
+
+
+def _resumed(facts: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """What is new of a run that goes on: its settings and, where the model is another, who answers."""
+    facts["config"]["output"] = earlier.get("config", {}).get("output", facts["config"]["output"])
+    was, now = earlier.get("provider"), facts["provider"]
+    if was and now and all(was[key] == now[key] for key in ("name", "model", "mock")):
+        facts["provider"] = was  # for the reason that it was chosen then
+    return facts
+
+
+def _facts(config: Config) -> dict[str, Any]:
+    """What `run.json` says of a run before it begins."""
     coordinator = config.qa.coordinator
     settings = config.public()
     for key in ("data_file", "result_file"):  # so that a resume from another working directory finds them
         path = settings["qa"]["coordinator"][key]
         if path not in (None, "-"):
             settings["qa"]["coordinator"][key] = str(Path(path).resolve())
-    facts = {
+    return {
         "config": settings,
         "seed": config.mock.seed,
         "provider": settle_provider(config, settings),
         "source": coordinator.data_file or "bundled questions",
     }
-    return RunDirectory.create(config.output.dir, config.spoken, facts)
 
 
 def is_pipe(path: str | None) -> bool:

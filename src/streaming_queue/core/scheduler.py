@@ -38,8 +38,12 @@ class Scheduler:
         settings: SchedulerSettings,
         intake_done: asyncio.Event,
         choice: ProtocolChoice | None = None,
+        may_end: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
+        """`may_end` has the last word when all has ended: something may just be put back."""
         self._queue = queue
+        self._may_end = may_end
+        self._paused = False
         self._emit = emit
         self._settings = settings
         self._intake_done = intake_done
@@ -70,6 +74,19 @@ class Scheduler:
     def drain(self) -> None:
         """Take on nothing new: `run` returns when what is in flight has ended, after `drain_s` at the most."""
         self._draining.set()
+
+    async def pause(self) -> None:
+        """Hand out nothing until `unpause`: what was leased ahead goes back, what is in flight goes on."""
+        self._paused = True
+        self._queue.pause()
+        for lease in self._dispenser.drop():
+            with contextlib.suppress(LeaseLostError):
+                await self._queue.release(lease)
+
+    def unpause(self) -> None:
+        """Hand questions out again."""
+        self._paused = False
+        self._queue.resume()
 
     async def run(self) -> bool:
         """Work until everything has ended (True) or the drain is over (False). What it still holds is given back.
@@ -126,7 +143,7 @@ class Scheduler:
             if self.pool.warming_up:
                 self._rematch()
             at_the_end = self._intake_done.is_set() and not len(self._dispenser)
-            if at_the_end and self._attempts.hedging:
+            if at_the_end and self._attempts.hedging and not self._paused:
                 self._dispenser.invite(self._duplicate)
             # Questions that wait for their retry, or become slow, are nobody's news: then look again soon.
             timeout_s = 0.05 if at_the_end else 0.5
@@ -146,7 +163,8 @@ class Scheduler:
         return not self._attempts.under_way and not len(self._dispenser)
 
     async def _all_ended(self) -> bool:
-        return self._intake_done.is_set() and self._idle and (await self._queue.counts()).open == 0
+        ended = self._intake_done.is_set() and self._idle and (await self._queue.counts()).open == 0
+        return ended and (self._may_end is None or await self._may_end())
 
     async def _bury_without_workers(self) -> None:
         since = self.pool.all_down_since

@@ -8,10 +8,22 @@ from typing import Any
 import pytest
 
 from streaming_queue.config import Config
+from streaming_queue.control.base import RunControl
+from streaming_queue.control.reach import reach
 from streaming_queue.core.round import Round, is_pipe, open_directory
-from streaming_queue.errors import ConfigError, QueueError, StreamingQueueError
+from streaming_queue.errors import ConfigError, ProtocolError, QueueError, StreamingQueueError
 from streaming_queue.report import summary
-from streaming_queue.telemetry.events import Event, IntakeFinished, Notice, RoundFinished, RoundStarted
+from streaming_queue.telemetry.events import (
+    Continued,
+    Event,
+    IntakeFinished,
+    Notice,
+    Paused,
+    Purged,
+    Replayed,
+    RoundFinished,
+    RoundStarted,
+)
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 
@@ -98,6 +110,103 @@ async def test_a_limit_holds_across_a_resume(tmp_path: Path) -> None:
     assert (await stage.run()).total == 25
     assert stage.asked == []
     assert stage.of(RoundStarted)[0].resumed
+
+
+async def test_a_new_limit_on_resume_reads_on_where_the_old_one_stopped(tmp_path: Path) -> None:
+    assert (await Stage(settings(tmp_path, coordinator={"limit": 10})).run()).total == 10
+    for limit, asked in ((25, range(10, 25)), (5, ()), (None, range(25, 40)), (100, ())):
+        stage = Stage(settings(tmp_path, coordinator={"limit": limit}, output={"resume": True}))
+        await stage.run()
+        assert stage.asked == [f"q{number}" for number in asked]
+        assert stage.manifest()["state"] == "done"
+        assert stage.manifest()["config"]["qa"]["coordinator"]["limit"] == limit
+
+
+async def test_a_source_that_was_read_to_its_end_is_not_needed_again(tmp_path: Path) -> None:
+    await Stage(settings(tmp_path, coordinator={"limit": 50})).run()
+    (tmp_path / "questions.jsonl").unlink()
+    (tmp_path / "questions.jsonl").mkdir()
+    await Stage(settings(tmp_path, coordinator={"limit": 100}, output={"resume": True})).run()
+
+
+async def test_the_settings_of_a_resume_are_kept_for_the_next(tmp_path: Path) -> None:
+    stage = Stage(settings(tmp_path))
+    await stage.run()
+    before = stage.manifest()
+    resumed = Stage(settings(tmp_path, output={"resume": True}, scheduler={"max_attempts": 9}))
+    await resumed.run()
+    after = resumed.manifest()
+    assert after["config"]["scheduler"]["max_attempts"] == 9
+    assert after["config"]["output"] == before["config"]["output"]
+    assert (after["run_id"], after["provider"], after["created"]) == tuple(
+        before[key] for key in ("run_id", "provider", "created")
+    )
+
+
+async def test_a_round_is_steered_through_its_directory_while_it_lasts(tmp_path: Path) -> None:
+    stage = Stage(settings(tmp_path))
+    failing = {"question 3", "question 4"}
+    paused, replayed = asyncio.Event(), asyncio.Event()
+    seen: list[dict[str, Any]] = []
+
+    async def answer(question: str) -> str:
+        if question == "question 6":
+            async with reach(tmp_path / "run") as run:
+                seen.append(await run.pause())
+            paused.set()
+        if question in failing:
+            raise ProtocolError("garbage", retryable=False)
+        if question == "question 39":
+            await replayed.wait()
+        return question
+
+    async def until(run: RunControl, state: str, count: int) -> dict[str, Any]:
+        while (told := await run.stats())["counts"][state] != count:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        return told
+
+    async def steer() -> None:
+        await paused.wait()
+        async with reach(tmp_path / "run") as run:
+            seen.append(await until(run, "leased", 0))
+            await run.resume()
+            await until(run, "dead", 2)
+            failing.clear()
+            assert await run.purge(ids=["q3"]) == 1
+            assert await run.replay() == 1
+        replayed.set()
+
+    stage.answer = answer
+    steering = asyncio.create_task(steer())
+    round_ = await stage.run()
+    await steering
+    assert [told["state"] for told in seen] == ["paused", "paused"]
+    assert seen[1]["counts"]["done"] < 40
+    assert (round_.state, round_.done, round_.failed, round_.total) == ("done", 39, 0, 39)
+    rows = [json.loads(line)["question_id"] for line in round_.directory.results_jsonl.read_bytes().splitlines()]
+    assert sorted(rows) == sorted(f"q{number}" for number in range(40) if number != 3)
+    assert [type(event) for event in stage.events if isinstance(event, Paused | Continued | Purged | Replayed)] == [
+        Paused,
+        Continued,
+        Purged,
+        Replayed,
+    ]
+    assert round_.directory.queue_path.with_name("queue.db.lock").read_bytes() == b""
+
+
+async def test_a_drain_through_the_directory_is_a_stop(tmp_path: Path) -> None:
+    stage = Stage(settings(tmp_path))
+
+    async def answer(question: str) -> str:
+        if question == "question 7":
+            async with reach(tmp_path / "run") as run:
+                assert (await run.drain())["state"] == "draining"
+        return question
+
+    stage.answer = answer
+    round_ = await stage.run()
+    assert round_.state == stage.manifest()["state"] == "stopped"
+    assert 0 < round_.done < 40
 
 
 async def test_a_source_that_breaks_midway_fails_the_round_but_loses_nothing_else(tmp_path: Path) -> None:

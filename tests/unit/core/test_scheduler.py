@@ -799,3 +799,79 @@ async def test_a_worker_leaves_a_round_under_way(queue: MemoryQueue, at_once: bo
     assert by_worker["W1"] == (0 if at_once else 2)
     assert by_worker.total() == 60
     assert {event.attempt for event in pool.of(Answered)} == {1}
+
+
+async def test_a_pause_hands_out_nothing_gives_back_what_waits_and_ends_what_is_in_flight(queue: MemoryQueue) -> None:
+    await fill(queue, 40)
+    pool = Pool(queue, workers=2, batch_size=16)
+    gate, asked = asyncio.Event(), asyncio.Event()
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if len(pool.asked) == 4:
+            asked.set()
+        await gate.wait()
+        return "yes"
+
+    pool.behave = behave
+    running = asyncio.create_task(pool.run())
+    await asked.wait()
+    assert (await queue.counts()).leased > 4
+    await pool.scheduler.pause()
+    assert (await queue.counts()).leased == 4
+    gate.set()
+    while (await queue.counts()).leased:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    assert (await queue.counts()).done == len(pool.asked) == 4
+    assert not running.done()
+    pool.scheduler.unpause()
+    assert await running
+    assert (await queue.counts()).done == 40
+    assert (await queue.stats())["re_executions"] == 0
+
+
+async def test_a_paused_run_can_be_drained(queue: MemoryQueue) -> None:
+    await fill(queue, 10)
+    pool = Pool(queue)
+    await pool.scheduler.pause()
+    pool.scheduler.drain()
+    assert not await pool.run()
+    assert pool.asked == []
+
+
+async def test_no_duplicate_is_sent_while_paused(queue: MemoryQueue) -> None:
+    await fill(queue, 30)
+    pool = Pool(queue, workers=2, hedge=True)
+    last, gate = asyncio.Event(), asyncio.Event()
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if lease.id == "q29":
+            last.set()
+            await gate.wait()
+        return "yes"
+
+    pool.behave = behave
+    running = asyncio.create_task(pool.run())
+    await last.wait()
+    await pool.scheduler.pause()
+    while (await queue.counts()).open > 1:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.2)
+    assert not pool.of(Hedged)
+    gate.set()
+    assert await running
+
+
+async def test_the_end_is_asked_for_and_put_off_while_something_is_put_back(queue: MemoryQueue) -> None:
+    await fill(queue, 3)
+    pool = Pool(queue)
+    answers = iter([False, True])
+
+    async def may_end() -> bool:
+        ends = next(answers)
+        if not ends:
+            await fill(queue, 5)
+        return ends
+
+    pool.scheduler._may_end = may_end
+    assert await pool.run()
+    assert (await queue.counts()).done == 5
