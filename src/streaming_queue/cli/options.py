@@ -18,5 +18,11 @@ Sets = Annotated[
 ProtocolName = Annotated[
     str | None, typer.Option("--protocol", "-p", help="Name (see `stq protocols`) or package.module:Class.")
 ]
+RunPath = Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.", show_default=False)]
+Workers = Annotated[int | None, typer.Option("--workers", "-w", help="How many workers to start.")]
+Concurrency = Annotated[
+    str | None, typer.Option("--concurrency", "-c", metavar="N|auto", help="Questions in flight at each worker.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", "-n", help="Only the first N questions.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON Lines: each result, then the summary.")]

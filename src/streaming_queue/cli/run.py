@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streaming_queue.cli.options import ConfigPath, JsonLines, ProtocolName, Sets
+from streaming_queue.cli.options import Concurrency, ConfigPath, JsonLines, Limit, ProtocolName, Sets, Workers
 from streaming_queue.errors import StreamingQueueError
 
 if TYPE_CHECKING:
@@ -28,14 +28,11 @@ def run(
         typer.Option("--questions", "-q", metavar="PATH", help="JSONL or CSV, .gz too; - reads a pipe. [bundled set]"),
     ] = None,
     protocol: ProtocolName = None,
-    workers: Annotated[int | None, typer.Option("--workers", "-w", help="How many workers to start.")] = None,
-    concurrency: Annotated[
-        str | None,
-        typer.Option("--concurrency", "-c", metavar="N|auto", help="Questions in flight at each worker."),
-    ] = None,
+    workers: Workers = None,
+    concurrency: Concurrency = None,
     llm: Annotated[Provider | None, typer.Option("--llm", help="Who answers.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="The provider's model.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", help="Only the first N questions.")] = None,
+    limit: Limit = None,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", metavar="DIR", help="Directory of this run. [runs/<time>-<protocol>]"),

@@ -101,16 +101,21 @@ def _rows(path: Path) -> int | None:
 def _next(directory: RunDirectory, inspection: Inspection) -> Finding:
     counts, complete = inspection.counts, (inspection.bookmark or {}).get("complete") is True
     if inspection.owner:
-        return ok("next", "the run goes on", f"wait for it; Ctrl-C there, or SIGINT to {inspection.owner}, drains it")
+        return ok("next", "the run goes on", f"wait for it; `stq queue drain {_quoted(directory)}` ends it early")
     if counts is None or counts.open or not complete:
         left = "not known how many" if counts is None else f"{counts.open:,}"
         more = "" if complete or counts is None else ", and not all of the source was read"
         return ok("next", f"questions left: {left}{more}", f"{_resume(directory)} goes on with them")
     if counts.dead:
         seen = f"all have ended, {counts.dead:,} of them failed"
-        return ok("next", seen, 'results.jsonl says why, in the rows with "status":"failed"')
+        path = _quoted(directory)
+        return ok("next", seen, f"`stq dlq list {path}` says why, `stq dlq replay {path}` puts them back")
     return ok("next", "all are answered; nothing is left to do")
 
 
 def _resume(directory: RunDirectory) -> str:
-    return f"stq resume {shlex.quote(str(directory.path))}"
+    return f"stq resume {_quoted(directory)}"
+
+
+def _quoted(directory: RunDirectory) -> str:
+    return shlex.quote(str(directory.path))
