@@ -37,8 +37,6 @@ VERBS: tuple[Callable[..., Any], ...] = (
     failstorm,
     protocols.protocols,
 )
-GROUPS: tuple[typer.Typer, ...] = (serve.app, config.app, protocol.app, anp.app)
-VERBS: tuple[Callable[..., Any], ...] = (run, resume, ask, status, dispatch, attach, doctor, protocols.protocols)
 GROUPS: tuple[typer.Typer, ...] = (serve.app, queue.app, dlq.app, config.app, protocol.app, anp.app)
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
