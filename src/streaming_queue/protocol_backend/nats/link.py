@@ -59,6 +59,7 @@ class Link:
         self._opening = asyncio.Lock()
         self._returning: asyncio.Task[None] | None = None
         self._disposals: set[asyncio.Task[None]] = set()
+        self._flushes: dict[asyncio.Task[None], CommError | None] = {}
         self._closed = False
 
     # --- opening ---
@@ -170,12 +171,22 @@ class Link:
             logger.debug("%s: leaving %s: %s", self.server, subscription.subject, error)
 
     async def flush(self, timeout_s: int) -> None:
-        """Return once the server has seen all that was sent before. Raises ConnectError."""
-        client = self._live()
+        """Return once the server has seen all that was sent before.
+
+        Raises ConnectError, or what the connection was given up for meanwhile.
+        """
+        flushing = asyncio.create_task(self._live().flush(timeout_s), name=f"nats:flush:{self.server}")
+        self._flushes[flushing] = None
         try:
-            await client.flush(timeout_s)
+            await asyncio.wait({flushing})
+            if (given_up := self._flushes[flushing]) is not None:
+                raise given_up
+            flushing.result()
         except errors.Error as error:
             raise ConnectError(f"{self.server}: {error}") from error
+        finally:
+            flushing.cancel()
+            del self._flushes[flushing]
 
     def _live(self) -> Client:
         if self._client is None:
@@ -211,6 +222,9 @@ class Link:
     def _give_up(self, error: CommError) -> None:
         for guest in self.guests:
             guest.broken(error)
+        for flushing in self._flushes:
+            self._flushes[flushing] = error
+            flushing.cancel()
         task = asyncio.create_task(dispose(*self._detach()), name=f"nats:dispose:{self.server}")
         self._disposals.add(task)
         task.add_done_callback(self._disposals.discard)

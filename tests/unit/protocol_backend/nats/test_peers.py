@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats import errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from unit.comm.agents import Agent, Echo, Gate, soon
@@ -502,6 +503,27 @@ async def test_closing_ends_what_is_under_way(backend: NatsCommBackend, answerin
     for task in asking:
         with pytest.raises(BackendClosedError):
             await task
+
+
+async def test_closing_ends_a_connection_that_is_being_made(backend: NatsCommBackend, answering: Any, monkeypatch):
+    async def silent(_: Msg) -> None: ...
+
+    await answering(silent)
+    flushing = asyncio.Event()
+
+    async def flush(self: Client, timeout: int) -> None:  # noqa: ASYNC109  (as the library has it)
+        flushing.set()
+        await asyncio.sleep(timeout)
+        raise errors.FlushTimeoutError
+
+    monkeypatch.setattr(Client, "flush", flush)
+    asking = asyncio.create_task(send(backend, KEYED))
+    await flushing.wait()
+    began = asyncio.get_running_loop().time()
+    await backend.close()
+    with pytest.raises(BackendClosedError):
+        await asking
+    assert asyncio.get_running_loop().time() - began < 3
 
 
 # --- a host that goes ---
