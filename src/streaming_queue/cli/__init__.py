@@ -18,6 +18,7 @@ from streaming_queue.cli import anp, config, dlq, protocol, protocols, queue, se
 from streaming_queue.cli.doctor import doctor
 from streaming_queue.cli.failstorm import failstorm
 from streaming_queue.cli.remote import ask, attach, dispatch, status
+from streaming_queue.cli.repair import repair
 from streaming_queue.cli.resume import resume
 from streaming_queue.cli.run import run
 from streaming_queue.cli.text import print_error
@@ -34,6 +35,7 @@ VERBS: tuple[Callable[..., Any], ...] = (
     dispatch,
     attach,
     doctor,
+    repair,
     failstorm,
     protocols.protocols,
 )

@@ -1,0 +1,61 @@
+"""`stq repair`: what can still be read of a run whose database is damaged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streaming_queue.cli.options import AsJson
+from streaming_queue.cli.text import columns
+from streaming_queue.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from streaming_queue.doctor.repair import Repaired
+
+
+def repair(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="NEW", help="A new directory. [DIR-repaired]", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Export what can still be read of a run: its rows, and the questions that are left.
+
+    DIR is not changed. Exit 0: all was there; 2: no run, at work, or NEW is not empty; 3: some of it is missing.
+    """
+    from streaming_queue.doctor.repair import repair as export
+
+    target = output or directory.with_name(f"{directory.resolve().name}-repaired")
+    repaired = export(directory, target)
+    if as_json:
+        typer.echo(json.dumps({"ok": repaired.is_whole, "directory": str(target), **asdict(repaired)}, indent=2))
+    else:
+        typer.echo(_page(repaired, target))
+    return ExitCode.OK if repaired.is_whole else ExitCode.SOME_FAILED
+
+
+def _page(repaired: Repaired, target: Path) -> str:
+    """A line a figure, and what to do with the files."""
+    from streaming_queue.doctor.repair import QUESTIONS_FILE, RESULTS_FILE
+
+    results, questions = str(target / RESULTS_FILE), str(target / QUESTIONS_FILE)
+    lost = "unknown" if repaired.lost is None else f"{repaired.lost:,}"
+    rows = [
+        ("answered", f"{repaired.answered:,}", results),
+        ("failed", f"{repaired.failed:,}", results),
+        ("open", f"{repaired.open:,}", questions),
+        ("end unreadable", f"{repaired.unknown:,}", f"{questions}, to be asked again"),
+        ("lost", lost, "neither question nor answer can be read"),
+    ]
+    page = columns(rows)
+    if repaired.from_rows:
+        page += f"\n{repaired.from_rows:,} of the rows are from the run's own {RESULTS_FILE}"
+    if repaired.open or repaired.unknown:
+        page += f"\nto ask what is left: stq run -q {questions}"
+    return page
