@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,24 @@ class Slow:
         await event_queue.enqueue_event({"type": "agent_status", "data": "thinking"})
         await asyncio.to_thread(wait_for_gate)
         await event_queue.enqueue_event({"type": "agent_text_message", "data": "at last"})
+
+
+class Counted:
+    """Answers after 50 ms; keeps count of its runs in TEST_RUNS."""
+
+    async def execute(self, context: Any, event_queue: Any) -> None:
+        note(context.get_user_input())
+        await asyncio.sleep(0.05)
+        await event_queue.enqueue_event({"type": "agent_text_message", "data": f"to {context.get_user_input()}"})
+
+
+class Mortal:
+    """Answers, and dies of the question that has "poison" in it."""
+
+    async def execute(self, context: Any, event_queue: Any) -> None:
+        if "poison" in context.get_user_input():
+            os.kill(os.getpid(), signal.SIGKILL)
+        await event_queue.enqueue_event({"type": "agent_text_message", "data": "alive"})
 
 
 class Held:

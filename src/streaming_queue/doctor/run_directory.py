@@ -57,7 +57,7 @@ def _queue(directory: RunDirectory) -> tuple[Inspection | None, Finding]:
             return None, problem("queue.db", f"{path} is gone, but results.jsonl has rows of it", remedy)
         return None, warning("queue.db", "there is none: nothing was taken in yet", _resume(directory))
     except QueueError as error:
-        remedy = "results.jsonl holds the rows so far: copy it before anything else; a resume replaces it"
+        remedy = f"stq repair {shlex.quote(str(directory.path))} exports what can be read, to a new directory"
         return None, problem("queue.db", str(error), remedy)
     if found.counts is None:
         seen = f"{path.stat().st_size / 1024**2:,.0f} MiB, and a process was killed over it: too large to look into"

@@ -163,7 +163,7 @@ def _has_first_page(copy: Path) -> bool:
     """Whether the tables are told of. Raises QueueError where they are not ours."""
     _fill_up(copy)
     try:
-        with closing(sqlite3.connect(f"{copy.as_uri()}?mode=rw", uri=True, isolation_level=None)) as database:
+        with closing(sqlite3.connect(copy, isolation_level=None)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
             if not tables.issuperset(_TABLES):
                 refuse_foreign(copy, database)
