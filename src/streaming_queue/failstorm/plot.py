@@ -10,7 +10,7 @@ from streaming_queue.failstorm.timeline import Timeline
 
 WIDTH, HEIGHT = 960, 300
 LEFT, RIGHT, TOP = 56, 16, 56
-LANE = 12
+LANE = 14
 SMOOTH_S = 0.5
 """Throughput is drawn over so long; shorter dips are not seen."""
 LEAST_S = 0.2
@@ -109,13 +109,14 @@ class _Drawing:
         timeline, last = self._timeline, WIDTH - RIGHT
         for number, worker in enumerate(timeline.workers):
             y, height = HEIGHT + 12 + LANE * number, LANE - 3
+            strip = height / 3  # the fault above, what the run knew of it below
             yield f'<text class="end" x="{LEFT - 6}" y="{y + 9}" font-size="9">{escape(_short(worker))}</text>'
-            yield _box("lane", LEFT, y, last, height)
+            yield _box("lane", LEFT, y + strip, last, height - strip)
             for began, ended in _outages(timeline, worker):
-                yield _box("out", self._x(began), y, self._x(ended), height)
+                yield _box("out", self._x(began), y + strip, self._x(ended), height - strip)
             for cycle in timeline.cycles:
                 if worker in cycle.over:
-                    yield _box("hit", self._x(cycle.began), y, self._x(cycle.over[worker]), height)
+                    yield _box("hit", self._x(cycle.began), y, self._x(cycle.over[worker]), strip)
 
 
 def _box(kind: str, left: float, top: float, right: float, height: float) -> str:
