@@ -31,9 +31,7 @@ class Load:
         self._before = 0
 
     async def __aenter__(self) -> Self:
-        os.mkfifo(self.path, 0o600)
-        # Opened for both, it does not wait for the reader, nor break when that one is gone.
-        self._pipe = os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
+        self._pipe = await asyncio.to_thread(self._make)
         self._writing = asyncio.create_task(self._write(), name="load")
         return self
 
@@ -44,7 +42,12 @@ class Load:
         if self._pipe >= 0:
             os.close(self._pipe)
             self._pipe = -1
-        self.path.unlink(missing_ok=True)
+        await asyncio.to_thread(self.path.unlink, missing_ok=True)
+
+    def _make(self) -> int:
+        os.mkfifo(self.path, 0o600)
+        # Opened for both, it does not wait for the reader, nor break when that one is gone.
+        return os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
 
     def burst(self, count: int) -> None:
         """Ask so many at once."""

@@ -48,7 +48,7 @@ class _Drawing:
         self._timeline = timeline
         self._title = title
         self._points = list(_thinned(list(throughput(timeline, SMOOTH_S))))
-        self._end = max((moment for moment, _ in timeline.samples), default=1.0)
+        self._end = max((moment for moment, _ in timeline.samples), default=0.0) or 1.0
         self._top = 1.1 * max([timeline.capacity_per_s, *(rate for _, rate in self._points)])
         self._height = HEIGHT + LANE * len(timeline.workers) + 34
 

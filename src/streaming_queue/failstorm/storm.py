@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -47,6 +46,7 @@ class Storm:
         self._plan = plan
         self._directory = directory / name
         self._log = directory / f"{name}.log"
+        self._pipe = directory / f"{name}.pipe.jsonl"
         self._output = output
         self._random = random.Random(plan.seed)
         self._observer = Observer([f"Worker-{number + 1}" for number in range(plan.workers)])
@@ -65,8 +65,7 @@ class Storm:
         """
         async with AsyncExitStack() as stack:
             log = stack.enter_context(await asyncio.to_thread(self._log.open, "w", encoding="utf-8"))
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="stq-storm-"))
-            load = await stack.enter_async_context(Load(Path(folder) / "questions.jsonl"))
+            load = await stack.enter_async_context(Load(self._pipe))
             workers = await self._start_workers(stack, log)
             self._runner = RunnerBase(
                 self._config(

@@ -51,7 +51,7 @@ async def weather(protocols: Sequence[str], plan: Plan, directory: Path | None, 
 
 async def _installed() -> list[str]:
     found = []
-    for name in registry.known():
+    for name in await asyncio.to_thread(registry.known):
         try:
             if await _has_a_socket(name):
                 found.append(name)

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
+from streaming_queue.comm import registry
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.config import AUTO, Config
 from streaming_queue.core.executors import WorkerExecutor
@@ -105,6 +106,7 @@ async def can_be_served(config: Config) -> bool:
         UnknownProtocolError, BackendNotInstalledError: from `comm.registry.load`.
         ConfigError: the protocol hosts no agents.
     """
+    await asyncio.to_thread(registry.load, config.protocol)  # which reads its modules
     backend = create_backend(config)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(backend.close)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -36,5 +37,5 @@ async def test_the_pace_is_even_and_does_not_wait_for_the_reader(tmp_path: Path)
         await asyncio.sleep(0.25)
         moments = list(load.due.values())
     assert len(moments) == pytest.approx((time.monotonic() - began) * 200, abs=30)
-    gaps = {round(later - earlier, 6) for earlier, later in zip(moments, moments[1:], strict=False)}
+    gaps = {round(later - earlier, 6) for earlier, later in pairwise(moments)}
     assert gaps == {0.005}

@@ -19,9 +19,9 @@ GOOD = Ledger(questions=1000, lost=0, recorded_twice=0, re_executions=7, late_du
 
 
 def storm(seen_after: float = 0.2, fault: Fault = Fault.kill, ledger: Ledger = GOOD, **more: Any) -> Summary:
-    cycle = Cycle(5.0, {"W1": 7.0}, 15.0)
+    cycle = Cycle(5.0, {"W1": 9.0}, 15.0)
     downs = [(5.0 + seen_after, "W1"), *more.pop("downs", ())]
-    return sum_up("http", fault, timeline(cycles=[cycle], downs=downs, ups=[(8.0, "W1")], **more), ledger)
+    return sum_up("http", fault, timeline(cycles=[cycle], downs=downs, ups=[(9.5, "W1")], **more), ledger)
 
 
 def test_a_good_storm_misses_nothing() -> None:
@@ -60,7 +60,7 @@ def test_the_entry_is_plain_json() -> None:
 
 
 def test_the_table_has_a_column_for_each_protocol() -> None:
-    table = dict((row[0], row[1:]) for row in rows([storm(), storm(pace=[(5.0, 10.0)])]))
+    table = {row[0]: row[1:] for row in rows([storm(), storm(pace=[(5.0, 10.0)])])}
     assert table[""] == ("http", "http")
     assert table["detection_s"] == ("0.20 (0.20 to 0.20)",) * 2
     assert table["recovery_s"][1] == "never (never to never)"
