@@ -83,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     This is the one place where errors become exit codes and a line on stderr; STQ_DEBUG=1 adds the traceback.
     """
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # else gRPC remarks on every process that we start
     try:
         _keep_standard_descriptors()
         for stream in (sys.stdout, sys.stderr):

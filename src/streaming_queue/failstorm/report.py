@@ -16,11 +16,9 @@ NONE = "-"
 
 def told(figures: CycleFigures) -> str:
     """One fault's figures in a line."""
-    seen = "" if figures.detection_s is None else f"seen after {_time(figures.detection_s)} s, "
-    return (
-        f"{seen}throughput back {_time(figures.recovery_s)} s later, all as before after "
-        f"{_time(figures.full_recovery_s)} s, p99 {_time(figures.p99_ms)} ms"
-    )
+    recovery_s = _seconds(figures.recovery_s)
+    seen = "" if figures.detection_s is None else f"seen after {_seconds(figures.detection_s)}, from then "
+    return f"{seen}throughput back after {recovery_s}, all as before after {_seconds(figures.full_recovery_s)}"
 
 
 def rows(summaries: Sequence[Summary]) -> list[tuple[str, ...]]:
@@ -39,6 +37,10 @@ def rows(summaries: Sequence[Summary]) -> list[tuple[str, ...]]:
 
 def _estimate(found: Estimate | None) -> str:
     return NONE if found is None else f"{_time(found.median)} ({_time(found.low)} to {_time(found.high)})"
+
+
+def _seconds(value: float) -> str:
+    return f"{_time(value)} s" if math.isfinite(value) else NEVER
 
 
 def _time(value: float) -> str:

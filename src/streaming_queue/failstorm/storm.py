@@ -17,7 +17,7 @@ from streaming_queue.exit_codes import ExitCode
 from streaming_queue.failstorm.faults import inflict
 from streaming_queue.failstorm.load import Load
 from streaming_queue.failstorm.measures import WINDOW_S, figures_of
-from streaming_queue.failstorm.observer import SAMPLE_S, Observer
+from streaming_queue.failstorm.observer import Observer
 from streaming_queue.failstorm.plan import Plan
 from streaming_queue.failstorm.record import Ledger, examine
 from streaming_queue.failstorm.report import told
@@ -34,6 +34,8 @@ SETTLE_S = 2.0
 START_S = 60.0
 BACK_S = 30.0
 """How long a fault's victims are waited for before the next fault comes all the same."""
+CALM_S = WINDOW_S + 1.0
+"""How long everything is well at the least before the next fault, so that throughput can be seen to be back."""
 END_S = 60.0
 DRAIN_S = 2.0
 
@@ -199,7 +201,7 @@ class Storm:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BACK_S):
                 await observer.all_in_service()
-        await asyncio.sleep(max(WINDOW_S + 2 * SAMPLE_S, began + plan.every_s - time.monotonic()))
+        await asyncio.sleep(max(CALM_S, began + plan.every_s - time.monotonic()))
         return Cycle(began, {victim: fault.result() for victim, fault in faults.items()}, time.monotonic())
 
     def _timeline(self, load: Load) -> Timeline:
