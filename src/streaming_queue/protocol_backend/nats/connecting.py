@@ -51,6 +51,12 @@ class _Client(Client):
             self._pending, self._pending_data_size = [], 0
         await super()._send_ping(future)
 
+    async def _process_pong(self) -> None:
+        """As the library's, for which an answer to a `flush` that was given up is an error that ends the connection."""
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
+
 
 async def connect(
     server: Server,
