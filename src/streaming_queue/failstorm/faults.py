@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
-from streaming_queue.errors import ConfigError, ConnectError
+from streaming_queue.errors import ConnectError
 from streaming_queue.failstorm.plan import Fault
 from streaming_queue.failstorm.workers import StormWorker
 from streaming_queue.runner.processes import READY_S
@@ -84,7 +84,7 @@ async def _flap(worker: StormWorker, duration_s: float) -> None:
 
 def _relay(worker: StormWorker) -> Relay:
     if worker.relay is None:
-        raise ConfigError(f"{worker.agent_id} has no relay before it, so its network cannot fail")
+        raise RuntimeError(f"{worker.agent_id} has no relay before it, so its network cannot fail")
     return worker.relay
 
 

@@ -23,12 +23,11 @@ Moved = Callable[[str, str], Awaitable[None]]
 class StormWorker:
     """A worker process, started again whenever it dies. `address` is where it is to be asked: its relay's, if any."""
 
-    def __init__(self, process: WorkerProcess, moved: Moved) -> None:
+    def __init__(self, process: WorkerProcess) -> None:
         self.agent_id = process.agent_id
         self.process = process
         self.address = ""
         self.relay: Relay | None = None
-        self._moved = moved
 
     @classmethod
     async def start(
@@ -46,7 +45,7 @@ class StormWorker:
 
         host = config.qa.worker.host
         process = WorkerProcess(config, agent_id, host=host, port=0, output=output, moved=moved_behind, lasted_s=0.0)
-        worker = cls(process, moved)
+        worker = cls(process)
         stack.push_async_callback(process.close)
         worker.address = await process.start()
         if relayed:
@@ -57,7 +56,7 @@ class StormWorker:
     def signal(self, number: signal.Signals) -> None:
         """Send its process a signal."""
         if self.process.pid is None:
-            raise ConfigError(f"{self.agent_id} has no process to send {number.name} to")
+            raise RuntimeError(f"{self.agent_id} has no process to send {number.name} to")
         os.kill(self.process.pid, number)
 
 
