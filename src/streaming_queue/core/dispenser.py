@@ -21,6 +21,7 @@ class Dispenser(Generic[Taker, Item]):
         self._may_take = may_take
         self._items: deque[Item] = deque()
         self._waiting: deque[tuple[Taker, asyncio.Future[Item]]] = deque()
+        self._given: list[Taker] = []
         self._taken = asyncio.Event()
 
     def __len__(self) -> int:
@@ -32,12 +33,16 @@ class Dispenser(Generic[Taker, Item]):
         """How many takers wait."""
         return len(self._waiting)
 
+    def given(self, taker: Taker) -> int:
+        """How many items this taker was given that it has not begun with: its `take` has yet to go on."""
+        return self._given.count(taker)
+
     def offer(self, item: Item) -> None:
         """Give an item to the taker that waits longest among those that may take it, else keep it for one."""
         for index, (taker, future) in enumerate(self._waiting):
             if not future.done() and self._may_take(taker, item):
                 del self._waiting[index]
-                future.set_result(item)
+                self._give(taker, future, item)
                 return
         self._items.append(item)
 
@@ -53,13 +58,20 @@ class Dispenser(Generic[Taker, Item]):
         self._waiting.append(entry)
         self._taken.set()
         try:
-            return await future
+            given = await future
         except BaseException:
             if entry in self._waiting:
                 self._waiting.remove(entry)
             else:  # it was given an item, and is cancelled before it could have it
+                self._given.remove(taker)
                 self.offer(future.result())
             raise
+        self._given.remove(taker)
+        return given
+
+    def _give(self, taker: Taker, future: asyncio.Future[Item], item: Item) -> None:
+        self._given.append(taker)
+        future.set_result(item)
 
     def rematch(self) -> None:
         """Try again what is kept: who may take what has changed."""
@@ -74,7 +86,7 @@ class Dispenser(Generic[Taker, Item]):
             taker, future = entry
             if not future.done() and (item := choose(taker)) is not None:
                 self._waiting.remove(entry)
-                future.set_result(item)
+                self._give(taker, future, item)
 
     def turn_away(self, reason: Callable[[Taker], Exception | None]) -> None:
         """Fail the wait of each taker for which `reason` has an error."""

@@ -122,15 +122,15 @@ class WorkerPool:
         """Whether the worker may be asked."""
         return self.workers[worker_id].up
 
-    def takes(self, worker_id: str) -> bool:
-        """Whether the worker may be asked one question more now."""
+    def takes(self, worker_id: str, given: int = 0) -> bool:
+        """Whether the worker may be asked one question more now; it was `given` some that are not under way yet."""
         worker = self.workers.get(worker_id)
         if worker is None or not worker.up or worker.draining:
             return False
         if worker.began_anew is None and worker.adaptive is None:
             return True
         others = any(other.up and other.began_anew is None and not other.draining for other in self.workers.values())
-        return worker.busy < worker.limit(spared=others)
+        return worker.busy + given < worker.limit(spared=others)
 
     @property
     def warming_up(self) -> bool:

@@ -227,7 +227,7 @@ class Scheduler:
         self._dispenser.rematch()
 
     def _may_take(self, worker_id: str, lease: Lease) -> bool:
-        if self._draining.is_set() or not self.pool.takes(worker_id):
+        if self._draining.is_set() or not self.pool.takes(worker_id, self._dispenser.given(worker_id)):
             return False
         shunned = self._attempts.failed_at.get(lease.id)
         if shunned and shunned.issuperset(self.pool.up):
@@ -240,7 +240,8 @@ class Scheduler:
         """A slow question for an idle worker to answer, too."""
         if self._choice and not self._choice.is_free(worker_id):
             return None
-        lease = self._attempts.slowest(worker_id, but=self._duplicates) if self.pool.takes(worker_id) else None
+        takes = self.pool.takes(worker_id, self._dispenser.given(worker_id))
+        lease = self._attempts.slowest(worker_id, but=self._duplicates) if takes else None
         if lease is None or worker_id in self._attempts.failed_at.get(lease.id, ()):
             return None
         self._duplicates.add(lease.id)

@@ -97,3 +97,22 @@ async def test_who_fills_it_is_woken_when_it_is_emptied(empty: str) -> None:
     async with asyncio.timeout(1):
         await filling
     taking.cancel()
+
+
+async def test_what_was_given_counts_until_its_taker_goes_on() -> None:
+    dispenser = Dispenser[str, int](lambda taker, _item: dispenser.given(taker) < 1)
+    takers = await waiting(dispenser, "a", "a")
+    dispenser.offer(1)
+    dispenser.offer(2)
+    assert dispenser.given("a") == 1
+    assert len(dispenser) == 1
+    await asyncio.sleep(0)
+    assert dispenser.given("a") == 0
+    dispenser.rematch()
+    assert [await taker for taker in takers] == [1, 2]
+    (cancelled,) = await waiting(dispenser, "b")
+    dispenser.offer(3)
+    cancelled.cancel()
+    await asyncio.wait({cancelled})
+    assert dispenser.given("b") == 0
+    assert dispenser.drop() == [3]

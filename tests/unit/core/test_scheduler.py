@@ -618,6 +618,29 @@ def test_each_answer_earns_a_worker_that_came_back_one_slot_more() -> None:
     assert worker.began_anew is None
 
 
+async def test_a_worker_that_came_back_is_asked_one_question_first(queue: MemoryQueue) -> None:
+    await fill(queue, 5000)
+    pool = Pool(queue, workers=2, concurrency=4, drain_s=0.1, probe_interval_s=0.1)
+    pool.healthy = {"W1", "W2"}
+    broken, under_way = True, 0
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        nonlocal broken, under_way
+        if worker_id == "W1" and broken:
+            broken = False
+            raise ConnectError("reset")
+        if worker_id == "W1" and pool.of(WorkerUp):
+            await asyncio.sleep(0.005)
+            under_way = max(under_way, pool.in_flight["W1"])
+            pool.scheduler.drain()
+        await asyncio.sleep(0.02)
+        return "yes"
+
+    pool.behave = behave
+    assert not await pool.run()
+    assert under_way == 1
+
+
 async def test_a_worker_that_answers_again_has_all_its_slots_long_before_ten_seconds(queue: MemoryQueue) -> None:
     await fill(queue, 10_000)
     pool = Pool(queue, workers=2, concurrency=4, drain_s=0.1, probe_interval_s=0.1)
