@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from e2e.protocols import some_of
-from e2e.test_faults import assert_each_once
+from e2e.waiting import assert_each_once
 
 HERE = Path(__file__).parent
 

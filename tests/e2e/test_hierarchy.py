@@ -7,7 +7,7 @@ import os
 import signal
 
 import pytest
-from e2e.test_faults import assert_each_once, wait_for_lines
+from e2e.waiting import assert_each_once, wait_for_lines
 
 TWO_POOLS = (
     "-s", "network.topology=hierarchical",

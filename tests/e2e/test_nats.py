@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from e2e.test_faults import assert_each_once, until, wait_for_lines
+from e2e.waiting import assert_each_once, until, wait_for_lines
 from unit.protocol_backend.nats.servers import NatsServer
 
 PASSWORD = "hunter2-s3cret"

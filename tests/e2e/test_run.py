@@ -243,18 +243,6 @@ def test_wrong_credentials_are_77_and_keep_the_questions(stq, openai_server) -> 
     assert stq.manifest()["state"] == "stopped"
 
 
-def test_stdout_that_goes_away_does_not_stop_the_run(stq) -> None:
-    process = stq.start(
-        "run", "-p", "inproc", "-q", str(stq.questions(300)), "-o", "run", "--json", "-s", "mock.latency_ms=20"
-    )
-    assert process.stdout
-    process.stdout.readline()
-    process.stdout.close()
-    process.stdout = None
-    process.wait(60)
-    assert len(stq.rows()) == 300
-
-
 def test_a_full_disk_behind_stdout_is_no_success(stq) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(

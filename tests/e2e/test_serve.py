@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from e2e.protocols import EVERY, TWO
-from e2e.test_faults import assert_each_once, lines, until, wait_for_lines
+from e2e.waiting import assert_each_once, lines, until, wait_for_lines
 
 # --- a worker ---
 

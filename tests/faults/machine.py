@@ -1,21 +1,11 @@
-"""What this machine has, and waiting for what has to happen."""
+"""What this machine has; a test that needs more is skipped, with the reason."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import time
-from collections.abc import Callable
 
 import pytest
-
-
-def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
-    """Wait for what has to happen."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def program(name: str) -> str:

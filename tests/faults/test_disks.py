@@ -10,8 +10,9 @@ import sys
 from contextlib import closing
 
 import pytest
+from e2e.waiting import until
 from faults.history import History
-from faults.machine import program, until
+from faults.machine import program
 
 from streaming_queue.exit_codes import ExitCode
 

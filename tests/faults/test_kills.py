@@ -5,21 +5,21 @@ from __future__ import annotations
 import random
 
 import pytest
-from faults.machine import until
+from e2e.waiting import until
 
 SLOTS, AHEAD = 32, 64
 """Questions in flight at the most, and leased beside them so that no slot waits."""
 
+FEW, MANY = (5, 1000), (50, 20_000)
+"""Kills and questions."""
 
-@pytest.mark.parametrize(
-    ("kills", "count"),
-    [(5, 1000), pytest.param(50, 20_000, marks=[pytest.mark.faults, pytest.mark.timeout(900)])],
-)
+
+@pytest.mark.parametrize("size", [FEW, pytest.param(MANY, marks=[pytest.mark.faults, pytest.mark.timeout(900)])])
 def test_nothing_is_lost_nothing_twice_and_no_more_is_asked_again_than_was_under_way(
-    stq, history, worker, agents, kills: int, count: int
+    stq, history, worker, agents, size
 ) -> None:
     """The worker outlives the coordinators, and counts what it is asked."""
-    chance = random.Random(7)
+    (kills, count), chance = size, random.Random(7)
     served = worker("--executor", "agents_of_others:Counted", "-s", f"qa.worker.concurrency={SLOTS}", protocol="http")
     arguments = ["run", "-q", str(stq.questions(count)), "-p", "http", "-o", "run", "-c", str(SLOTS)]
     arguments += ["-s", f"qa.worker.endpoints=[{served.address}]"]

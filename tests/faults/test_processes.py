@@ -1,23 +1,13 @@
-"""What a run survives: signals, workers that come and go, bad peers, a second owner."""
+"""What a run survives: signals, workers that come and go, pipes that end, a second owner."""
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
-from e2e.protocols import EVERY, some_of
-from faults.machine import until
-
-
-def lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def wait_for_lines(path: Path, count: int) -> None:
-    until(lambda: lines(path) >= count)
+from e2e.protocols import EVERY
+from e2e.waiting import lines, until, wait_for_lines
 
 
 def test_resuming_a_finished_run_asks_nothing_again(stq, history) -> None:
@@ -126,24 +116,6 @@ def test_with_no_worker_left_the_rest_fails_with_the_reason(stq, history, held_w
     history.check(process.returncode, expected=3, count=100)
     failed = [row for row in stq.rows() if row["status"] == "failed"]
     assert all("no worker was reachable" in row["error"]["message"] for row in failed)
-
-
-@pytest.mark.parametrize(
-    "kind", some_of(["500", "garbage", "empty", "empty text", "html", "50 MB", "never"], "500", "garbage", "never")
-)
-def test_a_bad_answer_is_a_typed_error_tried_elsewhere_and_never_an_answer(
-    stq, history, worker, bad_worker, kind
-) -> None:
-    endpoints = f"{bad_worker(kind)},{worker(protocol='http').address}"
-    done = stq(
-        "run", "-p", "http", "-q", stq.questions(30), "-o", "run", "-c", "2",
-        "-s", f"qa.worker.endpoints=[{endpoints}]",
-        "-s", "network.message_timeout=1", "-s", "scheduler.retry_base_s=0.01",
-    )  # fmt: skip
-    history.check(done.returncode, count=30)
-    rows = stq.rows()
-    assert {row["worker"] for row in rows} == {"Worker-2"}
-    assert all(row["answer"].startswith("[mock]") for row in rows)
 
 
 def test_a_pipe_that_is_gone_keeps_what_was_read_and_says_so(stq, history) -> None:
