@@ -138,9 +138,9 @@ def held_worker(worker: Callable[..., Served], agents: None, monkeypatch: pytest
     So a run over such workers stands still half way, on a machine of any speed, until `stq.open_gate()`.
     """
 
-    def start(*, free: int = 40, protocol: str = "a2a") -> Served:
+    def start(*more: str, free: int = 40, protocol: str = "a2a") -> Served:
         monkeypatch.setenv("TEST_FREE", str(free))
-        return worker("--executor", "agents_of_others:Held", protocol=protocol)
+        return worker("--executor", "agents_of_others:Held", *more, protocol=protocol)
 
     return start
 

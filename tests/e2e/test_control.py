@@ -46,6 +46,55 @@ def test_a_run_is_paused_goes_on_drains_and_is_resumed_with_each_answer_once(stq
     assert len({row["question_id"] for row in stq.rows()}) == len(stq.rows()) == 200
 
 
+def test_workers_join_and_leave_a_run_that_goes_on(stq, held_worker, worker) -> None:
+    first = held_worker(free=10, protocol="http")
+    second = worker(protocol="http")
+    arguments = ("-p", "http", "-q", str(stq.questions(300)), "-o", "run", "-c", "2")
+    process = stq.start("run", *arguments, "-s", f"qa.worker.endpoints=[{first.address}]")
+    until(lambda: (stq.directory / "run" / "results.jsonl").exists() and len(stq.rows()) == 10)
+    (alone,) = told(stq, "workers", "list", "run")
+    assert {key: alone[key] for key in ("id", "address", "state", "busy", "limit", "answered", "protocol")} == {
+        "id": "Worker-1", "address": first.address, "state": "up", "busy": 2, "limit": 2, "answered": 10,
+        "protocol": "http",
+    }  # fmt: skip
+    assert told(stq, "workers", "drain", "run", "Worker-1")[0]["state"] == "draining"
+    assert [each["id"] for each in told(stq, "workers", "add", "run", second.address)] == ["Worker-1", "Worker-2"]
+    until(lambda: len(stq.rows()) == 298)
+    assert [each["id"] for each in told(stq, "workers", "remove", "run", "Worker-1")] == ["Worker-2"]
+    _, talk = process.communicate(timeout=60)
+    assert process.returncode == 0, talk
+    assert "Worker-2 takes part from now on" in talk
+    assert "Worker-1 takes part no longer" in talk
+    rows = stq.rows()
+    assert len({row["question_id"] for row in rows}) == len(rows) == 300
+    assert {row["attempts"] for row in rows} == {1}
+    assert list(stq.manifest()["summary"]["workers"]) == ["Worker-1", "Worker-2"]
+    for command in (("list", "run"), ("add", "run", second.address), ("drain", "run", "Worker-2")):
+        done = stq("workers", *command)
+        assert (done.returncode, "the run is done" in done.stderr) == (2, True), done.stderr
+
+
+def test_who_cannot_join_is_told_why(stq, held_worker) -> None:
+    worker = held_worker(free=1, protocol="http")
+    arguments = ("-p", "http", "-q", str(stq.questions(4)), "-o", "run", "-c", "1")
+    process = stq.start("run", *arguments, "-s", f"qa.worker.endpoints=[{worker.address}]")
+    until(lambda: (stq.directory / "run" / "results.jsonl").exists() and len(stq.rows()) == 1)
+    nobody = stq("workers", "add", "run", "http://127.0.0.1:9")
+    assert (nobody.returncode, "no healthy worker answers at http://127.0.0.1:9" in nobody.stderr) == (69, True)
+    for arguments, told_why in (
+        (("add", "run", "ws://127.0.0.1:9"), "ws://127.0.0.1:9"),
+        (("add", "run", worker.address, "-p", "ws"), "no worker of this run speaks ws, only http"),
+        (("add", "run", "http://127.0.0.1:9", "--id", "Worker-1"), "'Worker-1' is in the network already"),
+        (("remove", "run", "Worker-7"), "no worker 'Worker-7' takes part; those that do: Worker-1"),
+    ):
+        done = stq("workers", *arguments)
+        assert (done.returncode, told_why in done.stderr) == (2, True), done.stderr
+    assert [each["id"] for each in told(stq, "workers", "list", "run")] == ["Worker-1"]
+    stq.open_gate()
+    _, talk = process.communicate(timeout=60)
+    assert process.returncode == 0, talk
+
+
 def test_dead_letters_of_a_run_that_goes_on_are_asked_again_at_once(stq, coordinator, held_worker, bad_worker) -> None:
     """One worker gives an empty answer to everything, the other stands at its gate: the run cannot end meanwhile."""
     workers = ("--worker", bad_worker("empty"), "--worker", held_worker(free=0, protocol="http").address)

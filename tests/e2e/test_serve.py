@@ -246,6 +246,47 @@ def test_worker_processes_that_cannot_work_are_told_of(stq) -> None:
 # --- a coordinator ---
 
 
+@pytest.mark.parametrize("protocol", EVERY)
+def test_a_worker_joins_a_coordinator_and_leaves_it_politely(stq, held_worker, coordinator, protocol: str) -> None:
+    first = held_worker(free=10, protocol=protocol)
+    arguments = ("-p", protocol, "-q", str(stq.questions(200)), "-o", "run", "--worker", first.address)
+    served = coordinator(*arguments, "-s", "qa.worker.concurrency=2")
+    early = held_worker("--join", served.address, free=20, protocol=protocol)
+    until(lambda: "idle, 2 workers" in stq("status", served.address, "-p", protocol).stdout)
+    follower = stq.start("dispatch", served.address, "-p", protocol, "--follow")
+    wait_for_lines(stq.directory / "run" / "results.jsonl", 30)
+    late = held_worker("--join", served.address, free=40, protocol=protocol)
+    wait_for_lines(stq.directory / "run" / "results.jsonl", 70)
+    early.process.send_signal(signal.SIGTERM)
+    stq.open_gate()
+    _, talk = early.process.communicate(timeout=60)
+    assert early.process.returncode == 0, talk
+    assert "takes part at" in talk
+    _, talk = follower.communicate(timeout=60)
+    assert follower.returncode == 0, talk
+    rows = stq.rows()
+    assert_each_once(rows, 200)
+    assert {row["worker"] for row in rows} == {"Worker-1", "Worker-2", "Worker-3"}
+    assert {row["attempts"] for row in rows} == {1}
+    late.process.terminate()
+    assert late.process.wait(timeout=60) == 0
+
+
+def test_a_worker_joins_again_when_the_coordinator_was_started_again(stq, worker, coordinator) -> None:
+    arguments = ("-p", "http", "-q", str(stq.questions(4)), "--worker", worker(protocol="http").address)
+    served = coordinator(*arguments)
+    joining = worker("--join", served.address, protocol="http")
+    until(lambda: "2 workers" in stq("status", served.address, "-p", "http").stdout)
+    served.process.kill()
+    served.process.wait()
+    again = coordinator(*arguments, "--port", str(served.port))
+    until(lambda: "2 workers" in stq("status", again.address, "-p", "http").stdout)
+    joining.process.terminate()
+    _, talk = joining.process.communicate(timeout=60)
+    assert joining.process.returncode == 0, talk
+    until(lambda: "1 workers" in stq("status", again.address, "-p", "http").stdout)
+
+
 @pytest.mark.parametrize("protocol", TWO)
 def test_a_round_outlives_its_follower_and_another_attaches(stq, held_worker, coordinator, protocol: str) -> None:
     workers = [argument for _ in range(2) for argument in ("--worker", held_worker(protocol=protocol).address)]

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from streaming_queue.cli import anp, config, dlq, protocol, protocols, queue, serve
+from streaming_queue.cli import anp, config, dlq, protocol, protocols, queue, serve, workers
 from streaming_queue.cli.doctor import doctor
 from streaming_queue.cli.failstorm import failstorm
 from streaming_queue.cli.remote import ask, attach, dispatch, status
@@ -39,7 +39,7 @@ VERBS: tuple[Callable[..., Any], ...] = (
     failstorm,
     protocols.protocols,
 )
-GROUPS: tuple[typer.Typer, ...] = (serve.app, queue.app, dlq.app, config.app, protocol.app, anp.app)
+GROUPS: tuple[typer.Typer, ...] = (serve.app, queue.app, workers.app, dlq.app, config.app, protocol.app, anp.app)
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 """The parser's class for a wrong command line; typer brings its own parser or click's, depending on its version."""

@@ -55,6 +55,10 @@ def worker(
     pool_protocol: Annotated[
         str | None, typer.Option("--pool-protocol", metavar="NAME", help="How the pool is reached. [like the worker]")
     ] = None,
+    join: Annotated[
+        str | None,
+        typer.Option("--join", metavar="ADDRESS", help="Take part at the coordinator there, as long as it serves."),
+    ] = None,
     sets: Sets = None,
     log: Log = LogForm.text,
 ) -> int:
@@ -94,6 +98,7 @@ def worker(
             executor=executor,
             pool=pool or (),
             pool_protocol=pool_protocol,
+            join=join,
         )
 
     return run_fast(serve())

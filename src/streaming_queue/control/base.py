@@ -40,6 +40,27 @@ class RunControl(ABC):
         """Have the run end when what is in flight has ended, resumable. Returns `stats`."""
 
     @abstractmethod
+    async def workers(self) -> list[dict[str, Any]]:
+        """Each worker: id, address, protocol, state, busy, limit, answered, failed (docs/control.md).
+
+        Raises:
+            ConfigError: the run is stopped; so do `add_worker` and `remove_worker`.
+        """
+
+    @abstractmethod
+    async def add_worker(
+        self, address: str, *, protocol: str | None = None, worker_id: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Have the worker at `address` take part; returns `workers`. Raises ConfigError, ConnectError."""
+
+    @abstractmethod
+    async def remove_worker(self, worker_id: str, *, at_once: bool = False) -> list[dict[str, Any]]:
+        """Have a worker leave `at_once`, or by itself once its questions have ended; returns `workers`.
+
+        Raises ConfigError, UnknownAgentError.
+        """
+
+    @abstractmethod
     async def dead_letters(self, *, reason: str | None = None, after: int = 0, limit: int = PAGE) -> dict[str, Any]:
         """A page of dead letters, oldest first: `{"dead_letters": [...], "total", "next"}`.
 

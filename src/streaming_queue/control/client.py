@@ -58,6 +58,20 @@ class ControlClient(RunControl):
         """See RunControl."""
         return await self._object("drain")
 
+    async def workers(self) -> list[dict[str, Any]]:
+        """See RunControl."""
+        return await self._list("workers")
+
+    async def add_worker(
+        self, address: str, *, protocol: str | None = None, worker_id: str | None = None
+    ) -> list[dict[str, Any]]:
+        """See RunControl."""
+        return await self._list("add_worker", address=address, protocol=protocol, worker_id=worker_id)
+
+    async def remove_worker(self, worker_id: str, *, at_once: bool = False) -> list[dict[str, Any]]:
+        """See RunControl."""
+        return await self._list("remove_worker", worker_id=worker_id, at_once=at_once)
+
     async def dead_letters(self, *, reason: str | None = None, after: int = 0, limit: int = PAGE) -> dict[str, Any]:
         """See RunControl."""
         return await self._object("dead_letters", reason=reason, after=after, limit=limit)
@@ -77,6 +91,12 @@ class ControlClient(RunControl):
     async def _object(self, command: str, **arguments: Any) -> dict[str, Any]:
         result = await self._command(command, arguments)
         if not isinstance(result, dict):
+            raise self._foreign(command)
+        return result
+
+    async def _list(self, command: str, **arguments: Any) -> list[dict[str, Any]]:
+        result = await self._command(command, arguments)
+        if not isinstance(result, list):
             raise self._foreign(command)
         return result
 

@@ -16,6 +16,10 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -32,6 +36,9 @@ COMMANDS: Mapping[str, _Arguments] = {
     "pause": {},
     "resume": {},
     "drain": {},
+    "workers": {},
+    "add_worker": {"address": _is_text, "protocol": _is_text, "worker_id": _is_text},
+    "remove_worker": {"worker_id": _is_text, "at_once": _is_flag},
     "dead_letters": {"reason": _is_text, "after": _is_number, "limit": _is_number},
     "dead_letter": {"question_id": _is_text},
     "replay": _CHOICE,
@@ -39,7 +46,11 @@ COMMANDS: Mapping[str, _Arguments] = {
 }
 """Each a method of `RunControl`, and what it may be given."""
 
-NEEDED: Mapping[str, tuple[str, ...]] = {"dead_letter": ("question_id",)}
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "add_worker": ("address",),
+    "remove_worker": ("worker_id",),
+    "dead_letter": ("question_id",),
+}
 """What it must be given."""
 
 

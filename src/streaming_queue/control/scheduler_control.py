@@ -36,6 +36,19 @@ class Steered(Protocol):
         """End when what is in flight has ended."""
 
 
+class Crew(Protocol):
+    """The workers of the run."""
+
+    def workers(self) -> list[dict[str, Any]]:
+        """Each with its state and figures."""
+
+    async def add(self, address: str, *, protocol: str | None = None, worker_id: str | None = None) -> str:
+        """Have one more take part; its id."""
+
+    async def remove(self, worker_id: str, *, at_once: bool = False) -> None:
+        """Have one leave."""
+
+
 class SchedulerControl(RunControl):
     """Commands, from whoever may give them, carried out on the scheduler and the queue of one run.
 
@@ -44,11 +57,14 @@ class SchedulerControl(RunControl):
 
     live = True
 
-    def __init__(self, queue: WorkQueue, directory: RunDirectory, steered: Steered, emit: Listener) -> None:
+    def __init__(
+        self, queue: WorkQueue, directory: RunDirectory, steered: Steered, emit: Listener, crew: Crew | None = None
+    ) -> None:
         self._queue = queue
         self._directory = directory
         self._steered = steered
         self._emit = emit
+        self._crew = crew
         self._ending = False
         self._changing = asyncio.Lock()
 
@@ -84,6 +100,28 @@ class SchedulerControl(RunControl):
             self._emit(Notice("warning", "stq queue drain: finishing what is in flight"))
             self._steered.drain()
         return await self.stats()
+
+    async def workers(self) -> list[dict[str, Any]]:
+        """See RunControl."""
+        return self._members.workers()
+
+    async def add_worker(
+        self, address: str, *, protocol: str | None = None, worker_id: str | None = None
+    ) -> list[dict[str, Any]]:
+        """See RunControl."""
+        await self._members.add(address, protocol=protocol, worker_id=worker_id)
+        return self._members.workers()
+
+    async def remove_worker(self, worker_id: str, *, at_once: bool = False) -> list[dict[str, Any]]:
+        """See RunControl."""
+        await self._members.remove(worker_id, at_once=at_once)
+        return self._members.workers()
+
+    @property
+    def _members(self) -> Crew:
+        if self._crew is None:
+            raise ConfigError(f"{self._directory.path}: the workers of this run are nobody's to change")
+        return self._crew
 
     async def dead_letters(self, *, reason: str | None = None, after: int = 0, limit: int = PAGE) -> dict[str, Any]:
         """See RunControl."""

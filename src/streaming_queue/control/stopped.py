@@ -43,6 +43,22 @@ class StoppedRun(RunControl):
         """Raise ConfigError: nothing goes on."""
         self._refuse("drain")
 
+    async def workers(self) -> list[dict[str, Any]]:
+        """Raise ConfigError: nobody works."""
+        self._refuse("list workers of")
+
+    async def add_worker(
+        self, address: str, *, protocol: str | None = None, worker_id: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Raise ConfigError: there is nothing to join."""
+        del address, protocol, worker_id
+        self._refuse("join")
+
+    async def remove_worker(self, worker_id: str, *, at_once: bool = False) -> list[dict[str, Any]]:
+        """Raise ConfigError: there is nothing to leave."""
+        del worker_id, at_once
+        self._refuse("leave")
+
     async def dead_letters(self, *, reason: str | None = None, after: int = 0, limit: int = PAGE) -> dict[str, Any]:
         """See RunControl."""
         async with Snapshot.open(self._directory.queue_path) as queue:

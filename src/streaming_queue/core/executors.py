@@ -88,9 +88,10 @@ def _streams(worker: type[QAWorkerBase]) -> bool:
 class CoordinatorExecutor:
     """A coordinator behind a protocol: `dispatch` runs a round, everything else asks for the status (guide 3.2).
 
-    What is tagged as a command knows two things more: `attach` waits for the round under way and begins none, and
-    `"detach": true` in the metadata of a `dispatch` answers as soon as the round has begun. Whoever reads a stream is
-    told every second how far the round is, in words and figures.
+    What is tagged as a command knows more: `attach` waits for the round under way and begins none, `"detach": true` in
+    the metadata of a `dispatch` answers as soon as the round has begun, and by `join` and `leave` the worker at the
+    metadata's `worker_address` takes part, and does so no longer. Whoever reads a stream is told every second how far
+    the round is, in words and figures.
     """
 
     description = "Streams a set of questions through a pool of workers and records each answer once."
@@ -142,6 +143,9 @@ class CoordinatorExecutor:
             result = await self._watched(self.coordinator.dispatch_round(), context, event_queue)
         elif command == "attach" and tagged:
             result = await self._watched(self.coordinator.attach_round(), context, event_queue)
+        elif command in ("join", "leave") and tagged:
+            address = str(context.metadata.get("worker_address") or "")
+            result = await (self.coordinator.join if command == "join" else self.coordinator.leave)(address)
         else:
             result = await self.coordinator.get_status()
         await event_queue.enqueue_event({"type": MESSAGE, "data": result})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from streaming_queue.core.adaptive import AdaptiveLimit
 from streaming_queue.core.worker_health import WorkerHealth
@@ -129,8 +129,25 @@ class WorkerPool:
             return False
         if worker.began_anew is None and worker.adaptive is None:
             return True
-        others = any(other.up and other.began_anew is None and not other.draining for other in self.workers.values())
-        return worker.busy + given < worker.limit(spared=others)
+        return worker.busy + given < worker.limit(spared=self._is_spared)
+
+    @property
+    def _is_spared(self) -> bool:
+        """Whether somebody takes what a worker is not given yet that came back."""
+        return any(other.up and other.began_anew is None and not other.draining for other in self.workers.values())
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        """For each worker: its state in a word, the questions under way and how many may be, answers and failures."""
+        return {
+            worker.worker_id: {
+                "state": worker.state,
+                "busy": worker.busy,
+                "limit": worker.limit(spared=self._is_spared),
+                "answered": worker.answers,
+                "failed": worker.failures,
+            }
+            for worker in self.workers.values()
+        }
 
     @property
     def warming_up(self) -> bool:
@@ -183,6 +200,7 @@ class WorkerPool:
         worker.strikes = 0
         worker.seen_at = time.monotonic()
         worker.proven += 1
+        worker.answers += 1
         grows = worker.breaker.half_open or worker.began_anew is not None
         worker.breaker.succeeded()
         if worker.adaptive is not None:
@@ -201,6 +219,7 @@ class WorkerPool:
         """
         if (worker := self.workers.get(worker_id)) is None:
             return isinstance(error, WORKERS_OWN)
+        worker.failures += 1
         if isinstance(error, UNFIT):
             self.expel(worker_id, error)
         elif isinstance(error, ConnectError):

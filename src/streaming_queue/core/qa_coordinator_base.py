@@ -9,6 +9,7 @@ from typing import Any
 
 from streaming_queue.comm.context import CallContext, annotate, calling
 from streaming_queue.config import Config, Core
+from streaming_queue.core.crew import Crew
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.core.round import Round, open_directory
 from streaming_queue.core.scheduler import Ask
@@ -55,6 +56,7 @@ class QACoordinatorBase:
         """Say which network to use and whom to ask; without `worker_ids` every neighbour is a worker."""
         self.agent_network = network
         self.worker_ids = list(worker_ids or ())
+        self._crew = Crew(network, self.coordinator_id, self.worker_ids)
         self.protocol_name = protocol_name
         if self not in network.services:
             network.services.append(self)
@@ -63,6 +65,25 @@ class QACoordinatorBase:
         """Ask one worker: `{"answer": text, "raw": the network's reply}`. Override to speak in another shape."""
         reply = await self._network().route_message(self.coordinator_id, worker_id, {"text": question})
         return {"answer": reply["text"], "raw": reply}
+
+    async def join(self, address: str) -> str:
+        """Have the worker at `address` take part, in the round under way as in later ones; says as whom.
+
+        Raises:
+            ConfigError: the address cannot be used, or others could reach this coordinator without a credential.
+            ConnectError: no healthy worker answers there.
+        """
+        if self.config.network.allow_public and self.config.network.token is None:
+            raise ConfigError("where others reach the coordinator (network.allow_public), joining needs network.token")
+        return f"as {await self._joined_by().add(address)}"
+
+    async def leave(self, address: str) -> str:
+        """Ask the worker at `address` nothing more; it takes part no longer once its questions have ended."""
+        return f"{await self._joined_by().leave(address) or 'nobody'} leaves"
+
+    def _joined_by(self) -> Crew:
+        self._network()
+        return self._crew
 
     async def dispatch_round(self) -> str:
         """Work through the whole source and say how it went; a call during a round attaches to that round.
@@ -145,7 +166,7 @@ class QACoordinatorBase:
         network = self._network()
         if not self.worker_ids:
             neighbours = network.get_topology().get(self.coordinator_id) or network.get_agents()
-            self.worker_ids = [agent_id for agent_id in neighbours if agent_id != self.coordinator_id]
+            self.worker_ids.extend(agent_id for agent_id in neighbours if agent_id != self.coordinator_id)
         if not self.worker_ids:
             raise ConfigError(f"{self.coordinator_id} has no workers: register some, or name them in set_network()")
         directory = await asyncio.to_thread(open_directory, self.config)
@@ -163,11 +184,13 @@ class QACoordinatorBase:
             emit=fan_out(self.listeners),
             on_row=self.on_row,
             network_metrics=network.snapshot_metrics,
+            crew=self._crew,
         )
         self._round = round_
         if self._draining:
             round_.drain()
-        await round_.run()
+        with self._crew.at_work(round_):
+            await round_.run()
 
     def _asker(self, run_id: str) -> Ask:
         """How a leased question is asked: with its context around it, and whatever comes back made plain."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from streaming_queue.config import AUTO, Config
-from streaming_queue.control.scheduler_control import SchedulerControl
+from streaming_queue.control.scheduler_control import Crew, SchedulerControl
 from streaming_queue.control.server import serve_control
 from streaming_queue.core.auto import ProtocolChoice
 from streaming_queue.core.provider import settle_provider
@@ -56,6 +56,7 @@ class Round:
         emit: Listener,
         on_row: Callable[[dict[str, Any]], None] | None = None,
         network_metrics: Callable[[], Mapping[str, Any]] | None = None,
+        crew: Crew | None = None,
     ) -> None:
         """`ask` makes the way to ask for a run id; `on_row` is told each row of results, in a thread of its own."""
         self.config = config
@@ -73,6 +74,7 @@ class Round:
         self._tell = emit
         self._on_row = on_row
         self._network_metrics = network_metrics
+        self._crew = crew
         self.paused = False
         self.draining = False
         self._owned = False  # whether the queue's lock is ours, and so the directory
@@ -94,6 +96,21 @@ class Round:
         self.paused = False
         if self._scheduler:
             self._scheduler.unpause()
+
+    def add_worker(self, worker_id: str) -> None:
+        """Have a worker take part from now on."""
+        self._worker_ids = tuple(dict.fromkeys((*self._worker_ids, worker_id)))
+        if self._scheduler:
+            self._scheduler.add_worker(worker_id)
+
+    async def remove_worker(self, worker_id: str, *, at_once: bool = False) -> None:
+        """Have a worker take part no longer; return when its questions have ended, or `at_once` went elsewhere."""
+        if self._scheduler:
+            await self._scheduler.remove_worker(worker_id, at_once=at_once)
+
+    def worker_states(self) -> dict[str, dict[str, Any]]:
+        """See `WorkerPool.states`; nothing before the first question is handed out."""
+        return self._scheduler.pool.states() if self._scheduler else {}
 
     def drain(self) -> None:
         """Stop taking questions in and handing them out; `run` ends when what is in flight has ended."""
@@ -148,7 +165,7 @@ class Round:
         slots = sum(map(settings.slots_of, self._worker_ids))
         self._tell(RoundStarted(self.round_id, self._worker_ids, slots, resumed=counts.total > 0, counts=counts))
         intake_done = asyncio.Event()
-        control = SchedulerControl(queue, self.directory, self, self._emit)
+        control = SchedulerControl(queue, self.directory, self, self._emit, self._crew)
         self._scheduler = Scheduler(
             queue,
             self._ask,
@@ -227,6 +244,7 @@ class Round:
         config = self.config
         return SchedulerSettings(
             slots={worker_id: config.slots(worker_id) for worker_id in self._worker_ids},
+            concurrency=config.qa.worker.most_at_once,
             adaptive=config.qa.worker.concurrency == "auto",
             batch_size=config.qa.coordinator.batch_size,
             **config.scheduler.model_dump(),

@@ -20,7 +20,8 @@ class WorkerHealth:
     It is left alone until `paused_until`, `ejected` where that is for its failures. `strikes` counts the times it was
     lost without an answer in between; `out` is why it is out for good. `busy` questions are under way at it, `seen_at`
     it last showed a sign of life, `probed_at` answered its probe, `began_anew` it came back and was not given all its
-    slots since; `proven` are its answers since then. `draining`: it is asked nothing more, and leaves.
+    slots since; `proven` are its answers since then, `answers` and
+    `failures` all there were. `draining`: it is asked nothing more, and leaves.
     """
 
     worker_id: str
@@ -36,8 +37,19 @@ class WorkerHealth:
     probed_at: float = -math.inf
     began_anew: float | None = None
     proven: int = 0
+    answers: int = 0
+    failures: int = 0
     breaker: Breaker = field(default_factory=Breaker)
     adaptive: AdaptiveLimit | None = None
+
+    @property
+    def state(self) -> str:
+        """In a word: up, down, paused, out or draining."""
+        if self.draining:
+            return "draining"
+        if self.up:
+            return "up"
+        return "out" if self.out is not None else "paused" if self.paused_until is not None else "down"
 
     def limit(self, *, spared: bool) -> int:
         """How many questions it may have at a time now; `spared`: others can take what it is not given yet.

@@ -18,6 +18,7 @@ from streaming_queue.errors import ConfigError
 from streaming_queue.exit_codes import ExitCode
 from streaming_queue.runner.backends import can_host, create_backend
 from streaming_queue.runner.hierarchy import make_pool
+from streaming_queue.runner.membership import Membership
 from streaming_queue.runner.roles import load_executor, worker_class
 from streaming_queue.runner.runner_base import RunnerBase
 from streaming_queue.runner.signals import stop_signals
@@ -41,13 +42,15 @@ async def serve_worker(
     executor: str | None = None,
     pool: Sequence[str] = (),
     pool_protocol: str | None = None,
+    join: str | None = None,
     until: Awaitable[Any] | None = None,
     drain_s: float | None = None,
 ) -> int:
     """Host a worker until SIGTERM, SIGINT or the end of `until`; then drain, `drain_s` at the most, and return 0.
 
     `executor` is a `package.module:Class` in place of the protocol's own; with a `pool`, addresses of agents reached
-    over `pool_protocol` (default: the same), it is their sub-coordinator. `drain_s` defaults to `scheduler.drain_s`.
+    over `pool_protocol` (default: the same), it is their sub-coordinator. With `join` it takes part at the coordinator
+    of that address, which it tells when it stops. `drain_s` defaults to `scheduler.drain_s`.
 
     Raises:
         ConfigError: it cannot answer, or cannot be hosted, as configured.
@@ -88,10 +91,15 @@ async def serve_worker(
                 "choose another protocol to serve it or for qa.worker.mode process"
             )
         ready(handle.base_url)
-        ends = [asyncio.ensure_future(stop.wait()), *([asyncio.ensure_future(until)] if until else ())]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        membership = Membership(config, join, handle.base_url, output) if join else None
+        waits = (stop.wait(), until, membership.keep() if membership else None)
+        ends = [asyncio.ensure_future(wait) for wait in waits if wait is not None]
+        ended, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for end in ends:
             end.cancel()
+        if membership:
+            await membership.leave()
+            ended.pop().result()  # a membership that can never be is an error
         if drain := getattr(handle, "drain", None):
             await drain(config.scheduler.drain_s if drain_s is None else drain_s)
         await handle.stop()
