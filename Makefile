@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 ARGS ?=
 
-.PHONY: run test interop check bench clean
+.PHONY: run test faults interop check bench clean
 
 run: $(VENV)/.run
 	$(BIN)/streaming-queue run -s 'mock.latency_ms={mean: 500, sigma: 0.5}' $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 -m 'faults or not interop' tests/faults tests/unit/core/test_interleavings.py $(ARGS)
 
 interop: $(VENV)/.dev
 	$(BIN)/python -m pytest -m interop $(ARGS)

@@ -16,12 +16,8 @@ async def health(request: web.Request) -> web.Response:
 
 async def message(request: web.Request) -> web.StreamResponse:
     await request.read()
-    if KIND == "500":
-        return web.Response(status=500, text="internal error")
-    if KIND == "429":
-        return web.Response(status=429, headers={"Retry-After": "1"}, text="slow down")
-    if KIND == "503":
-        return web.Response(status=503, headers={"Retry-After": "1"}, text="full")
+    if KIND.isdigit():
+        return web.Response(status=int(KIND), headers={"Retry-After": "1"}, text="not now")
     if KIND == "garbage":
         return web.Response(body=b"\x00\x01not json", content_type="application/json")
     if KIND == "empty":

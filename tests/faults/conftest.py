@@ -46,19 +46,21 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 @pytest.fixture
 def network() -> Callable[..., list[str]]:
-    """`network(command, ...)`: how to run a command in a network of its own, a loopback with these shell commands done.
+    """`network(command, after=path)`: how to run a program in a network of its own, a loopback on which that happens.
 
-    Skips the test where that cannot be had.
+    The shell's `command` is run when the file `after` has something in it. Skips the test where this cannot be had.
     """
     root()
     unshare = program("unshare")
     program("ip")
 
-    def inside(*set_up: str) -> list[str]:
-        script = " && ".join(["ip link set lo up", *set_up])
-        tried = subprocess.run([unshare, "--net", "sh", "-c", script], capture_output=True, text=True, check=False)
-        if tried.returncode:
-            pytest.skip(f"this kernel does not: {tried.stderr.strip()}")
-        return [unshare, "--net", "sh", "-c", f'{script} && exec "$0" "$@"']
+    def inside(command: str, *, after: Path) -> list[str]:
+        tried = [unshare, "--net", "sh", "-c", f"ip link set lo up && {command}"]
+        done = subprocess.run(tried, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"this machine does not: {done.stderr.strip()}")
+        waiting = f"while [ ! -s '{after}' ]; do kill -0 $! || break; sleep 0.1; done"
+        script = f'ip link set lo up && {{ "$0" "$@" & }} && {waiting}; {command}; wait $!'
+        return [unshare, "--net", "sh", "-c", script]
 
     return inside
