@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from e2e.test_faults import assert_each_once, wait_for_lines
+from e2e.waiting import assert_each_once, wait_for_lines
 
 FIVE = ("http", "a2a", "ws", "grpc", "nats")
 MIXED = ("-s", "workers=[{protocol: ws}, {protocol: http, count: 2}, {}]")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from unit.core.virtual_loop import VirtualLoop, VirtualTime, in_virtual_time
@@ -316,13 +316,16 @@ class Interleavings(RuleBasedStateMachine):
         assert len(left) <= len(self.removals)
 
 
-OPTIONS = settings(deadline=None, suppress_health_check=list(HealthCheck))
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+"""Not to look for a shorter history: that takes minutes."""
+OPTIONS = settings(deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 
 TestInterleavings = Interleavings.TestCase
-TestInterleavings.settings = settings(OPTIONS, max_examples=250, stateful_step_count=30)
+TestInterleavings.settings = settings(OPTIONS, max_examples=400, stateful_step_count=30)
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(900)
 class TestManyInterleavings(Interleavings.TestCase):
     """The same for longer."""
 

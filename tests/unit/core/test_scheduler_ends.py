@@ -33,28 +33,6 @@ async def test_the_last_worker_goes_while_the_only_question_waits_for_its_retry(
     assert (await queue.counts()).dead == 1
 
 
-async def test_an_old_lease_does_not_keep_a_newer_one_from_going_back(queue) -> None:
-    await fill(queue, 1)
-    pool = Pool(queue, workers=2, drain_s=0.05)
-    asked = asyncio.Event()
-
-    async def behave(worker_id, lease):
-        asked.set()
-        await asyncio.sleep(60)
-        return "too late"
-
-    pool.behave = behave
-    running = asyncio.create_task(pool.run())
-    await asked.wait()
-    (attempt,) = pool.scheduler._attempts.under_way
-    await queue.release(attempt.lease)  # as when it had run out; the question is leased again, and asked
-    asked.clear()
-    await asked.wait()
-    pool.scheduler.drain()
-    assert not await running
-    assert (await queue.counts()).leased == 0
-
-
 async def held(queue, workers=2):
     """A round whose questions are under way until it is drained, and the task that runs it."""
     await fill(queue, 4)
@@ -83,15 +61,16 @@ async def test_a_removal_that_waits_ends_with_the_round(queue) -> None:
 
 async def test_two_removals_and_a_join_leave_who_joined(queue) -> None:
     pool, running = await held(queue)
-    removals = [asyncio.create_task(pool.scheduler.remove_worker("W1")) for _ in range(2)]
-    await asyncio.sleep(0)
-    first, second = removals
-    for attempt in list(pool.scheduler._attempts.under_way):
-        if attempt.worker_id == "W1":
-            attempt.give_up(ConnectError("reset"))
-    await first
-    pool.scheduler.add_worker("W1")
-    await asyncio.wait_for(second, 5)
+    tell = pool.scheduler._emit
+
+    def join_again(event):
+        tell(event)
+        if isinstance(event, WorkerLeft):
+            pool.scheduler.add_worker("W1")
+
+    pool.scheduler._emit = join_again
+    removals = [pool.scheduler.remove_worker("W1", at_once=True) for _ in range(2)]
+    await asyncio.wait_for(asyncio.gather(*removals), 5)
     assert "W1" in pool.scheduler.pool.workers
     assert len(pool.of(WorkerLeft)) == 1
     pool.scheduler.drain()
@@ -105,7 +84,7 @@ async def test_who_joins_when_the_round_is_over_is_left_alone(queue) -> None:
     assert "W9" not in pool.scheduler.pool.workers
 
 
-async def test_a_lease_that_ran_out_is_not_given_back_for_another(queue) -> None:
+async def test_an_old_lease_does_not_keep_a_newer_one_from_going_back(queue) -> None:
     await fill(queue, 1)
     (lease,) = await queue.lease(1)
     await queue.release(lease, failure=Failure("ConnectError", "gone"))

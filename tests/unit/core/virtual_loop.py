@@ -15,6 +15,14 @@ from streaming_queue.core import attempts, breaker, health, retry_budget, schedu
 MODULES: tuple[ModuleType, ...] = (attempts, breaker, health, retry_budget, scheduler, worker_health)
 
 
+MOST_TURNS = 10_000
+"""Of the loop at one moment."""
+
+
+RESOLUTION_S = 1e-9
+"""The loop runs timers so much too early, in terms of which nothing would be over yet."""
+
+
 class VirtualTime:
     """What these modules take from `time`, and the loop's clock."""
 
@@ -31,12 +39,15 @@ class _Jumping(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
     def __init__(self, clock: VirtualTime) -> None:
         super().__init__()
         self._clock = clock
+        self._turns = 0
 
     def select(self, timeout: float | None = None) -> list[Any]:
         ready: list[Any] = super().select(0)
+        self._turns = self._turns + 1 if timeout == 0 else 0
+        assert self._turns < MOST_TURNS, "somebody is busy without end, and time does not go on"
         if not ready:
             assert timeout is not None, "everybody waits, and no timer is set: it would hang for ever"
-            self._clock.now += timeout
+            self._clock.now += timeout + RESOLUTION_S
         return ready
 
 
