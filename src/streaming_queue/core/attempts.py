@@ -236,8 +236,8 @@ class Attempts:
         workers_own = self._pool.blame(worker_id, error, tasks, suspect=lease.attempt > 1)
         if not workers_own:
             self._forgive(lease.id)
-        if self.hedging and self._rivals(attempt):
-            return  # the other one has the question still
+        if self.hedging and any(rival.lease.fence >= lease.fence for rival in self._rivals(attempt)):
+            return  # the other one has the question still, and by no older lease
         seconds = time.perf_counter() - attempt.began
         failure = Failure.of(error, worker=worker_id, protocol=self._protocol_of(worker_id), response_time_s=seconds)
         try:

@@ -94,3 +94,28 @@ async def test_an_old_lease_does_not_keep_a_newer_one_from_going_back(queue) -> 
     pool.scheduler._dispenser.offer(lease)
     await pool.scheduler._give_back()
     assert (await queue.counts()).ready == 1
+
+
+async def test_a_failure_gives_its_lease_back_where_the_other_worker_has_an_older_one(queue) -> None:
+    await fill(queue, 1)
+    pool = Pool(queue, workers=3, concurrency=1, hedge=True)
+    asked: list[str] = []
+    first = asyncio.Event()
+
+    async def behave(worker_id, lease):
+        asked.append(worker_id)
+        if len(asked) == 1:
+            first.set()
+            await asyncio.sleep(60)
+        if len(asked) == 2:
+            raise RemoteError("500", retryable=True)
+        return "at last"
+
+    pool.behave = behave
+    running = asyncio.create_task(pool.run())
+    await first.wait()
+    (attempt,) = pool.scheduler._attempts.under_way
+    await queue.release(attempt.lease)  # as when it had run out
+    assert await running
+    assert len(asked) == 3
+    assert [outcome.result.answer for outcome in await queue.results()] == ["at last"]

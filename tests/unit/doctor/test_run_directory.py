@@ -141,7 +141,7 @@ def test_a_damaged_database(make, damage):
     assert levels(found) == {"run.json": "ok", "queue.db": "problem"}
     assert found["queue.db"].code == 2
     assert "damaged" in found["queue.db"].seen
-    assert "copy it before anything else" in found["queue.db"].remedy
+    assert "stq repair" in found["queue.db"].remedy
 
 
 def test_a_database_that_is_gone(make):
