@@ -92,19 +92,24 @@ async def serve_worker(
             )
         ready(handle.base_url)
         membership = Membership(config, join, handle.base_url, output) if join else None
-        waits = (stop.wait(), until, membership.keep() if membership else None)
-        ends = [asyncio.ensure_future(wait) for wait in waits if wait is not None]
-        ended, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for end in ends:
-            end.cancel()
+        await _first(stop.wait(), until, membership.keep() if membership else None)
         if membership:
             await membership.leave()
-            ended.pop().result()  # a membership that can never be is an error
         if drain := getattr(handle, "drain", None):
             await drain(config.scheduler.drain_s if drain_s is None else drain_s)
         await handle.stop()
         output.system(f"{agent_id} has stopped")
     return ExitCode.OK
+
+
+async def _first(*waits: Awaitable[Any] | None) -> None:
+    """Return when one of them ends, and end the others. Raises what it raises."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits if wait is not None]
+    ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    for task in ended:
+        task.result()
 
 
 async def can_be_served(config: Config) -> bool:

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streaming_queue.comm import registry
+from streaming_queue.comm.composite import CompositeBackend
+from streaming_queue.core.crew import Crew
+from streaming_queue.core.network_base import NetworkBase
+from streaming_queue.errors import ConfigError, ConnectError, UnknownAgentError
+from streaming_queue.testing.executors import Echo
+
+pytestmark = pytest.mark.usefixtures("no_stray_tasks")
+
+
+class Round:
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def add_worker(self, worker_id: str) -> None:
+        self.told.append(("add", worker_id))
+
+    async def remove_worker(self, worker_id: str, *, at_once: bool = False) -> None:
+        self.told.append(("remove", worker_id, at_once))
+
+    def worker_states(self) -> dict[str, dict[str, Any]]:
+        return {"Worker-1": {"state": "up", "busy": 1, "limit": 8, "answered": 3, "failed": 0}}
+
+
+class Place:
+    """A network with a coordinator and one worker, and further agents that nobody knows yet."""
+
+    def __init__(self, network: NetworkBase, crew: Crew, addresses: list[str]) -> None:
+        self.network, self.crew, self.addresses = network, crew, addresses
+
+
+@pytest.fixture
+async def place():
+    backend = registry.create("http")
+    network = NetworkBase(backend)
+    await network.register_agent("Coordinator-1")
+    handles = [await backend.spawn_local_agent(f"agent-{number}", "127.0.0.1", 0, Echo()) for number in range(3)]
+    await network.register_agent("Worker-1", handles[0].base_url)
+    yield Place(network, Crew(network, "Coordinator-1", ["Worker-1"]), [handle.base_url for handle in handles])
+    await network.close()
+
+
+async def test_a_worker_joins_as_the_next_and_is_reached(place: Place) -> None:
+    round_ = Round()
+    with place.crew.at_work(round_):
+        assert await place.crew.add(place.addresses[1]) == "Worker-2"
+        assert await place.crew.add(place.addresses[1]) == "Worker-2"
+        assert await place.crew.add(place.addresses[2], worker_id="Helper") == "Helper"
+    assert round_.told == [("add", "Worker-2"), ("add", "Helper")]
+    reply = await place.network.route_message("Coordinator-1", "Worker-2", {"text": "hello"})
+    assert reply["text"] == "hello"
+    assert [each["id"] for each in place.crew.workers()] == ["Worker-1", "Worker-2", "Helper"]
+
+
+async def test_each_is_shown_with_what_the_round_knows_of_it(place: Place) -> None:
+    with place.crew.at_work(Round()):
+        await place.crew.add(place.addresses[1])
+        first, second = place.crew.workers()
+    assert first == {
+        "id": "Worker-1", "address": place.addresses[0], "protocol": "http", "state": "up", "busy": 1, "limit": 8,
+        "answered": 3, "failed": 0,
+    }  # fmt: skip
+    assert second["state"] == "idle"
+
+
+async def test_who_does_not_answer_is_nobody(place: Place) -> None:
+    with pytest.raises(ConnectError, match=r"no healthy worker answers at http://127\.0\.0\.1:9"):
+        await place.crew.add("http://127.0.0.1:9")
+    assert list(place.network.get_agents()) == ["Worker-1"]
+    assert await place.crew.add(place.addresses[1]) == "Worker-2"
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_worker_leaves(place: Place, at_once: bool) -> None:
+    round_ = Round()
+    with place.crew.at_work(round_):
+        await place.crew.remove("Worker-1", at_once=at_once)
+        with pytest.raises(UnknownAgentError, match="Worker-9"):
+            await place.crew.remove("Worker-9")
+    assert round_.told == [("remove", "Worker-1", at_once)]
+    assert place.crew.workers() == []
+    assert place.network.get_agents() == {}
+
+
+async def test_by_its_address_too(place: Place) -> None:
+    assert await place.crew.leave(place.addresses[2]) is None
+    assert await place.crew.leave(place.addresses[0]) == "Worker-1"
+    assert place.crew.workers() == []
+
+
+async def test_in_a_mixed_network_a_worker_says_what_it_speaks() -> None:
+    default, other = registry.create("inproc"), registry.create("http")
+    composite = CompositeBackend(default)
+    composite.assign("Worker-2", other)
+    network = NetworkBase(composite)
+    await network.register_agent("Coordinator-1")
+    one = await default.spawn_local_agent("Worker-1", "127.0.0.1", 0, Echo())
+    two = await other.spawn_local_agent("Worker-2", "127.0.0.1", 0, Echo())
+    three = await other.spawn_local_agent("three", "127.0.0.1", 0, Echo())
+    for worker_id, handle in (("Worker-1", one), ("Worker-2", two)):
+        await network.register_agent(worker_id, handle.base_url)
+    crew = Crew(network, "Coordinator-1", ["Worker-1", "Worker-2"])
+    with pytest.raises(ConfigError, match="http, inproc: say which"):
+        await crew.add(three.base_url)
+    with pytest.raises(ConfigError, match="speaks ws, only http, inproc"):
+        await crew.add(three.base_url, protocol="ws")
+    assert await crew.add(three.base_url, protocol="http") == "Worker-3"
+    assert [each["protocol"] for each in crew.workers()] == ["inproc", "http", "http"]
+    await network.close()
