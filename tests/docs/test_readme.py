@@ -20,9 +20,9 @@ from docs.background import in_background
 ROOT = Path(__file__).parents[2]
 READMES = ("README.md", "README.zh-CN.md")
 CONSOLE = "```console\n$ "
-GUIDES = "docs/guide/"  # what they show builds on what came before: test_new_backend_guide.py
+ELSEWHERE = ("docs/guide/", "docs/repair.md")  # what they show needs what came before: tests of their own
 SHOWN = (str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md") if CONSOLE in page.read_text())
-OTHERS = sorted(name for name in SHOWN if not name.startswith(GUIDES))
+OTHERS = sorted(name for name in SHOWN if not name.startswith(ELSEWHERE))
 PAGES = (READMES[0], *(pytest.param(name, marks=pytest.mark.interop) for name in OTHERS))
 
 
