@@ -41,6 +41,13 @@ def raw_servers(protocol: str) -> Iterator[tuple[list[str], list[int]]]:
             process.communicate(timeout=10)
 
 
+async def measure_alone(protocol: str, path: Path, count: int, rounds: int) -> Figures:
+    """The median of the pipeline, where no wire is to be set beside it."""
+    async with Pipeline(protocol, path) as pipeline:
+        wholes = [await measure(pipeline.run, count, pipeline.pids) for _ in range(rounds + 1)]
+    return median(wholes[1:])
+
+
 async def measure_protocol(protocol: str, path: Path, texts: list[str], rounds: int) -> tuple[Figures, Figures]:
     """The medians of the raw pair and of the pipeline."""
     ask_all = import_module(f"pairs.raw_{protocol}").ask_all
@@ -58,9 +65,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--questions", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--protocols", default=",".join(sorted(path.stem.removeprefix("raw_") for path in PAIRS.glob("raw_*.py")))
-    )
+    with_pair = sorted(path.stem.removeprefix("raw_") for path in PAIRS.glob("raw_*.py"))
+    parser.add_argument("--protocols", default=",".join(["inproc", *with_pair]))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     report = {}
@@ -68,6 +74,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "questions.jsonl"
             texts = write_questions(path, options.questions)
+            if protocol not in with_pair:
+                alone = asdict(run_fast(measure_alone(protocol, path, len(texts), options.rounds)))
+                report[protocol] = {key: round(value, 1) for key, value in alone.items() if value is not None}
+                continue
             figures = run_fast(measure_protocol(protocol, path, texts, options.rounds))
         pair, whole = ({key: round(value, 1) for key, value in asdict(each).items()} for each in figures)
         report[f"{protocol} raw pair"] = pair
@@ -81,6 +91,8 @@ def main() -> None:
     for name, row in report.items():
         cells = [
             f"{row[key]:.0f}" + (f" ({row[f'{key}_of_pair']:.2f})" if f"{key}_of_pair" in row else "")
+            if key in row
+            else "-"
             for key in ("questions_per_s", "coordinator_us", "workers_us")
         ]
         print(f"{name:14}" + "".join(f" {cell:>18}" for cell in cells))
