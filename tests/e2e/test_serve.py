@@ -388,7 +388,7 @@ def alive(pid: int) -> bool:
 def children_of(pid: int) -> list[int]:
     """The worker processes of a run."""
     listed = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
     ).stdout
     children = [int(line.split()[0]) for line in listed.splitlines() if "worker_process" in line]
     return [child for child in children if alive(child)]

@@ -716,7 +716,7 @@ async def test_an_attempt_has_its_time_and_a_question_too(queue: MemoryQueue) ->
     assert "scheduler.question_timeout_s (0.3 s)" in buried.failure.message
     assert time.monotonic() - started >= 0.2
     assert len(deadlines) >= 2
-    assert all(deadline <= started + 0.4 for deadline in deadlines)
+    assert max(deadlines) <= deadlines[0] + 0.3
 
 
 # --- duplicates of the slow ones ---

@@ -51,6 +51,9 @@ async def test_the_worker_shown_is_a_worker(shared_server: NatsServer, make: Any
     finally:
         process.kill()
         await process.communicate()
+    async with asyncio.timeout(30):
+        while await backend.health_check("w"):  # until the server has seen that its connection is gone
+            await asyncio.sleep(0.05)
     with pytest.raises(ConnectError):
         await backend.send("c", "w", {"text": "hello"})
 
