@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
 from streaming_queue.errors import StreamingQueueError
+from streaming_queue.record import record
 
 
 class TextPart(TypedDict):
@@ -55,7 +56,7 @@ def payload_text(payload: Mapping[str, Any]) -> str:
     return "\n".join(str(part.get("text", "")) for part in parts if part.get("kind", "text") == "text")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Question:
     """One question. `id` is None until the queue names it; `reference` is the expected answer, where one is known."""
 
@@ -64,7 +65,7 @@ class Question:
     reference: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Result:
     """One answer and what it cost, as the coordinator measured it. A time that nobody measured is None, never 0.
 
@@ -111,7 +112,7 @@ class Failure:
         return cls(type(error).__name__, str(error), worker, protocol, response_time_s)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """The recorded end of one question: a result, or the failure it was dead-lettered for.
 

@@ -7,18 +7,19 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from streaming_queue.errors import AgentFailedError, ConfigError, ConnectError
 from streaming_queue.messages import Reply, payload_text
+from streaming_queue.record import record
 
 T = TypeVar("T")
 Kind = Literal["question", "command"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CallContext:
     """What the coordinator says about a call. Each backend carries it in its protocol's own place.
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streaming_queue.messages import Counts, Failure, Outcome, PutReport, Question, Result
+from streaming_queue.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lease:
     """The right to work on a question, until it is settled, given back, or taken over.
 

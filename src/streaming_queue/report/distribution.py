@@ -6,6 +6,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any
 
 EXACT = 100_000
@@ -50,8 +51,11 @@ class Distribution:
 
     def merge(self, other: Distribution) -> None:
         """Take in all that another has."""
-        for value in other._values:
-            self.add(value)
+        if self._count or len(self._values) + len(other._values) > EXACT:
+            for value in other._values:
+                self.add(value)
+        else:
+            self._values.extend(other._values)
         if not other._count:
             return
         for value in self._values:
@@ -103,11 +107,12 @@ def describe(ordered: Sequence[float]) -> dict[str, Any]:
     """`Distribution.describe` of ascending values."""
     if not ordered:
         return {"count": 0} | dict.fromkeys(("mean", "std", "min", "p50", "p95", "p99", "max"))
-    mean = math.fsum(ordered) / len(ordered)
+    count = len(ordered)
+    mean = math.fsum(ordered) / count
     return {
-        "count": len(ordered),
+        "count": count,
         "mean": mean,
-        "std": math.sqrt(math.fsum((value - mean) ** 2 for value in ordered) / len(ordered)),
+        "std": math.dist(ordered, repeat(mean, count)) / math.sqrt(count),
         "min": ordered[0],
         "p50": percentile(ordered, 50),
         "p95": percentile(ordered, 95),

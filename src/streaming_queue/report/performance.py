@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from streaming_queue.report.distribution import Distribution
@@ -82,12 +82,21 @@ class Performance:
                 by_worker.setdefault(worker, []).append(group)
             if protocol is not None:
                 by_protocol.setdefault(protocol, []).append(group)
+        known: dict[tuple[_Group, ...], dict[str, Any]] = {}
+
+        def figures(groups: Iterable[_Group]) -> dict[str, Any]:
+            """Those of one protocol are often those of all: nothing is summed up twice."""
+            held = tuple(group for group in groups if group.answered or group.failed)
+            if held not in known:
+                known[held] = _figures(held, seconds)
+            return known[held].copy()
+
         shares = [sum(group.answered for group in groups) for groups in by_worker.values()]
         mean = sum(shares) / len(shares) if shares else 0.0
         return {
-            "overall": _figures(list(self._groups.values()), seconds),
-            "workers": {worker: _figures(by_worker[worker], seconds) for worker in sorted(by_worker, key=_natural)},
-            "protocols": {protocol: _figures(by_protocol[protocol], seconds) for protocol in sorted(by_protocol)},
+            "overall": figures(self._groups.values()),
+            "workers": {worker: figures(by_worker[worker]) for worker in sorted(by_worker, key=_natural)},
+            "protocols": {protocol: figures(by_protocol[protocol]) for protocol in sorted(by_protocol)},
             "load_balance_variance": sum((share - mean) ** 2 for share in shares) / len(shares) if shares else None,
         }
 
@@ -97,7 +106,7 @@ def _natural(name: str) -> tuple[int, str]:
     return len(name), name
 
 
-def _figures(groups: list[_Group], seconds: float) -> dict[str, Any]:
+def _figures(groups: Sequence[_Group], seconds: float) -> dict[str, Any]:
     answered = sum(group.answered for group in groups)
     failed = sum(group.failed for group in groups)
     response_ms = sum(group.response_ms for group in groups)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from streaming_queue.messages import Counts, Failure, Result
+from streaming_queue.record import record
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Event:
     """Root of all events."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RoundStarted(Event):
     """A round begins, or goes on after a restart (`resumed`). `concurrency`: questions in flight at the most."""
 
@@ -28,7 +28,7 @@ class RoundStarted(Event):
     counts: Counts
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Queued(Event):
     """A batch of questions is durably in the queue."""
 
@@ -37,7 +37,7 @@ class Queued(Event):
     total: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IntakeFinished(Event):
     """The source is read to its end (or kept as far as it was read): `questions` stored, `skipped` unusable lines."""
 
@@ -46,7 +46,7 @@ class IntakeFinished(Event):
     duplicates: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Notice(Event):
     """Something a person should read: a skipped line, a renamed id. `level` is info, warning or error."""
 
@@ -54,7 +54,7 @@ class Notice(Event):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sent(Event):
     """A question left for a worker."""
 
@@ -63,7 +63,7 @@ class Sent(Event):
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hedged(Event):
     """A question that takes long at its worker is asked of another, too; the first answer counts."""
 
@@ -71,7 +71,7 @@ class Hedged(Event):
     worker: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answered(Event):
     """A question's answer is durably recorded."""
 
@@ -80,7 +80,7 @@ class Answered(Event):
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Duplicate(Event):
     """An answer came after another had been recorded; it was not stored."""
 
@@ -88,7 +88,7 @@ class Duplicate(Event):
     worker: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Retried(Event):
     """An attempt failed; the question is back in the queue. `counted` says whether it used up an attempt."""
 
@@ -98,7 +98,7 @@ class Retried(Event):
     counted: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Buried(Event):
     """A question went to the dead letters."""
 
@@ -107,33 +107,33 @@ class Buried(Event):
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Paused(Event):
     """Nothing more is handed out until `Continued`, or a command for `directory`; what is in flight ends."""
 
     directory: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Continued(Event):
     """Questions are handed out again."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Replayed(Event):
     """Dead letters are back in the queue."""
 
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Purged(Event):
     """Dead letters were deleted."""
 
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerDown(Event):
     """A worker takes no questions until it is healthy again; `final` when it will not be asked again in this round."""
 
@@ -142,28 +142,28 @@ class WorkerDown(Event):
     final: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerUp(Event):
     """A worker is healthy again."""
 
     worker: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerJoined(Event):
     """A worker takes part from now on."""
 
     worker: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerLeft(Event):
     """A worker takes part no longer; its questions have ended, or went elsewhere."""
 
     worker: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RoundFinished(Event):
     """A round ended; `state` is done, stopped or failed, `summary` the figures that `run.json` keeps."""
 

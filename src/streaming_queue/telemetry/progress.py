@@ -194,15 +194,12 @@ class Progress:
 
     def _returned(self, question_id: str, worker: str | None = None) -> list[str]:
         """Take a question back from a worker, from all that have it if `worker` is None; returns from whom."""
-        asked = self._asked.get(question_id, [])
-        back = [name for name in asked if worker in (None, name)]
+        asked = self._asked.pop(question_id, [])
+        back = asked if worker is None else [name for name in asked if name == worker]
         for name in back:
             self.workers[name].in_flight -= 1
-        left = [name for name in asked if name not in back]
-        if left:
-            self._asked[question_id] = left
-        else:
-            self._asked.pop(question_id, None)
+        if len(back) < len(asked):
+            self._asked[question_id] = [name for name in asked if name != worker]
         return back
 
     def _take(self, counts: Counts) -> None:
