@@ -27,6 +27,9 @@ class Coordinator(Section):
     )
     result_file: PathText | None = Field(None, description="Further file for the results; null: only the run's own.")
     batch_size: AtLeastOne = Field(64, description="Most questions leased from the queue at once.")
+    window: AtLeastOne | None = Field(
+        100_000, description="Most questions read ahead of their answers; the source then waits. null: all of them."
+    )
     first_50: bool = Field(False, description="Ask only the first 50 questions.")
     limit: AtLeastOne | None = Field(None, description="Ask only so many questions; null: all.")
     count: Integer = Field(1, description="How many coordinators: one owns a run.")

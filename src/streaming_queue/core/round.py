@@ -15,9 +15,9 @@ from streaming_queue.control.scheduler_control import Crew, SchedulerControl
 from streaming_queue.control.server import serve_control
 from streaming_queue.core.auto import ProtocolChoice
 from streaming_queue.core.provider import settle_provider
+from streaming_queue.core.reading import Reading
 from streaming_queue.core.scheduler import Ask, Scheduler, SchedulerSettings
 from streaming_queue.errors import ConfigError, QueueError, StreamingQueueError, error_event
-from streaming_queue.intake import Source, open_source
 from streaming_queue.queue.base import WorkQueue
 from streaming_queue.queue.lock import refuse_owned
 from streaming_queue.queue.sqlite import SQLiteQueue
@@ -28,17 +28,13 @@ from streaming_queue.telemetry.events import (
     Answered,
     Buried,
     Event,
-    IntakeFinished,
     Listener,
-    Notice,
     Purged,
     Queued,
     Replayed,
     RoundFinished,
     RoundStarted,
 )
-
-INTAKE_BATCH = 500
 
 
 class Round:
@@ -82,6 +78,7 @@ class Round:
         self._choice: ProtocolChoice | None = None
         if config.protocol == AUTO:
             self._choice = ProtocolChoice(config.auto, worker_ids, protocol_of=protocol_of, emit=emit)
+        self._reading: Reading | None = None
         self._intake: asyncio.Task[None] | None = None
         self._projection: Projection | None = None
 
@@ -164,7 +161,7 @@ class Round:
         settings = self._settings()
         slots = sum(map(settings.slots_of, self._worker_ids))
         self._tell(RoundStarted(self.round_id, self._worker_ids, slots, resumed=counts.total > 0, counts=counts))
-        intake_done = asyncio.Event()
+        self._reading = reading = Reading(self.config, queue, self._emit)
         control = SchedulerControl(queue, self.directory, self, self._emit, self._crew)
         self._scheduler = Scheduler(
             queue,
@@ -174,71 +171,23 @@ class Round:
             protocol_of=self._protocol_of,
             emit=self._emit,
             settings=settings,
-            intake_done=intake_done,
+            intake_done=reading.done,
             choice=self._choice,
             may_end=control.retire,
         )
         try:
             async with serve_control(control, queue), asyncio.TaskGroup() as tasks:
-                self._intake = tasks.create_task(self._take_in(queue, intake_done), name="intake")
+                self._intake = tasks.create_task(reading.run(), name="intake")
                 if self.draining:
                     self.drain()
                 finished = await self._scheduler.run()
                 self._intake.cancel()
+            self.error = reading.error
         except* StreamingQueueError as group:
             self.error, finished = _first(group), False
         if isinstance(self.error, QueueError):
             raise self.error
         return "done" if finished and self.error is None else "stopped"
-
-    async def _take_in(self, queue: WorkQueue, intake_done: asyncio.Event) -> None:
-        """Move the source into the queue, each batch together with how far it has been read."""
-        mark = {"lines": 0, "questions": 0, "skipped": 0, "duplicates": 0, "complete": False, "limited": False} | (
-            await queue.bookmark() or {}
-        )
-        limit = self.config.qa.coordinator.question_limit
-        more = mark["limited"] and (limit is None or limit > mark["questions"])
-        try:
-            if not mark["complete"] or more:
-                mark |= {"complete": False, "limited": False}
-                if source := await self._open_source(mark):
-                    async with source:
-                        self._tell(Notice("info", source.describe()))
-                        await self._copy(source, queue, mark)
-                limited = limit is not None and mark["questions"] >= limit
-                await queue.put([], bookmark=mark | {"complete": True, "limited": limited})
-        except ConfigError as error:
-            # What was read is worked through all the same; the round ends with this error.
-            self.error = error
-            self._tell(Notice("error", str(error)))
-        intake_done.set()
-        self._tell(IntakeFinished(self.total, mark["skipped"], mark["duplicates"]))
-
-    async def _copy(self, source: Source, queue: WorkQueue, mark: dict[str, Any]) -> None:
-        async for batch in source.batches(INTAKE_BATCH):
-            mark["lines"] = batch.lines
-            mark["questions"] += len(batch.questions)
-            mark["skipped"] += len(batch.problems)
-            for problem in batch.problems:
-                self._tell(Notice("warning", f"{problem}: skipped"))
-            report = await queue.put(batch.questions, bookmark=mark)
-            mark["duplicates"] += report.known
-            self.total += report.added
-            for wished, given in report.renamed:
-                self._tell(Notice("warning", f"id {wished!r} stands for another text already: stored as {given!r}"))
-            self._tell(Queued(report.added, report.known, self.total))
-
-    async def _open_source(self, mark: Mapping[str, Any]) -> Source | None:
-        path = self.config.qa.coordinator.data_file
-        limit = self.config.qa.coordinator.question_limit
-        left = None if limit is None else limit - mark["questions"]
-        if left is not None and left <= 0:
-            return None
-        if mark["lines"] and await asyncio.to_thread(is_pipe, path):
-            kept = f"{mark['questions']} questions had been read from the pipe and are kept"
-            self._tell(Notice("warning", f"{kept}; what was still in it is gone"))
-            return None
-        return await open_source(path, strict=self.config.output.strict, limit=left, skip=mark["lines"])
 
     def _settings(self) -> SchedulerSettings:
         config = self.config
@@ -257,9 +206,13 @@ class Round:
             self.done += 1
         elif kind is Buried:
             self.failed += 1
+        elif isinstance(event, Queued):
+            self.total = event.total
         elif isinstance(event, Replayed | Purged):
             self.failed -= event.count
             self.total -= event.count if kind is Purged else 0
+        if self._reading and kind in (Answered, Buried):
+            self._reading.make_room()
         if self._projection and kind in (Answered, Buried, Replayed, Purged):
             self._projection.nudge()
         self._tell(event)
@@ -342,11 +295,6 @@ def _facts(config: Config) -> dict[str, Any]:
         "provider": settle_provider(config, settings),
         "source": coordinator.data_file or "bundled questions",
     }
-
-
-def is_pipe(path: str | None) -> bool:
-    """Whether what is read from `path` is gone afterwards: standard input, or a named pipe. Blocks."""
-    return path == "-" or (path is not None and Path(path).is_fifo())
 
 
 def _first(group: BaseExceptionGroup[StreamingQueueError]) -> StreamingQueueError:

@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from streaming_queue.config import AUTO, Config, load_config, resume_config
-from streaming_queue.core.round import check_directory, is_pipe
+from streaming_queue.core.round import check_directory
 from streaming_queue.doctor import disk, environment, extras, limits, ports, provider
 from streaming_queue.doctor.agent import agent, endpoint
 from streaming_queue.doctor.examination import Check, in_thread
 from streaming_queue.doctor.finding import Finding, failure, ok
 from streaming_queue.doctor.run_directory import run_directory
 from streaming_queue.errors import ConfigError
-from streaming_queue.intake import open_source
+from streaming_queue.intake import is_pipe, open_source
 from streaming_queue.queue.lock import owner_of
 from streaming_queue.report.run_directory import RunDirectory
 from streaming_queue.runner.requirements import check_requirements

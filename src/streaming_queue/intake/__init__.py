@@ -2,6 +2,6 @@
 
 from streaming_queue.intake.bundled import bundled_questions
 from streaming_queue.intake.parser import Problem
-from streaming_queue.intake.source import Batch, Source, open_source
+from streaming_queue.intake.source import Batch, Source, is_pipe, open_source
 
-__all__ = ["Batch", "Problem", "Source", "bundled_questions", "open_source"]
+__all__ = ["Batch", "Problem", "Source", "bundled_questions", "is_pipe", "open_source"]

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -205,3 +206,8 @@ async def open_source(
         await source.close()
         raise
     return source
+
+
+def is_pipe(path: str | None) -> bool:
+    """Whether what is read from `path` is gone afterwards: standard input, or a named pipe. Blocks."""
+    return path == STDIN or (path is not None and Path(path).is_fifo())

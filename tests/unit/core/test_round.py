@@ -10,7 +10,7 @@ import pytest
 from streaming_queue.config import Config
 from streaming_queue.control.base import RunControl
 from streaming_queue.control.reach import reach
-from streaming_queue.core.round import Round, is_pipe, open_directory
+from streaming_queue.core.round import Round, open_directory
 from streaming_queue.errors import ConfigError, ProtocolError, QueueError, StreamingQueueError
 from streaming_queue.report import summary
 from streaming_queue.telemetry.events import (
@@ -261,17 +261,6 @@ async def test_a_drain_before_the_start_ends_at_once_and_keeps_the_run_resumable
     resumed = Stage(settings(tmp_path, output={"resume": True}))
     assert (await resumed.run()).done == 40
     assert not set(resumed.asked) & set(stage.asked)
-
-
-def test_what_is_a_pipe(tmp_path: Path) -> None:
-    import os
-
-    os.mkfifo(tmp_path / "fifo")
-    assert is_pipe("-")
-    assert is_pipe(str(tmp_path / "fifo"))
-    assert not is_pipe(None)
-    assert not is_pipe(str(tmp_path))
-    assert not is_pipe("nowhere")
 
 
 async def test_a_round_is_running_until_its_report_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from streaming_queue.errors import ConfigError
-from streaming_queue.intake import open_source
+from streaming_queue.intake import is_pipe, open_source
 from streaming_queue.intake.source import FLUSH_S
 
 DEADLINE_S = 5.0
@@ -230,7 +230,7 @@ async def test_a_terminal_is_read_line_by_line():
 
 READ_ONE_THEN_CANCEL = """
 import asyncio
-from streaming_queue.intake import open_source
+from streaming_queue.intake import is_pipe, open_source
 
 async def main():
     source = await open_source("-")
@@ -261,7 +261,7 @@ def test_a_process_that_waits_on_standard_input_can_exit():
 
 
 def test_a_closed_standard_input_is_refused():
-    code = "import asyncio; from streaming_queue.intake import open_source; asyncio.run(open_source('-'))"
+    code = "import asyncio; from streaming_queue.intake import is_pipe, open_source; asyncio.run(open_source('-'))"
     command = f'exec {sys.executable} -c "{code}" <&-'
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, timeout=20, check=False)
@@ -273,3 +273,12 @@ def test_a_file_as_standard_input_is_read(write):
     with Path(path).open("rb") as file, _python(READ_ONE_THEN_CANCEL, stdin=file) as process:
         assert process.wait(timeout=20) == 0
         assert process.stdout.read() == b"a\n"
+
+
+def test_what_is_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert is_pipe("-")
+    assert is_pipe(str(tmp_path / "fifo"))
+    assert not is_pipe(None)
+    assert not is_pipe(str(tmp_path))
+    assert not is_pipe("nowhere")
