@@ -22,6 +22,7 @@ class Dispenser(Generic[Taker, Item]):
         self._items: deque[Item] = deque()
         self._waiting: deque[tuple[Taker, asyncio.Future[Item]]] = deque()
         self._given: list[Taker] = []
+        self._on_the_way: list[Item] = []
         self._taken = asyncio.Event()
 
     def __len__(self) -> int:
@@ -36,6 +37,10 @@ class Dispenser(Generic[Taker, Item]):
     def given(self, taker: Taker) -> int:
         """How many items this taker was given that it has not begun with: its `take` has yet to go on."""
         return self._given.count(taker)
+
+    def on_the_way(self, item: Item) -> int:
+        """How many items like this one were given to takers that have not begun with them."""
+        return self._on_the_way.count(item)
 
     def offer(self, item: Item) -> None:
         """Give an item to the taker that waits longest among those that may take it, else keep it for one."""
@@ -63,15 +68,20 @@ class Dispenser(Generic[Taker, Item]):
             if entry in self._waiting:
                 self._waiting.remove(entry)
             else:  # it was given an item, and is cancelled before it could have it
-                self._given.remove(taker)
+                self._arrived(taker, future.result())
                 self.offer(future.result())
             raise
-        self._given.remove(taker)
+        self._arrived(taker, given)
         return given
 
     def _give(self, taker: Taker, future: asyncio.Future[Item], item: Item) -> None:
         self._given.append(taker)
+        self._on_the_way.append(item)
         future.set_result(item)
+
+    def _arrived(self, taker: Taker, item: Item) -> None:
+        self._given.remove(taker)
+        self._on_the_way.remove(item)
 
     def rematch(self) -> None:
         """Try again what is kept: who may take what has changed."""

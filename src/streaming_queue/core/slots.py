@@ -160,7 +160,7 @@ class Slots:
     # --- who may be asked ---
 
     def _may_take(self, question: _Question, member: str) -> bool:
-        if not self._pool.takes(member) or member in question.unfit:
+        if not self._pool.takes(member, self._free.on_the_way(member)) or member in question.unfit:
             return False
         return member not in question.failed_at or question.failed_at.issuperset(self._fit(question))
 

@@ -140,6 +140,31 @@ async def test_a_member_is_used_again_when_its_probe_finds_it(bench: Bench) -> N
     assert set(bench.contexts) == {None}, "a probe is nobody's question"
 
 
+async def test_a_member_that_came_back_is_given_one_question_at_first_however_many_wait(no_stray_tasks: None) -> None:
+    bench = Bench({"A": 4, "B": 4})
+    held, lost = asyncio.Event(), asyncio.Event()
+
+    async def behave(member: str, question: str) -> str:
+        if member == "A" and not lost.is_set():
+            lost.set()
+            raise ConnectError("reset")
+        await held.wait()
+        return member
+
+    bench.behave = behave
+    asking = [asyncio.create_task(bench.ask(f"q{number}")) for number in range(12)]
+    await lost.wait()
+    bench.healthy.add("A")
+    async with asyncio.timeout(5):
+        while not bench.of(WorkerUp):  # noqa: ASYNC110 (a probe tells nobody)
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)
+    assert bench.in_flight == {"A": 1, "B": 4}
+    held.set()
+    assert set(await asyncio.gather(*asking)) == {"A", "B"}
+    bench.slots.close()
+
+
 async def test_waiting_questions_are_turned_away_when_nobody_is_left(bench: Bench) -> None:
     breaks = asyncio.Event()
 
