@@ -1,4 +1,7 @@
-"""An OpenAI-compatible server that knows one key, `right-key`; prints its base URL."""
+"""An OpenAI-compatible server that knows one key, `right-key`; prints its base URL.
+
+python openai_process.py [port] [seconds to an answer]
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ import json
 import sys
 
 from aiohttp import web
+
+PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+PAUSE_S = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
 
 
 def refusal(request: web.Request) -> web.Response | None:
@@ -27,6 +33,7 @@ async def complete(request: web.Request) -> web.StreamResponse:
     if refused := refusal(request):
         return refused
     asked = await request.json()
+    await asyncio.sleep(PAUSE_S)
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await response.prepare(request)
     for text in ("The answer to ", asked["messages"][-1]["content"], " is 42."):
@@ -49,7 +56,7 @@ async def main() -> None:
     app.add_routes([web.post("/v1/chat/completions", complete), web.get("/v1/models", models)])
     runner = web.AppRunner(app, shutdown_timeout=0)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", PORT).start()
     print(f"http://127.0.0.1:{runner.addresses[0][1]}/v1", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 

@@ -11,7 +11,8 @@ import sys
 
 import pytest
 from e2e.protocols import some_of
-from e2e.waiting import until
+from e2e.waiting import lines, until, wait_for_lines
+from faults.producer import Producer
 
 from streaming_queue.exit_codes import ExitCode
 
@@ -133,29 +134,23 @@ def test_three_of_eight_workers_killed_again_and_again(stq, history, worker, age
     served = [worker("--executor", "agents_of_others:Counted", protocol="http") for _ in range(8)]
     endpoints = ",".join(each.address for each in served)
     process = stq.start(
-        "run",
-        "-q",
-        stq.questions(6000),
-        "-p",
-        "http",
-        "-o",
-        "run",
-        "-c",
-        "4",
-        "-s",
-        f"qa.worker.endpoints=[{endpoints}]",
-    )
+        "run", "-q", "-", "-p", "http", "-o", "run", "-c", "4", "-s", f"qa.worker.endpoints=[{endpoints}]",
+        "-s", "qa.coordinator.window=500", stdin=subprocess.PIPE,
+    )  # fmt: skip
+    producer, rows = Producer(process), stq.directory / "run" / "results.jsonl"
     for turn in range(6):
-        seen = history.look()
+        seen = lines(rows)
+        wait_for_lines(rows, seen + 300)
+        history.look()
         for place in range(turn, turn + 3):
             served[place % 8].process.kill()
             served[place % 8].process.wait()
         for place in range(turn, turn + 3):
             port = served[place % 8].port
             served[place % 8] = worker("--executor", "agents_of_others:Counted", port=port, protocol="http")
-        until(lambda seen=seen: history.look() >= seen + 300)
+    count = producer.stop()
     process.communicate(timeout=110)
-    history.check(process.returncode, count=6000)
+    history.check(process.returncode, count=count)
 
 
 @pytest.mark.faults
@@ -193,5 +188,5 @@ def test_sixty_four_workers_that_start_again_at_once(stq, history) -> None:
     process.terminate()
     process.communicate(timeout=120)
     history.check(process.returncode, expected=ExitCode.TERMINATED)
-    done = stq("resume", "run", "-s", "mock.latency_ms=1", "-s", "qa.worker.mode=local", "-s", "qa.worker.count=4")
+    done = stq("resume", "run", "-s", "mock.latency_ms=1", "-s", "qa.worker.mode=inprocess", "-s", "qa.worker.count=4")
     history.check(done.returncode, count=3000)

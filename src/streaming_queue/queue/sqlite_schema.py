@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from contextlib import closing, suppress
 from pathlib import Path
 
 from streaming_queue.errors import DiskFullError, QueueError
@@ -137,6 +138,18 @@ def connect(path: Path, *, unclean: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def close_without_checkpoint(path: Path, connection: sqlite3.Connection) -> None:
+    """Close and write nothing more: the last to close a database checkpoints it, and so syncs a log that failed to.
+
+    So somebody else is the last for once, who may only read and cannot checkpoint.
+    """
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT 1 FROM meta").fetchone()
+        connection.close()
+    connection.close()
 
 
 def unclean_stop(path: Path) -> bool:

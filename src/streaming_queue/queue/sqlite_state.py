@@ -17,7 +17,7 @@ from streaming_queue.messages import Counts
 from streaming_queue.queue.lock import OwnerLock, refuse_network_file_system
 from streaming_queue.queue.naming import Namer
 from streaming_queue.queue.sqlite_rows import read_by_keys, read_json
-from streaming_queue.queue.sqlite_schema import connect, unclean_stop
+from streaming_queue.queue.sqlite_schema import close_without_checkpoint, connect, unclean_stop
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class State:
 
     def __init__(self, path: Path, *, lease_s: float, max_open: int | None, clock: Callable[[], float]) -> None:
         """Open the database, made if there is none; leases of an earlier process are void. Raises QueueError."""
-        path = path.resolve()
+        self.path = path = path.resolve()
         refuse_network_file_system(path)
         self.lease_s = lease_s
         self.max_open = max_open
@@ -216,6 +216,9 @@ class State:
                 self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
             try:
-                self.db.close()
+                if clean:
+                    self.db.close()
+                else:
+                    close_without_checkpoint(self.path, self.db)
             finally:
                 self.lock.release(clean=clean)
