@@ -27,7 +27,7 @@ class History:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.acknowledged: list[tuple[str, str | None]] = []
-        """Question and answer (None: it failed), in the order in which they were first seen; only ever added to."""
+        """Question and answer (None: it failed), in the order in which they were first seen."""
         self._seen: dict[str, str | None] = {}
 
     def look(self) -> int:
@@ -47,6 +47,11 @@ class History:
                 self._seen[name] = answer
             assert self._seen[name] == answer, f"{name} was acknowledged with another answer before"
         return len(self.acknowledged)
+
+    def replayed(self) -> None:
+        """Dead letters went back: that they failed was not the last word."""
+        self.acknowledged = [(name, answer) for name, answer in self.acknowledged if answer is not None]
+        self._seen = dict(self.acknowledged)
 
     def check(self, code: int, *, expected: int = ExitCode.OK, count: int | None = None) -> dict[str, Any]:
         """The verdict on a run of the questions q0 .. q<count - 1> whose last command ended with `code`.

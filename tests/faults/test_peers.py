@@ -13,6 +13,7 @@ import pytest
 from e2e.protocols import some_of
 from e2e.waiting import lines, until, wait_for_lines
 from faults.producer import Producer
+from faults.provider import Provider
 
 from streaming_queue.exit_codes import ExitCode
 
@@ -127,6 +128,43 @@ def test_a_reader_of_the_output_that_went_away(stq, history) -> None:
     assert code in {ExitCode.OK, ExitCode.BROKEN_PIPE}
     history.check(code, expected=code)
     assert len(stq.rows()) == 300
+
+
+def test_a_provider_that_is_down_for_a_while_costs_time_and_no_answer(stq, history) -> None:
+    provider = Provider()
+    environment = {"OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "right-key"}
+    process = stq.start("run", "-q", stq.questions(600), "-o", "run", "--model", "m", env=environment)
+    wait_for_lines(stq.directory / "run" / "results.jsonl", 100)
+    with provider.down():
+        said = [process.stderr.readline()]
+        while "keeps failing, and is asked one question at a time" not in said[-1]:
+            assert said[-1], said
+            said.append(process.stderr.readline())
+    _, talk = process.communicate(timeout=90)
+    provider.close()
+    assert "answers again" in talk
+    figures = history.check(process.returncode, count=600)
+    assert figures["dead"] == 0
+
+
+def test_a_provider_that_stays_down_leaves_dead_letters_to_be_replayed(stq, history) -> None:
+    provider = Provider()
+    environment = {"OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "right-key"}
+    process = stq.start(
+        "run", "-q", stq.questions(120), "-o", "run", "--model", "m", "-s", "scheduler.max_attempts=2",
+        "-s", "scheduler.retry_per_s=100", env=environment,
+    )  # fmt: skip
+    wait_for_lines(stq.directory / "run" / "results.jsonl", 20)
+    with provider.down():
+        process.communicate(timeout=90)
+        history.check(process.returncode, expected=ExitCode.SOME_FAILED, count=120)
+    assert "LLMError" in stq("dlq", "list", "run").stdout
+    assert stq("dlq", "replay", "run", "--reason", "LLMError").returncode == 0
+    history.replayed()
+    done = stq("resume", "run", env=environment)
+    provider.close()
+    figures = history.check(done.returncode, count=120)
+    assert figures["dead"] == 0
 
 
 @pytest.mark.faults

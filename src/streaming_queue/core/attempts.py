@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from streaming_queue.core.auto import ProtocolChoice
-from streaming_queue.core.health import Tasks, WorkerPool
+from streaming_queue.core.health import WorkerPool
 from streaming_queue.core.hedging import Hedging
+from streaming_queue.core.lookout import Tasks
 from streaming_queue.core.retry_budget import RetryBudget
 from streaming_queue.core.scheduler_settings import SchedulerSettings
 from streaming_queue.errors import (

@@ -27,6 +27,11 @@ class Breaker:
         self._in_a_row = 0
         self._seconds: deque[list[int]] = deque()  # a whole second, the answers in it, the failures among them
 
+    @property
+    def keeps_failing(self) -> bool:
+        """Whether five answers in a row were failures."""
+        return self._in_a_row >= IN_A_ROW
+
     def succeeded(self) -> None:
         """Count a good answer."""
         self._in_a_row = 0
@@ -41,7 +46,7 @@ class Breaker:
         self._count(failed=1)
         answers = sum(counts[1] for counts in self._seconds)
         failures = sum(counts[2] for counts in self._seconds)
-        return self.half_open or self._in_a_row >= IN_A_ROW or (answers >= LEAST and 2 * failures >= answers)
+        return self.half_open or self.keeps_failing or (answers >= LEAST and 2 * failures >= answers)
 
     def open(self) -> float:
         """Open, and be half open afterwards; for how many seconds the worker is to be left alone."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from streaming_queue.core.adaptive import AdaptiveLimit
+from streaming_queue.core.crawl import PAUSE_S, Crawl
+from streaming_queue.core.lookout import PROBE_TIMEOUT_S, Lookout, Tasks
 from streaming_queue.core.worker_health import WorkerHealth
 from streaming_queue.errors import (
     AuthError,
@@ -20,16 +22,9 @@ from streaming_queue.errors import (
     UnknownAgentError,
     UnreachableError,
 )
-from streaming_queue.telemetry.events import Listener, WorkerDown, WorkerUp
+from streaming_queue.telemetry.events import Listener, Notice, WorkerDown, WorkerUp
 
 PROBE_CAP_S = 30.0
-PROBE_TIMEOUT_S = 1.0
-MISSES = 2
-"""Probes in a row without an answer, and no answer to a question meanwhile, after which a worker is taken for gone."""
-SILENCE = 0.75
-"""A worker of which nothing was heard for so long, as a share of the interval, is probed."""
-LOOK = 0.1
-"""How often that is looked for, as a share of the interval."""
 GOOD_PROBES = 2
 """Probes in a row that bring a worker back."""
 AGAIN_S = 0.25
@@ -45,17 +40,11 @@ WORKERS_OWN = (*UNFIT, ConnectError, RateLimitedError)
 """What says something of the worker and nothing of the question."""
 
 
-class Tasks(Protocol):
-    """Who owns the tasks that wait and probe: an `asyncio.TaskGroup`, or somebody who calls `WorkerPool.stop`."""
-
-    def create_task(self, coro: Coroutine[None, None, None], /, *, name: str) -> asyncio.Task[None]:
-        """Begin a task."""
-
-
 class WorkerPool:
     """Which workers may be asked. A lost worker is probed, with growing pauses, until it answers.
 
-    A worker that keeps failing is left alone for a while (`Breaker`), never more than half of those alive at a time.
+    A worker that keeps failing is left alone for a while (`Breaker`), never more than half of those alive at a time;
+    where the others keep failing, too, they go on slowly (`Crawl`).
     One that comes back is given more with each answer, and all within ten seconds, as long as others can take the rest.
     """
 
@@ -70,6 +59,7 @@ class WorkerPool:
         probe_interval_s: float = 1.0,
         gone_after_s: float = 10.0,
         adaptive: bool = False,
+        crawl_pause_s: float = PAUSE_S,
     ) -> None:
         """`slots` is how many questions each worker takes at a time at the most.
 
@@ -86,8 +76,10 @@ class WorkerPool:
         self._probe_interval_s = probe_interval_s
         self._gone_after_s = gone_after_s
         self._adaptive = adaptive
+        self._crawl = Crawl(crawl_pause_s)
+        self._rest: asyncio.TimerHandle | None = None
         self._probing: dict[str, asyncio.Task[None]] = {}
-        self._looking: dict[str, asyncio.Task[None]] = {}
+        self._lookout = Lookout(self.workers, probe=self._is_healthy, lost=self.lost, interval_s=probe_interval_s)
         self._changed = asyncio.Event()
         for worker_id, count in slots.items():
             self._add(worker_id, count)
@@ -112,9 +104,10 @@ class WorkerPool:
     def remove(self, worker_id: str) -> None:
         """Forget a worker."""
         del self.workers[worker_id]
-        for tasks in (self._probing, self._looking):
-            if task := tasks.pop(worker_id, None):
-                task.cancel()
+        self._crawl.end(worker_id)
+        if probing := self._probing.pop(worker_id, None):
+            probing.cancel()
+        self._lookout.forget(worker_id)
         self._note_all_down()
         self._wake()
 
@@ -125,7 +118,7 @@ class WorkerPool:
     def takes(self, worker_id: str, given: int = 0) -> bool:
         """Whether the worker may be asked one question more now; it was `given` some that are not under way yet."""
         worker = self.workers.get(worker_id)
-        if worker is None or not worker.up or worker.draining:
+        if worker is None or not worker.up or worker.draining or not self._crawl.takes(worker_id, worker.busy + given):
             return False
         if worker.began_anew is None and worker.adaptive is None:
             return True
@@ -187,6 +180,12 @@ class WorkerPool:
         if not worker.busy:
             worker.seen_at = time.monotonic()
         worker.busy += 1
+        if (rest_s := self._crawl.asked(worker_id)) is not None:
+            self._rest = asyncio.get_running_loop().call_later(rest_s, self._rested)
+
+    def _rested(self) -> None:
+        self._crawl.rested()
+        self._on_change()
 
     def left(self, worker_id: str) -> None:
         """A question that was under way at a worker has ended, however."""
@@ -201,7 +200,10 @@ class WorkerPool:
         worker.seen_at = time.monotonic()
         worker.proven += 1
         worker.answers += 1
-        grows = worker.breaker.half_open or worker.began_anew is not None
+        crawled = self._crawl.end(worker_id)
+        if crawled and not self._crawl:
+            self._emit(Notice("info", "every worker that was asked one question at a time answers again"))
+        grows = crawled or worker.breaker.half_open or worker.began_anew is not None
         worker.breaker.succeeded()
         if worker.adaptive is not None:
             before = worker.adaptive.limit
@@ -246,7 +248,12 @@ class WorkerPool:
             worker.adaptive.failed(worker.busy)
         alive = [other for other in self.workers.values() if other.up or other.ejected]
         too_many = sum(other.ejected for other in alive) + 1 > MOST_EJECTED * len(alive)
-        if not worker.breaker.failed() or too_many or not worker.up:
+        if not worker.breaker.failed() or not worker.up:
+            return
+        if too_many:
+            if error.retryable and worker.breaker.keeps_failing and self._crawl.begin(worker.worker_id):
+                told = "every worker that may still be asked keeps failing, and is asked one question at a time"
+                self._emit(Notice("warning", f"{told}, last: {error}"))
             return
         cooldown_s = worker.breaker.open()
         worker.ejected = True
@@ -287,42 +294,8 @@ class WorkerPool:
             self._back(worker)
 
     async def watch(self, tasks: Tasks) -> None:
-        """Probe, for ever, the workers that have questions and of which nothing was heard for a while.
-
-        A worker that holds its questions and its connection, and does nothing, is found so.
-        """
-        interval_s = self._probe_interval_s
-        while True:
-            woken = time.monotonic() + LOOK * interval_s
-            await asyncio.sleep(LOOK * interval_s)
-            now = time.monotonic()
-            if now - woken > interval_s / 2:
-                continue  # this process itself stood still: what was heard meanwhile is not known yet
-            for worker_id, worker in self.workers.items():
-                heard_at = max(worker.seen_at, worker.probed_at)
-                silent = worker.up and worker.busy and now - heard_at >= SILENCE * interval_s
-                if silent and worker_id not in self._looking:
-                    looking = tasks.create_task(self._look_after(worker, tasks), name=f"look-after:{worker_id}")
-                    self._looking[worker_id] = looking
-
-    async def _look_after(self, worker: WorkerHealth, tasks: Tasks) -> None:
-        try:
-            await self._probe_silent(worker, tasks)
-        finally:
-            self._looking.pop(worker.worker_id, None)
-
-    async def _probe_silent(self, worker: WorkerHealth, tasks: Tasks) -> None:
-        since = worker.seen_at
-        for _ in range(MISSES):
-            asked_at = time.monotonic()
-            healthy = await self._is_healthy(worker)
-            if healthy:
-                worker.probed_at = time.monotonic()
-            if healthy or worker.seen_at > since or not worker.up:
-                return
-            if time.monotonic() - asked_at > 2 * PROBE_TIMEOUT_S:
-                return  # this process stood still
-        self.lost(worker.worker_id, ConnectError(f"it does not answer its probe, {MISSES} times in a row"), tasks)
+        """See `Lookout.watch`."""
+        await self._lookout.watch(tasks)
 
     async def _is_healthy(self, worker: WorkerHealth) -> bool:
         try:
@@ -333,13 +306,17 @@ class WorkerPool:
 
     def stop(self) -> None:
         """Cancel every probe."""
-        for task in (*self._probing.values(), *self._looking.values()):
+        if self._rest is not None:
+            self._rest.cancel()
+        for task in self._probing.values():
             task.cancel()
+        self._lookout.stop()
 
     # --- down and back ---
 
     def _down(self, worker: WorkerHealth, reason: str, *, final: bool) -> None:
         worker.up = False
+        self._crawl.end(worker.worker_id)
         self._note_all_down()
         self._emit(WorkerDown(worker.worker_id, reason, final))
         self._wake()

@@ -56,6 +56,7 @@ class Scheduler:
             probe_interval_s=settings.probe_interval_s,
             gone_after_s=settings.gone_after_s,
             adaptive=settings.adaptive,
+            crawl_pause_s=1 / (1 + settings.retry_per_s),  # so that nothing is held up that the budget does not hold up
         )
         self._attempts = Attempts(
             queue, ask, self.pool, protocol_of=protocol_of, emit=emit, settings=settings, choice=choice

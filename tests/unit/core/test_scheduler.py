@@ -30,6 +30,7 @@ from streaming_queue.telemetry.events import (
     Buried,
     Event,
     Hedged,
+    Notice,
     Retried,
     WorkerDown,
     WorkerJoined,
@@ -519,16 +520,40 @@ async def test_never_more_than_half_of_the_workers_are_left_alone(queue: MemoryQ
 
 
 async def test_in_a_storm_of_failures_retries_keep_to_their_budget(queue: MemoryQueue) -> None:
-    await fill(queue, 100)
+    await fill(queue, 200)
     pool = Pool(queue, workers=1, drain_s=0.1, retry_per_s=3.0, retry_share=0.1)
 
     async def behave(worker_id: str, lease: Lease) -> str:
-        raise RemoteError("503")
+        if int(lease.id[1:]) % 2:
+            raise RemoteError("503")
+        return "yes"
 
     pool.behave = behave
     asyncio.get_running_loop().call_later(1.0, pool.scheduler.drain)
     assert not await pool.run()
-    assert 100 < len(pool.asked) <= 100 + 30 + 0.1 * len(pool.asked) + 1
+    assert 200 < len(pool.asked) <= 200 + 30 + 0.1 * len(pool.asked) + 1
+
+
+async def test_when_all_that_are_left_keep_failing_few_questions_lose_an_attempt(queue: MemoryQueue) -> None:
+    await fill(queue, 1000)
+    pool = Pool(queue, workers=4, drain_s=0.1, retry_per_s=3.0)
+    provider_is_up = asyncio.Event()
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if not provider_is_up.is_set():
+            raise RemoteError("503")
+        return "yes"
+
+    pool.behave = behave
+    asyncio.get_running_loop().call_later(1.0, provider_is_up.set)
+    asyncio.get_running_loop().call_later(2.0, pool.scheduler.drain)
+    await pool.run()
+    assert len(pool.of(Retried)) < 100
+    assert len(pool.of(Answered)) > 800
+    warning, good = pool.of(Notice)
+    assert "every worker that may still be asked keeps failing" in warning.text
+    assert good.text.endswith("answers again")
+    assert not len(pool.scheduler.pool._crawl)
 
 
 async def test_in_a_storm_of_rate_limits_too(queue: MemoryQueue) -> None:
