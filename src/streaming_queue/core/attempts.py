@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from streaming_queue.core.auto import ProtocolChoice
+from streaming_queue.core.errand import Errand
 from streaming_queue.core.health import WorkerPool
 from streaming_queue.core.hedging import Hedging
 from streaming_queue.core.lookout import Tasks
@@ -36,25 +37,16 @@ Raises StreamingQueueError.
 """
 
 
-class Attempt:
-    """One leased question at one worker, in the task of a slot. `give_up` ends it from outside."""
+class Attempt(Errand):
+    """A leased question at a worker, in the task of a slot."""
 
-    __slots__ = ("asking", "began", "is_duplicate", "lease", "reason", "task", "worker_id")
+    __slots__ = ("began", "is_duplicate", "lease")
 
     def __init__(self, worker_id: str, lease: Lease, task: asyncio.Task[Any], *, is_duplicate: bool) -> None:
-        self.worker_id = worker_id
+        super().__init__(worker_id, task)
         self.lease = lease
-        self.task = task
         self.is_duplicate = is_duplicate
         self.began = time.perf_counter()
-        self.asking = True
-        self.reason: StreamingQueueError | None = None
-
-    def give_up(self, reason: StreamingQueueError) -> None:
-        """Cancel the question at the worker, if it is still under way there."""
-        if self.asking and self.reason is None:
-            self.reason = reason
-            self.task.cancel()
 
 
 class SupersededError(StreamingQueueError):
@@ -104,7 +96,7 @@ class Attempts:
         queue_ms = lease.waited_ms + (time.monotonic() - lease.leased_at) * 1000
         try:
             try:
-                answer, metadata = await self._answer(attempt)
+                answer, metadata = await attempt.run(self._answer(attempt))
             except StreamingQueueError as error:
                 await self._failed(attempt, error, tasks)
             else:
@@ -115,24 +107,18 @@ class Attempts:
         self._tell_ended()
 
     async def _answer(self, attempt: Attempt) -> tuple[str, Mapping[str, Any]]:
-        """What the worker says. Raises what it raises, or the reason that the attempt was given up for."""
+        """What the worker says, as long as it may take. Raises what the worker raises, and SendTimeoutError."""
         until = self._until(attempt.lease)
+        if until is None:
+            return await self._ask(attempt.worker_id, attempt.lease, None)
         try:
-            if until is None:
-                return await self._ask(attempt.worker_id, attempt.lease, None)
             async with asyncio.timeout(until - time.monotonic()):
                 return await self._ask(attempt.worker_id, attempt.lease, until)
-        except asyncio.CancelledError:
-            if attempt.reason is None or attempt.task.uncancel():
-                raise
-            raise attempt.reason from None
         except TimeoutError as error:
             if isinstance(error, StreamingQueueError):
                 raise
             seconds = time.perf_counter() - attempt.began
             raise SendTimeoutError(f"worker {attempt.worker_id!r} gave no answer within {seconds:.3g} s") from None
-        finally:
-            attempt.asking = False
 
     async def _answered(self, attempt: Attempt, answer: str, metadata: Mapping[str, Any], queue_ms: float) -> None:
         lease, seconds = attempt.lease, time.perf_counter() - attempt.began

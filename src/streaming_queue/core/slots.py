@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from streaming_queue.core.dispenser import Dispenser
+from streaming_queue.core.errand import Errand
 from streaming_queue.core.health import UNFIT, WorkerPool
 from streaming_queue.errors import (
     AgentFailedError,
@@ -61,7 +62,7 @@ class Slots:
     """Free slots of the pool's members; a question takes the one that is free longest, or waits for one.
 
     It keeps nothing but who failed at what: a question is its caller's, and gone with it. A member that cannot be
-    reached, asks to slow down or cannot work costs a question nothing while another is there.
+    reached, stands still, asks to slow down or cannot work costs a question nothing while another is there.
     """
 
     def __init__(
@@ -71,13 +72,20 @@ class Slots:
         probe: Callable[[str], Awaitable[bool]],
         emit: Listener,
         probe_interval_s: float = 1.0,
+        gone_after_s: float = 10.0,
         max_losses: int = 5,
     ) -> None:
-        """`slots` is how many questions each member takes at a time."""
+        """`slots` is how many questions each member takes at a time; `gone_after_s` see `WorkerPool`."""
         self.members = {member: MemberFigures(count) for member, count in slots.items()}
         self._max_losses = max_losses
         self._pool = WorkerPool(
-            slots, probe=probe, emit=emit, on_change=self._on_change, probe_interval_s=probe_interval_s
+            slots,
+            probe=probe,
+            emit=emit,
+            on_change=self._on_change,
+            on_gone=self._on_gone,
+            probe_interval_s=probe_interval_s,
+            gone_after_s=gone_after_s,
         )
         self._free = Dispenser[_Question, str](self._may_take)
         for number in range(max(slots.values(), default=0)):
@@ -85,6 +93,8 @@ class Slots:
                 if number < slots[member]:
                     self._free.offer(member)
         self._tasks = _Background()
+        self._watching: asyncio.Task[None] | None = None
+        self._errands: dict[Errand, None] = {}
         self._failed_at: dict[str, set[str]] = {}
         self._second_chances: dict[str, asyncio.TimerHandle] = {}
 
@@ -93,17 +103,26 @@ class Slots:
         """Whether to ask: a member can be reached or will be in a known time, or none is lost and all are unfit."""
         return self._pool.all_down_since is None or self._pool.fatal_error is not None
 
-    async def ask(self, ask: Callable[[str], Awaitable[Answer]], key: str | None = None) -> Answer:
+    async def ask(
+        self,
+        ask: Callable[[str], Awaitable[Answer]],
+        key: str | None = None,
+        *,
+        may_repeat: Callable[[], bool] = lambda: True,
+    ) -> Answer:
         """Wait for a free slot and `ask` its member; cancelled, it gives the slot back.
 
         `key` names the question whenever it comes again: it is asked elsewhere then, where there is an elsewhere.
+        `may_repeat` says whether another member may be asked where one failed in the middle.
 
         Raises:
             StreamingQueueError: what the member raised.
             ConnectError: no member can be reached. RateLimitedError: all that can be ask to slow down.
             AuthError, QuotaError, ConfigError: no member can work.
-            AgentFailedError: the question outlived too many members, not retryable.
+            AgentFailedError: the question outlived too many members, not retryable; or it may not be repeated.
         """
+        if self._watching is None:
+            self._watching = self._tasks.create_task(self._pool.watch(self._tasks), name="pool:watch")
         if self._pool.fatal_error:
             for member in tuple(self._second_chances):
                 self._readmit(member)
@@ -117,10 +136,12 @@ class Slots:
             self._pool.asked(member)
             began = time.monotonic()
             try:
-                answer = await ask(member)
+                answer = await self._at(member, ask(member))
             except StreamingQueueError as error:
                 figures.failed += 1
                 self._failed(member, question, error, key)
+                if not may_repeat():
+                    raise AgentFailedError(f"member {member!r} failed in the middle of its answer: {error}") from error
             else:
                 figures.answered += 1
                 self._pool.answered(member, time.monotonic() - began)
@@ -130,6 +151,17 @@ class Slots:
                 figures.busy -= 1
                 self._pool.left(member)
                 self._free.offer(member)
+
+    async def _at(self, member: str, asking: Awaitable[Answer]) -> Answer:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("members are asked in tasks only")
+        errand = Errand(member, task)
+        self._errands[errand] = None
+        try:
+            return await errand.run(asking)
+        finally:
+            del self._errands[errand]
 
     def figures(self) -> dict[str, Any]:
         """Where the pool stands: `slots`, `busy`, `waiting` questions, and `members` with their state and figures."""
@@ -154,6 +186,8 @@ class Slots:
     def close(self) -> None:
         """Stop probing and waiting."""
         self._pool.stop()
+        if self._watching is not None:
+            self._watching.cancel()
         for timer in self._second_chances.values():
             timer.cancel()
 
@@ -183,6 +217,10 @@ class Slots:
     def _on_change(self) -> None:
         self._free.turn_away(self._nobody_for)
         self._free.rematch()
+
+    def _on_gone(self, member: str, error: StreamingQueueError) -> None:
+        for errand in [errand for errand in self._errands if errand.worker_id == member]:
+            errand.give_up(error)
 
     def _failed(self, member: str, question: _Question, error: StreamingQueueError, key: str | None) -> None:
         """Return where the question may be asked elsewhere at once, else raise."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
+from typing import Any
 
 from streaming_queue.comm.context import EventQueue, RequestContext, annotate, calling
-from streaming_queue.core.health import WORKERS_OWN
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.core.slots import Slots
-from streaming_queue.errors import AgentFailedError, ProtocolError, StreamingQueueError
+from streaming_queue.errors import ProtocolError, StreamingQueueError
 from streaming_queue.messages import DELTA, MESSAGE, STATUS, Reply, StreamEvent
 from streaming_queue.telemetry.events import Event, Listener, WorkerDown, WorkerUp
 
@@ -43,18 +43,24 @@ class SubCoordinatorExecutor:
         *,
         emit: Listener = log_members,
         probe_interval_s: float = 1.0,
+        gone_after_s: float = 10.0,
         max_losses: int = 5,
     ) -> None:
         """`network` is the pool's, `agent_id` and the members (the keys of `slots`) are registered in it.
 
-        `slots` is how many questions each member takes at a time; a question that outlived `max_losses` members is
-        failed. The network is this executor's own: `close` closes it.
+        `slots` is how many questions each member takes at a time; a member without a sign of life for
+        `gone_after_s` has lost its questions, and one that outlived `max_losses` members is failed. The network is this executor's own: `close` closes it.
         """
         self.agent_id = agent_id
         self.network = network
         self.description = f"Gives each question to one of {len(slots)} agents: whichever is free first."
         self._slots = Slots(
-            slots, probe=self._probe, emit=emit, probe_interval_s=probe_interval_s, max_losses=max_losses
+            slots,
+            probe=self._probe,
+            emit=emit,
+            probe_interval_s=probe_interval_s,
+            gone_after_s=gone_after_s,
+            max_losses=max_losses,
         )
 
     @property
@@ -72,32 +78,34 @@ class SubCoordinatorExecutor:
             await event_queue.enqueue_event({"type": MESSAGE, "data": self._status()})
             return
 
+        begun = False
+
+        async def pass_on(event: StreamEvent) -> None:
+            nonlocal begun
+            begun = begun or event["type"] == DELTA
+            await event_queue.enqueue_event(event)
+
         async def ask(member: str) -> StreamEvent:
             if context.streaming:
-                return await self._stream(member, context, event_queue)
+                return await self._stream(member, context.payload, pass_on)
             return _message(await self.network.route_message(self.agent_id, member, context.payload))
 
-        with calling(call.passed_on()):
-            answer = await self._slots.ask(ask, call.idempotency_key)
+        with calling(call.passed_on()):  # a piece that was passed on cannot be taken back
+            answer = await self._slots.ask(ask, call.idempotency_key, may_repeat=lambda: not begun)
         await event_queue.enqueue_event(answer)
 
-    async def _stream(self, member: str, context: RequestContext, event_queue: EventQueue) -> StreamEvent:
-        """Pass on what comes. What was passed on cannot be taken back: then no other member is asked."""
-        begun = False
-        events = self.network.stream_message(self.agent_id, member, context.payload)
+    async def _stream(
+        self, member: str, payload: Mapping[str, Any], pass_on: Callable[[StreamEvent], Awaitable[None]]
+    ) -> StreamEvent:
+        events = self.network.stream_message(self.agent_id, member, payload)
         async with aclosing(events):
             async for event in events:
                 if isinstance(error := event.get("error"), StreamingQueueError):
-                    if begun and isinstance(error, WORKERS_OWN):
-                        raise AgentFailedError(
-                            f"member {member!r} failed in the middle of its answer: {error}"
-                        ) from error
                     raise error
                 if event["type"] == MESSAGE and event.get("data"):
                     return event
                 if event["type"] in (DELTA, STATUS):
-                    begun = begun or event["type"] == DELTA
-                    await event_queue.enqueue_event(event)
+                    await pass_on(event)
         raise ProtocolError(f"member {member!r} sent an empty answer")
 
     def _status(self) -> str:

@@ -118,6 +118,7 @@ def _sub_coordinator(
         slots,
         emit=emit,
         probe_interval_s=min(1.0, config.network.health_check_interval),
+        gone_after_s=config.scheduler.gone_after_s,
         max_losses=config.scheduler.max_attempts,
     )
 

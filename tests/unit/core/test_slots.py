@@ -140,6 +140,36 @@ async def test_a_member_is_used_again_when_its_probe_finds_it(bench: Bench) -> N
     assert set(bench.contexts) == {None}, "a probe is nobody's question"
 
 
+async def test_a_member_that_stands_still_loses_its_questions_to_another(no_stray_tasks: None) -> None:
+    bench = Bench({"A": 1, "B": 1}, gone_after_s=0.05)
+    bench.healthy.add("B")
+
+    async def behave(member: str, question: str) -> str:
+        if member == "A":
+            await asyncio.Event().wait()
+        return member
+
+    bench.behave = behave
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(bench.ask("first"), bench.ask("second")) == ["B", "B"]
+    assert [event.worker for event in bench.of(WorkerDown)] == ["A"]
+    assert bench.in_flight["A"] == 0
+    bench.slots.close()
+
+
+async def test_what_was_passed_on_in_part_is_not_asked_again(bench: Bench) -> None:
+    asked = []
+
+    async def ask(member: str) -> str:
+        asked.append(member)
+        raise ConnectError("reset")
+
+    with pytest.raises(AgentFailedError, match="member 'A' failed in the middle of its answer: reset"):
+        await bench.slots.ask(ask, may_repeat=lambda: False)
+    assert asked == ["A"]
+    assert [event.worker for event in bench.of(WorkerDown)] == ["A"]
+
+
 async def test_a_member_that_came_back_is_given_one_question_at_first_however_many_wait(no_stray_tasks: None) -> None:
     bench = Bench({"A": 4, "B": 4})
     held, lost = asyncio.Event(), asyncio.Event()
@@ -154,7 +184,7 @@ async def test_a_member_that_came_back_is_given_one_question_at_first_however_ma
     bench.behave = behave
     asking = [asyncio.create_task(bench.ask(f"q{number}")) for number in range(12)]
     await lost.wait()
-    bench.healthy.add("A")
+    bench.healthy.update("AB")
     async with asyncio.timeout(5):
         while not bench.of(WorkerUp):  # noqa: ASYNC110 (a probe tells nobody)
             await asyncio.sleep(0.01)
