@@ -30,7 +30,8 @@ class ProbesForEver(HttpCommBackend):
 
     async def health_check(self, agent_id: str) -> bool:
         try:
-            async with self._open_session().get(self._target(agent_id).health) as response:
+            target = self._peer(agent_id)
+            async with self._session.request("GET", target.health, headers={}, tls=None) as response:
                 return response.status == 200
         except Exception:
             return False

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from streaming_queue.comm.http_session import HttpSession
 from streaming_queue.errors import CommError, RemoteError, StreamingQueueError, TopologyError
 from streaming_queue.protocol_backend.http.comm import HttpCommBackend
 from streaming_queue.protocol_backend.inproc.comm import InprocCommBackend
@@ -83,6 +84,11 @@ class TakesAnyScheme(InprocCommBackend):
 class LetsTheLibrarySpeak(HttpCommBackend):
     """Lets its library's exceptions out."""
 
-    @contextmanager
-    def _translated(self, address: str) -> Iterator[None]:
-        yield
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._session = _Untranslated(self.name)
+
+
+class _Untranslated(HttpSession):
+    def translated(self, address: str) -> Any:
+        return nullcontext()

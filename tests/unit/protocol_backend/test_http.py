@@ -123,7 +123,7 @@ async def test_the_kernel_probes_idle_connections(spawn: Any):
     _, backend = await spawn(Echo())
     await backend.send("c", "w", {"text": "q"})
     ((transport, _),) = [
-        (protocol.transport, at) for pool in backend._session.connector._conns.values() for protocol, at in pool
+        (protocol.transport, at) for pool in backend._session._opened.connector._conns.values() for protocol, at in pool
     ]
     peer = transport.get_extra_info("socket")
     assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from streaming_queue.errors import CommError, ConfigError, ConnectError, ProtocolError, RemoteError
+from streaming_queue.comm.cancels import CANCEL_TIMEOUT_S, Cancels
+from streaming_queue.errors import ConfigError, ConnectError, ProtocolError, RemoteError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.a2a.card import GRPC, JSONRPC, about
 from streaming_queue.protocol_backend.a2a.exchange import Exchange
@@ -22,13 +23,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CANCEL_TIMEOUT_S = 1.0
-
 
 class Peer:
     """An agent and its card, which is read once and again after a failure that a new one may mend."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, cancels: Cancels) -> None:
         self.address = transport.address
         self._transport = transport
         self._interface: Interface | GrpcInterface | None = None
@@ -36,7 +35,7 @@ class Peer:
         self._grpc: GrpcInterface | None = None
         self._choosing = asyncio.Lock()
         self._said = ""
-        self._cancels: set[asyncio.Task[None]] = set()
+        self._cancels = cancels
 
     async def interface(self) -> Interface | GrpcInterface:
         """The interface of the agent's card; all who need it at once read the card once.
@@ -154,28 +153,14 @@ class Peer:
 
     async def _cancel(self, exchange: Exchange) -> None:
         """Tell the agent that nobody waits any more; one second at the most."""
-        if not exchange.cancellable:
-            return
-        task = asyncio.create_task(self._cancel_within_bound(exchange), name=f"cancel:{self.address}")
-        self._cancels.add(task)
-        task.add_done_callback(self._cancels.discard)
-        with suppress(asyncio.CancelledError):
-            await asyncio.shield(task)
-
-    async def _cancel_within_bound(self, exchange: Exchange) -> None:
-        try:
-            async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                await exchange.cancel()
-        except (CommError, TimeoutError) as error:
-            logger.debug("%s: the work could not be cancelled: %s", self.address, error)
+        if exchange.cancellable:
+            await self._cancels.tell(self.address, exchange.cancel)
 
     async def close(self) -> None:
-        """Wait for cancels under way and give up reading the card."""
-        tasks = {*self._cancels, *((self._reading,) if self._reading else ())}
+        """Give up reading the card, and the connection by gRPC."""
         if self._reading is not None:
             self._reading.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT_S)
+            await asyncio.wait({self._reading}, timeout=CANCEL_TIMEOUT_S)
         if self._grpc is not None:
             await self._grpc.close()
 

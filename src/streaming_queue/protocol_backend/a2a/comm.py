@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 from yarl import URL
 
-from streaming_queue.comm.base import About, BaseCommBackend, Capabilities, EndpointOptions
-from streaming_queue.comm.http_client import open_session
-from streaming_queue.errors import BackendClosedError, ConfigError, SendTimeoutError
+from streaming_queue.comm.base import About, Capabilities, EndpointOptions
+from streaming_queue.comm.http_backend import HttpBackend
+from streaming_queue.errors import ConfigError, SendTimeoutError
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.a2a.card import BINDINGS, JSONRPC
 from streaming_queue.protocol_backend.a2a.client import Peer
@@ -24,14 +22,11 @@ from streaming_queue.protocol_backend.a2a.transport import Transport
 if TYPE_CHECKING:
     from streaming_queue.protocol_backend.a2a.host import A2AAgent
 
-logger = logging.getLogger(__name__)
-
-PROBE_TIMEOUT_S = 1.0
 DEADLINE_MARGIN_S = 1.0
 """How much longer than the deadline it was told a peer is waited for, so that its own word comes first."""
 
 
-class A2ACommBackend(BaseCommBackend):
+class A2ACommBackend(HttpBackend[Peer]):
     """Agents behind `http://` or `https://` addresses that speak A2A 1.0, or 0.3 where that is all they do.
 
     `trusted_origins` (`"https://host:port"`) are those besides an agent's own that its card may send us to; the
@@ -40,7 +35,6 @@ class A2ACommBackend(BaseCommBackend):
     """
 
     name = "a2a"
-    schemes = ("http", "https")
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True, tasks=True)
     about = About("GET of the Agent Card", "A2A 1.0 and 0.3", "https://a2a-protocol.org/v1.0.0/specification/")
 
@@ -59,43 +53,20 @@ class A2ACommBackend(BaseCommBackend):
             raise ConfigError(f"binding {binding!r}: known are {', '.join(BINDINGS)}")
         self.serves_grpc = grpc
         self._binding = binding
-        self._ever: list[Peer] = []
-        self._peers: dict[str, Peer] = {}
-        self._session: aiohttp.ClientSession | None = None
-        self._agents: list[A2AAgent] = []
-        self._closed = False
 
-    async def register_endpoint(self, agent_id: str, address: str) -> None:
-        """Remember where an agent is; idempotent. Raises ConfigError on an address or a header that cannot be used."""
-        if agent_id in self._peers and self.endpoints.get(agent_id) == address:
-            return
-        options = self.options.get(agent_id, EndpointOptions())
+    def _new_peer(self, agent_id: str, address: str, options: EndpointOptions) -> Peer:
         transport = Transport(
             agent_id,
             address,
             options,
             trusted_origins=self._trusted_origins,
             binding=self._binding,
-            session=self._open_session,
+            session=self._session,
         )
-        await super().register_endpoint(agent_id, address)
-        self._peers[agent_id] = peer = Peer(transport)
-        self._ever.append(peer)
+        return Peer(transport, self._cancels)
 
-    def _peer(self, agent_id: str) -> Peer:
-        self._check_open()
-        self.endpoint(agent_id)
-        return self._peers[agent_id]
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise BackendClosedError("the a2a backend is closed")
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        self._check_open()
-        if self._session is None:
-            self._session = open_session()
-        return self._session
+    async def _close_peer(self, peer: Peer) -> None:
+        await peer.close()
 
     async def connect(self, src_id: str, dst_id: str) -> None:
         """Read the agent's card."""
@@ -136,29 +107,14 @@ class A2ACommBackend(BaseCommBackend):
                     return
                 yield event
 
-    async def health_check(self, agent_id: str) -> bool:
-        """Whether the agent serves a card that we can use within one second."""
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                await self._peer(agent_id).refresh_card()
-        except Exception as error:
-            logger.debug("agent %s is not healthy: %r", agent_id, error)
-            return False
+    async def _probe(self, peer: Peer) -> bool:
+        """Whether the agent serves a card that we can use."""
+        await peer.refresh_card()
         return True
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
         """The agent's card in short, and which of its interfaces we use."""
         return await self._peer(agent_id).describe()
-
-    async def close(self) -> None:
-        """Stop every agent hosted here and give up all connections; messages under way fail."""
-        self._closed = True
-        agents, self._agents = self._agents, []
-        await asyncio.gather(*(agent.stop() for agent in agents))
-        await asyncio.gather(*(peer.close() for peer in self._ever))
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
 
     async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> A2AAgent:
         """Host `executor` in this process; returns when it is ready. Port 0 takes a free one.
@@ -170,15 +126,10 @@ class A2ACommBackend(BaseCommBackend):
             ConfigError: the address is not allowed.
             ConnectError: the port is in use.
         """
-        self._check_open()
-        spawn = await asyncio.to_thread(_host_half)
-        agent: A2AAgent = await spawn(agent_id, host, port, executor, self)
-        self._agents.append(agent)
-        return agent
+        return await self._host(_host_half, agent_id, host, port, executor)
 
 
-def _host_half() -> Callable[..., Any]:
-    """The SDK is slow to import and reads files: not in the loop, and not where nothing is hosted."""
+def _host_half() -> Callable[..., Awaitable[A2AAgent]]:
     from streaming_queue.protocol_backend.a2a.host import spawn
 
     return spawn

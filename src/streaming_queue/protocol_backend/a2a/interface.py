@@ -15,12 +15,11 @@ from streaming_queue.comm.context import heard
 from streaming_queue.comm.http_client import read_body
 from streaming_queue.comm.sse import EVENT_STREAM, read_events
 from streaming_queue.comm.watch import Watch
-from streaming_queue.errors import StreamingQueueError
 from streaming_queue.protocol_backend.a2a.card import JSONRPC, Card
 from streaming_queue.protocol_backend.a2a.codec import Result, decode_object, decode_result, decode_rpc, encode_json
 from streaming_queue.protocol_backend.a2a.dialect import A2A_JSON, CALL_EXTENSION, EXTENSIONS_HEADER, VERSION_HEADER
 from streaming_queue.protocol_backend.a2a.failures import http_error, parsed, rpc_error
-from streaming_queue.protocol_backend.a2a.transport import BROKEN_CONNECTION, Transport
+from streaming_queue.protocol_backend.a2a.transport import Transport
 
 _JSON = f"{A2A_JSON}, application/json"
 
@@ -69,15 +68,11 @@ class Interface:
             if response.status != 200 or response.content_type != EVENT_STREAM:
                 yield decode_result(await self._whole(response, request_id), self.address)
                 return
-            try:
-                tell = heard if watch is None else watch.heard
+            tell = heard if watch is None else watch.heard
+            with self._transport.translated:
                 async with aclosing(read_events(response, self.address, tell)) as events:
                     async for data in events:
                         yield self._event(data, request_id)
-            except StreamingQueueError:
-                raise
-            except BROKEN_CONNECTION as error:
-                raise self._transport.failure(error) from error
 
     async def knock(self) -> None:
         """Ask for a task that does not exist: whoever reads the card may still be refused behind it.
@@ -125,10 +120,8 @@ class Interface:
         return decode_object(body, self.address)
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        try:
+        with self._transport.translated:
             return await read_body(response, self.address)
-        except BROKEN_CONNECTION as error:
-            raise self._transport.failure(error) from error
 
     def _event(self, data: bytes, request_id: str) -> Result:
         if self.card.binding == JSONRPC:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any
 
 import aiohttp
 from multidict import CIMultiDict
@@ -13,17 +11,13 @@ from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.grpc_wire import call_metadata
-from streaming_queue.comm.http_client import agent_headers, agent_url, peer_date, read_body, translate
+from streaming_queue.comm.http_client import agent_headers, agent_url, peer_date, read_body
+from streaming_queue.comm.http_session import HttpSession
 from streaming_queue.comm.watch import Watch
-from streaming_queue.errors import BackendClosedError, CommError, ProtocolError
+from streaming_queue.errors import CommError, ProtocolError
 from streaming_queue.protocol_backend.a2a.card import MAX_CARD_BYTES, Card, read_card
 from streaming_queue.protocol_backend.a2a.dialect import CARD_PATH
 from streaming_queue.protocol_backend.a2a.failures import http_error
-
-BROKEN_CONNECTION = (aiohttp.ClientError, OSError)
-"""What the library raises; `Transport.failure` says what it means."""
-
-_BYTES_AT_ONCE = 1024 * 1024
 
 
 class Transport:
@@ -40,9 +34,10 @@ class Transport:
         *,
         trusted_origins: Collection[URL],
         binding: str,
-        session: Callable[[], aiohttp.ClientSession],
+        session: HttpSession,
     ) -> None:
         self.address = address
+        self.translated = session.translated(address)
         self.binding = binding
         self._agent_id = agent_id
         self._options = options
@@ -50,7 +45,6 @@ class Transport:
         self._card_url = url if url.path.endswith(".json") else URL(f"{str(url).rstrip('/')}{CARD_PATH}")
         self._headers = agent_headers(agent_id, options, {})
         self._foreign_headers = agent_headers(agent_id, EndpointOptions(), {})
-        self._ssl: Any = options.tls or True
         self._trusted_origins = trusted_origins
         self._session = session
 
@@ -73,30 +67,21 @@ class Transport:
         self, method: str, url: URL, headers: CIMultiDict[str], body: bytes | None = None, watch: Watch | None = None
     ) -> aiohttp.ClientResponse:
         """Send a request and await its response, to be read within `async with`. Raises CommError."""
-        data = io.BytesIO(body) if body is not None and len(body) > _BYTES_AT_ONCE else body
-        opening = self._session().request(method, url, data=data, headers=headers, ssl=self._ssl, allow_redirects=False)
-        try:
+        with self.translated:
+            opening = self._session.request(method, url, headers=headers, tls=self._options.tls, body=body)
             return await (opening if watch is None else watch.response(opening))
-        except BROKEN_CONNECTION as error:
-            raise self.failure(error) from error
 
     def failure(self, error: Exception) -> CommError:
-        """The error for one of `BROKEN_CONNECTION`."""
-        try:
-            self._session()
-        except BackendClosedError:
-            return BackendClosedError(f"{self.address}: the a2a backend was closed before the answer")
-        return translate(error, self.address)
+        """A connection that failed, as one of our errors."""
+        return self._session.failure(error, self.address)
 
     async def fetch_card(self) -> tuple[bytes, datetime | None]:
         """The body of the agent's card, and the agent's clock. Raises CommError: unreachable, refused, no card."""
         where = str(self._card_url)
         headers = self.headers({"Accept": "application/json"}, own_origin=True)
         async with await self.request("GET", self._card_url, headers) as response:
-            try:
+            with self.translated:
                 body = await read_body(response, where, MAX_CARD_BYTES)
-            except BROKEN_CONNECTION as error:
-                raise self.failure(error) from error
             if response.status == 404:
                 raise ProtocolError(f"{where}: there is no agent card")
             if response.status != 200:

@@ -192,7 +192,7 @@ class Exchange:
         """Whether the run is under way; None where its id is not known."""
         if self.run_id is None:
             return None
-        with self._peer.translated():
+        with self._peer.translated:
             run = await self._peer.ask("GET", self._peer.runs / self.run_id)
         return run.get("status") in UNDER_WAY
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from streaming_queue.comm.asgi import AsgiServer, serve
+from streaming_queue.comm.asgi_agent import AsgiAgent
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import Executor
 from streaming_queue.comm.execution import Executions
@@ -13,24 +12,12 @@ from streaming_queue.protocol_backend.acp.failures import error_body
 from streaming_queue.protocol_backend.acp.manifest import own_manifest
 
 
-class AcpAgent:
-    """A hosted agent, and its handle."""
+class AcpAgent(AsgiAgent):
+    """A hosted agent, and its handle; drained, its `/ping` answers 503."""
 
     def __init__(self, agent_id: str, app: AcpApp, executions: Executions, server: AsgiServer, stop_s: float) -> None:
-        self.agent_id = agent_id
-        self.base_url = server.base_url
+        super().__init__(agent_id, executions, server, stop_s)
         self.app = app
-        self._executions = executions
-        self._server = server
-        self._stop_s = stop_s
-
-    async def stop(self) -> None:
-        """Fail what is under way as retryable and stop serving; idempotent, bounded even with a hung executor."""
-        await asyncio.gather(self._executions.aclose(self._stop_s), self._server.stop())
-
-    async def drain(self, timeout_s: float) -> None:
-        """Take on no question more, and wait for those under way, `timeout_s` at the most; `/ping` answers 503."""
-        await self._executions.drain(timeout_s)
 
 
 async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend: BaseCommBackend) -> AcpAgent:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
@@ -15,11 +13,12 @@ import aiohttp
 from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
-from streaming_queue.comm.http_client import agent_headers, agent_url, peer_date, read_body, translate
+from streaming_queue.comm.http_client import agent_headers, agent_url, peer_date, read_body
+from streaming_queue.comm.http_session import HttpSession
 from streaming_queue.comm.watch import Watch
-from streaming_queue.errors import BackendClosedError, ConnectError, ProtocolError, RemoteError, StreamingQueueError
+from streaming_queue.errors import ConnectError, ProtocolError, RemoteError
 from streaming_queue.protocol_backend.acp.codec import JSON, decode_object
-from streaming_queue.protocol_backend.acp.failures import http_error
+from streaming_queue.protocol_backend.acp.failures import NotFoundError, http_error
 from streaming_queue.protocol_backend.acp.manifest import Manifest, choose
 
 logger = logging.getLogger(__name__)
@@ -29,8 +28,6 @@ MAX_MANIFEST_BYTES = 1024 * 1024
 AGENTS_ASKED = 1000
 """As many agents as a list may have (specification, `listAgents`)."""
 
-_BYTES_AT_ONCE = 1024 * 1024
-
 
 class Peer:
     """An agent. Its manifest is read before the first message, by every probe, and when a host says it is gone.
@@ -38,22 +35,21 @@ class Peer:
     `address` is where its server is; one of several agents there is named by `/agents/NAME` at its end.
     """
 
-    def __init__(
-        self, agent_id: str, address: str, options: EndpointOptions, session: Callable[[], aiohttp.ClientSession]
-    ) -> None:
+    def __init__(self, agent_id: str, address: str, options: EndpointOptions, session: HttpSession) -> None:
         """Raises ConfigError on an address or a header that cannot be used."""
         url = agent_url(agent_id, address)
         path, separator, name = url.raw_path.rpartition("/agents/")
         self._name = unquote(name) if separator and name and "/" not in name else None
         base = url.with_path(path, encoded=True) if self._name else url
         self.address = address
+        self.translated = session.translated(address)
         self.runs = base / "runs"
         self._agent_id = agent_id
         self._server = str(base).rstrip("/")
         self._ping = base / "ping"
         self._agents = (base / "agents").with_query(limit=AGENTS_ASKED)
         self._headers = agent_headers(agent_id, options, {"Accept": JSON, "Content-Type": JSON})
-        self._ssl: Any = options.tls or True
+        self._tls = options.tls
         self._session = session
         self._manifest: Manifest | None = None
         self._reading: asyncio.Task[Manifest] | None = None
@@ -69,8 +65,7 @@ class Peer:
         """Send a request and await its response, to be read within `async with`. Raises what the library does."""
         merged = self._headers.copy()
         merged.update(headers or {})
-        data = io.BytesIO(body) if body is not None and len(body) > _BYTES_AT_ONCE else body
-        opening = self._session().request(method, url, data=data, headers=merged, ssl=self._ssl, allow_redirects=False)
+        opening = self._session.request(method, url, headers=merged, tls=self._tls, body=body)
         return await (opening if watch is None else watch.response(opening))
 
     async def ask(
@@ -86,21 +81,6 @@ class Peer:
         if not 200 <= response.status < 300:
             raise http_error(response.status, body, response.headers.get("Retry-After"), self.address)
         return decode_object(body, self.address)
-
-    @contextmanager
-    def translated(self) -> Iterator[None]:
-        """Turn what the library raises into our errors."""
-        try:
-            yield
-        except StreamingQueueError:
-            raise
-        except (aiohttp.ClientError, OSError) as error:
-            try:
-                self._session()
-            except BackendClosedError:
-                closed = BackendClosedError(f"{self.address}: the acp backend was closed before the answer")
-                raise closed from error
-            raise translate(error, self.address) from error
 
     async def manifest(self) -> Manifest:
         """The agent's manifest; all who need it at once read it once.
@@ -122,7 +102,7 @@ class Peer:
     async def _read_in_time(self) -> Manifest:
         try:
             async with asyncio.timeout(MANIFEST_TIMEOUT_S):
-                with self.translated():
+                with self.translated:
                     return (await self.probe())[0]
         except TimeoutError as error:
             raise ConnectError(f"{self.address}: it did not say within {MANIFEST_TIMEOUT_S:g} s who it is") from error
@@ -144,9 +124,10 @@ class Peer:
                 raise http_error(response.status, body, response.headers.get("Retry-After"), str(url))
             return decode_object(body, str(url)), peer_date(response.headers)
 
-    def forget_manifest(self) -> None:
-        """Read it again before the next message: another may be there by then."""
+    def gone(self, error: NotFoundError) -> ConnectError:
+        """What it means that a host knows the agent no more: out of reach, until its manifest is read again."""
         self._manifest = None
+        return ConnectError(str(error))
 
     async def aclose(self) -> None:
         """Read no manifest any more."""

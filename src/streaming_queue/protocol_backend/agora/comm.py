@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
-
-from streaming_queue.comm.base import About, BaseCommBackend, Capabilities, EndpointOptions
-from streaming_queue.comm.http_client import is_broken, open_session, translate
+from streaming_queue.comm.base import About, Capabilities, EndpointOptions
+from streaming_queue.comm.cancels import cancel_key
+from streaming_queue.comm.http_backend import HttpBackend
+from streaming_queue.comm.http_client import is_broken
 from streaming_queue.comm.recovery import Recovery
-from streaming_queue.errors import (
-    BackendClosedError,
-    CommError,
-    ProtocolError,
-    RemoteError,
-    StreamingQueueError,
-)
+from streaming_queue.errors import ProtocolError, RemoteError
 from streaming_queue.messages import Reply
 from streaming_queue.protocol_backend.agora import routine
 from streaming_queue.protocol_backend.agora.document import SOURCE
@@ -32,13 +26,8 @@ from streaming_queue.protocol_backend.agora.sources import Sources
 if TYPE_CHECKING:
     from streaming_queue.protocol_backend.agora.host import AgoraAgent
 
-logger = logging.getLogger(__name__)
 
-PROBE_TIMEOUT_S = 1.0
-CANCEL_TIMEOUT_S = 1.0
-
-
-class AgoraCommBackend(BaseCommBackend):
+class AgoraCommBackend(HttpBackend[Peer]):
     """Agents behind `http://` or `https://` addresses that speak Agora.
 
     A peer that lists our protocol document is asked by its routine at once; another in natural language, until it
@@ -49,7 +38,6 @@ class AgoraCommBackend(BaseCommBackend):
     """
 
     name = "agora"
-    schemes = ("http", "https")
     capabilities = Capabilities(host=True, cancel=True, metadata=True)
     about = About(
         "/.well-known/agora",
@@ -62,40 +50,15 @@ class AgoraCommBackend(BaseCommBackend):
         super().__init__(**options)
         Sources(sources)  # a wrong one is told now
         self._sources = tuple(sources)
-        self._peers: dict[str, Peer] = {}
-        self._session: aiohttp.ClientSession | None = None
-        self._agents: list[AgoraAgent] = []
-        self._cancels: set[asyncio.Task[None]] = set()
-        self._closed = False
 
-    async def register_endpoint(self, agent_id: str, address: str) -> None:
-        """Remember where an agent is; idempotent. Raises ConfigError on an address or a header that cannot be used."""
-        peer = Peer(agent_id, address, self.options.get(agent_id, EndpointOptions()), self._open_session)
-        await super().register_endpoint(agent_id, address)
-        known = self._peers.get(agent_id)
-        if known is None or known.address != address:
-            self._peers[agent_id] = peer
-
-    def _peer(self, agent_id: str) -> Peer:
-        self._check_open()
-        self.endpoint(agent_id)
-        return self._peers[agent_id]
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise BackendClosedError("the agora backend is closed")
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        self._check_open()
-        if self._session is None:
-            self._session = open_session()
-        return self._session
+    def _new_peer(self, agent_id: str, address: str, options: EndpointOptions) -> Peer:
+        return Peer(agent_id, address, options, self._session)
 
     async def connect(self, src_id: str, dst_id: str) -> None:
         """Look at the documents that the agent lists."""
         del src_id
         peer = self._peer(dst_id)
-        with self._translated(peer.address):
+        with self._session.translated(peer.address):
             await self._meet(peer)
 
     async def _meet(self, peer: Peer) -> None:
@@ -107,7 +70,7 @@ class AgoraCommBackend(BaseCommBackend):
         del src_id
         peer = self._peer(dst_id)
         negotiation = peer.negotiation
-        with self._translated(peer.address):
+        with self._session.translated(peer.address):
             await self._meet(peer)
             # an offer may run what it carries twice, so no command makes one
             if negotiation.stage is Stage.AGREED or (not _is_command(payload) and negotiation.begin_offer()):
@@ -137,8 +100,8 @@ class AgoraCommBackend(BaseCommBackend):
         try:
             answer = await (peer.ask(body) if offered else self._ask_by_key(peer, body, key))
         except asyncio.CancelledError:
-            if key and not offered and not _is_command(payload):
-                await self._cancel(peer, key)
+            if not offered and (key := cancel_key(payload)) is not None:
+                await self._cancels.tell(peer.address, partial(self._cancel, peer, key))
             raise
         try:
             response = answer.read(peer.address)
@@ -164,34 +127,15 @@ class AgoraCommBackend(BaseCommBackend):
                 return await peer.ask(body)
 
     async def _cancel(self, peer: Peer, key: str) -> None:
-        """Tell the agent that nobody waits for its answer any more; one second at the most."""
-        if self._closed:
-            return
-        task = asyncio.create_task(self._post_cancel(peer, key), name=f"cancel:{peer.address}")
-        self._cancels.add(task)
-        task.add_done_callback(self._cancels.discard)
-        with suppress(asyncio.CancelledError):
-            await asyncio.shield(task)
-
-    async def _post_cancel(self, peer: Peer, key: str) -> None:
         body = encode_request(routine.write_cancel(key), peer.negotiation.name)
-        try:
-            async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                await peer.ask(body)
-        except (aiohttp.ClientError, OSError, CommError) as error:
-            logger.debug("%s: the cancel did not arrive (%s); its grace ends the question", peer.address, error)
+        with self._session.translated(peer.address):
+            await peer.ask(body)
 
-    async def health_check(self, agent_id: str) -> bool:
-        """Whether the agent lists protocol documents, or else says that it takes POST, within one second."""
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                peer = self._peer(agent_id)
-                if (await peer.listing()).documents is None:
-                    await peer.check_takes_posts()
-                return True
-        except Exception as error:
-            logger.debug("agent %s is not healthy: %r", agent_id, error)
-            return False
+    async def _probe(self, peer: Peer) -> bool:
+        """Whether the agent lists protocol documents, or else says that it takes POST."""
+        if (await peer.listing()).documents is None:
+            await peer.check_takes_posts()
+        return True
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
         """The documents that the agent lists and how we speak to it, if it takes our credential.
@@ -199,7 +143,7 @@ class AgoraCommBackend(BaseCommBackend):
         That is shown by a cancel of nothing, where it knows our document.
         """
         peer = self._peer(agent_id)
-        with self._translated(peer.address):
+        with self._session.translated(peer.address):
             listing = await peer.listing()
             date = listing.date if listing.documents is not None else await peer.check_takes_posts()
             peer.negotiation.met(listing.documents)
@@ -211,17 +155,6 @@ class AgoraCommBackend(BaseCommBackend):
         facts = {**known, "speaks": peer.negotiation.stage.value, "date": date}
         return {key: value for key, value in facts.items() if value is not None}
 
-    async def close(self) -> None:
-        """Stop every agent hosted here and give up all connections; messages under way fail."""
-        self._closed = True
-        agents, self._agents = self._agents, []
-        await asyncio.gather(*(agent.stop() for agent in agents))
-        if self._cancels:
-            await asyncio.wait(self._cancels, timeout=CANCEL_TIMEOUT_S)
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
     async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> AgoraAgent:
         """Host `executor` in this process; returns when it is ready. Port 0 takes a free one.
 
@@ -229,23 +162,7 @@ class AgoraCommBackend(BaseCommBackend):
             ConfigError: the address is not allowed.
             ConnectError: the port is in use.
         """
-        self._check_open()
-        spawn = await asyncio.to_thread(_host_half)
-        agent: AgoraAgent = await spawn(agent_id, host, port, executor, self, sources=Sources(self._sources))
-        self._agents.append(agent)
-        return agent
-
-    @contextmanager
-    def _translated(self, address: str) -> Iterator[None]:
-        """Turn what the library raises into our errors."""
-        try:
-            yield
-        except StreamingQueueError:
-            raise
-        except (aiohttp.ClientError, OSError) as error:
-            if self._closed:
-                raise BackendClosedError(f"{address}: the agora backend was closed before the answer") from error
-            raise translate(error, address) from error
+        return await self._host(_host_half, agent_id, host, port, executor, sources=Sources(self._sources))
 
 
 def _key(payload: Mapping[str, Any]) -> str | None:
@@ -257,8 +174,7 @@ def _is_command(payload: Mapping[str, Any]) -> bool:
     return (payload.get("metadata") or {}).get("kind") == "command"
 
 
-def _host_half() -> Any:
-    """Its server is slow to import and reads files: not in the loop, and not where nothing is hosted."""
+def _host_half() -> Callable[..., Awaitable[AgoraAgent]]:
     from streaming_queue.protocol_backend.agora.host import spawn
 
     return spawn

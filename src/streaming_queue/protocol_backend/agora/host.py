@@ -11,6 +11,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from streaming_queue.comm.asgi import AsgiServer, cancelled_on_disconnect, read_body, serve
+from streaming_queue.comm.asgi_agent import AsgiAgent
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import Executor, RequestContext
 from streaming_queue.comm.execution import HEARTBEAT_S, Executions
@@ -58,23 +59,16 @@ _MANNERS: Mapping[str | None, Manner] = {
 }
 
 
-class AgoraAgent:
+class AgoraAgent(AsgiAgent):
     """A hosted agent, and its handle."""
 
     def __init__(self, agent_id: str, app: AgoraApp, server: AsgiServer, stop_s: float) -> None:
-        self.agent_id = agent_id
-        self.base_url = server.base_url
-        self._app = app
-        self._server = server
-        self._stop_s = stop_s
+        super().__init__(agent_id, app.executions, server, stop_s)
+        self._sources = app.sources
 
     async def stop(self) -> None:
-        """Fail what is under way as retryable and stop serving; idempotent, bounded even with a hung executor."""
-        await asyncio.gather(self._app.executions.aclose(self._stop_s), self._server.stop(), self._app.sources.aclose())
-
-    async def drain(self, timeout_s: float) -> None:
-        """Take on no question more, and wait for those under way, `timeout_s` at the most."""
-        await self._app.executions.drain(timeout_s)
+        """Stop, and take no more documents from others."""
+        await asyncio.gather(super().stop(), self._sources.aclose())
 
 
 async def spawn(

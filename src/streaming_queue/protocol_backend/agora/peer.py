@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
-import aiohttp
 import orjson
 from multidict import CIMultiDict
 from yarl import URL
@@ -26,6 +24,7 @@ from streaming_queue.comm.http_client import (
     refusal,
     told_error,
 )
+from streaming_queue.comm.http_session import HttpSession
 from streaming_queue.errors import ProtocolError
 from streaming_queue.protocol_backend.agora.envelope import JSON, Response
 from streaming_queue.protocol_backend.agora.negotiation import Negotiation
@@ -36,8 +35,6 @@ AGENT_ID_HEADER = "stq-agent-id"
 """In our list's answer, percent-encoded: who answers."""
 LISTING_TIMEOUT_S = 5.0
 MAX_LISTING_BYTES = 1024 * 1024
-
-_BYTES_AT_ONCE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +49,24 @@ class Listing:
 class Peer:
     """An agent, by its address. What the library raises comes out as it is."""
 
-    def __init__(
-        self, agent_id: str, address: str, options: EndpointOptions, session: Callable[[], aiohttp.ClientSession]
-    ) -> None:
+    def __init__(self, agent_id: str, address: str, options: EndpointOptions, session: HttpSession) -> None:
         """Raises ConfigError on an address or a header that cannot be used."""
         self.address = address
         self.negotiation = Negotiation(address)
         self._base = agent_url(agent_id, address)
         self._listings = tuple(self._base.joinpath(*path.split("/")) for path in LISTINGS)
         self._headers: CIMultiDict[str] = agent_headers(agent_id, options, {"Accept": JSON, "Content-Type": JSON})
-        self._ssl: Any = options.tls or True
+        self._tls = options.tls
         self._session = session
 
     async def ask(self, body: bytes) -> Response:
         """Send a request; what came back, read within bounds. Raises ProtocolError when that is too large."""
-        data = body if len(body) <= _BYTES_AT_ONCE else io.BytesIO(body)
-        async with self._session().post(self._base, data=data, **self._common) as response:
+        async with self._request("POST", self._base, body) as response:
             raw = await read_body(response, self.address)
             return Response(response.status, raw, response.headers.get("Retry-After"))
 
-    @property
-    def _common(self) -> dict[str, Any]:
-        return {"headers": self._headers, "ssl": self._ssl, "allow_redirects": False}
+    def _request(self, method: str, url: URL, body: bytes | None = None) -> Any:
+        return self._session.request(method, url, headers=self._headers, tls=self._tls, body=body)
 
     async def listing(self) -> Listing:
         """What it lists. Raises CommError when it refuses us, or is not able to answer."""
@@ -84,7 +77,7 @@ class Peer:
         return Listing()
 
     async def _listing_at(self, url: URL) -> Listing | None:
-        async with self._session().get(url, **self._common) as response:
+        async with self._request("GET", url) as response:
             raw = await read_body(response, self.address, MAX_LISTING_BYTES)
             try:
                 document = orjson.loads(raw)
@@ -101,7 +94,7 @@ class Peer:
 
     async def check_takes_posts(self) -> datetime | None:
         """Its clock, if it says that it takes POST (RFC 9110, 9.3.7). Raises ProtocolError if it does not."""
-        async with self._session().options(self._base, **self._common) as response:
+        async with self._request("OPTIONS", self._base) as response:
             raw = await read_body(response, self.address, MAX_LISTING_BYTES)
             allowed = {method.strip().upper() for method in response.headers.get("Allow", "").split(",")}
             if "POST" not in allowed:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
-
-from streaming_queue.comm.base import About, BaseCommBackend, Capabilities, EndpointOptions
-from streaming_queue.comm.http_client import open_session, peer_date, translate
-from streaming_queue.errors import BackendClosedError, ConfigError, StreamingQueueError
+from streaming_queue.comm.base import About, Capabilities, EndpointOptions
+from streaming_queue.comm.cancels import cancel_key
+from streaming_queue.comm.http_backend import HttpBackend
+from streaming_queue.comm.http_client import peer_date
+from streaming_queue.errors import ConfigError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.anp.documents import Neighbours
 from streaming_queue.protocol_backend.anp.gate import Gate
@@ -26,12 +27,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PROBE_TIMEOUT_S = 1.0
-CANCEL_TIMEOUT_S = 1.0
 EPHEMERAL_NAME = "ephemeral"
 
 
-class AnpCommBackend(BaseCommBackend):
+class AnpCommBackend(HttpBackend[Peer]):
     """Agents behind `http://` or `https://` addresses, at which an agent description lies.
 
     `identity` is a directory that `stq anp identity new` made; without, one is made that lives as long as the backend.
@@ -41,7 +40,6 @@ class AnpCommBackend(BaseCommBackend):
     """
 
     name = "anp"
-    schemes = ("http", "https")
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True, identity=True)
     about = About("GET /ad.json", "ANP 1.0, did:wba", "https://github.com/agent-network-protocol/AgentNetworkProtocol")
 
@@ -67,17 +65,12 @@ class AnpCommBackend(BaseCommBackend):
         self._gate = Gate(self._trust)
         self._made: asyncio.Task[Identity] | None = None
         self._trust_read: asyncio.Task[None] | None = None
-        self._peers: dict[str, Peer] = {}
-        self._agents: list[AnpAgent] = []
-        self._cancels: set[asyncio.Task[None]] = set()
-        self._session: aiohttp.ClientSession | None = None
-        self._closed = False
 
     # --- who we are ---
 
     async def identity(self) -> Identity:
         """Whom we call as; made or read at the first time. Raises ConfigError."""
-        self._check_open()
+        self._session.check_open()
         if self._made is None:
             self._made = asyncio.create_task(self._make_identity(), name="anp:identity")
         return await asyncio.shield(self._made)
@@ -99,43 +92,16 @@ class AnpCommBackend(BaseCommBackend):
             logger.warning("other processes of this user cannot learn who we are: %s", error)
         return made
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise BackendClosedError("the anp backend is closed")
-
     # --- asking ---
 
-    async def register_endpoint(self, agent_id: str, address: str) -> None:
-        """Remember where an agent is; idempotent. Raises ConfigError on an address or a header that cannot be used."""
-        if agent_id in self._peers and self.endpoints.get(agent_id) == address:
-            return
-        peer = Peer(
-            agent_id,
-            address,
-            self.options.get(agent_id, EndpointOptions()),
-            method=self._method,
-            caller=self.identity,
-            session=self._open_session,
-        )
-        await super().register_endpoint(agent_id, address)
-        self._peers[agent_id] = peer
-
-    def _peer(self, agent_id: str) -> Peer:
-        self._check_open()
-        self.endpoint(agent_id)
-        return self._peers[agent_id]
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        self._check_open()
-        if self._session is None:
-            self._session = open_session()
-        return self._session
+    def _new_peer(self, agent_id: str, address: str, options: EndpointOptions) -> Peer:
+        return Peer(agent_id, address, options, method=self._method, caller=self.identity, session=self._session)
 
     async def connect(self, src_id: str, dst_id: str) -> None:
         """Read the agent's documents, and sign once, so that its token is there. Raises like `send`."""
         del src_id
         peer = self._peer(dst_id)
-        with self._translated(peer.address):
+        with self._session.translated(peer.address):
             await peer.connect()
 
     async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
@@ -146,7 +112,7 @@ class AnpCommBackend(BaseCommBackend):
         del src_id
         peer = self._peer(dst_id)
         try:
-            with self._translated(peer.address):
+            with self._session.translated(peer.address):
                 return await peer.send(payload)
         except asyncio.CancelledError:
             await self._cancel(peer, payload)
@@ -158,7 +124,7 @@ class AnpCommBackend(BaseCommBackend):
         peer = self._peer(dst_id)
         ended = False
         try:
-            with self._translated(peer.address):
+            with self._session.translated(peer.address):
                 async with aclosing(peer.stream(payload)) as events:
                     async for event in events:
                         ended = event["type"] == MESSAGE
@@ -170,37 +136,22 @@ class AnpCommBackend(BaseCommBackend):
 
     async def _cancel(self, peer: Peer, payload: Mapping[str, Any]) -> None:
         """Tell the agent that nobody waits for its answer any more; one second at the most."""
-        metadata = payload.get("metadata") or {}
-        key = metadata.get("idempotency_key")
-        if metadata.get("kind") == "command" or not isinstance(key, str) or not key or self._closed:
-            return
-        task = asyncio.create_task(self._send_cancel(peer, key), name=f"cancel:{peer.address}")
-        self._cancels.add(task)
-        task.add_done_callback(self._cancels.discard)
-        with suppress(asyncio.CancelledError):
-            await asyncio.shield(task)
+        if (key := cancel_key(payload)) is not None:
+            await self._cancels.tell(peer.address, partial(self._send_cancel, peer, key))
 
     async def _send_cancel(self, peer: Peer, key: str) -> None:
-        try:
-            async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                await peer.cancel(key)
-        except (aiohttp.ClientError, OSError, StreamingQueueError) as error:
-            logger.debug("%s: the cancel did not arrive (%s); its grace ends the question", peer.address, error)
+        with self._session.translated(peer.address):
+            await peer.cancel(key)
 
-    async def health_check(self, agent_id: str) -> bool:
-        """Whether the agent's description can be read within one second."""
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                await self._peer(agent_id).description()
-                return True
-        except Exception as error:
-            logger.debug("agent %s is not healthy: %r", agent_id, error)
-            return False
+    async def _probe(self, peer: Peer) -> bool:
+        """Whether the agent's description can be read."""
+        await peer.description()
+        return True
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
         """The agent's name and DID, how it is asked, and as whom, if it takes our identity."""
         peer = self._peer(agent_id)
-        with self._translated(peer.address):
+        with self._session.translated(peer.address):
             description, headers = await peer.description()
             interface = await peer.interface()
             await peer.introduce()
@@ -222,16 +173,13 @@ class AnpCommBackend(BaseCommBackend):
             ConfigError: the address is not allowed, or a file of `identity` or `trusted` cannot be used.
             ConnectError: the port is in use.
         """
-        spawn = await asyncio.to_thread(_host_half)
         caller = await self.identity() if self._directory is not None else None
         await self._read_trust()
 
         def identity(port: int) -> Identity:
             return caller or Identity.create(EPHEMERAL_NAME, port=port)
 
-        agent: AnpAgent = await spawn(agent_id, host, port, executor, self, gate=self._gate, identity=identity)
-        self._agents.append(agent)
-        return agent
+        return await self._host(_host_half, agent_id, host, port, executor, gate=self._gate, identity=identity)
 
     async def _read_trust(self) -> None:
         if self._trust_read is None:
@@ -240,33 +188,13 @@ class AnpCommBackend(BaseCommBackend):
 
     async def close(self) -> None:
         """Stop every agent hosted here and give up all connections; messages under way fail."""
-        self._closed = True
-        agents, self._agents = self._agents, []
-        await asyncio.gather(*(agent.stop() for agent in agents))
-        if self._cancels:
-            await asyncio.wait(self._cancels, timeout=CANCEL_TIMEOUT_S)
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await super().close()
         if self._made is not None:
             await asyncio.wait({self._made})
         await asyncio.to_thread(self._neighbours.withdraw)
 
-    @contextmanager
-    def _translated(self, address: str) -> Iterator[None]:
-        """Turn what the library raises into our errors."""
-        try:
-            yield
-        except StreamingQueueError:
-            raise
-        except (aiohttp.ClientError, OSError) as error:
-            if self._closed:
-                raise BackendClosedError(f"{address}: the anp backend was closed before the answer") from error
-            raise translate(error, address) from error
 
-
-def _host_half() -> Any:
-    """Its server is slow to import and reads files: not in the loop, and not where nothing is hosted."""
+def _host_half() -> Callable[..., Awaitable[AnpAgent]]:
     from streaming_queue.protocol_backend.anp.host import spawn
 
     return spawn

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -11,6 +10,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from streaming_queue.comm.asgi import AsgiServer, cancelled_on_disconnect, read_body, serve
+from streaming_queue.comm.asgi_agent import AsgiAgent
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import Executor, RequestContext
 from streaming_queue.comm.execution import HEARTBEAT_S, Execution, Executions
@@ -52,26 +52,14 @@ _STREAM: tuple[Header, ...] = (
 )
 
 
-class AnpAgent:
+class AnpAgent(AsgiAgent):
     """A hosted agent, and its handle. `identity` is whom it says it is."""
 
     def __init__(
         self, agent_id: str, identity: Identity, executions: Executions, server: AsgiServer, stop_s: float
     ) -> None:
-        self.agent_id = agent_id
+        super().__init__(agent_id, executions, server, stop_s)
         self.identity = identity
-        self.base_url = server.base_url
-        self._executions = executions
-        self._server = server
-        self._stop_s = stop_s
-
-    async def stop(self) -> None:
-        """Fail what is under way as retryable and stop serving; idempotent, bounded even with a hung executor."""
-        await asyncio.gather(self._executions.aclose(self._stop_s), self._server.stop())
-
-    async def drain(self, timeout_s: float) -> None:
-        """Take on no question more, and wait for those under way, `timeout_s` at the most."""
-        await self._executions.drain(timeout_s)
 
 
 async def spawn(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import itertools
 import logging
 import secrets
@@ -27,6 +26,7 @@ from streaming_queue.comm.http_client import (
     refusal,
     told_error,
 )
+from streaming_queue.comm.http_session import HttpSession
 from streaming_queue.comm.recovery import Recovery
 from streaming_queue.errors import AuthError, ConfigError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
@@ -43,8 +43,6 @@ MAX_DOCUMENT_BYTES = 1024 * 1024
 MAX_INTERFACES = 20
 JSON = "application/json"
 
-_BYTES_AT_ONCE = 1024 * 1024
-
 
 class Peer:
     """An agent at an address: its documents are read once, its token is shown until it is refused.
@@ -60,7 +58,7 @@ class Peer:
         *,
         method: str | None,
         caller: Callable[[], Awaitable[Identity]],
-        session: Callable[[], aiohttp.ClientSession],
+        session: HttpSession,
     ) -> None:
         if options.credential is not None:
             raise ConfigError(
@@ -73,7 +71,7 @@ class Peer:
         self.address = address
         self._description_url = url if url.path.endswith(".json") else url / AD_PATH[1:]
         self._headers = agent_headers(agent_id, options, {"Content-Type": JSON})
-        self._tls: Any = options.tls or True
+        self._tls = options.tls
         self._method = method
         self._caller = caller
         self._session = session
@@ -218,10 +216,7 @@ class Peer:
         merged: CIMultiDict[str] = self._headers.copy()
         merged.update(headers)
         merged.update(proof)
-        data = body if len(body) <= _BYTES_AT_ONCE else io.BytesIO(body)
-        return self._session().request(
-            method, url, data=data or None, headers=merged, ssl=self._tls, allow_redirects=False
-        )
+        return self._session.request(method, url, headers=merged, tls=self._tls, body=body or None)
 
     async def _refused(self, response: aiohttp.ClientResponse) -> AuthError:
         """The error that says who we are, why that is refused, and what to do."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from ssl import SSLContext
 
 from multidict import CIMultiDict
 from yarl import URL
@@ -22,11 +22,11 @@ class Target:
     cancel: URL
     health: URL
     headers: CIMultiDict[str]
-    ssl: Any
+    tls: SSLContext | None
 
     @classmethod
     def of(cls, agent_id: str, address: str, options: EndpointOptions) -> Target:
         """The target at `address`. Raises ConfigError on an address or a header that cannot be used."""
         base = agent_url(agent_id, address)
         headers = agent_headers(agent_id, options, {"Accept": JSON, "Content-Type": JSON})
-        return cls(address, base / "message", base / "cancel", base / "health", headers, options.tls or True)
+        return cls(address, base / "message", base / "cancel", base / "health", headers, options.tls)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
-
-from streaming_queue.comm.base import About, BaseCommBackend, Capabilities, EndpointOptions
-from streaming_queue.comm.http_client import open_session
-from streaming_queue.errors import BackendClosedError, ConfigError
+from streaming_queue.comm.base import About, Capabilities, EndpointOptions
+from streaming_queue.comm.http_backend import HttpBackend
+from streaming_queue.errors import ConfigError
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.mcp.address import SCHEMES, command_of
 from streaming_queue.protocol_backend.mcp.dialect import MODERN, VERSIONS
@@ -25,19 +21,19 @@ from streaming_queue.protocol_backend.mcp.tools import Choice
 if TYPE_CHECKING:
     from streaming_queue.protocol_backend.mcp.host import McpAgent
 
-logger = logging.getLogger(__name__)
 
-
-class McpCommBackend(BaseCommBackend):
+class McpCommBackend(HttpBackend[Peer]):
     """Tools of MCP servers behind `http://` or `https://` addresses, or behind a command (`stdio:python server.py`).
 
-    `tool` and `argument` say which tool takes a question by which of its arguments, `arguments` what its others are
-    given; what is None is found by the tools' schemas. `version` is the newest revision of MCP that is offered.
-    `environment` names the variables that a command gets beside the usual ones (`child.PASSED_ON`).
+    A command is run when its server is first needed; `environment` names the variables that it gets beside the usual
+    ones (`child.PASSED_ON`). `tool` and `argument` say which tool takes a question by which of its arguments,
+    `arguments` what its others are given; what is None is found by the tools' schemas. `version` is the newest revision
+    of MCP that is offered.
     """
 
     name = "mcp"
     schemes = SCHEMES
+    probe_timeout_s = StdioLink.probe_s
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
     about = About("discover or ping", "MCP 2026-07-28 to 2024-11-05", "https://modelcontextprotocol.io/specification/")
 
@@ -57,43 +53,18 @@ class McpCommBackend(BaseCommBackend):
         self._choice = Choice(tool, argument, arguments or {})
         self._version = version
         self._environment = environment
-        self._ever: list[Peer] = []
-        self._peers: dict[str, Peer] = {}
-        self._session: aiohttp.ClientSession | None = None
-        self._agents: list[McpAgent] = []
-        self._closed = False
 
-    async def register_endpoint(self, agent_id: str, address: str) -> None:
-        """Remember where an agent is; idempotent. Raises ConfigError on an address or a header that cannot be used.
-
-        A command is run when its server is first needed.
-        """
-        if agent_id in self._peers and self.endpoints.get(agent_id) == address:
-            return
+    def _new_peer(self, agent_id: str, address: str, options: EndpointOptions) -> Peer:
         command = command_of(agent_id, address)
         link: Link
         if command is None:
-            link = HttpLink(agent_id, address, self.options.get(agent_id, EndpointOptions()), self._open_session)
+            link = HttpLink(agent_id, address, options, self._session)
         else:
             link = StdioLink(address, command, self._environment)
-        await super().register_endpoint(agent_id, address)
-        self._peers[agent_id] = peer = Peer(link, self._choice, self._version)
-        self._ever.append(peer)
+        return Peer(link, self._choice, self._version, self._cancels)
 
-    def _peer(self, agent_id: str) -> Peer:
-        self._check_open()
-        self.endpoint(agent_id)
-        return self._peers[agent_id]
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise BackendClosedError("the mcp backend is closed")
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._check_open()
-            self._session = open_session()
-        return self._session
+    async def _close_peer(self, peer: Peer) -> None:
+        await peer.close()
 
     async def connect(self, src_id: str, dst_id: str) -> None:
         """Agree on a version and choose the tool."""
@@ -116,27 +87,13 @@ class McpCommBackend(BaseCommBackend):
             async for event in events:
                 yield event
 
-    async def health_check(self, agent_id: str) -> bool:
+    async def _probe(self, peer: Peer) -> bool:
         """Whether the server answers the probe within one second; one that a command starts has ten."""
-        try:
-            return await self._peer(agent_id).probe()
-        except Exception as error:
-            logger.debug("agent %s is not healthy: %r", agent_id, error)
-            return False
+        return await peer.probe()
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
         """What the server says of itself, the version agreed on, its tools and the one that is asked."""
         return await self._peer(agent_id).describe()
-
-    async def close(self) -> None:
-        """Stop every agent hosted here, end every server begun here, give up all connections; calls under way fail."""
-        self._closed = True
-        agents, self._agents = self._agents, []
-        await asyncio.gather(*(agent.stop() for agent in agents))
-        await asyncio.gather(*(peer.close() for peer in self._ever))
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
 
     async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> McpAgent:
         """Host `executor` in this process; returns when it is ready. Port 0 takes a free one.
@@ -145,15 +102,10 @@ class McpCommBackend(BaseCommBackend):
             ConfigError: the address is not allowed.
             ConnectError: the port is in use.
         """
-        self._check_open()
-        spawn = await asyncio.to_thread(_host_half)
-        agent: McpAgent = await spawn(agent_id, host, port, executor, self)
-        self._agents.append(agent)
-        return agent
+        return await self._host(_host_half, agent_id, host, port, executor)
 
 
-def _host_half() -> Any:
-    """Its server is slow to import and reads files: not in the loop, and not where nothing is hosted."""
+def _host_half() -> Callable[..., Awaitable[McpAgent]]:
     from streaming_queue.protocol_backend.mcp.host import spawn
 
     return spawn

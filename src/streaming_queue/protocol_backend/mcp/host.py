@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from streaming_queue.comm import strict_json
 from streaming_queue.comm.asgi import AsgiServer, cancelled_on_disconnect, read_body, serve
+from streaming_queue.comm.asgi_agent import AsgiAgent
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import Executor, RequestContext
 from streaming_queue.comm.execution import HEARTBEAT_S, Execution, Executions
@@ -58,24 +59,17 @@ _COMMENT = b": at work\n\n"
 Header = tuple[bytes, bytes]
 
 
-class McpAgent:
+class McpAgent(AsgiAgent):
     """A hosted agent, and its handle."""
 
     def __init__(self, agent_id: str, executions: Executions, server: AsgiServer, stop_s: float) -> None:
-        self.agent_id = agent_id
-        self.base_url = server.base_url + PATH
-        self._executions = executions
-        self._server = server
-        self._stop_s = stop_s
+        super().__init__(agent_id, executions, server, stop_s)
+        self.base_url += PATH
 
     async def stop(self) -> None:
-        """Fail what is under way as retryable and stop serving; idempotent, bounded even with a hung executor."""
+        """Fail what is under way as retryable, then stop serving; idempotent, bounded even with a hung executor."""
         await self._executions.aclose(self._stop_s)
         await self._server.stop()
-
-    async def drain(self, timeout_s: float) -> None:
-        """Take on no question more, and wait for those under way, `timeout_s` at the most."""
-        await self._executions.drain(timeout_s)
 
 
 async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend: BaseCommBackend) -> McpAgent:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import io
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
 from datetime import datetime
 from typing import Any
 
@@ -24,8 +23,8 @@ from streaming_queue.comm.http_client import (
     read_body,
     refusal,
     told_error,
-    translate,
 )
+from streaming_queue.comm.http_session import HttpSession
 from streaming_queue.comm.sse import EVENT_STREAM, read_events
 from streaming_queue.errors import CommError, ProtocolError, RemoteError, StreamingQueueError
 from streaming_queue.protocol_backend.mcp.dialect import JSON, SESSION_HEADER
@@ -41,7 +40,6 @@ from streaming_queue.protocol_backend.mcp.rpc import (
 
 READ_OUT_S = 0.1
 END_S = 0.5
-_BYTES_AT_ONCE = 1024 * 1024
 
 
 class HttpLink:
@@ -52,16 +50,15 @@ class HttpLink:
     patience_s = 10.0
     probe_s = 1.0
 
-    def __init__(
-        self, agent_id: str, address: str, options: EndpointOptions, session: Callable[[], aiohttp.ClientSession]
-    ) -> None:
+    def __init__(self, agent_id: str, address: str, options: EndpointOptions, session: HttpSession) -> None:
         agent_url(agent_id, address)
         self.address = address
         self.date: datetime | None = None
         self._url = URL(address)  # with its slash at the end: servers tell the two apart
         self._headers = agent_headers(agent_id, options, {"Accept": f"{JSON}, {EVENT_STREAM}", "Content-Type": JSON})
-        self._ssl: Any = options.tls or True
-        self._open_session = session
+        self._tls = options.tls
+        self._session = session
+        self._translated = session.translated(address)
         self._session_id: str | None = None
 
     async def begin(self) -> None:
@@ -78,7 +75,7 @@ class HttpLink:
         with suppress(aiohttp.ClientError, OSError, StreamingQueueError):
             async with (
                 asyncio.timeout(END_S),
-                self._open_session().delete(self._url, headers=headers, ssl=self._ssl, allow_redirects=False),
+                self._session.request("DELETE", self._url, headers=headers, tls=self._tls),
             ):
                 pass
 
@@ -92,7 +89,7 @@ class HttpLink:
             LostSessionError: the server knows our session no more; the request was not taken.
         """
         used = self._session_id
-        with self._translated():
+        with self._translated:
             async with self._post(request.body, request.headers) as response:
                 if request.method == "initialize":
                     self._session_id = response.headers.get(SESSION_HEADER)
@@ -155,7 +152,7 @@ class HttpLink:
 
     async def tell(self, body: bytes, headers: Mapping[str, str]) -> None:
         """POST a notification or a response. Raises like `exchange`."""
-        with self._translated():
+        with self._translated:
             async with self._post(body, headers) as response:
                 if not 200 <= response.status < 300:
                     raise await self._refused(response, None)
@@ -171,19 +168,7 @@ class HttpLink:
         merged.update(headers)
         if self._session_id is not None:
             merged[SESSION_HEADER] = self._session_id
-        data = body if len(body) <= _BYTES_AT_ONCE else io.BytesIO(body)
-        session = self._open_session()
-        return session.post(self._url, data=data, headers=merged, ssl=self._ssl, allow_redirects=False)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Turn what the library raises into our errors."""
-        try:
-            yield
-        except StreamingQueueError:
-            raise
-        except (aiohttp.ClientError, OSError) as error:
-            raise translate(error, self.address) from error
+        return self._session.request("POST", self._url, headers=merged, tls=self._tls, body=body)
 
 
 async def _read_out(messages: AsyncGenerator[Message, None]) -> None:

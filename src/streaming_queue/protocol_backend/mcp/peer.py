@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from streaming_queue.comm.cancels import Cancels
 from streaming_queue.comm.http_client import is_broken
 from streaming_queue.comm.recovery import Recovery
 from streaming_queue.errors import (
@@ -17,7 +18,6 @@ from streaming_queue.errors import (
     CommError,
     ConnectError,
     ProtocolError,
-    StreamingQueueError,
 )
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.mcp.codec import question_text, read_end, read_progress, write_context
@@ -26,10 +26,6 @@ from streaming_queue.protocol_backend.mcp.negotiation import negotiate
 from streaming_queue.protocol_backend.mcp.rpc import LostSessionError, Request, is_response, result_of
 from streaming_queue.protocol_backend.mcp.session import Link, Session
 from streaming_queue.protocol_backend.mcp.tools import Choice, Tool, choose
-
-logger = logging.getLogger(__name__)
-
-CANCEL_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +63,13 @@ class Question:
 class Peer:
     """A server and what was agreed with it, which is done once and again after a failure that may mend it."""
 
-    def __init__(self, link: Link, choice: Choice, version: str) -> None:
+    def __init__(self, link: Link, choice: Choice, version: str, cancels: Cancels) -> None:
         self.link = link
         self._choice = choice
         self._version = version
         self._agreement: Agreement | None = None
         self._agreeing: asyncio.Task[Agreement] | None = None
-        self._cancels: set[asyncio.Task[None]] = set()
+        self._cancels = cancels
         self._closed = False
 
     async def agreement(self) -> Agreement:
@@ -198,18 +194,7 @@ class Peer:
             params["_meta"] = {IDEMPOTENCY_KEY: question.key}
         elif not self.link.finds_requests:
             return  # the connection is closed, and that is all there is to say
-        task = asyncio.create_task(self._tell_cancelled(session, params), name=f"cancel:{self.link.address}")
-        self._cancels.add(task)
-        task.add_done_callback(self._cancels.discard)
-        with suppress(asyncio.CancelledError):
-            await asyncio.shield(task)
-
-    async def _tell_cancelled(self, session: Session, params: Mapping[str, Any]) -> None:
-        try:
-            async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                await session.notify("notifications/cancelled", params)
-        except (StreamingQueueError, TimeoutError) as error:
-            logger.debug("%s: the cancel did not arrive: %s", self.link.address, error)
+        await self._cancels.tell(self.link.address, partial(session.notify, "notifications/cancelled", params))
 
     async def probe(self) -> bool:
         """Whether the server answers in time and takes questions. Raises like `agreement` and what the link does."""
@@ -249,8 +234,6 @@ class Peer:
         if self._agreeing is not None:
             self._agreeing.cancel()
             await asyncio.wait({self._agreeing})
-        if self._cancels:
-            await asyncio.wait(self._cancels, timeout=CANCEL_TIMEOUT_S)
         await self.link.close()
 
 
