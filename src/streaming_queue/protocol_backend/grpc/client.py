@@ -18,6 +18,7 @@ from grpc import ChannelConnectivity, StatusCode
 from grpc.aio import AioRpcError
 from grpc_health.v1 import health_pb2
 
+from streaming_queue.comm.cancels import CANCEL_TIMEOUT_S, Cancels
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.recovery import Recovery
 from streaming_queue.errors import BackendClosedError, ConnectError, ProtocolError
@@ -37,7 +38,6 @@ from streaming_queue.protocol_backend.grpc.target import Target
 
 logger = logging.getLogger(__name__)
 
-CANCEL_TIMEOUT_S = 1.0
 PROBE_TIMEOUT_S = 1.0
 DESCRIBE_TIMEOUT_S = 5.0
 RUNNING_TIMEOUT_S = 5.0
@@ -53,7 +53,7 @@ class Peer:
     def __init__(self, target: Target) -> None:
         self.target = target
         self._channel: grpc.aio.Channel | None = None
-        self._cancels: set[asyncio.Task[None]] = set()
+        self._cancels = Cancels()
         self._closed = False
 
     def _open(self) -> grpc.aio.Channel:
@@ -135,13 +135,8 @@ class Peer:
 
         To a host a cancelled call looks like a broken connection, and so a message with an idempotency key goes on.
         """
-        if headers.get("stq-kind") == "command" or "idempotency-key" not in headers or self._closed:
-            return
-        task = asyncio.create_task(self._send_cancel(message_id), name=f"cancel:{self.target.address}")
-        self._cancels.add(task)
-        task.add_done_callback(self._cancels.discard)
-        with suppress(asyncio.CancelledError):
-            await asyncio.shield(task)
+        if headers.get("stq-kind") != "command" and "idempotency-key" in headers and not self._closed:
+            await self._cancels.tell(self.target.address, partial(self._send_cancel, message_id))
 
     async def _send_cancel(self, message_id: str) -> None:
         try:
@@ -172,8 +167,7 @@ class Peer:
     async def close(self) -> None:
         """Give up the channel; calls under way fail."""
         self._closed = True
-        if self._cancels:
-            await asyncio.wait(self._cancels, timeout=CANCEL_TIMEOUT_S)
+        await self._cancels.aclose()
         if self._channel is not None:
             await self._channel.close()
 

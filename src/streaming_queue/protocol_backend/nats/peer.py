@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any
 
+from streaming_queue.comm.cancels import Cancels
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.recovery import Recovery
 from streaming_queue.errors import CommError, ConnectError, ProtocolError, SendTimeoutError, StreamingQueueError
@@ -24,7 +26,6 @@ from streaming_queue.protocol_backend.nats.inbox import Inbox
 from streaming_queue.protocol_backend.nats.patience import Patience
 from streaming_queue.protocol_backend.nats.request import LostError, Request
 
-CANCEL_TIMEOUT_S = 1.0
 PROBE_TIMEOUT_S = 1.0
 
 _KEY = "idempotency-key"
@@ -38,7 +39,7 @@ class Peer:
         self._subject = subject
         self._inbox = inbox
         self._headers = headers
-        self._cancels: set[asyncio.Task[None]] = set()
+        self._cancels = Cancels()
 
     async def send(self, payload: Mapping[str, Any]) -> Reply:
         """The answer; `raw` is its event. A message with a key is asked again when it was lost on the way.
@@ -134,18 +135,13 @@ class Peer:
         if isinstance(reason, ProtocolError):
             await self._say_cancel(request)
             return
-        task = asyncio.create_task(self._cancel(request), name=f"cancel:{self.address}")
-        self._cancels.add(task)
-        task.add_done_callback(self._cancels.discard)
-        with suppress(asyncio.CancelledError):
-            await asyncio.shield(task)
+        await self._cancels.tell(self.address, partial(self._cancel, request))
 
     async def _cancel(self, request: Request) -> None:
         await self._say_cancel(request)
-        with suppress(StreamingQueueError, LostError, TimeoutError):
-            async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                while decode_event(await request.reply(), self.address)["type"] != MESSAGE:
-                    continue
+        with suppress(StreamingQueueError, LostError):
+            while decode_event(await request.reply(), self.address)["type"] != MESSAGE:
+                continue
 
     async def _say_cancel(self, request: Request) -> None:
         """What comes back, from the agent or, where nobody listens, from the server, ends the request."""
@@ -180,8 +176,7 @@ class Peer:
 
     async def close(self) -> None:
         """Wait for the cancels under way; bounded."""
-        if self._cancels:
-            await asyncio.wait(self._cancels, timeout=CANCEL_TIMEOUT_S)
+        await self._cancels.aclose()
 
 
 def _reply(end: StreamEvent) -> Reply:
