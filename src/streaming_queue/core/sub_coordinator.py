@@ -48,9 +48,9 @@ class SubCoordinatorExecutor:
     ) -> None:
         """`network` is the pool's, `agent_id` and the members (the keys of `slots`) are registered in it.
 
-        `slots` is how many questions each member takes at a time. A member without a sign of life for `gone_after_s` has
-        lost its questions; one that outlived `max_losses` members is failed. The network is this executor's own: `close`
-        closes it.
+        `slots` is how many questions each member takes at a time. A member without a sign of life for `gone_after_s`
+        has lost its questions; one that outlived `max_losses` members is failed. The network is this executor's own:
+        `close` closes it.
         """
         self.agent_id = agent_id
         self.network = network
