@@ -283,4 +283,6 @@ def _overdue(failure: Failure, timeout_s: float | None) -> Failure:
 
 
 def _number(value: object) -> float | None:
+    if type(value) is float:  # as nearly all are
+        return value
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -34,6 +34,7 @@ from streaming_queue.telemetry.events import (
     Replayed,
     RoundFinished,
     RoundStarted,
+    Sent,
 )
 
 
@@ -201,6 +202,11 @@ class Round:
         )
 
     def _emit(self, event: Event) -> None:
+        if type(event) is not Sent:
+            self._count(event)
+        self._tell(event)
+
+    def _count(self, event: Event) -> None:
         kind = type(event)
         if kind is Answered:
             self.done += 1
@@ -215,7 +221,6 @@ class Round:
             self._reading.make_room()
         if self._projection and kind in (Answered, Buried, Replayed, Purged):
             self._projection.nudge()
-        self._tell(event)
 
     async def _finish(self, queue: WorkQueue, state: str, seconds: float) -> None:
         """Write the summary where people and scripts look for it."""

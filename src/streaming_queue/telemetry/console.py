@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 FRAME_S = 0.25
 PLAIN_S = 5.0
 _MOST_FAILURES = 10
+_ONLY_COUNTED = frozenset({Answered, Sent})
 _STYLES = {
     "INFO": "cyan",
     "SUCCESS": "green",
@@ -162,7 +163,7 @@ class Output:
     def __call__(self, event: Event) -> None:
         """Take an event: count it, and say what is worth a line."""
         self.progress_state.apply(event)
-        if isinstance(event, Answered | Sent):
+        if type(event) in _ONLY_COUNTED:
             return
         if isinstance(event, RoundStarted):
             self._on_started(event)

@@ -8,8 +8,9 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, suppress
 from functools import partial
+from types import TracebackType
 from typing import Any
 
 import grpc.aio
@@ -21,7 +22,7 @@ from grpc_health.v1 import health_pb2
 from streaming_queue.comm.cancels import CANCEL_TIMEOUT_S, Cancels
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.recovery import Recovery
-from streaming_queue.errors import BackendClosedError, ConnectError, ProtocolError
+from streaming_queue.errors import BackendClosedError, ConnectError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.grpc import agent_pb2
 from streaming_queue.protocol_backend.grpc.codec import (
@@ -171,20 +172,42 @@ class Peer:
         if self._channel is not None:
             await self._channel.close()
 
-    @contextmanager
-    def _translated(self, sent_bytes: int = 0) -> Iterator[None]:
+    def _translated(self, sent_bytes: int = 0) -> _Translated:
         """Turn what the library raises into our errors."""
-        try:
-            yield
-        except AioRpcError as error:
-            told = decode_error(error, self.target.address, sent_bytes)
-            raise (ConnectError(str(told)) if _lost(self._channel, error) else told) from error
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if not self._closed or task is None or task.cancelling():
-                raise
-            # Not the caller was cancelled, but the call, when its channel was closed.
-            raise BackendClosedError(f"{self.target.address}: the grpc backend was closed before the answer") from error
+        return _Translated(self, sent_bytes)
+
+    def failure(self, error: AioRpcError, sent_bytes: int) -> StreamingQueueError:
+        """What a call's status says, as one of ours."""
+        told = decode_error(error, self.target.address, sent_bytes)
+        return ConnectError(str(told)) if _lost(self._channel, error) else told
+
+    def closing(self) -> BackendClosedError | None:
+        """Why a call ended that its caller did not cancel, when its channel was closed."""
+        task = asyncio.current_task()
+        if not self._closed or task is None or task.cancelling():
+            return None
+        return BackendClosedError(f"{self.target.address}: the grpc backend was closed before the answer")
+
+
+class _Translated:
+    """See `Peer._translated`. A class, since every question passes one, and a generator costs several times."""
+
+    __slots__ = ("_peer", "_sent_bytes")
+
+    def __init__(self, peer: Peer, sent_bytes: int) -> None:
+        self._peer = peer
+        self._sent_bytes = sent_bytes
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, AioRpcError):
+            raise self._peer.failure(error, self._sent_bytes) from error
+        if isinstance(error, asyncio.CancelledError) and (closed := self._peer.closing()):
+            raise closed from error
 
 
 class _Entries(grpc.aio.Metadata):  # type: ignore[misc]  # the library is without types
