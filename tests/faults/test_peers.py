@@ -133,7 +133,7 @@ def test_a_reader_of_the_output_that_went_away(stq, history) -> None:
 def test_a_provider_that_is_down_for_a_while_costs_time_and_no_answer(stq, history) -> None:
     provider = Provider()
     environment = {"OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "right-key"}
-    process = stq.start("run", "-q", stq.questions(600), "-o", "run", "--model", "m", env=environment)
+    process = stq.start("run", "-q", stq.questions(900), "-o", "run", "--model", "m", env=environment)
     wait_for_lines(stq.directory / "run" / "results.jsonl", 100)
     with provider.down():
         said = [process.stderr.readline()]
@@ -143,7 +143,7 @@ def test_a_provider_that_is_down_for_a_while_costs_time_and_no_answer(stq, histo
     _, talk = process.communicate(timeout=90)
     provider.close()
     assert "answers again" in talk
-    figures = history.check(process.returncode, count=600)
+    figures = history.check(process.returncode, count=900)
     assert figures["dead"] == 0
 
 
@@ -151,19 +151,19 @@ def test_a_provider_that_stays_down_leaves_dead_letters_to_be_replayed(stq, hist
     provider = Provider()
     environment = {"OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "right-key"}
     process = stq.start(
-        "run", "-q", stq.questions(120), "-o", "run", "--model", "m", "-s", "scheduler.max_attempts=2",
+        "run", "-q", stq.questions(200), "-o", "run", "--model", "m", "-c", "2", "-s", "scheduler.max_attempts=2",
         "-s", "scheduler.retry_per_s=100", env=environment,
     )  # fmt: skip
     wait_for_lines(stq.directory / "run" / "results.jsonl", 20)
     with provider.down():
         process.communicate(timeout=90)
-        history.check(process.returncode, expected=ExitCode.SOME_FAILED, count=120)
+        history.check(process.returncode, expected=ExitCode.SOME_FAILED, count=200)
     assert "LLMError" in stq("dlq", "list", "run").stdout
     assert stq("dlq", "replay", "run", "--reason", "LLMError").returncode == 0
     history.replayed()
     done = stq("resume", "run", env=environment)
     provider.close()
-    figures = history.check(done.returncode, count=120)
+    figures = history.check(done.returncode, count=200)
     assert figures["dead"] == 0
 
 
