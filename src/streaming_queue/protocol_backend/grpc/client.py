@@ -19,7 +19,7 @@ from grpc import ChannelConnectivity, StatusCode
 from grpc.aio import AioRpcError
 from grpc_health.v1 import health_pb2
 
-from streaming_queue.comm.cancels import CANCEL_TIMEOUT_S, Cancels
+from streaming_queue.comm.cancels import CANCEL_TIMEOUT_S, Cancels, cancel_key
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.recovery import Recovery
 from streaming_queue.errors import BackendClosedError, ConnectError, ProtocolError, StreamingQueueError
@@ -80,7 +80,7 @@ class Peer:
         body, headers, seconds = encode_message(payload, message_id)
         metadata = _Entries((*self.target.metadata, *headers.items()))
         until = _moment(seconds)
-        recovery = Recovery(keyed="idempotency-key" in headers, broken=partial(_broke, channel))
+        recovery = Recovery(keyed=_is_keyed(payload), broken=partial(_broke, channel))
         try:
             with self._translated(len(body)), SignsOfLife(partial(self._is_at_work, message_id)):
                 while True:
@@ -89,7 +89,7 @@ class Peer:
                         return decode_answer(answer, self.target.address)
                     await _noticed(channel)
         except asyncio.CancelledError:
-            await self._leave(message_id, headers)
+            await self._leave(message_id, cancel_key(payload))
             raise
 
     async def stream(self, payload: Mapping[str, Any]) -> AsyncGenerator[StreamEvent, None]:
@@ -99,7 +99,7 @@ class Peer:
         body, headers, seconds = encode_message(payload, message_id)
         metadata = _Entries((*self.target.metadata, *headers.items()))
         until = _moment(seconds)
-        recovery = Recovery(keyed="idempotency-key" in headers, broken=partial(_broke, channel))
+        recovery = Recovery(keyed=_is_keyed(payload), broken=partial(_broke, channel))
         told, ended = 0, False
         try:
             with self._translated(len(body)), SignsOfLife(partial(self._is_at_work, message_id)):
@@ -118,7 +118,7 @@ class Peer:
                     await _noticed(channel)
         except (asyncio.CancelledError, GeneratorExit):
             if not ended:
-                await self._leave(message_id, headers)
+                await self._leave(message_id, cancel_key(payload))
             raise
 
     async def _is_at_work(self, message_id: str) -> bool:
@@ -131,12 +131,12 @@ class Peer:
             logger.debug("%s does not say whether it is at work: %r", self.target.address, error)
             return False
 
-    async def _leave(self, message_id: str, headers: Mapping[str, str]) -> None:
+    async def _leave(self, message_id: str, key: str | None) -> None:
         """Tell the agent that nobody waits for its answer any more; one second at the most.
 
         To a host a cancelled call looks like a broken connection, and so a message with an idempotency key goes on.
         """
-        if headers.get("stq-kind") != "command" and "idempotency-key" in headers and not self._closed:
+        if key is not None and not self._closed:
             await self._cancels.tell(self.target.address, partial(self._send_cancel, message_id))
 
     async def _send_cancel(self, message_id: str) -> None:
@@ -221,6 +221,10 @@ class _Entries(grpc.aio.Metadata):  # type: ignore[misc]  # the library is witho
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def _is_keyed(payload: Mapping[str, Any]) -> bool:
+    return isinstance((payload.get("metadata") or {}).get("idempotency_key"), str)
 
 
 def _reference(message_id: str) -> bytes:

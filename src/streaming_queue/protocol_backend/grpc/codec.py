@@ -22,34 +22,37 @@ SERVICE: str = agent_pb2.DESCRIPTOR.services_by_name["Agent"].full_name
 HEARTBEAT = b""
 """An event with no member set, on the wire."""
 
-_DEADLINE = "stq-deadline-ms"
-_KIND = "stq-kind"
+_TRACE = "traceparent"
 
 
 def encode_message(payload: Mapping[str, Any], message_id: str) -> tuple[bytes, dict[str, str], float | None]:
     """The message, the call's metadata and its deadline in seconds, which a command has none of.
 
+    Only what others on the way may read goes into the call's metadata: each entry costs the library's both ends more
+    than the whole of the message's own metadata.
+
     Raises:
         ConfigError: the payload has neither text nor parts.
         ProtocolError: the service cannot carry it: a part that is no text, metadata that is no JSON; not retryable.
     """
-    headers, rest = write_context(payload.get("metadata") or {})
+    metadata = dict(payload.get("metadata") or {})
+    seconds = None
+    deadline_ms = metadata.get("deadline_ms")
+    if metadata.get("kind") != "command" and type(deadline_ms) is int and deadline_ms >= 0:
+        # The library rounds up, to three digits or so: a millisecond less, and 10 s stay 10 s and not 10.1.
+        seconds = max(0, metadata.pop("deadline_ms") - 1) / 1000
+    headers = write_context({_TRACE: metadata.pop(_TRACE)})[0] if isinstance(metadata.get(_TRACE), str) else {}
     try:
-        message = agent_pb2.Message(id=message_id, metadata_json=orjson.dumps(rest).decode() if rest else "")
+        message = agent_pb2.Message(id=message_id, metadata_json=orjson.dumps(metadata).decode() if metadata else "")
         if "text" in payload:
             message.text = payload["text"]
         elif "parts" in payload:
             message.parts.extend(agent_pb2.Part(text=_part_text(part)) for part in payload["parts"])
         else:
             raise ConfigError('a payload has "text" or "parts"')
-        body = serialize(message)
+        return serialize(message), headers, seconds
     except (TypeError, UnicodeError) as error:
         raise malformed(f"the payload cannot be sent: {error}") from error
-    seconds = None
-    if headers.get(_KIND) != "command" and _DEADLINE in headers:
-        # The library rounds up, to three digits or so: a millisecond less, and 10 s stay 10 s and not 10.1.
-        seconds = max(0, int(headers.pop(_DEADLINE)) - 1) / 1000
-    return body, headers, seconds
 
 
 def _part_text(part: Any) -> str:

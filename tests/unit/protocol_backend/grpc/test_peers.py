@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -61,20 +62,19 @@ async def test_a_call_carries_what_the_options_say(backend: GrpcCommBackend):
         return FINE
 
     async with serving(Send=note) as port:
-        await send(backend, port, mine=1, question_id="问", attempt=2, deadline_ms=9000)
+        await send(backend, port, mine=1, question_id="问", attempt=2, deadline_ms=9000, traceparent="00-1-2-01")
         await send(backend, port, kind="command", deadline_ms=9000)
-    (metadata, left_s, sent), (command, unbounded, _) = seen
+    (metadata, left_s, sent), (_, unbounded, command) = seen
     assert {
         "authorization": "Bearer s3cret",
         "x-team": "blue",
-        "stq-question-id": "%E9%97%AE",
-        "stq-attempt": "2",
+        "traceparent": "00-1-2-01",
     }.items() <= metadata.items()
-    assert "stq-deadline-ms" not in metadata
     assert 8 < left_s < 9.1
-    assert (sent.text, sent.metadata_json) == ("q", '{"mine":1}')
+    assert sent.text == "q"
+    assert json.loads(sent.metadata_json) == {"mine": 1, "question_id": "问", "attempt": 2}
     assert sent.id
-    assert (command["stq-deadline-ms"], unbounded) == ("9000", None)
+    assert (json.loads(command.metadata_json), unbounded) == ({"kind": "command", "deadline_ms": 9000}, None)
 
 
 async def test_what_the_service_cannot_carry_is_not_sent(backend: GrpcCommBackend):
