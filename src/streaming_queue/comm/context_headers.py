@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote
 
 from streaming_queue.comm.context import HEADER_BY_KEY
 
+_TRACE = "traceparent"
 _NUMBERS = frozenset({"attempt", "deadline_ms", "hops"})
 
 
@@ -26,6 +27,19 @@ def write_context(metadata: Mapping[str, Any]) -> tuple[dict[str, str], dict[str
         else:
             rest[key] = value
     return headers, rest
+
+
+def write_trace(metadata: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+    """The header that proxies on the way look for (`traceparent`), and the rest of `metadata`.
+
+    For messages that carry metadata of their own: each header costs both ends more than a member of the message.
+    """
+    rest = dict(metadata)
+    trace = rest.get(_TRACE)
+    if not isinstance(trace, str):
+        return {}, rest
+    del rest[_TRACE]
+    return {_TRACE: _escaped(trace)}, rest
 
 
 def _escaped(value: str) -> str:

@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 
 from streaming_queue.comm.context import heard
-from streaming_queue.comm.context_headers import write_context
+from streaming_queue.comm.context_headers import write_context, write_trace
 from streaming_queue.comm.http_client import is_broken
 from streaming_queue.comm.recovery import Recovery
 from streaming_queue.comm.sse import read_events
@@ -53,8 +53,9 @@ class Exchange:
         self._peer = peer
         self._manifest = manifest
         self._payload = payload
-        self._headers, self._rest = write_context(payload.get("metadata") or {})
-        self._may_return = manifest.is_ours and "idempotency-key" in self._headers
+        metadata = payload.get("metadata") or {}
+        self._headers, self._rest = write_trace(metadata) if manifest.is_ours else write_context(metadata)
+        self._may_return = manifest.is_ours and isinstance(metadata.get("idempotency_key"), str)
         self._reading = Reading(peer.address)
 
     async def answer(self) -> Reply:

@@ -12,7 +12,7 @@ import orjson
 from google.protobuf.message import DecodeError, Message
 
 from streaming_queue.comm import strict_json
-from streaming_queue.comm.context_headers import read_context, write_context
+from streaming_queue.comm.context_headers import read_context, write_trace
 from streaming_queue.comm.payload import malformed
 from streaming_queue.errors import AgentFailedError, ConfigError, ProtocolError
 from streaming_queue.messages import DELTA, MESSAGE, STATUS, Reply, StreamEvent
@@ -22,26 +22,20 @@ SERVICE: str = agent_pb2.DESCRIPTOR.services_by_name["Agent"].full_name
 HEARTBEAT = b""
 """An event with no member set, on the wire."""
 
-_TRACE = "traceparent"
-
 
 def encode_message(payload: Mapping[str, Any], message_id: str) -> tuple[bytes, dict[str, str], float | None]:
     """The message, the call's metadata and its deadline in seconds, which a command has none of.
-
-    Only what others on the way may read goes into the call's metadata: each entry costs the library's both ends more
-    than the whole of the message's own metadata.
 
     Raises:
         ConfigError: the payload has neither text nor parts.
         ProtocolError: the service cannot carry it: a part that is no text, metadata that is no JSON; not retryable.
     """
-    metadata = dict(payload.get("metadata") or {})
+    headers, metadata = write_trace(payload.get("metadata") or {})
     seconds = None
     deadline_ms = metadata.get("deadline_ms")
     if metadata.get("kind") != "command" and type(deadline_ms) is int and deadline_ms >= 0:
         # The library rounds up, to three digits or so: a millisecond less, and 10 s stay 10 s and not 10.1.
         seconds = max(0, metadata.pop("deadline_ms") - 1) / 1000
-    headers = write_context({_TRACE: metadata.pop(_TRACE)})[0] if isinstance(metadata.get(_TRACE), str) else {}
     try:
         message = agent_pb2.Message(id=message_id, metadata_json=orjson.dumps(metadata).decode() if metadata else "")
         if "text" in payload:
