@@ -64,11 +64,11 @@ class AgoraAgent(AsgiAgent):
 
     def __init__(self, agent_id: str, app: AgoraApp, server: AsgiServer, stop_s: float) -> None:
         super().__init__(agent_id, app.executions, server, stop_s)
-        self._sources = app.sources
+        self._app = app
 
     async def stop(self) -> None:
         """Stop, and take no more documents from others."""
-        await asyncio.gather(super().stop(), self._sources.aclose())
+        await asyncio.gather(super().stop(), self._app.sources.aclose())
 
 
 async def spawn(
