@@ -199,8 +199,10 @@ async def test_a_broken_connection_to_its_server_costs_no_second_run(
     assert relay is not None
     async with relay:
         await peer.register_endpoint("gated", relay.address(address))
-        asking = asyncio.create_task(_ask(peer, way))
-        await soon(lambda: b"first, " in relay.received, 10)
+        told: list[Any] = []
+        asking = asyncio.create_task(_ask(peer, way, told))
+        first = {"send": lambda: b"first, " in relay.received, "stream": lambda: _deltas(told) == "first, "}[way]
+        await soon(first, 10)
         relay.reset()
         await relay.restore()
         seen = json.loads((await peer.send("c", "opens", {"text": "q"}))["text"])
@@ -208,9 +210,14 @@ async def test_a_broken_connection_to_its_server_costs_no_second_run(
         assert seen == {"started": 1}
 
 
-async def _ask(peer: AcpCommBackend, way: str) -> str:
+async def _ask(peer: AcpCommBackend, way: str, told: list[Any]) -> str:
     if way == "send":
         return str((await peer.send("c", "gated", {"text": "q"}))["text"])
-    events = [event async for event in peer.stream("c", "gated", {"text": "q"})]
-    assert "".join(event["data"] for event in events if event["type"] == DELTA) == events[-1]["data"]
-    return str(events[-1]["data"])
+    async for event in peer.stream("c", "gated", {"text": "q"}):
+        told.append(event)
+    assert _deltas(told) == told[-1]["data"]
+    return str(told[-1]["data"])
+
+
+def _deltas(told: list[Any]) -> str:
+    return "".join(event["data"] for event in told if event["type"] == DELTA)
