@@ -214,7 +214,7 @@ async def _ask(peer: AcpCommBackend, way: str, told: list[Any]) -> str:
     if way == "send":
         return str((await peer.send("c", "gated", {"text": "q"}))["text"])
     async for event in peer.stream("c", "gated", {"text": "q"}):
-        told.append(event)
+        told.append(event)  # noqa: PERF401 (they are looked at as they come)
     assert _deltas(told) == told[-1]["data"]
     return str(told[-1]["data"])
 
