@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from streaming_queue.comm.context import HEADER_BY_KEY
-from streaming_queue.comm.context_headers import read_context, write_context
+from streaming_queue.comm.context_headers import read_context, write_context, write_trace
 
 CONTEXT = {
     "run_id": "run 1",
@@ -35,3 +35,10 @@ def test_what_is_no_number_of_ours_is_left_to_the_body(value: Any):
 @pytest.mark.parametrize("text", ["-1", "1.5", "x", "9" * 20, "", "²"])
 def test_a_strangers_number_that_is_none_stays_text(text: str):
     assert read_context({"stq-attempt": text}) == {"attempt": text}
+
+
+def test_a_message_with_metadata_of_its_own_leaves_the_trace_to_the_headers() -> None:
+    metadata = {"traceparent": "00-1-2-01", "attempt": 2, "mine": None}
+    assert write_trace(metadata) == ({"traceparent": "00-1-2-01"}, {"attempt": 2, "mine": None})
+    assert write_trace({"traceparent": 7}) == ({}, {"traceparent": 7})
+    assert len(metadata) == 3
