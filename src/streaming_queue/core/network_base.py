@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing
@@ -27,6 +28,8 @@ from streaming_queue.errors import (
     error_from_event,
 )
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
+
+logger = logging.getLogger(__name__)
 
 RUNNER_ID = "Runner"
 """The built-in control source: it may reach any agent without an edge, and is no agent itself."""
@@ -254,7 +257,8 @@ class NetworkBase:
         try:
             async with asyncio.timeout(HEALTH_BOUND_S):
                 return bool(await self.comm_backend.health_check(agent_id))
-        except Exception:
+        except Exception as error:
+            logger.debug("%s: its probe failed: %r", self._where(agent_id), error)
             return False
 
     async def require_health(self) -> None:

@@ -89,7 +89,7 @@ class Peer:
                         return decode_answer(answer, self.target.address)
                     await _noticed(channel)
         except asyncio.CancelledError:
-            await self._leave(message_id, cancel_key(payload))
+            await self._leave(message_id, payload)
             raise
 
     async def stream(self, payload: Mapping[str, Any]) -> AsyncGenerator[StreamEvent, None]:
@@ -118,7 +118,7 @@ class Peer:
                     await _noticed(channel)
         except (asyncio.CancelledError, GeneratorExit):
             if not ended:
-                await self._leave(message_id, cancel_key(payload))
+                await self._leave(message_id, payload)
             raise
 
     async def _is_at_work(self, message_id: str) -> bool:
@@ -131,12 +131,12 @@ class Peer:
             logger.debug("%s does not say whether it is at work: %r", self.target.address, error)
             return False
 
-    async def _leave(self, message_id: str, key: str | None) -> None:
+    async def _leave(self, message_id: str, payload: Mapping[str, Any]) -> None:
         """Tell the agent that nobody waits for its answer any more; one second at the most.
 
         To a host a cancelled call looks like a broken connection, and so a message with an idempotency key goes on.
         """
-        if key is not None and not self._closed:
+        if cancel_key(payload) is not None:
             await self._cancels.tell(self.target.address, partial(self._send_cancel, message_id))
 
     async def _send_cancel(self, message_id: str) -> None:
