@@ -1,4 +1,4 @@
-"""YAML that cannot surprise: the safe loader, duplicate keys refused, every error with its line."""
+"""YAML that cannot surprise: the safe loader, duplicate keys and alias bombs refused, every error with its line."""
 
 from __future__ import annotations
 
@@ -9,9 +9,49 @@ import yaml
 from streaming_queue.errors import ConfigError
 
 _MERGE = "tag:yaml.org,2002:merge"
+_MOST_REPEATED = 100_000
+"""Characters that all aliases of a text may repeat; a node counts as one more."""
+_MOST_LEVELS = 100
+_TOO_DEEP = f"it is nested too deeply: over {_MOST_LEVELS} levels"
 
 
 class _Loader(yaml.SafeLoader):
+    """Counts what aliases repeat while it composes, so that a small text never becomes a large value."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._anchored: dict[yaml.Node, tuple[int, int]] = {}
+        self._size = 0
+        self._repeated = 0
+        self._level = 0
+        self._height = 0
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
+        event = self.peek_event()
+        size, height, self._height = self._size, self._height, 0
+        self._level += 1
+        if self._level > _MOST_LEVELS:
+            raise _refused(_TOO_DEEP, event)
+        node = super().compose_node(parent, index)
+        if isinstance(event, yaml.AliasEvent):
+            if node not in self._anchored:
+                raise _refused(f"the alias *{event.anchor} is inside of its own anchor", event)
+            more, self._height = self._anchored[node]
+            self._size += more
+            self._repeated += more
+            if self._repeated > _MOST_REPEATED:
+                raise _refused(f"the aliases repeat over {_MOST_REPEATED:,} characters; write less with them", event)
+            if self._level + self._height > _MOST_LEVELS:
+                raise _refused(_TOO_DEEP, event)
+        else:
+            self._size += 1 + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
+            self._height += 1
+            if event.anchor is not None:
+                self._anchored[node] = self._size - size, self._height
+        self._height = max(height, self._height)
+        self._level -= 1
+        return node
+
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen: dict[tuple[str, str], int] = {}
@@ -24,6 +64,10 @@ class _Loader(yaml.SafeLoader):
                 )
             seen[key.tag, key.value] = key.start_mark.line + 1
         return node
+
+
+def _refused(problem: str, event: yaml.Event) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 
 def parse(text: str, name: str, *, lines: bool = True) -> tuple[Any, dict[str, int]]:
@@ -46,8 +90,6 @@ def parse(text: str, name: str, *, lines: bool = True) -> tuple[Any, dict[str, i
         problem = ", ".join(part for part in (error.context, error.problem) if part)
     except (ValueError, OverflowError) as error:  # a date or number that its notation allows and Python does not
         line, problem = 1, str(error)
-    except RecursionError:
-        line, problem = 1, "it is nested too deeply"
     finally:
         if loader is not None:
             loader.dispose()

@@ -174,6 +174,9 @@ def test_no_suggestion_where_nothing_is_near():
     assert "did you mean" not in failure(sets=["zzzzzzzz=1"])
 
 
+LAUGHS = "a0: &a0 [lol]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -192,12 +195,21 @@ def test_no_suggestion_where_nothing_is_near():
         ("qa.worker.count: 3", ["config.yaml:1", "nest it (qa: {worker: {count: ...}})"]),
         ("'': {protocol: a2a}", ["unknown key ''"]),
         ("1: 2", ["unknown key '1'"]),
-        (f"protocol: {'[' * 5000}", ["config.yaml", "nested too deeply"]),
+        (f"protocol:\n  {'[' * 5000}", ["config.yaml:2", "nested too deeply"]),
         ("protocol: a\x01b", ["config.yaml:1", "is not allowed"]),
         (b"protocol: http\nqa: \xff\xfe\n", ["config.yaml:2", "0xff is not UTF-8"]),
         ("protocol: 4", ["protocol must be a text; put it in quotes (given: 4)"]),
         ("protocol:", ["protocol must not be null"]),
-        ("qa: {worker: {endpoints: &a [*a]}}", ["qa.worker.endpoints[0]"]),
+        ("qa:\n  worker: {endpoints: &a [*a]}", ["config.yaml:2", "*a"]),
+        ("qa: &a\n  worker:\n    <<: *a", ["config.yaml:3", "*a"]),
+        ("qa: &a\n  ? *a\n  : 1", ["config.yaml:2", "*a"]),
+        (LAUGHS, ["config.yaml:6", "the aliases repeat over"]),
+        (LAUGHS.replace("[", "{<<: [").replace("]", "]}"), ["config.yaml:", "the aliases repeat over"]),
+        (f"a: &a {'x' * 1000}\nb: [{'*a, ' * 1000}]", ["config.yaml:2", "the aliases repeat over"]),
+        (
+            "a0: &a0 []\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 300)),
+            ["config.yaml:99", "nested too"],
+        ),
     ],
 )
 def test_a_wrong_file_is_named_with_its_line(tmp_path, text, words):
@@ -217,6 +229,21 @@ def test_a_byte_order_mark_merge_keys_and_repeated_aliases_are_fine(tmp_path):
     text = "\ufeffqa:\n  worker: &w {count: 2}\n  coordinator: {<<: {limit: 5}, limit: 6}\nmock: {latency_ms: &l {mean: 1}}\n"
     config = load_config(write(tmp_path, text), environ={})
     assert (config.qa.worker.count, config.qa.coordinator.limit) == (2, 6)
+
+
+def test_what_people_do_with_anchors_works(tmp_path):
+    shared = "workers:\n- &w {protocol: http, endpoints: [http://127.0.0.1:1]}\n"
+    again = "".join(f"- {{<<: *w, endpoints: [http://127.0.0.1:{number}]}}\n" for number in range(2, 200))
+    config = load_config(write(tmp_path, shared + again), environ={})
+    assert {group.protocol for group in config.workers} == {"http"}
+    assert len(config.workers) == 199
+
+
+def test_a_value_of_nested_aliases_is_refused_wherever_it_is_given():
+    bomb = "[&a [lol], " + ", ".join(f"&a{n} [{', '.join(['*a' + str(n - 1 or '')] * 9)}]" for n in range(1, 30)) + "]"
+    assert "qa.worker.endpoints" in failure(sets=[f"qa.worker.endpoints={bomb}"])
+    assert "the aliases repeat over" in failure(sets=[f"qa.worker.endpoints={bomb}"])
+    assert "the aliases repeat over" in failure(environ={"STQ_QA__WORKER__ENDPOINTS": bomb})
 
 
 def test_all_wrong_values_are_told_at_once():
