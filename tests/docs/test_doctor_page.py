@@ -40,8 +40,9 @@ def test_the_sample_has_the_checks_of_the_command_in_their_order(findings):
 
 def test_the_sample_has_the_commands_form(findings):
     """The same columns: what is seen begins below what is seen, remedies too."""
-    printed, shown = _page(findings).splitlines(), SAMPLE.splitlines()
-    (place,) = {line.index(found.seen[:5]) for line, found in zip(printed[:1], findings, strict=False)}
+    shown = SAMPLE.splitlines()
+    first = _page(findings)[0]
+    place = "".join(piece if isinstance(piece, str) else piece.text for piece in first).index(findings[0].seen[:5])
     assert all(line[:place].isspace() or LINE.match(line[: place + 1]) for line in shown[:-2])
     assert not shown[-2]
     assert f"{' ' * place}remedy: " in SAMPLE

@@ -5,7 +5,6 @@ It may return its exit code (None: 0) or raise; heavy imports belong inside it, 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import traceback
@@ -21,9 +20,10 @@ from streaming_queue.cli.remote import ask, attach, dispatch, status
 from streaming_queue.cli.repair import repair
 from streaming_queue.cli.resume import resume
 from streaming_queue.cli.run import run
-from streaming_queue.cli.text import print_error
+from streaming_queue.cli.text import echo, print_error, print_traceback
 from streaming_queue.errors import StreamingQueueError
 from streaming_queue.exit_codes import ExitCode, exit_code
+from streaming_queue.telemetry.log_lines import LogLines, log_to
 
 __all__ = ["app", "main"]
 
@@ -63,7 +63,7 @@ def _version(asked: bool) -> None:
     if asked:
         from streaming_queue import __version__
 
-        typer.echo(f"streaming-queue {__version__}")
+        echo(f"streaming-queue {__version__}")
         raise typer.Exit
 
 
@@ -75,7 +75,7 @@ def _root(
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        echo(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -89,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
+        log_to(LogLines())
         code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -111,9 +112,8 @@ def _report(error: BaseException) -> int:
     if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
         return error.code if isinstance(error.code, int) else ExitCode.OK if error.code is None else ExitCode.INTERNAL
     debug = os.environ.get("STQ_DEBUG", "") not in {"", "0"}
-    if debug and sys.stderr is not None:
-        with contextlib.suppress(OSError):  # stderr is gone: nobody is left to tell
-            traceback.print_exception(error)
+    if debug:
+        print_traceback("".join(traceback.format_exception(error)))
     if isinstance(error, BrokenPipeError | SystemExit):  # typer turns the first into the second
         return ExitCode.BROKEN_PIPE
     if isinstance(error, KeyboardInterrupt | typer.Abort):

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from streaming_queue.cli.options import AsJson, ConfigPath, Sets
+from streaming_queue.cli.text import columns, echo, echo_json
 from streaming_queue.errors import ConfigError
 
 app = typer.Typer(name="config", help="Show, describe or write the configuration.", rich_markup_mode=None)
@@ -18,7 +19,6 @@ app = typer.Typer(name="config", help="Show, describe or write the configuration
 def show(path: ConfigPath = None, sets: Sets = None, as_json: AsJson = False) -> None:
     """Print every setting, its value and where it comes from; secrets are hidden."""
     from streaming_queue.cli.config_file import one_line
-    from streaming_queue.cli.text import columns
     from streaming_queue.config import KEYS, load_config
 
     config = load_config(path, sets=sets or ())
@@ -26,11 +26,11 @@ def show(path: ConfigPath = None, sets: Sets = None, as_json: AsJson = False) ->
     values = {key: _at(public, key) for key in KEYS.names}
     if as_json:
         shown = {key: {"value": value, "origin": config.origin(key)} for key, value in values.items()}
-        typer.echo(json.dumps(shown, indent=2))
+        echo_json(json.dumps(shown, indent=2))
         return
     rows = [("KEY", "VALUE", "ORIGIN")]
     rows += [(key, one_line(value), config.origin(key)) for key, value in values.items()]
-    typer.echo(columns(rows))
+    echo(columns(rows))
 
 
 @app.command()
@@ -38,7 +38,7 @@ def schema() -> None:
     """Print the JSON Schema of a configuration file."""
     from streaming_queue.cli.config_file import json_schema
 
-    typer.echo(json.dumps(json_schema(), indent=2))
+    echo_json(json.dumps(json_schema(), indent=2))
 
 
 @app.command()
@@ -56,7 +56,7 @@ def init(
         raise ConfigError(f"{path} exists already; --force overwrites it") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
-    typer.echo(f"wrote {path}")
+    echo(f"wrote {path}")
 
 
 def _at(tree: dict[str, Any], key: str) -> Any:

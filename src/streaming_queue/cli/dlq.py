@@ -9,7 +9,9 @@ import typer
 
 from streaming_queue.cli.options import AsJson, RunPath
 from streaming_queue.cli.steering import on_run, print_json
+from streaming_queue.cli.text import columns, echo
 from streaming_queue.errors import ConfigError
+from streaming_queue.telemetry.text import NONE, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,8 +42,6 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Print the dead letters, oldest first, a page at a time."""
-    from streaming_queue.cli.text import columns, printable
-    from streaming_queue.telemetry.text import NONE, one_line
 
     async def ask(run: RunControl) -> Mapping[str, Any]:
         return await run.dead_letters(reason=reason, after=after, limit=limit)
@@ -64,12 +64,12 @@ def list_(
         for letter in letters
     ]
     if letters:
-        typer.echo(columns(rows))
-    typer.echo(f"{len(letters):,} of {page['total']:,} dead letters")
+        echo(columns(rows))
+    echo(f"{len(letters):,} of {page['total']:,} dead letters")
     if page["next"] is not None:
         chosen = ["--reason", reason] if reason else []
         more = ["stq", "dlq", "list", str(directory), *chosen, "--limit", str(limit), "--after", str(page["next"])]
-        typer.echo(printable(f"the next: {shlex.join(more)}"))
+        echo(one_line(f"the next: {shlex.join(more)}"))
 
 
 @app.command()
@@ -79,8 +79,6 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Print one dead letter in full, with its attempts."""
-    from streaming_queue.cli.text import columns
-    from streaming_queue.telemetry.text import NONE
 
     async def ask(run: RunControl) -> Mapping[str, Any]:
         return await run.dead_letter(question_id)
@@ -92,7 +90,7 @@ def show(
     keys = ("question_id", "reason", "message", "worker", "protocol", "attempts", "timestamp", "question", "reference")
     width = max(map(len, keys))
     for key in keys:
-        typer.echo(f"{key.ljust(width)}  {_text(letter[key], ' ' * (width + 2))}")
+        echo(f"{key.ljust(width)}  {_text(letter[key], ' ' * (width + 2))}")
     rows = [("ATTEMPT", "OUTCOME", "WORKER", "ENDED", "ERROR")]
     rows += [
         (
@@ -104,7 +102,7 @@ def show(
         )
         for attempt in letter["history"]
     ]
-    typer.echo(f"\n{columns(rows)}")
+    echo(f"\n{columns(rows)}")
 
 
 @app.command()
@@ -156,13 +154,9 @@ def _check(count: int, ids: Sequence[str] | None, directory: Path) -> None:
 
 
 def _say(text: str) -> None:
-    from streaming_queue.cli.text import printable
-
-    typer.echo(printable(text))
+    echo(one_line(text))
 
 
 def _text(value: Any, indent: str) -> str:
-    """A value in full: its line breaks kept and indented, no other control character obeyed."""
-    from streaming_queue.telemetry.text import NONE, visible
-
-    return NONE if value is None else visible(str(value)).replace("\n", f"\n{indent}")
+    """A value in full, its line breaks kept and indented."""
+    return NONE if value is None else str(value).replace("\n", f"\n{indent}")

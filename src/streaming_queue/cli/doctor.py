@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streaming_queue.cli.options import AsJson, ConfigPath, ProtocolName, Sets
-from streaming_queue.cli.text import is_coloured, printable
+from streaming_queue.cli.text import Coloured, echo, echo_json
+from streaming_queue.telemetry.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,37 +54,35 @@ def doctor(
     if as_json:
         keys = ("check", "level", "seen", "remedy")
         listed = [{key: getattr(finding, key) for key in keys} for finding in findings]
-        typer.echo(json.dumps({"ok": code == 0, "findings": listed}, indent=2))
+        echo_json(json.dumps({"ok": code == 0, "findings": listed}, indent=2))
     else:
-        typer.echo(_page(findings))
+        for line in _page(findings):
+            echo(*line)
     return code
 
 
-def _page(findings: Sequence[Finding]) -> str:
-    """A line a finding, its remedy below it, and the sum at the end; wrapped and coloured for a person who looks on."""
+def _page(findings: Sequence[Finding]) -> list[list[str | Coloured]]:
+    """A line a finding, its remedy below it, and the sum at the end; wrapped for a person who looks on."""
     level_width = max(map(len, _COLOURS))
-    check_width = max(len(finding.check) for finding in findings)
+    check_width = max(len(one_line(finding.check)) for finding in findings)
     indent = " " * (level_width + check_width + 4)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-    lines = []
+    lines: list[list[str | Coloured]] = []
     for finding in findings:
-        label = _coloured(finding.level.ljust(level_width), finding.level)
+        label = Coloured(finding.level.ljust(level_width), _COLOURS[finding.level])
         seen = _wrapped(finding.seen, indent, width)
-        lines.append(f"{label}  {finding.check.ljust(check_width)}  {seen.lstrip()}")
+        lines.append([label, f"  {one_line(finding.check).ljust(check_width)}  {seen.lstrip()}"])
         if finding.remedy:
-            lines.append(_wrapped(f"remedy: {finding.remedy}", indent, width))
-    return "\n".join([*lines, "", ", ".join(_counted(findings, level) for level in _COLOURS)])
+            lines.append([_wrapped(f"remedy: {finding.remedy}", indent, width)])
+    first, *others = (_counted(findings, level) for level in _COLOURS)
+    return [*lines, [], [first, *(piece for count in others for piece in (", ", count))]]
 
 
-def _counted(findings: Sequence[Finding], level: str) -> str:
+def _counted(findings: Sequence[Finding], level: str) -> Coloured:
     count = sum(finding.level == level for finding in findings)
-    return _coloured(f"{count} {level}{'' if level == 'ok' or count == 1 else 's'}", level)
+    return Coloured(f"{count} {level}{'' if level == 'ok' or count == 1 else 's'}", _COLOURS[level])
 
 
 def _wrapped(text: str, indent: str, width: int) -> str:
     room = max(width, len(indent) + _NARROWEST)
-    return textwrap.fill(printable(text), room, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
-
-
-def _coloured(text: str, level: str) -> str:
-    return f"\x1b[{_COLOURS[level]}m{text}\x1b[0m" if is_coloured(sys.stdout) else text
+    return textwrap.fill(one_line(text), room, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streaming_queue.cli.options import AsJson
-from streaming_queue.cli.text import columns, print_error
+from streaming_queue.cli.text import columns, echo, echo_json, print_error
 from streaming_queue.exit_codes import ExitCode
 from streaming_queue.failstorm.plan import Fault, Plan
 
@@ -52,9 +52,9 @@ def failstorm(
     missed = {summary.protocol: misses(summary, fault) for summary in summaries}
     if as_json:
         told = {summary.protocol: summary.entry() | {"missed": missed[summary.protocol]} for summary in summaries}
-        typer.echo(json.dumps(told))
+        echo_json(json.dumps(told))
     else:
-        typer.echo("\n\n".join(tables(summaries)))
+        echo("\n\n".join(tables(summaries)))
     for name, texts in missed.items():
         for text in texts:
             print_error(f"{name}: missed: {text}")

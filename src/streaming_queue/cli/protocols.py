@@ -6,10 +6,9 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-import typer
-
 from streaming_queue.cli.options import AsJson
-from streaming_queue.cli.text import columns, printable
+from streaming_queue.cli.text import columns, echo, echo_json
+from streaming_queue.telemetry.text import one_line
 
 
 def protocols(as_json: AsJson = False) -> None:
@@ -21,14 +20,14 @@ def protocols(as_json: AsJson = False) -> None:
 
     entries = [_entry(spec) for _, spec in sorted(registry.known().items())]
     if as_json:
-        typer.echo(json.dumps(entries, indent=2))
+        echo_json(json.dumps(entries, indent=2))
         return
-    typer.echo(columns([("PROTOCOL", "INSTALLED", "ADDRESS", "CAPABILITIES", "PROBE"), *map(_abilities, entries)]))
-    typer.echo()
-    typer.echo(columns([("PROTOCOL", "ABOUT"), *(row for entry in entries for row in _origins(entry))]))
+    echo(columns([("PROTOCOL", "INSTALLED", "ADDRESS", "CAPABILITIES", "PROBE"), *map(_abilities, entries)]))
+    echo()
+    echo(columns([("PROTOCOL", "ABOUT"), *(row for entry in entries for row in _origins(entry))]))
     problems = [f"{entry['name']}: {entry['problem']}" for entry in entries if entry["problem"]]
     if problems:
-        typer.echo("\n" + "\n".join(map(printable, problems)))
+        echo("\n" + "\n".join(map(one_line, problems)))
 
 
 def _abilities(entry: dict[str, Any]) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ def drain(
 
 
 def _show(told: Mapping[str, Any], *, as_json: bool) -> None:
-    from streaming_queue.cli.text import columns
+    from streaming_queue.cli.text import columns, echo
 
     if as_json:
         print_json(told)
@@ -90,4 +90,4 @@ def _show(told: Mapping[str, Any], *, as_json: bool) -> None:
             f"{intake['questions']:,} read{'' if intake['complete'] else ' so far'}, {intake['skipped']:,} skipped",
         ),
     ]
-    typer.echo(columns(rows))
+    echo(columns(rows))

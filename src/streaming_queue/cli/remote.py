@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streaming_queue.cli.options import AsJson, ProtocolName, Sets
+from streaming_queue.cli.text import echo, echo_answer
+from streaming_queue.telemetry.text import one_line
 
 if TYPE_CHECKING:
     from streaming_queue.config import Config
@@ -44,7 +46,7 @@ def ask(
     def show(kind: str, piece: str) -> None:
         if kind == DELTA:
             pieces.append(piece)
-            typer.echo(_safe(piece), nl=False)
+            echo_answer(piece, nl=False)
         else:
             output.info(piece)
 
@@ -59,14 +61,13 @@ def ask(
     if as_json:
         JsonLines().record({"text": reply["text"], "metadata": reply.get("metadata")})
     elif not pieces:
-        typer.echo(_safe(reply["text"]))
+        echo_answer(reply["text"])
     else:  # what was streamed is the answer, unless the agent thought again
-        typer.echo("" if "".join(pieces) == reply["text"] else f"\n{_safe(reply['text'])}")
+        echo_answer("" if "".join(pieces) == reply["text"] else f"\n{reply['text']}")
 
 
 def status(address: Address, protocol: ProtocolName = None, sets: Sets = None, as_json: AsJson = False) -> None:
     """Print what an agent says of itself: ready, or how far its round is."""
-    from streaming_queue.cli.text import printable
     from streaming_queue.runner import remote
     from streaming_queue.runner.event_loop import run_fast
     from streaming_queue.telemetry.json_lines import JsonLines
@@ -75,7 +76,7 @@ def status(address: Address, protocol: ProtocolName = None, sets: Sets = None, a
     if as_json:
         JsonLines().record({"status": reply["text"], **(reply.get("metadata") or {})})
     else:
-        typer.echo(printable(reply["text"]))
+        echo(one_line(reply["text"]))
 
 
 def dispatch(
@@ -122,10 +123,3 @@ def _ending(output: Output, *, as_json: bool) -> Callable[[Mapping[str, Any]], N
     from streaming_queue.telemetry.json_lines import JsonLines
 
     return JsonLines().summary if as_json else output.render_summary
-
-
-def _safe(text: str) -> str:
-    """An answer for a terminal: its line breaks kept, no other control character obeyed. A pipe gets it unchanged."""
-    from streaming_queue.telemetry.text import visible
-
-    return visible(text) if sys.stdout.isatty() else text

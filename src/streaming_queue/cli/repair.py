@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streaming_queue.cli.options import AsJson
-from streaming_queue.cli.text import columns
+from streaming_queue.cli.text import columns, echo, echo_json
 from streaming_queue.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def repair(
     target = output or directory.with_name(f"{directory.resolve().name}-repaired")
     repaired = export(directory, target)
     if as_json:
-        typer.echo(json.dumps({"ok": repaired.is_whole, "directory": str(target), **asdict(repaired)}, indent=2))
+        echo_json(json.dumps({"ok": repaired.is_whole, "directory": str(target), **asdict(repaired)}, indent=2))
     else:
-        typer.echo(_page(repaired, target))
+        echo(_page(repaired, target))
     return ExitCode.OK if repaired.is_whole else ExitCode.SOME_FAILED
 
 

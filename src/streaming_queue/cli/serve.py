@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -12,6 +11,7 @@ import typer
 
 from streaming_queue.cli.options import ConfigPath, ProtocolName, Sets
 from streaming_queue.cli.run import Provider
+from streaming_queue.cli.text import echo
 from streaming_queue.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -160,9 +160,10 @@ def _output(log: LogForm) -> Output:
     if log is LogForm.text:
         return Output()
     from streaming_queue.telemetry.json_log import JsonLog, JsonLogHandler
+    from streaming_queue.telemetry.log_lines import log_to
 
     if sys.stderr is not None:
-        logging.basicConfig(handlers=[JsonLogHandler(sys.stderr)])
+        log_to(JsonLogHandler(sys.stderr))
     return JsonLog()
 
 
@@ -173,6 +174,6 @@ def _announcer(agent_id: str, protocol: str, log: LogForm) -> Callable[[str], No
         if log is LogForm.json:
             JsonLines().record({"type": "ready", "agent_id": agent_id, "protocol": protocol, "address": address})
         else:
-            typer.echo(f"{agent_id} is ready at {address}")
+            echo(f"{agent_id} is ready at {address}")
 
     return announce

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
+from streaming_queue.cli.text import echo_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,4 +32,4 @@ def print_json(document: Any) -> None:
     """Print a JSON object, for people too."""
     from streaming_queue.telemetry.json_lines import encode
 
-    typer.echo(encode(document, indent=True).decode())
+    echo_json(encode(document, indent=True).decode())

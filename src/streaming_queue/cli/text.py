@@ -1,42 +1,67 @@
-"""Text for a terminal: hostile characters shown, not obeyed; rows in columns; the one form of an error."""
+"""The command line's way out: everything a verb prints passes here, and no text of others is obeyed by a terminal."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-import unicodedata
 from collections.abc import Sequence
-from typing import IO
+from typing import IO, NamedTuple
 
-_HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+import typer
+
+from streaming_queue.telemetry.text import json_visible, one_line, visible
 
 
-def printable(text: str) -> str:
-    r"""`text` on one line, with control, direction and other invisible characters as `\n`, `\x1b`, `\u202e`."""
-    return "".join(
-        char.encode("unicode_escape").decode() if unicodedata.category(char) in _HARMFUL else char for char in text
-    )
+class Coloured(NamedTuple):
+    """Text in a colour, an SGR code such as `1;31`, where colours are welcome."""
+
+    text: str
+    code: str
+
+
+def echo(*pieces: str | Coloured, nl: bool = True) -> None:
+    """Print text, its control characters as escapes but for line breaks and tabs."""
+    typer.echo("".join(_paint(piece, sys.stdout) for piece in pieces), nl=nl)
+
+
+def echo_answer(text: str, *, nl: bool = True) -> None:
+    """Print an answer: for a terminal as `echo` does, into a pipe or a file unchanged."""
+    typer.echo(visible(text) if sys.stdout.isatty() else text, nl=nl, color=True)  # else a pipe would lose escape codes
+
+
+def echo_json(text: str) -> None:
+    """Print JSON: what a terminal might obey becomes a JSON escape, its value stays the same."""
+    typer.echo(json_visible(text))
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows in aligned columns, two blanks apart; the last column is as wide as it is. Cells are made printable."""
-    cells = [[printable(cell) for cell in row] for row in rows]
+    """Rows in aligned columns, two blanks apart; the last column is as wide as it is. A cell is one line."""
+    cells = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
     )
 
 
-def is_coloured(stream: IO[str]) -> bool:
-    """Whether escape codes are welcome: on a terminal, unless NO_COLOR is set."""
-    return stream.isatty() and not os.environ.get("NO_COLOR")
-
-
 def print_error(message: str) -> None:
     """Write `error: message` as one line to stderr, red where that is a terminal and NO_COLOR is not set."""
     if sys.stderr is None:  # closed; `print` would take stdout in its place
         return
-    label = "\x1b[1;31merror:\x1b[0m" if is_coloured(sys.stderr) else "error:"
+    label = _paint(Coloured("error:", "1;31"), sys.stderr)
     with contextlib.suppress(OSError):  # stderr is gone: nobody is left to tell
-        print(label, printable(message), file=sys.stderr, flush=True)  # noqa: T201
+        print(label, one_line(message), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def print_traceback(text: str) -> None:
+    """Write a traceback to stderr."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):  # stderr is gone: nobody is left to tell
+            print(visible(text), end="", file=sys.stderr)  # noqa: T201
+
+
+def _paint(piece: str | Coloured, stream: IO[str]) -> str:
+    if isinstance(piece, str):
+        return visible(piece)
+    text = visible(piece.text)
+    return f"\x1b[{piece.code}m{text}\x1b[0m" if stream.isatty() and not os.environ.get("NO_COLOR") else text

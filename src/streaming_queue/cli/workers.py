@@ -80,8 +80,8 @@ def remove(directory: RunPath, worker_id: WorkerId, as_json: AsJson = False) -> 
 
 
 def _show(workers: Sequence[dict[str, Any]], *, as_json: bool) -> None:
-    from streaming_queue.cli.text import columns
-    from streaming_queue.telemetry.text import NONE, one_line
+    from streaming_queue.cli.text import columns, echo
+    from streaming_queue.telemetry.text import NONE
 
     if as_json:
         print_json(workers)
@@ -95,8 +95,8 @@ def _show(workers: Sequence[dict[str, Any]], *, as_json: bool) -> None:
             f"{worker['answered']:,}",
             f"{worker['failed']:,}",
             worker["protocol"],
-            one_line(worker["address"] or NONE),
+            worker["address"] or NONE,
         )
         for worker in workers
     ]
-    typer.echo(columns(rows))
+    echo(columns(rows))

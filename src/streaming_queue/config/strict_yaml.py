@@ -26,13 +26,13 @@ class _Loader(yaml.SafeLoader):
         self._level = 0
         self._height = 0
 
-    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
-        event = self.peek_event()
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         size, height, self._height = self._size, self._height, 0
         self._level += 1
         if self._level > _MOST_LEVELS:
             raise _refused(_TOO_DEEP, event)
-        node = super().compose_node(parent, index)
+        node: Any = super().compose_node(parent, index)
         if isinstance(event, yaml.AliasEvent):
             if node not in self._anchored:
                 raise _refused(f"the alias *{event.anchor} is inside of its own anchor", event)
@@ -66,7 +66,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-def _refused(problem: str, event: yaml.Event) -> yaml.MarkedYAMLError:
+def _refused(problem: str, event: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 

@@ -33,6 +33,7 @@ from streaming_queue.runner.roles import coordinator_class, worker_class
 from streaming_queue.runner.signals import stop_signals
 from streaming_queue.telemetry.console import Output
 from streaming_queue.telemetry.events import Listener, fan_out
+from streaming_queue.telemetry.log_lines import LogLines, log_to
 
 DEFAULT_CONFIG = "config.yaml"
 
@@ -259,6 +260,7 @@ def main(runner_class: type[RunnerBase]) -> NoReturn:
     if len(arguments) > 1 or arguments[:1] in (["-h"], ["--help"]):
         sys.stderr.write(f"usage: python -m streaming_queue.runner.{Path(sys.argv[0]).stem} [config.yaml]\n")
         raise SystemExit(0 if len(arguments) == 1 else 2)
+    log_to(LogLines())
     runner = runner_class(arguments[0]) if arguments else runner_class()
     if arguments and not Path(arguments[0]).exists():
         runner.output.error(f"config file {arguments[0]!r} does not exist")

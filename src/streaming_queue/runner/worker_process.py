@@ -20,6 +20,7 @@ from streaming_queue.runner.backends import create_backend
 from streaming_queue.runner.event_loop import run_fast
 from streaming_queue.runner.serving import serve_worker
 from streaming_queue.telemetry.console import Output
+from streaming_queue.telemetry.log_lines import LogLines, log_to
 
 
 def _tell(**message: Any) -> None:
@@ -47,6 +48,7 @@ async def _work(order: dict[str, Any]) -> int:
 def main() -> int:
     """Work until the owner is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the owner drains first
+    log_to(LogLines())
     order = orjson.loads(sys.stdin.buffer.readline())
     try:
         return run_fast(_work(order))

@@ -58,10 +58,10 @@ def _colour(stream: SafeStream) -> bool:
 
 
 def _console(stream: SafeStream) -> Console:
-    from rich.console import Console
+    from streaming_queue.telemetry.safe_console import SafeConsole
 
     styled = _colour(stream)
-    return Console(
+    return SafeConsole(
         file=stream,  # type: ignore[arg-type]  # rich uses write, flush, isatty, fileno and encoding
         force_terminal=styled,
         force_jupyter=False,
@@ -175,6 +175,7 @@ class Output:
     def prepare(self) -> None:
         """Load what drawing needs, so that the first message does not; blocks, so call it outside of the event loop."""
         if not self.quiet:
+            import_module("streaming_queue.telemetry.safe_console")
             import_module("streaming_queue.telemetry.live")
             import_module("streaming_queue.telemetry.summary_table")
 

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from streaming_queue.telemetry.streams import SafeStream
+from streaming_queue.telemetry.text import json_visible
 
 _INT64 = 2**63
 
@@ -49,8 +50,9 @@ def encode_line(row: Mapping[str, Any]) -> bytes:
 class JsonLines:
     """The `--json` face of a run: `{"type": "result", ...row}` a question, `{"type": "summary", ...}` at the end.
 
-    Each line is written and flushed at once. A reader that went away is no failure of the run: the rest is dropped,
-    and `broken` says so. The calls block as long as the reader is slow: make them from a thread.
+    Each line is written and flushed at once; what a terminal might obey is in it as JSON escapes. A reader that went
+    away is no failure of the run: the rest is dropped, and `broken` says so. The calls block as long as the reader is
+    slow: make them from a thread.
     """
 
     def __init__(self, stream: BinaryIO | None = None) -> None:
@@ -69,12 +71,15 @@ class JsonLines:
 
     def result(self, row: Mapping[str, Any]) -> None:
         """Print a row (`Outcome.row()`)."""
-        self._stream.write_bytes(encode_line({"type": "result", **row}))
+        self._write({"type": "result", **row})
 
     def record(self, record: Mapping[str, Any]) -> None:
         """Print any one object."""
-        self._stream.write_bytes(encode_line(record))
+        self._write(record)
 
     def summary(self, summary: Mapping[str, Any]) -> None:
         """Print the summary of the run."""
-        self._stream.write_bytes(encode_line({"type": "summary", **summary}))
+        self._write({"type": "summary", **summary})
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        self._stream.write_bytes(json_visible(encode_line(record).decode()).encode())

@@ -9,7 +9,9 @@ from typing import IO, Any
 
 from streaming_queue.telemetry.console import Output
 from streaming_queue.telemetry.json_lines import encode_line
+from streaming_queue.telemetry.log_lines import MOST_CHARACTERS, MOST_OF_A_TRACEBACK, LogLines, message, traceback
 from streaming_queue.telemetry.streams import SafeStream
+from streaming_queue.telemetry.text import cut, json_visible
 
 
 class JsonLog(Output):
@@ -31,21 +33,23 @@ class JsonLog(Output):
         return False
 
 
-def write_record(stream: SafeStream, level: str, message: object, **more: Any) -> None:
-    """One record, its time in UTC (ISO 8601)."""
+def write_record(stream: SafeStream, level: str, text: object, **more: Any) -> None:
+    """One record, its time in UTC (ISO 8601), with at most `MOST_CHARACTERS` of the text."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    stream.write(encode_line({"time": now, "level": level.lower(), "message": str(message), **more}).decode())
+    said = cut(str(text), MOST_CHARACTERS)
+    stream.write(json_visible(encode_line({"time": now, "level": level.lower(), "message": said, **more}).decode()))
     stream.flush()
 
 
-class JsonLogHandler(logging.Handler):
+class JsonLogHandler(LogLines):
     """What libraries and hosts log, as records of the same form."""
 
     def __init__(self, stream: IO[str]) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__()
         self._records = SafeStream(stream)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        more = {"exception": logging.Formatter().formatException(record.exc_info)} if record.exc_info else {}
-        write_record(self._records, record.levelname, record.getMessage(), logger=record.name, **more)
+        told = traceback(record)
+        more = {"exception": cut(told, MOST_OF_A_TRACEBACK)} if told else {}
+        write_record(self._records, record.levelname, message(record), logger=record.name, **more)

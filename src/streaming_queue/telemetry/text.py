@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 _HOSTILE = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # controls: cursor movement, colours, bells, hidden lines
-    "\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff"  # invisible, or turning the direction of what follows
-    "\u2028\u2029\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f]"
+    "\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"  # invisible, or they turn the direction
+    "\u2028\u2029\ud800-\udfff\ufff9-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
 )
+"""What a terminal obeys or hides. Not the joiners U+200C and U+200D, which emoji and many scripts need."""
 _MOST_CHARACTERS = 4000
 NONE = "-"
 """What stands where nothing was measured."""
@@ -23,22 +25,33 @@ def visible(text: str) -> str:
     return _HOSTILE.sub(lambda match: match.group() if match.group() in "\n\t" else _visible(match), text)
 
 
+def json_visible(text: str) -> str:
+    """`text`, which is JSON, with every hostile character in it as a JSON escape; its value stays the same."""
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return _HOSTILE.sub(lambda match: match.group() if match.group() in "\n\t" else _json_escape(match.group()), text)
+
+
+def _json_escape(character: str) -> str:
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
+
+
+def cut(text: str, most: int) -> str:
+    """At most `most` characters of `text`, and how many more it has."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} characters more)"
+
+
 def one_line(text: object, most: int = _MOST_CHARACTERS) -> str:
     """`text` on one line, at most `most` characters of it, with every control character written as its escape."""
-    whole = str(text)
-    shown = _HOSTILE.sub(_visible, whole[:most])
-    return shown if len(whole) <= most else f"{shown}… ({len(whole) - most:,} characters more)"
+    return _HOSTILE.sub(_visible, cut(str(text), most))
 
 
-def lines(text: object, indent: str) -> str:
+def lines(text: object, indent: str, most: int = _MOST_CHARACTERS) -> str:
     """`text` like `one_line`, but its line breaks kept, with `indent` before all lines but the first.
 
     So no text can forge a line that looks like one of ours.
     """
-    whole = str(text)
-    shown = f"\n{indent}".join(_HOSTILE.sub(_visible, line) for line in whole[:_MOST_CHARACTERS].split("\n"))
-    more = len(whole) - _MOST_CHARACTERS
-    return shown if more <= 0 else f"{shown}… ({more:,} characters more)"
+    return f"\n{indent}".join(_HOSTILE.sub(_visible, line) for line in cut(str(text), most).split("\n"))
 
 
 def duration(seconds: float | None) -> str:

@@ -44,3 +44,13 @@ def test_what_libraries_log_has_the_same_form(caplog: pytest.LogCaptureFixture):
     (record,) = records(stream)
     assert (record["level"], record["logger"], record["message"]) == ("error", "some.library", "it failed")
     assert "ValueError: inner" in record["exception"]
+
+
+def test_a_record_is_bounded_and_has_hostile_characters_as_json_escapes():
+    stream = io.StringIO()
+    handler = JsonLogHandler(stream)
+    handler.handle(logging.LogRecord("a", logging.WARNING, "a", 1, "\x9b\u202e%s", ("x" * 1_500_000,), None))
+    assert r"\u009b\u202ex" in stream.getvalue()
+    (record,) = records(stream)
+    assert record["message"].startswith("\x9b\u202exxx")
+    assert record["message"].endswith("x… (1,498,002 characters more)")

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from streaming_queue.cli.options import AsJson
-from streaming_queue.cli.text import printable
+from streaming_queue.cli.text import echo, echo_json
+from streaming_queue.telemetry.text import one_line
 
 
 def new(
@@ -40,13 +41,13 @@ def new(
     document, key = directory / DOCUMENT_FILE, directory / KEY_FILE
     if as_json:
         found = {"did": made.did, "document": str(document), "private_key": str(key), "document_url": made.document_url}
-        typer.echo(json.dumps(found, indent=2))
+        echo_json(json.dumps(found, indent=2))
         return
-    folder, shown = printable(str(directory)), printable(str(document))
-    typer.echo(
+    folder, shown = one_line(str(directory)), one_line(str(document))
+    echo(
         f"{made.did}\n"
         f"  {shown} is its document: whoever is called by it may read it\n"
-        f"  {printable(str(key))} is its private key: it stays here\n"
+        f"  {one_line(str(key))} is its private key: it stays here\n"
         f"\n"
         f"Next:\n"
         f"\n"
@@ -54,4 +55,4 @@ def new(
         f"  stq serve worker -p anp -s 'anp.trusted=[{shown}]'"
     )
     if host != LOCALHOST:
-        typer.echo(f"\nAgents of others find the document at {made.document_url}: publish it there.")
+        echo(f"\nAgents of others find the document at {made.document_url}: publish it there.")

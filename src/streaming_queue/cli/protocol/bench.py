@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streaming_queue.cli.options import AsJson
-from streaming_queue.cli.text import columns
+from streaming_queue.cli.text import columns, echo, echo_json
 
 if TYPE_CHECKING:
     from streaming_queue.benchmark.comparison import Row
@@ -33,12 +33,10 @@ def bench(
     rows = compare(protocols, questions=questions, rounds=rounds)
     if as_json:
         setting = {"questions": questions, "rounds": rounds, "workers": WORKERS, "slots": SLOTS}
-        typer.echo(json.dumps({**setting, "rows": [_entry(row) for row in rows]}, indent=2))
+        echo_json(json.dumps({**setting, "rows": [_entry(row) for row in rows]}, indent=2))
         return
-    typer.echo(
-        f"{questions:,} questions, {WORKERS} workers x {SLOTS} slots, instant answers, median of {rounds} rounds\n"
-    )
-    typer.echo(table(rows))
+    echo(f"{questions:,} questions, {WORKERS} workers x {SLOTS} slots, instant answers, median of {rounds} rounds\n")
+    echo(table(rows))
 
 
 def _entry(row: Row) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from streaming_queue.cli.text import printable
+from streaming_queue.cli.text import echo
+from streaming_queue.telemetry.text import one_line
 
 
 def new(
@@ -23,8 +24,8 @@ def new(
     from streaming_queue.scaffold.package import new_package
 
     package = new_package(name, output)
-    protocol, folder = package.names.protocol, printable(str(package.directory))
-    typer.echo(
+    protocol, folder = package.names.protocol, one_line(str(package.directory))
+    echo(
         f"{folder} is a package that works as it is. Next:\n"
         f"\n"
         f"  pip install -e '{folder}[dev]'\n"
@@ -34,4 +35,4 @@ def new(
         f"Your own protocol goes where these say TODO:\n"
     )
     for place in package.todos:
-        typer.echo(f"  {folder}/{place}")
+        echo(f"  {folder}/{place}")

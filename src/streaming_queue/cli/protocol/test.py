@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streaming_queue.cli.options import AsJson
-from streaming_queue.cli.text import printable
+from streaming_queue.cli.text import echo, echo_json
 from streaming_queue.exit_codes import ExitCode
+from streaming_queue.telemetry.text import one_line
 
 if TYPE_CHECKING:
     from streaming_queue.testing.report import LineResult, Report
@@ -34,7 +35,10 @@ def test(
     from streaming_queue.testing.running import run_kit
 
     report = run_kit(name, endpoint=endpoint, echoes=echoes, junit=junit)
-    typer.echo(json.dumps(report.to_json(), indent=2) if as_json else text(report))
+    if as_json:
+        echo_json(json.dumps(report.to_json(), indent=2))
+    else:
+        echo(text(report))
     return ExitCode.SOME_FAILED if report.failed else ExitCode.OK
 
 
@@ -68,7 +72,7 @@ def _skips(report: Report) -> list[str]:
     for each in report.lines:
         if each.outcome == "skipped":
             by_reason.setdefault("; ".join(each.told) or "no check", []).append(each.line.id)
-    reasons = [f"  {printable(reason)} ({', '.join(ids)})" for reason, ids in by_reason.items()]
+    reasons = [f"  {one_line(reason)} ({', '.join(ids)})" for reason, ids in by_reason.items()]
     return ["", "skipped:", *reasons] if reasons else []
 
 
@@ -83,5 +87,5 @@ def _failures(report: Report) -> list[str]:
     for told, ids in by_told.items():
         first, *rest = told.splitlines()
         head = first if first.startswith(ids[0]) else f"{', '.join(ids)}: {first}"
-        lines += ["", printable(head), *(printable(line) for line in rest)]
+        lines += ["", one_line(head), *map(one_line, rest)]
     return lines
