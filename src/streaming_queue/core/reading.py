@@ -8,7 +8,7 @@ from typing import Any
 
 from streaming_queue.config import Config
 from streaming_queue.errors import ConfigError
-from streaming_queue.intake import Source, is_pipe, open_source
+from streaming_queue.intake import Remark, Source, is_pipe, open_source
 from streaming_queue.queue.base import WorkQueue
 from streaming_queue.telemetry.events import IntakeFinished, Listener, Notice, Queued
 
@@ -73,7 +73,13 @@ class Reading:
             for wished, given in report.renamed:
                 self._emit(Notice("warning", f"id {wished!r} stands for another text already: stored as {given!r}"))
             self._emit(Queued(report.added, report.known, (await self._queue.counts()).total))
+            self._remark(source.remarks())
             await self._room(size)
+        self._remark(source.remarks(final=True))
+
+    def _remark(self, remarks: list[Remark]) -> None:
+        for remark in remarks:
+            self._emit(Notice(remark.level, remark.text))
 
     async def _room(self, size: int) -> None:
         """Wait until `size` more questions fit into the window."""

@@ -2,6 +2,7 @@
 
 from streaming_queue.intake.bundled import bundled_questions
 from streaming_queue.intake.parser import Problem
+from streaming_queue.intake.remarks import Remark
 from streaming_queue.intake.source import Batch, Source, is_pipe, open_source
 
-__all__ = ["Batch", "Problem", "Source", "bundled_questions", "is_pipe", "open_source"]
+__all__ = ["Batch", "Problem", "Remark", "Source", "bundled_questions", "is_pipe", "open_source"]

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from streaming_queue.intake.names import ID, LOOKED_FOR, QUESTION, REFERENCE, folded, kind_of, shown
+from streaming_queue.intake.remarks import Remarks
 from streaming_queue.messages import Question
-
-QUESTION = ("q", "question", "query", "input", "prompt", "text")
-ID = ("id", "question_id", "qid")
-REFERENCE = ("reference", "answer", "expected", "target")
-"""The names a field may have, in any case, best first."""
 
 MAX_ID_LENGTH = 512
 """Characters of a question's id."""
 
-LOOKED_FOR = f"{', '.join(QUESTION[:-1])} or {QUESTION[-1]}"
-
-_NAMES_SHOWN = 20
-_NAME_LENGTH_SHOWN = 40
-_KINDS = {str: "text", bool: "a boolean", int: "a number", float: "a number", list: "an array", dict: "an object"}
+_ROLES = (QUESTION, ID, REFERENCE)
+_RANKS = {folded(name): (role, rank) for role, names in enumerate(_ROLES) for rank, name in enumerate(names)}
 
 
 class RecordError(ValueError):
@@ -30,41 +24,43 @@ class RecordError(ValueError):
     lines: int = 1
 
 
-def kind_of(value: Any) -> str:
-    """What a JSON value is, for people."""
-    return "null" if value is None else _KINDS.get(type(value), type(value).__name__)
-
-
-def shown(names: Iterable[str]) -> str:
-    """Field names for people: quoted, escaped, cut to a sensible length."""
-    listed = list(names)
-    parts = [repr(name if len(name) <= _NAME_LENGTH_SHOWN else name[:_NAME_LENGTH_SHOWN] + "...") for name in listed]
-    more = len(listed) - _NAMES_SHOWN
-    return ", ".join(parts[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Where records of one shape keep what matters: keys of an object or columns of a row, best first."""
+    """Where records of one shape keep what matters: keys of an object or columns of a row, best first.
+
+    `others` are the names of the fields that have no role. `rivals` are all fields with a role where one role has
+    several: what is in them and not taken is not used either.
+    """
 
     names: Sequence[str]
     question: tuple[Any, ...]
     id: tuple[Any, ...]
     reference: tuple[Any, ...]
+    others: tuple[str, ...]
+    rivals: tuple[Any, ...]
+    _name_of: dict[Any, str] = field(repr=False)
 
     @classmethod
     def find(cls, names: Sequence[str], keys: Sequence[Any]) -> Fields:
         """The fields among `names`; `keys` says how to get at each of them."""
-        folded = [name.strip().lower() for name in names]
+        ranked: tuple[list[tuple[int, Any]], ...] = ([], [], [])
+        others = []
+        for name, key in zip(names, keys, strict=True):
+            if place := _RANKS.get(folded(name)):
+                ranked[place[0]].append((place[1], key))
+            else:
+                others.append(name)
+        question, id_, reference = (
+            tuple(key for _, key in sorted(each, key=lambda place: place[0])) for each in ranked
+        )
+        several = max(len(question), len(id_), len(reference)) > 1
+        rivals = (*question, *id_, *reference) if several else ()
+        return cls(names, question, id_, reference, tuple(others), rivals, dict(zip(keys, names, strict=True)))
 
-        def named(wanted: Sequence[str]) -> tuple[Any, ...]:
-            return tuple(key for want in wanted for name, key in zip(folded, keys, strict=True) if name == want)
-
-        return cls(names, named(QUESTION), named(ID), named(REFERENCE))
-
-    def read(self, record: Any) -> Question:
+    def read(self, record: Any, remarks: Remarks) -> Question:
         """The question in a record of this shape. Raises RecordError."""
-        text = _first(record, self.question)
+        asked = _first(record, self.question)
+        text = None if asked is None else record[asked]
         if type(text) is not str:
             if not self.question:
                 raise RecordError(f"no question: looked for {LOOKED_FOR}, found {shown(self.names) or 'no field'}")
@@ -73,25 +69,62 @@ class Fields:
             raise RecordError(f"the question is {kind_of(text)}, not text")
         if not text or text.isspace():
             raise RecordError("the question is empty")
-        return Question(text, _id(_first(record, self.id)), _reference(record, self.reference))
+        named = _first(record, self.id, "")
+        id_ = None if named is None else _id(record[named])
+        expected, reference, doubted = self._reference(record, remarks)
+        if self.rivals:
+            taken = (asked, named, expected, *doubted)
+            remarks.unused(
+                self._name_of[key] for key in self.rivals if key not in taken and record[key] not in (None, "", [])
+            )
+        return Question(text, id_, reference)
 
-    def describe(self, name_of: Any) -> str:
-        """`question from 'query', id from 'id', reference from 'answer'`, those that there are."""
-        roles = (("question", self.question), ("id", self.id), ("reference", self.reference))
-        return ", ".join(f"{role} from {shown([name_of(keys[0])])}" for role, keys in roles if keys)
+    def describe(self, record: Any) -> str:
+        """`question from 'query', id from 'id', reference from 'answer'`: what of this record is used."""
+        expected, _, doubted = self._reference(record, Remarks(""))
+        free = [key for key in self.reference if key not in doubted]
+        roles = (
+            ("question", _first(record, self.question), self.question),
+            ("id", _first(record, self.id, ""), self.id),
+            ("reference", expected, free),
+        )
+        found = ((role, keys[0] if key is None else key) for role, key, keys in roles if keys)
+        return ", ".join(f"{role} from {shown([self._name_of[key]])}" for role, key in found)
+
+    def _reference(self, record: Any, remarks: Remarks) -> tuple[Any, str | None, list[Any]]:
+        """The key of the reference and its text, None if there is none, and the keys of values that will not do."""
+        doubted: list[Any] = []
+        for key in self.reference:
+            value = record[key]
+            if value is None or value == "":
+                continue
+            if type(value) is str:
+                return key, value, doubted
+            texts = list(dict.fromkeys(_texts(value)))
+            name = f"the reference {shown([self._name_of[key]])}"
+            if not texts:
+                if value != []:
+                    doubted.append(key)
+                    remarks.doubt(f"{name} is {_described(value)}, neither text nor a number: not used")
+                continue
+            if len(texts) > 1:
+                remarks.doubt(f"{name} holds several answers: the first is the reference, the others are not used")
+            elif type(value) is list and any(isinstance(item, dict | list) for item in value):
+                remarks.doubt(f"{name} holds more than text and numbers: that is not used")
+            return key, texts[0], doubted
+        return None, None, doubted
 
 
-def _first(record: Any, keys: tuple[Any, ...]) -> Any:
+def _first(record: Any, keys: tuple[Any, ...], empty: str | None = None) -> Any:
+    """The first of the keys with a value, neither null nor `empty`; None if there is none."""
     for key in keys:
         value = record[key]
-        if value is not None:
-            return value
+        if value is not None and value != empty:
+            return key
     return None
 
 
-def _id(value: Any) -> str | None:
-    if value is None or value == "":
-        return None
+def _id(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise RecordError(f"the id is {kind_of(value)}, neither text nor a number")
     text = str(value)
@@ -102,9 +135,15 @@ def _id(value: Any) -> str | None:
     return text
 
 
-def _reference(record: Any, keys: tuple[Any, ...]) -> str | None:
-    for key in keys:
-        value = record[key]
-        if value and isinstance(value, str):
-            return value
-    return None
+def _texts(value: Any) -> Iterable[str]:
+    """Text, number or boolean as text, as JSON writes it; each of them in an array."""
+    for item in value if type(value) is list else [value]:
+        if isinstance(item, bool):
+            yield "true" if item else "false"
+        elif isinstance(item, str | int) and item != "":
+            yield str(item)
+
+
+def _described(value: Any) -> str:
+    """`an object`, `an array of objects`."""
+    return kind_of(value) if type(value) is not list else f"an array with {kind_of(value[0])} in it"

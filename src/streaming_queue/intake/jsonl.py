@@ -7,8 +7,10 @@ from typing import Any
 
 import orjson
 
-from streaming_queue.intake.fields import Fields, RecordError, kind_of
+from streaming_queue.intake.fields import Fields, RecordError
 from streaming_queue.intake.lines import TOO_LONG
+from streaming_queue.intake.names import kind_of
+from streaming_queue.intake.remarks import Remarks
 from streaming_queue.messages import Question
 
 _SHAPES_KEPT = 64
@@ -18,8 +20,9 @@ _SHAPE_LENGTH_KEPT = 1024
 class JsonLines:
     """Takes lines, gives questions. Records may differ in shape: the fields are found in each."""
 
-    def __init__(self) -> None:
-        self.fields: Fields | None = None
+    def __init__(self, remarks: Remarks) -> None:
+        self._remarks = remarks
+        self._last: tuple[Fields, dict[str, Any]] | None = None
         self._shapes: dict[tuple[str, ...], Fields] = {}
 
     def take(self, line: bytes | None) -> Question | None:
@@ -36,11 +39,14 @@ class JsonLines:
             hint = "; write one object a line, as `jq -c '.[]'` does" if type(record) is list else ""
             raise RecordError(f"the line is {kind_of(record)}, not a JSON object{hint}")
         shape = tuple(record)
-        fields = self.fields = self._shapes.get(shape) or self._find(shape)
-        for key in fields.id:
-            if type(record[key]) is float:
-                record[key] = _number_as_text(line, key)
-        return fields.read(record)
+        fields = self._shapes.get(shape) or self._find(shape)
+        for key in (*fields.id, *fields.reference):
+            value = record[key]
+            if type(value) is float or (type(value) is list and float in map(type, value)):
+                record[key] = _numbers_as_text(line, key)
+        question = fields.read(record, self._remarks)
+        self._last = fields, record
+        return question
 
     def finish(self) -> None:
         """Nothing is ever left over: a line is a record."""
@@ -51,11 +57,12 @@ class JsonLines:
         return list(dict.fromkeys(name for shape in self._shapes for name in shape))
 
     def describe(self) -> str:
-        """The fields of the last record."""
-        return self.fields.describe(str) if self.fields else ""
+        """The fields of the last usable record."""
+        return self._last[0].describe(self._last[1]) if self._last else ""
 
     def _find(self, shape: tuple[str, ...]) -> Fields:
         fields = Fields.find(shape, shape)
+        self._remarks.unused(fields.others)
         if len(self._shapes) < _SHAPES_KEPT and sum(map(len, shape)) < _SHAPE_LENGTH_KEPT:
             self._shapes[shape] = fields
         return fields
@@ -79,10 +86,10 @@ def _second_look(line: bytes) -> Any:
     return record
 
 
-def _number_as_text(line: bytes, key: str) -> str:
-    """A number as written: 1.0 stays 1.0, and no digit of a long one is lost."""
+def _numbers_as_text(line: bytes, key: str) -> Any:
+    """The value of `key` with its numbers as written: 1.0 stays 1.0, and no digit of a long one is lost."""
     try:
         record = json.loads(line.decode().strip().removeprefix("\ufeff"), parse_float=str, parse_int=str)
     except RecursionError:
         raise RecordError("not JSON: nested too deep") from None
-    return str(record[key])
+    return record[key]

@@ -10,6 +10,7 @@ from streaming_queue.errors import ConfigError
 from streaming_queue.intake.fields import RecordError
 from streaming_queue.intake.jsonl import JsonLines
 from streaming_queue.intake.lines import LineBuffer
+from streaming_queue.intake.remarks import Remarks
 from streaming_queue.intake.table import Table, is_header
 from streaming_queue.messages import Question
 
@@ -52,6 +53,7 @@ class Parser:
     def __init__(self, name: str, form: Format | None = None, *, strict: bool = False) -> None:
         self.line = 0
         self.skip = 0
+        self.remarks = Remarks(name)
         self._name = name
         self._form = form
         self._strict = strict
@@ -90,6 +92,7 @@ class Parser:
                 self._decoder = self._choose(line)
                 if not isinstance(self._decoder, JsonLines):
                     continue
+            self.remarks.line = self.line
             try:
                 question = self._decoder.take(line)
             except RecordError as error:
@@ -104,8 +107,8 @@ class Parser:
         if start is not None and not start.decode(errors="replace").strip():
             return None
         if self._form == "table" or (self._form is None and start is not None and is_header(start)):
-            return Table(self._name, start)
-        return JsonLines()
+            return Table(self._name, start, self.remarks)
+        return JsonLines(self.remarks)
 
     def _problem(self, error: RecordError) -> Problem:
         problem = Problem(f"{self._name}:{self.line - error.lines + 1}", str(error))

@@ -15,9 +15,10 @@ from typing import Any, Self, TypeVar
 
 from streaming_queue.errors import ConfigError
 from streaming_queue.intake.bundled import bundled_questions
-from streaming_queue.intake.fields import LOOKED_FOR, shown
 from streaming_queue.intake.gunzip import GunzipStream
+from streaming_queue.intake.names import LOOKED_FOR, shown
 from streaming_queue.intake.parser import Parser, Problem, format_of
+from streaming_queue.intake.remarks import Remark
 from streaming_queue.intake.stream import FileStream
 from streaming_queue.messages import Question
 
@@ -75,6 +76,10 @@ class Source:
     def describe(self) -> str:
         """Which fields are read, by the first usable record: `a.jsonl: question from 'query', id from 'id'`."""
         return f"{self.name}: {self._fields}"
+
+    def remarks(self, *, final: bool = False) -> list[Remark]:
+        """What of the records read so far is not used, each thing once; `final`: no more is read. Not during a read."""
+        return self._parser.remarks.news(final=final or self._ended)
 
     async def batches(self, size: int = 500) -> AsyncIterator[Batch]:
         """Batches of up to `size` questions and problems, none empty; closing the source ends them.

@@ -6,8 +6,10 @@ import csv
 from typing import Self
 
 from streaming_queue.errors import ConfigError
-from streaming_queue.intake.fields import LOOKED_FOR, Fields, RecordError, shown
+from streaming_queue.intake.fields import Fields, RecordError
 from streaming_queue.intake.lines import MAX_LINE_BYTES, TOO_LONG
+from streaming_queue.intake.names import LOOKED_FOR, shown
+from streaming_queue.intake.remarks import Remarks
 from streaming_queue.messages import Question
 
 DELIMITERS = (",", ";", "\t")
@@ -64,7 +66,7 @@ def _delimiter(header: str) -> str | None:
 class Table:
     """Takes lines, gives questions; the first line is the header. A quoted cell may run over lines."""
 
-    def __init__(self, name: str, header: bytes | None) -> None:
+    def __init__(self, name: str, header: bytes | None, remarks: Remarks) -> None:
         if header is None:
             raise ConfigError(f"{name}: the header is {TOO_LONG}")
         try:
@@ -82,6 +84,9 @@ class Table:
                 f"{name}: {problem}: looked for a column named {LOOKED_FOR} (in any case), "
                 f"the header has {shown(names)}"
             )
+        self._remarks = remarks
+        remarks.unused(self.fields.others)
+        self._last: list[str | None] | None = None
         self._kept = bytearray()
         self._kept_lines = 0
 
@@ -94,6 +99,7 @@ class Table:
                 self._kept_lines = number
                 return None
             self._forget()
+            self._remarks.line -= number - 1
             return self._question(cells)
         except RecordError as error:
             self._forget()
@@ -113,8 +119,8 @@ class Table:
         return list(self.fields.names)
 
     def describe(self) -> str:
-        """The columns in use."""
-        return self.fields.describe(self.fields.names.__getitem__)
+        """The columns in use, by the last usable row."""
+        return self.fields.describe(self._last) if self._last else ""
 
     def _forget(self) -> None:
         self._kept.clear()
@@ -154,4 +160,6 @@ class Table:
             raise RecordError(f"{len(cells)} cells under a header of {width}: quote a cell that holds the delimiter")
         row = [cell or None for cell in cells]
         row.extend([None] * (width - len(row)))
-        return self.fields.read(row)
+        question = self.fields.read(row, self._remarks)
+        self._last = row
+        return question

@@ -19,6 +19,7 @@ class Reading:
     lines: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     description: str = ""
+    remarks: list[str] = field(default_factory=list)
     error: ConfigError | None = None
 
     @property
@@ -56,6 +57,8 @@ def read():
                     reading.problems += batch.problems
                     reading.lines.append(batch.lines)
                     reading.sizes.append(len(batch.questions) + len(batch.problems))
+                    reading.remarks += [remark.text for remark in source.remarks()]
+                reading.remarks += [remark.text for remark in source.remarks(final=True)]
             except ConfigError as error:
                 reading.error = error
         return reading

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streaming_queue.intake import bundled_questions, fields, source
+from streaming_queue.intake import bundled_questions, fields, names, source
 from streaming_queue.messages import Question
 
 PAGE = (Path(__file__).parents[3] / "docs" / "input.md").read_text(encoding="utf-8")
@@ -46,8 +46,8 @@ def test_the_fields():
     rows = {
         row.split("|")[1].strip().split(",")[0]: row.split("|")[2] for row in PAGE.splitlines() if row.count("|") == 4
     }
-    for name, names in (("question", fields.QUESTION), ("id", fields.ID), ("reference", fields.REFERENCE)):
-        assert tuple(re.findall(r"`(\w+)`", rows[name])) == names
+    for role, known in (("question", names.QUESTION), ("id", names.ID), ("reference", names.REFERENCE)):
+        assert tuple(re.findall(r"`(\w+)`", rows[role])) == known
 
 
 async def test_the_reasons(write, read):

@@ -7,6 +7,8 @@ import pytest
 from streaming_queue.intake import Problem
 from streaming_queue.intake.jsonl import _SHAPES_KEPT, JsonLines
 from streaming_queue.intake.lines import MAX_LINE_BYTES
+from streaming_queue.intake.names import LOOKED_FOR
+from streaming_queue.intake.remarks import Remarks
 from streaming_queue.messages import Question
 
 
@@ -36,8 +38,17 @@ from streaming_queue.messages import Question
         ({"q": "a", "expected": "b"}, Question("a", None, "b")),
         ({"q": "a", "target": "b"}, Question("a", None, "b")),
         ({"q": "a", "target": "e", "expected": "d", "answer": "c", "reference": "b"}, Question("a", None, "b")),
-        ({"q": "a", "answer": 42}, Question("a")),
-        ({"q": "a", "answer": ["b"]}, Question("a")),
+        ({"q": "a", "id": "", "qid": "x"}, Question("a", "x")),
+        ({"q": "a", "answer": 42}, Question("a", None, "42")),
+        ({"q": "a", "answer": 0}, Question("a", None, "0")),
+        ({"q": "a", "answer": True}, Question("a", None, "true")),
+        ({"q": "a", "answer": False}, Question("a", None, "false")),
+        ({"q": "a", "answer": ["b"]}, Question("a", None, "b")),
+        ({"q": "a", "answer": [None, "", 2.50]}, Question("a", None, "2.5")),
+        ({"q": "a", "answers": ["b", "c"]}, Question("a", None, "b")),
+        ({"q": "a", "answer": []}, Question("a")),
+        ({"q": "a", "answer": {"value": "b"}}, Question("a")),
+        ({"q": "a", "answer": {"value": "b"}, "target": "c"}, Question("a", None, "c")),
         ({"q": "a", "answer": ""}, Question("a")),
         ({"q": "a", "answer": None, "target": "b"}, Question("a", None, "b")),
         ({"q": " \ta\u00a0\r\n", "other": {"deep": [1, 2]}}, Question(" \ta\u00a0\r\n")),
@@ -61,9 +72,11 @@ async def test_fields(one, record, question):
         ("123456789012345678901234567890", "123456789012345678901234567890"),
     ],
 )
-async def test_a_numeric_id_keeps_its_json_text(one, number, text):
+async def test_a_number_keeps_its_json_text(one, number, text):
     assert await one('{"q": "a", "id": ' + number + "}") == Question("a", text)
     assert await one('\ufeff{"q": "a", "id": ' + number + "}") == Question("a", text)
+    assert await one('{"q": "a", "answer": ' + number + "}") == Question("a", None, text)
+    assert await one('{"q": "a", "answer": [' + number + "]}") == Question("a", None, text)
 
 
 @pytest.mark.parametrize(
@@ -87,10 +100,10 @@ async def test_a_numeric_id_keeps_its_json_text(one, number, text):
         (b"true", "the line is a boolean, not a JSON object"),
         (b"null", "the line is null, not a JSON object"),
         ("\u00a0null".encode(), "the line is null, not a JSON object"),
-        (b"{}", "no question: looked for q, question, query, input, prompt or text, found no field"),
+        (b"{}", f"no question: looked for {LOOKED_FOR}, found no field"),
         (
             b'{"title": "a", "id": 1}',
-            "no question: looked for q, question, query, input, prompt or text, found 'title', 'id'",
+            f"no question: looked for {LOOKED_FOR}, found 'title', 'id'",
         ),
         (b'{"q": null}', "the question is missing"),
         (b'{"q": 5}', "the question is a number, not text"),
@@ -168,7 +181,7 @@ async def test_each_record_may_have_its_own_fields(write, read):
 
 
 def test_only_so_many_shapes_are_remembered_and_none_that_is_large():
-    decoder = JsonLines()
+    decoder = JsonLines(Remarks("in"))
     huge = json.dumps({"x" * 2000: 1, "q": "a"}).encode()
     assert decoder.take(huge) == decoder.take(huge) == Question("a")
     assert len(decoder._shapes) == 0

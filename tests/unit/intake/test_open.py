@@ -9,6 +9,7 @@ import pytest
 
 from streaming_queue.errors import ConfigError
 from streaming_queue.intake import open_source
+from streaming_queue.intake.names import LOOKED_FOR
 from streaming_queue.intake.source import MAX_UNUSABLE
 
 
@@ -80,9 +81,9 @@ async def test_a_file_without_the_field_names_what_was_looked_for_and_what_is_th
     with pytest.raises(ConfigError) as error:
         await open_source(path)
     assert str(error.value) == (
-        f"{path} has no usable question: looked for text in a field named q, question, query, input, prompt or text "
+        f"{path} has no usable question: looked for text in a field named {LOOKED_FOR} "
         f"(in any case) and found the fields 'title', 'body', 'tags'. First of 2: {path}:1: no question: "
-        "looked for q, question, query, input, prompt or text, found 'title', 'body'."
+        f"looked for {LOOKED_FOR}, found 'title', 'body'."
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from streaming_queue.errors import ConfigError
 from streaming_queue.intake import open_source
 from streaming_queue.intake.lines import MAX_LINE_BYTES
+from streaming_queue.intake.names import LOOKED_FOR
 from streaming_queue.messages import Question
 
 HEADER = b"id,question,answer\n"
@@ -123,7 +124,7 @@ async def test_a_cell_of_very_many_lines_takes_linear_time(write, read):
     [
         (
             b"title,body",
-            "no column holds the question: looked for a column named q, question, query, input, prompt or text",
+            f"no column holds the question: looked for a column named {LOOKED_FOR}",
         ),
         (b"title,body", "the header has 'title', 'body'"),
         (b"title;body", "the header has 'title', 'body'"),
