@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -21,20 +21,37 @@ ENVIRONMENTS = Path(__file__).parents[2] / ".venv-interop"
 Tool = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def environment(name: str, *requirements: str) -> Path:
-    """The environment with these packages, made where it is missing or holds others; its folder of commands."""
+def environment(name: str, *requirements: str, npm: Sequence[str] = ()) -> Path:
+    """The environment with these packages, made where it is missing or holds others; its folder of commands.
+
+    `npm` names packages of JavaScript; one of the `requirements` has to bring the command. Where they cannot be
+    installed the test is skipped, in CI it fails.
+    """
     home = ENVIRONMENTS / name
     made = home / "requirement.txt"
     ENVIRONMENTS.mkdir(exist_ok=True)
     with (ENVIRONMENTS / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
-        wanted = "\n".join(requirements)
+        wanted = "\n".join([*requirements, *npm])
         if not made.exists() or made.read_text() != wanted:
             venv.create(home, with_pip=True, clear=True)
-            pip = [home / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            subprocess.run([*pip, *requirements], check=True, timeout=500)
+            try:
+                _install(home, requirements, npm)
+            except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+                if "CI" in os.environ:
+                    raise
+                pytest.skip(f"{name} cannot be installed: {error}")
             made.write_text(wanted)
     return home / "bin"
+
+
+def _install(home: Path, requirements: Sequence[str], npm: Sequence[str]) -> None:
+    commands = home / "bin"
+    pip = [commands / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, *requirements], check=True, timeout=500)
+    if npm:
+        line = [commands / "npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", home, *npm]
+        subprocess.run(line, check=True, timeout=500)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from a2a.client.client import ClientConfig
 from a2a.client.client_factory import ClientFactory
 from a2a.client.errors import A2AClientError
 from a2a.helpers.proto_helpers import get_artifact_text, get_message_text, new_text_message
+from a2a.server.tasks.task_manager import append_artifact_to_task
 from a2a.types.a2a_pb2 import (
     CancelTaskRequest,
     GetTaskRequest,
@@ -22,6 +23,7 @@ from a2a.types.a2a_pb2 import (
     SendMessageConfiguration,
     SendMessageRequest,
     SubscribeToTaskRequest,
+    Task,
     TaskState,
 )
 from a2a.utils.errors import (
@@ -114,6 +116,19 @@ def kinds(events: list[Any]) -> list[str]:
     return [event.WhichOneof("payload") for event in events]
 
 
+def updates(events: list[Any]) -> list[Any]:
+    """The artifact's updates."""
+    return [event.artifact_update for event in events if event.WhichOneof("payload") == "artifact_update"]
+
+
+def answers(events: list[Any]) -> list[str]:
+    """The texts of the artifacts that the SDK makes of the updates, part by part."""
+    task = Task()
+    for update in updates(events):
+        append_artifact_to_task(task, update)
+    return [part.text for artifact in task.artifacts for part in artifact.parts]
+
+
 @pytest.mark.parametrize("text", ["hello", "中 🦜 \r\n\t\u2028 \"'", "x" * 500_000], ids=["plain", "odd", "long"])
 async def test_a_short_answer_is_one_message(connect: Any, text: str):
     for streaming in (False, True):
@@ -171,13 +186,18 @@ async def test_what_lasts_is_a_task_that_streams(connect: Any, wire: Any):
     events = await ask(client, question("q"))
     assert kinds(events)[0] == "task"
     assert events[0].task.status.state == TaskState.TASK_STATE_WORKING
-    pieces = [event.artifact_update for event in events if event.WhichOneof("payload") == "artifact_update"]
-    assert "".join(get_artifact_text(piece.artifact) for piece in pieces) == "one two three"
-    assert [piece.append for piece in pieces] == [False, True, True]
+    told = [(get_artifact_text(item.artifact), item.append, item.last_chunk) for item in updates(events)]
+    assert told == [
+        ("one ", False, False),
+        ("two ", True, False),
+        ("three", True, False),
+        ("one two three", False, True),
+    ]
+    assert answers(events) == ["one two three"]
     assert events[-1].status_update.status.state == TaskState.TASK_STATE_COMPLETED
     task = await client.get_task(GetTaskRequest(id=events[0].task.id))
     assert task.status.state == TaskState.TASK_STATE_COMPLETED
-    assert get_artifact_text(task.artifacts[0]) == "one two three"
+    assert [get_artifact_text(artifact) for artifact in task.artifacts] == ["one two three"]
     after = [
         (UnsupportedOperationError, ask(client, question("again", task_id=task.id, context_id=task.context_id))),
         (UnsupportedOperationError, collect(client.subscribe(SubscribeToTaskRequest(id=task.id)))),
@@ -202,7 +222,8 @@ async def test_a_task_is_begun_followed_asked_for_and_ended(connect: Any):
     gate.open.set()
     events = await follow
     assert kinds(events) == ["task", "artifact_update", "status_update"]
-    assert get_artifact_text(events[1].artifact_update.artifact) == "answer 1"
+    assert answers(events) == ["answer 1"]
+    assert updates(events)[0].last_chunk
     task = await client.get_task(GetTaskRequest(id=event.task.id))
     assert task.status.state == TaskState.TASK_STATE_COMPLETED
     assert get_message_text(task.history[0]) == "q"
@@ -292,7 +313,10 @@ async def test_a_silent_answer_becomes_a_task(connect: Any, monkeypatch: pytest.
     events = client.send_message(question("q"))
     assert (await anext(events)).task.status.state == TaskState.TASK_STATE_WORKING
     gate.open.set()
-    assert kinds(await collect(events)) == ["artifact_update", "status_update"]
+    rest = await collect(events)
+    assert kinds(rest) == ["artifact_update", "status_update"]
+    assert answers(rest) == ["answer 1"]
+    assert updates(rest)[0].last_chunk
 
 
 async def test_a_caller_that_leaves_ends_the_work(connect: Any):

@@ -13,12 +13,11 @@ EVENT_STREAM = "text/event-stream"
 
 
 async def read_events(
-    response: aiohttp.ClientResponse, address: str, heard: Callable[[], None]
+    response: aiohttp.ClientResponse, address: str, heard: Callable[[], None], limit: int = MAX_ANSWER_BYTES
 ) -> AsyncGenerator[bytes, None]:
     """The data of each event until the stream ends; an event cut off at the end is none.
 
-    `heard` is told of all that comes, heartbeats too. Raises ProtocolError when one event grows over the limit of an
-    answer.
+    `heard` is told of all that comes, heartbeats too. Raises ProtocolError when one event grows over `limit` bytes.
     """
     pieces: list[bytes] = []
     data: list[bytes] = []
@@ -26,9 +25,9 @@ async def read_events(
     while chunk := await response.content.readany():
         heard()
         size += len(chunk)
-        if size > MAX_ANSWER_BYTES:
+        if size > limit:
             response.close()
-            raise ProtocolError(f"{address}: an event of the stream is over the limit of {MAX_ANSWER_BYTES} bytes")
+            raise ProtocolError(f"{address}: an event of the stream is over the limit of {limit} bytes")
         if b"\n" not in chunk:
             pieces.append(chunk)
             continue

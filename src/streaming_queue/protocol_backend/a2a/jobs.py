@@ -95,9 +95,13 @@ class Job:
         )
         return update
 
-    def _piece(self, text: str, *, append: bool) -> TaskArtifactUpdateEvent:
+    def _piece(self, text: str, *, append: bool, last: bool = False) -> TaskArtifactUpdateEvent:
         return TaskArtifactUpdateEvent(
-            task_id=self.task_id, context_id=self.context_id, artifact=self._artifact(text), append=append
+            task_id=self.task_id,
+            context_id=self.context_id,
+            artifact=self._artifact(text),
+            append=append,
+            last_chunk=last,
         )
 
     async def events(self) -> AsyncGenerator[Event, None]:
@@ -106,7 +110,7 @@ class Job:
         The first piece of the artifact replaces what a reader may have of it from an earlier connection.
         """
         yield self.task()
-        pieces: list[str] = []
+        begun = False
         words = 0
         async with aclosing(self.execution.batches()) as batches:
             async for batch in batches:
@@ -115,20 +119,24 @@ class Job:
                         words += 1
                         yield self._word(event, words)
                     elif event["type"] == DELTA:
-                        yield self._piece(event["data"], append=bool(pieces))
-                        pieces.append(event["data"])
+                        yield self._piece(event["data"], append=begun)
+                        begun = True
                     else:
-                        for last in self._last(event, "".join(pieces)):
+                        for last in self._last(event):
                             yield last
 
-    def _last(self, end: StreamEvent, streamed: str) -> list[Event]:
+    def _last(self, end: StreamEvent) -> list[Event]:
+        """The end; before it the whole answer as the last chunk, which replaces the pieces.
+
+        Some clients keep only the chunk marked as the last one. A last piece would be all that they keep.
+        """
         try:
             update = self._update(end)
         except AgentFailedError as error:
             return [self._update(unfit(error))]
-        if end["type"] != MESSAGE or end["data"] == streamed:
+        if end["type"] != MESSAGE:
             return [update]
-        return [self._piece(end["data"], append=False), update]
+        return [self._piece(end["data"], append=False, last=True), update]
 
 
 class Jobs:

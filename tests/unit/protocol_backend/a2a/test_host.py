@@ -57,6 +57,11 @@ def rest(path: str, document: Any) -> bytes:
     return post(path, json.dumps(document).encode(), V1)
 
 
+def streamed(answer: Answer) -> list[dict[str, Any]]:
+    """The results of a stream."""
+    return [json.loads(line[6:])["result"] for line in answer.body.decode().split("\r\n") if line[:5] == "data:"]
+
+
 # --- the card ---
 
 
@@ -506,13 +511,63 @@ async def test_a_task_goes_on_without_its_reader_and_can_be_followed_again(spawn
     following = asyncio.create_task(ask(port, rpc("SubscribeToTask", id=task_id)))
     await asyncio.sleep(0.05)
     gate.open.set()
-    events = [
-        json.loads(line[6:])["result"] for line in (await following).body.decode().split("\r\n") if line[:5] == "data:"
-    ]
+    events = streamed(await following)
     assert [next(iter(event)) for event in events] == ["task", "artifactUpdate", "artifactUpdate", "statusUpdate"]
     assert not events[1]["artifactUpdate"].get("append")
     assert not events[2]["artifactUpdate"].get("append"), "the message differs from its pieces and replaces them"
     assert events[2]["artifactUpdate"]["artifact"]["parts"] == [{"text": "answer 1"}]
+    assert ["lastChunk" in event["artifactUpdate"] for event in events[1:3]] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("told", "pieces"),
+    [
+        ([{"type": DELTA, "data": "all"}], [("all", None)]),
+        ([{"type": DELTA, "data": "a"}, {"type": DELTA, "data": "ll"}], [("a", None), ("ll", True)]),
+        ([{"type": STATUS, "data": "at it"}, message("all")], []),
+        ([{"type": DELTA, "data": "a"}, {"type": DELTA, "data": "ll"}, message("all")], [("a", None), ("ll", True)]),
+        ([{"type": DELTA, "data": "none"}, message("all")], [("none", None)]),
+        ([{"type": DELTA, "data": ""}, {"type": DELTA, "data": "all"}], [("", None), ("all", True)]),
+        ([{"type": DELTA, "data": "a"}, {"type": "error", "data": "no"}], [("a", None)]),
+    ],
+    ids=["one piece", "pieces", "message", "repeated", "thought again", "empty piece", "failure"],
+)
+async def test_the_last_chunk_is_the_whole_answer(spawn: Any, told: list[Any], pieces: list[Any]):
+    async def behave(context: Any, queue: Any) -> None:
+        for event in told:
+            if event["type"] == "error":
+                raise RateLimitedError("slow")
+            await queue.enqueue_event(event)
+
+    port = await spawn(Agent(behave))
+    events = streamed(await ask(port, rpc("SendStreamingMessage")))
+    updates = [event["artifactUpdate"] for event in events if "artifactUpdate" in event]
+    chunks = [(item["artifact"]["parts"], item.get("append"), item.get("lastChunk")) for item in updates]
+    failed = told[-1]["type"] == "error"
+    whole = [] if failed else [([{"text": "all"}], None, True)]
+    assert chunks == [*(([{"text": text}], append, None) for text, append in pieces), *whole]
+    assert len({item["artifact"]["artifactId"] for item in updates}) <= 1
+    state = "TASK_STATE_FAILED" if failed else "TASK_STATE_COMPLETED"
+    assert events[-1]["statusUpdate"]["status"]["state"] == state
+    kept = (await ask(port, rpc("GetTask", id=events[0]["task"]["id"]))).json["result"]
+    assert [artifact["parts"] for artifact in kept.get("artifacts", [])] == [parts for parts, _, _ in whole]
+
+
+async def test_a_cancelled_stream_has_no_last_chunk(spawn: Any):
+    async def behave(context: Any, queue: Any) -> None:
+        await queue.enqueue_event({"type": DELTA, "data": "first "})
+        await asyncio.Event().wait()
+
+    port = await spawn(Agent(behave))
+    async with connection(port) as peer:
+        await peer.write(rpc("SendStreamingMessage"))
+        async with asyncio.timeout(5):
+            await peer.head()
+            begun = await peer.reader.readuntil(b"first")
+            task_id = json.loads(begun.split(b"data: ")[1].split(b"\r\n")[0])["result"]["task"]["id"]
+            await ask(port, rpc("CancelTask", id=task_id))
+            rest = await peer.reader.readuntil(b"TASK_STATE_CANCELED")
+    assert b"lastChunk" not in begun + rest
 
 
 async def test_a_words_metadata_go_with_it(spawn: Any, caplog: pytest.LogCaptureFixture):
@@ -522,7 +577,7 @@ async def test_a_words_metadata_go_with_it(spawn: Any, caplog: pytest.LogCapture
         await queue.enqueue_event(message("all"))
 
     answer = await ask(await spawn(Agent(behave)), rpc("SendStreamingMessage"))
-    updates = [json.loads(line[6:])["result"] for line in answer.body.decode().split("\r\n") if line[:5] == "data:"]
+    updates = streamed(answer)
     half, odd = (update["statusUpdate"] for update in updates[1:3])
     assert half["metadata"] == {"done": 5.0}
     assert half["status"]["message"]["parts"] == [{"text": "half"}]

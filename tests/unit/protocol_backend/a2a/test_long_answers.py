@@ -184,6 +184,28 @@ async def test_a_stream_that_repeats_itself(backend: Any):
         assert [event["data"] for event in await stream(backend, peer.url)] == ["hi", "hi"]
 
 
+async def test_a_whole_answer_after_its_pieces_is_not_told_again(backend: Any):
+    whole = piece("one two")
+    whole["artifactUpdate"]["lastChunk"] = True
+    pieces = (piece("one "), piece("two", append=True))
+    async with Peer(lambda call: events(call, {"task": task()}, *pieces, whole, status("COMPLETED"))) as peer:
+        assert await stream(backend, peer.url) == [
+            {"type": DELTA, "data": "one "},
+            {"type": DELTA, "data": "two"},
+            {"type": MESSAGE, "data": "one two"},
+        ]
+
+
+async def test_an_event_may_hold_a_long_answer_that_json_writes_twice_as_long(backend: Any):
+    text = '"' * 9 * 2**20
+    async with Peer(lambda call: events(call, {"task": task()}, piece(text), status("COMPLETED"))) as peer:
+        told = await stream(backend, peer.url)
+        assert [(event["type"], event["data"] == text) for event in told] == [(DELTA, True), (MESSAGE, True)]
+    async with Peer(lambda call: events(call, {"task": task()}, piece("\x00" * 6 * 2**20))) as peer:
+        with pytest.raises(ProtocolError, match="over the limit"):
+            await stream(backend, peer.url)
+
+
 async def test_a_stream_that_changes_its_task(backend: Any):
     async with Peer(lambda call: events(call, {"task": task()}, {"task": task(task_id="other")})) as peer:
         with pytest.raises(ProtocolError, match=f"{peer.url}: .*another task"):
