@@ -67,6 +67,7 @@ def _entry(spec: Any) -> dict[str, Any]:
     claims, about = getattr(backend, "capabilities", None), getattr(backend, "about", None)
     names = asdict(claims) if isinstance(claims, Capabilities) else {}
     return entry | {
+        "class": spec.target if ":" in spec.target else f"{spec.target}:{backend.__name__}",
         "installed": True,
         "capabilities": [name for name, claimed in names.items() if claimed],
         "schemes": list(getattr(backend, "schemes", ())),

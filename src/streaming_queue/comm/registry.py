@@ -7,18 +7,24 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Any
 
+from streaming_queue.comm import checkout
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.loading import import_here
 from streaming_queue.errors import BackendNotInstalledError, ConfigError, UnknownProtocolError
 
 ENTRY_POINT_GROUP = "streaming_queue.backends"
+BACKENDS = "streaming_queue.protocol_backend"
 
 
 @dataclass(frozen=True, slots=True)
 class BackendSpec:
-    """Where a backend is: `target` is `package.module:Class`; `extra` is the extra that installs what it imports."""
+    """Where a backend is: `target` is `package.module:Class`; `extra` is the extra that installs what it imports.
+
+    Without a class, `target` means the module's own class whose name ends with `CommBackend`.
+    """
 
     name: str
     target: str
@@ -67,8 +73,13 @@ BUILTIN: tuple[BackendSpec, ...] = (
 
 
 def known() -> Mapping[str, BackendSpec]:
-    """Every protocol that can be named: ours, then those that installed packages declare by entry point."""
+    """Every protocol that can be named: ours, those in the checkout, and those of installed packages' entry points.
+
+    Raises ConfigError where one in the checkout has the name of one of ours.
+    """
     specs = {spec.name: spec for spec in BUILTIN}
+    for name in checkout.backends(importlib.import_module(BACKENDS).__path__):
+        specs[name] = BackendSpec(name, f"{BACKENDS}.{name}.comm", "from this checkout")
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         package = entry.dist.name if entry.dist else entry.module
         specs.setdefault(entry.name, BackendSpec(entry.name, entry.value, f"from {package}"))
@@ -106,15 +117,22 @@ def load(name: str) -> type[BaseCommBackend]:
         if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise UnknownProtocolError(f"protocol {name!r}: there is no module {error.name!r}") from error
         raise BackendNotInstalledError(f"protocol {name!r} needs {error.name!r}: {spec.install}") from error
-    backend = getattr(module, attribute, None)
+    backend = getattr(module, attribute, None) if attribute else _own_backend(module)
     if not isinstance(backend, type):
-        raise UnknownProtocolError(f"protocol {name!r}: module {module_name!r} has no class {attribute!r}")
+        raise UnknownProtocolError(
+            f"protocol {name!r}: module {module_name!r} has no class {attribute or '...CommBackend'!r}"
+        )
     missing = [
         method for method in ("send", "health_check", "register_endpoint", "close") if not hasattr(backend, method)
     ]
     if missing:
-        raise ConfigError(f"protocol {name!r}: {attribute} is no backend, it lacks {', '.join(missing)}")
+        raise ConfigError(f"protocol {name!r}: {backend.__name__} is no backend, it lacks {', '.join(missing)}")
     return backend
+
+
+def _own_backend(module: ModuleType) -> type[Any] | None:
+    own = (each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__)
+    return next((each for each in own if each.__name__.endswith("CommBackend")), None)
 
 
 def create(name: str, **options: Any) -> BaseCommBackend:

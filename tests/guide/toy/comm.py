@@ -1,4 +1,4 @@
-# streaming_queue/protocol_backend/toy/comm.py, written after the guide's 3.1: one JSON object a line over TCP.
+# script/streaming_queue/protocol_backend/toy/comm.py, written after the guide's 3.1: one JSON object a line over TCP.
 from __future__ import annotations
 import asyncio, json
 from typing import Any, Dict, Optional

@@ -1,4 +1,4 @@
-# streaming_queue/protocol_backend/toy/coordinator.py, the guide's 3.2 word for word
+# script/streaming_queue/protocol_backend/toy/coordinator.py, the guide's 3.2 word for word
 from __future__ import annotations
 from typing import Any, Dict, List
 from ...core.qa_coordinator_base import QACoordinatorBase

@@ -1,4 +1,4 @@
-# streaming_queue/runner/run_toy.py, the guide's 3.4 in situation A: agents hosted in this process
+# script/streaming_queue/runner/run_toy.py, the guide's 3.4 in situation A: agents hosted in this process
 from __future__ import annotations
 import asyncio, time
 from typing import Any, Dict, List, Optional

@@ -1,4 +1,4 @@
-# streaming_queue/runner/run_toy_external.py, the guide's 3.4 in situation B: agents that run elsewhere
+# script/streaming_queue/runner/run_toy_external.py, the guide's 3.4 in situation B: agents that run elsewhere
 from __future__ import annotations
 import asyncio, time
 from typing import Any, Dict, List, Optional

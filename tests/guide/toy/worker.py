@@ -1,4 +1,4 @@
-# streaming_queue/protocol_backend/toy/worker.py, the guide's 3.3 word for word
+# script/streaming_queue/protocol_backend/toy/worker.py, the guide's 3.3 word for word
 from __future__ import annotations
 from typing import Any, Dict
 from ...core.qa_worker_base import QAWorkerBase
