@@ -13,6 +13,7 @@ from streaming_queue.core.crew import Crew
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.core.round import Round, open_directory
 from streaming_queue.core.scheduler import Ask
+from streaming_queue.core.status_text import status_text
 from streaming_queue.errors import (
     AgentFailedError,
     ConfigError,
@@ -132,15 +133,11 @@ class QACoordinatorBase:
             await asyncio.wait({self._running}, timeout=timeout_s)
 
     async def get_status(self) -> str:
-        """Where the round stands, in words and, as the reply's metadata, in figures."""
-        round_ = self._round
-        annotate(**self.figures())
-        workers = len(self.worker_ids)
-        if round_ is None:
-            return f"{self.coordinator_id}: idle, {workers} workers"
-        figures = f"{round_.done} answered, {round_.failed} failed of {round_.total}"
-        state = "paused" if round_.state == "running" and round_.paused else round_.state
-        return f"{self.coordinator_id}: round {round_.round_id} {state}, {figures}, {workers} workers"
+        """Where the round stands: a line (`status_text`) and, as the reply's metadata, figures."""
+        figures = self.figures()
+        annotate(**figures)
+        paused = self._round is not None and self._round.state == "running" and self._round.paused
+        return status_text(self.coordinator_id, figures, len(self.worker_ids), paused=paused)
 
     def drain(self) -> None:
         """Hand out no more questions, in later rounds neither; a round ends when what is in flight has ended."""

@@ -11,6 +11,7 @@ from typing import Any
 from streaming_queue.comm.composite import backend_of
 from streaming_queue.comm.context import CallContext, calling
 from streaming_queue.core.network_base import RUNNER_ID, NetworkBase
+from streaming_queue.core.status_text import figures_of
 from streaming_queue.errors import CommError, ProtocolError, SendTimeoutError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, STATUS, Reply
 from streaming_queue.telemetry.console import Output
@@ -40,10 +41,10 @@ class RemoteCoordinator:
             return await self._network.route_message(RUNNER_ID, self._id, {"text": text, "metadata": metadata})
 
     async def figures(self) -> Mapping[str, Any]:
-        """Where its round stands (`QACoordinatorBase.figures`).
+        """Where its round stands (`QACoordinatorBase.figures`), by its metadata, else by its status line.
 
         Raises:
-            ProtocolError: it told none, so what becomes of a round cannot be known here.
+            ProtocolError: it told neither, so what becomes of a round cannot be known here.
             StreamingQueueError: it could not be asked.
         """
         reply = await self.command("status")
@@ -51,6 +52,8 @@ class RemoteCoordinator:
             raise reply["error"]
         figures = reply.get("metadata") or {}
         if "state" not in figures:
+            figures = figures_of(reply["text"]) or {}
+        if not figures:
             raise ProtocolError(
                 f"{self._where} reported no figures with its status: "
                 "whether the round succeeded is unknown here; the coordinator's own records say",

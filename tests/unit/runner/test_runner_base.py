@@ -74,6 +74,30 @@ class Elsewhere:
         await event_queue.enqueue_event(event | ({"metadata": self.metadata} if self.metadata else {}))
 
 
+class TextOnly(InprocCommBackend):
+    """Carries text and nothing else, as the guide's backends do."""
+
+    async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Any:
+        return {"raw": None, "text": (await super().send(src_id, dst_id, {"text": payload["text"]}))["text"]}
+
+
+@pytest.mark.parametrize(("rate", "code"), [(0.0, 0), (1.0, 3)])
+async def test_a_coordinator_elsewhere_over_text_alone_is_judged_by_its_status_line(tmp_path, rate, code) -> None:
+    class External(RunnerBase):
+        async def create_network(self) -> NetworkBase:
+            return NetworkBase(TextOnly())
+
+        async def setup_agents(self) -> list[str]:
+            worker_ids = await super().setup_agents()
+            self.network.services.clear()  # as where it runs elsewhere
+            return worker_ids
+
+    flags = {"mock.failure_rate": rate, "scheduler.max_attempts": 1}
+    output = Talk()
+    assert await External(config(tmp_path, **flags), output=output).execute() == code
+    assert f"of 5 questions answered, {int(rate * 5)} failed: {tmp_path / 'r'}" in output.text
+
+
 def runner_of(tmp_path: Path, metadata: dict[str, Any] | None) -> tuple[RunnerBase, Talk]:
     class External(RunnerBase):
         async def create_network(self) -> NetworkBase:
