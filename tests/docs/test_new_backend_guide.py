@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from docs.background import in_background
+from guide.checkout import Checkout
 from plugin.environment import Environment
 
 from streaming_queue.comm.base import BaseCommBackend
@@ -19,7 +21,9 @@ from streaming_queue.errors import RateLimitedError, error_from_event
 from streaming_queue.messages import payload_text
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide"
-ENGLISH, CHINESE = (GUIDE / name for name in ("new-backend.md", "new-backend.zh-CN.md"))
+NAMES = ("new-backend", "scene", "package", "client", "hosting", "running")
+PAGES = [(GUIDE / f"{name}.md", GUIDE / f"{name}.zh-CN.md") for name in NAMES]
+FIRST = PAGES[0]
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -27,19 +31,70 @@ def blocks(page: Path) -> list[tuple[str, str]]:
     return re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
 
 
+PACKAGE = [block for english, _ in PAGES[1:] for block in blocks(english)]
+"""What is shown of the package that `stq protocol new` writes, from first to last."""
+
+
 def of(language: str) -> list[str]:
-    return [text for found, text in blocks(ENGLISH) if found == language]
+    return [text for found, text in PACKAGE if found == language]
 
 
-def test_both_pages_show_the_same() -> None:
-    assert blocks(ENGLISH) == blocks(CHINESE)
-    assert {language for language, _ in blocks(ENGLISH)} == {"console", "json", "python", "yaml"}
-
-
-def test_both_pages_have_the_same_parts() -> None:
+@pytest.mark.parametrize(("english", "chinese"), PAGES, ids=NAMES)
+def test_both_languages_show_the_same(english: Path, chinese: Path) -> None:
+    assert blocks(english) == blocks(chinese)
     for pattern in (r"^#+ ", r"^- \[ \] ", r"^\d+\. ", r"^\|"):
-        counts = [len(re.findall(pattern, page.read_text("utf-8"), re.MULTILINE)) for page in (ENGLISH, CHINESE)]
-        assert counts[0] == counts[1] > 0, pattern
+        counts = [len(re.findall(pattern, page.read_text("utf-8"), re.MULTILINE)) for page in (english, chinese)]
+        assert counts[0] == counts[1], pattern
+
+
+@pytest.mark.parametrize("page", [page for pages in PAGES for page in pages], ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target, _, anchor in (link.partition("#") for link in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8"))):
+        there = (GUIDE / target).read_text("utf-8")
+        heads = [
+            re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in re.findall(r"(?m)^#+ (.*)$", there)
+        ]
+        assert not anchor or anchor in heads, f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", FIRST, ids=["en", "zh"])
+def test_a_whole_backend_and_what_its_run_prints_are_the_first_thing_shown(page: Path) -> None:
+    first = page.read_text("utf-8").partition("291 of 291")[0]
+    assert len(first.splitlines()) <= 50
+    assert [language for language, _ in blocks(page)][:2] == ["python", "console"]
+
+
+def test_the_first_backend_runs_as_shown(tmp_path: Path, fixed_ports: None) -> None:
+    checkout, agents = Checkout.create(tmp_path / "checkout"), []
+    with ExitStack() as served:
+        for language, text in blocks(FIRST[0]):
+            if language == "python":
+                name, _, _ = text.partition("\n")
+                file = checkout.root / name.removeprefix("# ")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text)
+                continue
+            commands = [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
+            printed = [line for line in text.splitlines() if not line.startswith("$ ")]
+            for command in commands:
+                words = shlex.split(command.removesuffix(" &"))
+                arguments = words[1:] if words[0] == "python" else ["-m", "streaming_queue.cli", *words[1:]]
+                if command.endswith(" &"):
+                    process = served.enter_context(checkout.start(*arguments))
+                    served.callback(process.terminate)
+                    assert process.stdout
+                    assert "ready" in process.stdout.readline()
+                    agents.append(process)
+                    continue
+                done = checkout.run(*arguments)
+                assert done.returncode == 0, f"{command}: {done.stderr[-2000:]}"
+            for line in printed:
+                assert without_time(line) in without_time(done.stderr)
+    assert [process.returncode for process in agents] == [0]
+
+
+def without_time(text: str) -> str:
+    return re.sub(r"\d{8}-\d{6}", "TIME", text)
 
 
 @pytest.mark.interop
@@ -47,7 +102,7 @@ def test_both_pages_have_the_same_parts() -> None:
 def test_everything_shown_works_in_its_order(tmp_path: Path, fixed_ports: None) -> None:
     environment = Environment.create(tmp_path / "venv")
     with ExitStack() as served:
-        for language, text in blocks(ENGLISH):
+        for language, text in PACKAGE:
             if language == "console":
                 for line in text.splitlines():
                     command = line.removeprefix("$ ")
@@ -109,7 +164,10 @@ def rows(page: Path, head: str) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize(
     ("page", "head", "required"),
-    [(ENGLISH, "| member | required | promises |", "yes"), (CHINESE, "| 成员 | 必须实现 | 约定 |", "是")],
+    [
+        (GUIDE / "package.md", "| member | required | promises |", "yes"),
+        (GUIDE / "package.zh-CN.md", "| 成员 | 必须实现 | 约定 |", "是"),
+    ],
     ids=["en", "zh"],
 )
 def test_the_members_are_those_of_the_class(page: Path, head: str, required: str) -> None:
