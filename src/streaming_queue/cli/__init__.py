@@ -24,6 +24,7 @@ from streaming_queue.cli.text import echo, print_error, print_traceback
 from streaming_queue.errors import StreamingQueueError
 from streaming_queue.exit_codes import ExitCode, exit_code
 from streaming_queue.telemetry.log_lines import LogLines, log_to
+from streaming_queue.system import check_system
 
 __all__ = ["app", "main"]
 
@@ -89,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
+        check_system()
         log_to(LogLines())
         code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
         if sys.stdout is not None:

@@ -14,6 +14,7 @@ from streaming_queue.comm import checkout
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.loading import import_here
 from streaming_queue.errors import BackendNotInstalledError, ConfigError, UnknownProtocolError
+from streaming_queue.extras import install_command
 
 ENTRY_POINT_GROUP = "streaming_queue.backends"
 BACKENDS = "streaming_queue.protocol_backend"
@@ -33,8 +34,8 @@ class BackendSpec:
 
     @property
     def install(self) -> str:
-        """The command that installs what the backend needs."""
-        return f"pip install 'streaming-queue[{self.extra}]'" if self.extra else "pip install streaming-queue"
+        """How to install what the backend needs: a command where we know it."""
+        return install_command(self.extra) if self.extra else "install the package that provides it"
 
 
 BUILTIN: tuple[BackendSpec, ...] = (

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from streaming_queue.comm import registry
 from streaming_queue.doctor.finding import Finding, failure, ok, warning
 from streaming_queue.errors import BackendNotInstalledError, ConfigError
+from streaming_queue.extras import install_command
 
 
 def protocols() -> list[Finding]:
@@ -39,9 +40,7 @@ def protocol(name: str) -> list[Finding]:
 def openai_sdk() -> list[Finding]:
     """Whether models behind OpenAI's API can be asked."""
     if find_spec("openai") is None:
-        return [
-            ok("openai", "the SDK is not installed: no model but the mock", "pip install 'streaming-queue[openai]'")
-        ]
+        return [ok("openai", "the SDK is not installed: no model but the mock", install_command("openai"))]
     try:
         return [ok("openai", f"SDK {version('openai')}")]
     except PackageNotFoundError:

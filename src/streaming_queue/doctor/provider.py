@@ -23,8 +23,8 @@ from streaming_queue.llm.base import Key, Listing
 from streaming_queue.llm.choice import NOTHING, Choice, choose
 
 CONFIGURE = (
-    "for a real one: pip install 'streaming-queue[openai]', set OPENAI_API_KEY (and OPENAI_BASE_URL for another "
-    "server), name the model by --model"
+    "for a real one: install the extra openai, set OPENAI_API_KEY (and OPENAI_BASE_URL for another server), name the "
+    "model by --model"
 )
 _KEYS = {
     Key.ACCEPTED: "the key is accepted",

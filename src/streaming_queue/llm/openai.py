@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from streaming_queue.errors import BackendNotInstalledError, BadResponseError, ConfigError, LLMError, LLMTimeoutError
+from streaming_queue.extras import install_command
 from streaming_queue.llm.base import LLM, Chunk, Key, Listing
 from streaming_queue.llm.openai_stream import ChunkReader
 
@@ -68,9 +69,7 @@ class OpenAILLM(LLM):
             ConfigError: OpenAI itself is to be asked without a key, or key or base URL cannot be used.
         """
         if find_spec("openai") is None:
-            raise BackendNotInstalledError(
-                "core.type openai needs the OpenAI SDK: pip install 'streaming-queue[openai]'"
-            )
+            raise BackendNotInstalledError(f"core.type openai needs the OpenAI SDK: {install_command('openai')}")
         if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
             raise ConfigError("the API key (core.openai_api_key, OPENAI_API_KEY) holds blanks or letters no key has")
         self._base_url = base_url or DEFAULT_BASE_URL

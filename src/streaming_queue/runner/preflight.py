@@ -11,16 +11,18 @@ from streaming_queue.errors import ConfigError
 from streaming_queue.intake import is_pipe, open_source
 from streaming_queue.report.summary import check_result_file
 from streaming_queue.runner.requirements import check_requirements
+from streaming_queue.system import check_system
 
 
 async def preflight(config: Config) -> None:
-    """Check protocol, directory, result file and source, before a socket is opened or a file written.
+    """Check system, protocol, directory, result file and source, before a socket is opened or a file written.
 
     A source that can be read again is read through where `output.strict` is set, so that nothing starts on a bad line.
 
     Raises:
         ConfigError: one of them will not do; the text says which and why.
     """
+    check_system()
     await asyncio.to_thread(_load_protocols, config)
     await asyncio.to_thread(check_directory, config)
     coordinator = config.qa.coordinator

@@ -11,18 +11,19 @@ class TestMine(BackendContract):
     backend_class = MyCommBackend
 ```
 
-Importing it needs `pip install 'streaming-queue[testing]'`; without, it raises BackendNotInstalledError.
+Importing it needs the extra `testing`; without, it raises BackendNotInstalledError.
 """
 
 from __future__ import annotations
 
 from streaming_queue.errors import BackendNotInstalledError
+from streaming_queue.extras import install_command
 
 try:
     import pytest  # noqa: F401 (whether it is there)
     import pytest_asyncio  # noqa: F401
 except ModuleNotFoundError as error:
-    told = f"streaming_queue.testing needs {error.name!r}: pip install 'streaming-queue[testing]'"
+    told = f"streaming_queue.testing needs {error.name!r}: {install_command('testing')}"
     raise BackendNotInstalledError(told) from error
 
 from streaming_queue.testing.backend_contract import BackendContract

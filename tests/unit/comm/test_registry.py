@@ -58,7 +58,7 @@ def test_a_class_may_be_named_by_its_path(modules: Path):
         ("registry_nowhere:X", UnknownProtocolError, "there is no module 'registry_nowhere'"),
         ("registry_toy.deeper:X", UnknownProtocolError, "there is no module"),
         ("registry_toy:Nothing", ConfigError, "Nothing is no backend, it lacks send, health_check"),
-        ("registry_hungry:X", BackendNotInstalledError, "needs 'no_such_library_at_all': pip install"),
+        ("registry_hungry:X", BackendNotInstalledError, "needs 'no_such_library_at_all': install the package"),
     ],
 )
 def test_a_path_that_leads_nowhere_says_why(modules: Path, name: str, error: type[Exception], words: str):

@@ -8,6 +8,7 @@ from streaming_queue.comm import registry
 from streaming_queue.comm.registry import BackendSpec
 from streaming_queue.doctor import extras
 from streaming_queue.doctor.finding import Level
+from streaming_queue.extras import install_command
 
 
 @pytest.fixture
@@ -51,4 +52,4 @@ def test_the_sdk(monkeypatch):
     assert finding.seen == f"SDK {importlib.metadata.version('openai')}"
     monkeypatch.setattr(extras, "find_spec", lambda _: None)
     (finding,) = extras.openai_sdk()
-    assert (finding.level, finding.remedy) == (Level.OK, "pip install 'streaming-queue[openai]'")
+    assert (finding.level, finding.remedy) == (Level.OK, install_command("openai"))

@@ -9,6 +9,7 @@ import pytest
 
 import streaming_queue.testing as kit
 from streaming_queue.comm.base import AgentHandle, BaseCommBackend, Capabilities
+from streaming_queue.extras import install_command
 from streaming_queue.testing.contract import CONTRACT, LINES, SECTIONS
 
 CHECKS = {name: value for name, value in vars(kit.BackendContract).items() if name.startswith("test_")} | {
@@ -74,4 +75,4 @@ def test_without_its_extra_it_says_what_to_install(missing: str) -> None:
     last = done.stderr.strip().splitlines()[-1]
     assert "BackendNotInstalledError" in last
     assert repr(missing) in last
-    assert "pip install 'streaming-queue[testing]'" in last
+    assert install_command("testing") in last

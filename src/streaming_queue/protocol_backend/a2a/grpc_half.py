@@ -20,5 +20,5 @@ async def load_half(half: Callable[[], T]) -> T:
     try:
         return await asyncio.to_thread(half)
     except ImportError as error:
-        install = registry.find("grpc").install
+        install = await asyncio.to_thread(lambda: registry.find("grpc").install)
         raise BackendNotInstalledError(f"A2A over gRPC (a2a.grpc, a2a.binding) needs grpcio: {install}") from error

@@ -21,6 +21,7 @@ from streaming_queue.errors import (
     ProtocolError,
     StreamingQueueError,
 )
+from streaming_queue.extras import install_command
 from streaming_queue.protocol_backend.nats.address import Login, Server
 
 CONNECT_TIMEOUT_S = 5
@@ -156,7 +157,7 @@ def _read(path: str) -> RawCredentials:
     try:
         import nkeys
     except ImportError as error:
-        raise BackendNotInstalledError("nats.credentials needs nkeys: pip install 'streaming-queue[nats]'") from error
+        raise BackendNotInstalledError(f"nats.credentials needs nkeys: {install_command('nats')}") from error
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

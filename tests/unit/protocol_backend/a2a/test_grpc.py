@@ -197,9 +197,9 @@ async def test_its_library_is_missing(connect: Any, caplog: pytest.LogCaptureFix
     monkeypatch.setitem(sys.modules, "streaming_queue.protocol_backend.a2a.grpc_interface", None)
     assert (await backend.send("c", "w", {"text": "hi"}))["text"] == "hi"
     [record] = caplog.records
-    assert record.message.endswith("needs grpcio: pip install 'streaming-queue[grpc]'")
+    assert "needs grpcio: pip install 'grpcio" in record.message
     monkeypatch.setitem(sys.modules, "streaming_queue.protocol_backend.a2a.grpc_service", None)
-    with pytest.raises(BackendNotInstalledError, match=r"streaming-queue\[grpc\]"):
+    with pytest.raises(BackendNotInstalledError, match="pip install 'grpcio"):
         await connect(Echo())
 
 

