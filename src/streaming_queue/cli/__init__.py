@@ -23,8 +23,8 @@ from streaming_queue.cli.run import run
 from streaming_queue.cli.text import echo, print_error, print_traceback
 from streaming_queue.errors import StreamingQueueError
 from streaming_queue.exit_codes import ExitCode, exit_code
-from streaming_queue.telemetry.log_lines import LogLines, log_to
 from streaming_queue.system import check_system
+from streaming_queue.telemetry.log_lines import LogLines, log_to
 
 __all__ = ["app", "main"]
 
