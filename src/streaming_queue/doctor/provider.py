@@ -19,12 +19,13 @@ from streaming_queue.errors import (
     StreamingQueueError,
 )
 from streaming_queue.exit_codes import ExitCode
+from streaming_queue.extras import install_command
 from streaming_queue.llm.base import Key, Listing
 from streaming_queue.llm.choice import NOTHING, Choice, choose
 
 CONFIGURE = (
-    "for a real one: install the extra openai, set OPENAI_API_KEY (and OPENAI_BASE_URL for another server), name the "
-    "model by --model"
+    f"for a real one: {install_command('openai')}, set OPENAI_API_KEY (and OPENAI_BASE_URL for another "
+    "server), name the model by --model"
 )
 _KEYS = {
     Key.ACCEPTED: "the key is accepted",
