@@ -38,19 +38,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from streaming_queue.masking import masked
+
 
 class StreamingQueueError(Exception):
     """Root of the tree.
 
     `code` names the class on the wire. `retryable` says whether another try, perhaps elsewhere, can help.
-    `retry_after_s` is the peer's own wish in seconds, None where it stated none.
+    `retry_after_s` is the peer's own wish in seconds, None where it stated none. The message is kept without the
+    credentials of addresses in it (`masking.masked`): it goes to logs, rows and other processes.
     """
 
     code: ClassVar[str] = "internal"
     retryable: bool = False
 
     def __init__(self, message: str = "", *, retryable: bool | None = None, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
+        super().__init__(masked(str(message)))
         if retryable is not None:
             self.retryable = retryable
         self.retry_after_s = retry_after_s

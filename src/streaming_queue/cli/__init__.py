@@ -127,7 +127,7 @@ def _report(error: BaseException) -> int:
         print_error(f"{error.format_message().rstrip('.')}{hint}")  # type: ignore[attr-defined]
         return ExitCode.USAGE
     if isinstance(error, StreamingQueueError):
-        print_error(str(error) or type(error).__name__)
+        print_error(str(error) or type(error).__name__, map(str, getattr(error, "effects", ())))
     else:
         remedy = "" if debug else "; STQ_DEBUG=1 shows the traceback"
         print_error(f"unexpected {type(error).__name__}: {error}{remedy}")

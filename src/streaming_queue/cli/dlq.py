@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streaming_queue.cli.options import AsJson, RunPath
+from streaming_queue.cli.options import AsJson, RunPath, Trust
 from streaming_queue.cli.steering import on_run, print_json
 from streaming_queue.cli.text import columns, echo
 from streaming_queue.errors import ConfigError
@@ -106,13 +106,15 @@ def show(
 
 
 @app.command()
-def replay(directory: RunPath, reason: Reason = None, ids: Ids = None, as_json: AsJson = False) -> None:
+def replay(
+    directory: RunPath, reason: Reason = None, ids: Ids = None, trust: Trust = False, as_json: AsJson = False
+) -> None:
     """Put dead letters back: all, or those chosen. A run that goes on asks them at once, another when it is resumed."""
 
     async def command(run: RunControl) -> tuple[int, bool]:
         return await run.replay(ids=ids or None, reason=reason), run.live
 
-    count, live = on_run(directory, command)
+    count, live = on_run(directory, command, trust=trust)
     _check(count, ids, directory)
     if as_json:
         print_json({"replayed": count, "live": live})
@@ -127,6 +129,7 @@ def purge(
     reason: Reason = None,
     ids: Ids = None,
     yes: Annotated[bool, typer.Option("--yes", help="Say that it is meant: they are gone for good.")] = False,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete dead letters, questions and all: all of them, or those chosen."""
@@ -136,7 +139,7 @@ def purge(
     async def command(run: RunControl) -> tuple[int, bool]:
         return await run.purge(ids=ids or None, reason=reason), run.live
 
-    count, live = on_run(directory, command)
+    count, live = on_run(directory, command, trust=trust)
     _check(count, ids, directory)
     if as_json:
         print_json({"purged": count, "live": live})

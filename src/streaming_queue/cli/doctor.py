@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streaming_queue.cli.options import AsJson, ConfigPath, ProtocolName, Sets
+from streaming_queue.cli.options import AsJson, ConfigPath, ProtocolName, Sets, Trust
 from streaming_queue.cli.text import Coloured, echo, echo_json
 from streaming_queue.telemetry.text import one_line
 
@@ -35,6 +35,7 @@ def doctor(
     config: ConfigPath = None,
     protocol: ProtocolName = None,
     sets: Sets = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> int:
     """Check this machine, a run or an agent, and say what to do.
@@ -48,7 +49,7 @@ def doctor(
     from streaming_queue.doctor.finding import verdict
     from streaming_queue.doctor.plan import plan_for
 
-    plan = plan_for(target, config, protocol=protocol, sets=sets or ())
+    plan = plan_for(target, config, protocol=protocol, sets=sets or (), trust=trust)
     findings = asyncio.run(examine(plan.checks, secrets=plan.secrets))
     code = verdict(findings)
     if as_json:

@@ -19,6 +19,9 @@ ProtocolName = Annotated[
     str | None, typer.Option("--protocol", "-p", help="Name (see `stq protocols`) or package.module:Class.")
 ]
 RunPath = Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.", show_default=False)]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Follow settings of the run that act on this machine and lack your mark.")
+]
 Workers = Annotated[int | None, typer.Option("--workers", "-w", help="How many workers to start.")]
 Concurrency = Annotated[
     str | None, typer.Option("--concurrency", "-c", metavar="N|auto", help="Questions in flight at each worker.")

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def on_run(directory: Path, action: Callable[[RunControl], Awaitable[T]]) -> T:
+def on_run(directory: Path, action: Callable[[RunControl], Awaitable[T]], *, trust: bool = False) -> T:
     """Do `action` with the control of the run in `directory`, going on or stopped. Raises like `control.reach`."""
     import asyncio
 
     from streaming_queue.control.reach import reach
 
     async def act() -> T:
-        async with reach(directory) as run:
+        async with reach(directory, trust=trust) as run:
             return await action(run)
 
     return asyncio.run(act())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import IO, NamedTuple
 
 import typer
@@ -44,13 +44,18 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def print_error(message: str) -> None:
-    """Write `error: message` as one line to stderr, red where that is a terminal and NO_COLOR is not set."""
+def print_error(message: str, details: Iterable[str] = ()) -> None:
+    """Write `error: message` as one line to stderr, red where that is a terminal and NO_COLOR is not set.
+
+    Each of `details` has a line of its own below it.
+    """
     if sys.stderr is None:  # closed; `print` would take stdout in its place
         return
     label = _paint(Coloured("error:", "1;31"), sys.stderr)
     with contextlib.suppress(OSError):  # stderr is gone: nobody is left to tell
         print(label, one_line(message), file=sys.stderr, flush=True)  # noqa: T201
+        for detail in details:
+            print(f"  {one_line(detail)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def print_traceback(text: str) -> None:

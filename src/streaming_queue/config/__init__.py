@@ -3,9 +3,10 @@
 from streaming_queue.config.agents import QA, Coordinator, Worker
 from streaming_queue.config.auto import AUTO, Auto
 from streaming_queue.config.backends import A2A, Agora, Anp, BackendSection, Mcp, Nats
-from streaming_queue.config.load import FLAGS, load_config, resume_config
+from streaming_queue.config.load import FLAGS, load_config
 from streaming_queue.config.model import Core, Latency, Mock
 from streaming_queue.config.network import Network, Output, Scheduler
+from streaming_queue.config.resume import resume_config
 from streaming_queue.config.root import KEYS, Config
 from streaming_queue.config.section import Section
 from streaming_queue.config.workers import WorkerGroup, WorkerSetup

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, SecretStr
 
 from streaming_queue.config.redaction import revealed
-from streaming_queue.config.section import PathText, Section, Text
+from streaming_queue.config.section import Arguments, PathText, Section, Text
 
 
 class BackendSection(Section):
@@ -66,13 +66,6 @@ class Agora(BackendSection):
         "followed by its model: origins like https://example.org, and data: for those that come along. "
         "Others are rejected.",
     )
-
-
-class Arguments(dict[str, Any]):
-    """Arguments by name; hashable, as the section is in which they stand."""
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(frozenset(self))
 
 
 class Mcp(BackendSection):

@@ -8,9 +8,7 @@ from typing import Any
 
 from streaming_queue.config.keys import Setting
 from streaming_queue.config.merging import merge
-from streaming_queue.config.redaction import SECRET
 from streaming_queue.config.root import KEYS, Config
-from streaming_queue.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "STQ_"
 RESERVED_VARIABLES = frozenset({"STQ_DEBUG"})
@@ -65,9 +63,9 @@ def load_config(
         [
             KEYS.flatten(otherwise, OWN),
             KEYS.from_file(path) if path is not None else (),
-            _from_provider(environ),
+            from_provider(environ),
             KEYS.from_environ(environ, ENVIRONMENT_PREFIX, reserved=RESERVED_VARIABLES),
-            _from_flags(flags or {}),
+            from_flags(flags or {}),
             KEYS.from_assignments(sets, "-s"),
         ]
     )
@@ -78,53 +76,15 @@ def load_config(
     return Config.from_settings(settings)
 
 
-def resume_config(
-    settings: Mapping[str, Any],
-    directory: str | os.PathLike[str],
-    *,
-    flags: Mapping[str, Any] | None = None,
-    sets: Sequence[str] = (),
-    environ: Mapping[str, str] | None = None,
-) -> Config:
-    """The configuration to go on with the run in `directory`, from the `settings` in its `run.json`.
-
-    Secrets do not stand there: they come from the provider's own variables and STQ_NETWORK__TOKEN; those of a group of
-    workers, from `sets` only. `flags` and `sets` are as in `load_config`; nothing else changes what the run began with.
-    Raises ConfigError.
-    """
-    kept = {setting.key: setting for setting in KEYS.flatten(settings, "run.json") if setting.value != SECRET}
-    if "workers" in kept and kept["workers"].value:  # they were all there was: the other list is its default
-        kept = {key: setting for key, setting in kept.items() if key not in ("qa.worker.count", "qa.worker.endpoints")}
-    place = {"output.dir": os.fspath(directory), "output.resume": True}
-    environ = os.environ if environ is None else environ
-    given = list(KEYS.from_assignments(sets, "-s"))
-    if not any(setting.key == "workers" for setting in given):
-        _refuse_hidden(kept.get("workers"))
-    token = {name: environ[name] for name in (TOKEN_VARIABLE,) if name in environ}
-    ours = KEYS.from_environ(token, ENVIRONMENT_PREFIX)
-    levels = [_from_provider(environ), ours, kept.values(), _from_flags(flags or {}), given, _from_flags(place)]
-    return Config.from_settings(merge(levels))
-
-
-def _refuse_hidden(workers: Setting | None) -> None:
-    """Raise ConfigError for a secret of a group of workers, which only whoever began the run knows."""
-    for number, group in enumerate(workers.value if workers else ()):
-        for section in ("core", "options"):
-            for key, value in group.get(section, {}).items():
-                if value == SECRET:
-                    raise ConfigError(
-                        f"run.json: workers[{number}].{section}.{key} is a secret, which is not kept: "
-                        "give the whole list again: -s 'workers=[...]'"
-                    )
-
-
-def _from_provider(environ: Mapping[str, str]) -> Iterator[Setting]:
+def from_provider(environ: Mapping[str, str]) -> Iterator[Setting]:
+    """What the variables of others give."""
     for variable, key in PROVIDER_VARIABLES.items():
         if environ.get(variable, "").strip():
             yield from KEYS.from_text(key, environ[variable], variable)
 
 
-def _from_flags(flags: Mapping[str, Any]) -> Iterator[Setting]:
+def from_flags(flags: Mapping[str, Any]) -> Iterator[Setting]:
+    """The settings of flags, by dotted key."""
     for key, value in flags.items():
         if value is not None and value not in ((), []):
             flag = FLAGS.get(key) or f"--{key.rpartition('.')[2].replace('_', '-')}"

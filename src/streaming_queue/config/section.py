@@ -42,6 +42,13 @@ class ByName(dict[str, Value]):
         return hash(tuple(self.items()))
 
 
+class Arguments(dict[str, Any]):
+    """Arguments of a tool by name; hashable, as the section is in which they stand. Those named like secrets are."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self))
+
+
 def worded(message: str) -> str:
     """What pydantic says of a value, in the words of our errors."""
     return re.sub(r"^(Input|String|Tuple|List) should ", "must ", message.removeprefix("Value error, "))
@@ -96,8 +103,8 @@ def _url(value: str) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise ValueError(f"is no address: {error}") from None
+    except ValueError:  # its text quotes what may be a password
+        raise ValueError("is no address: its host or port cannot be read") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
         raise ValueError("must be an address like http://host:port/v1")
     return url

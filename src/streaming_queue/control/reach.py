@@ -23,8 +23,10 @@ REPORT_S = 60.0
 
 
 @asynccontextmanager
-async def reach(path: Path) -> AsyncIterator[RunControl]:
+async def reach(path: Path, *, trust: bool = False) -> AsyncIterator[RunControl]:
     """The control of the run in the directory `path`. One that is just starting is waited for, 5 s at the most.
+
+    `trust` is as in `StoppedRun`.
 
     Raises:
         ConfigError: it is not the directory of a run.
@@ -35,7 +37,7 @@ async def reach(path: Path) -> AsyncIterator[RunControl]:
     owner = await _owner(directory)
     if owner is None:
         # What it was when the run went on may be past.
-        yield StoppedRun(await asyncio.to_thread(RunDirectory.open, path))
+        yield StoppedRun(await asyncio.to_thread(RunDirectory.open, path), trust=trust)
         return
     control = owner.control or {}
     async with ControlClient(path, str(control.get("address")), str(control.get("token"))) as client:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn
 
+from streaming_queue.config.trust import UnmarkedError, effects, is_marked
 from streaming_queue.control import record
 from streaming_queue.control.base import PAGE, RunControl
 from streaming_queue.errors import ConfigError, StreamingQueueError
@@ -22,8 +23,10 @@ class StoppedRun(RunControl):
 
     live = False
 
-    def __init__(self, directory: RunDirectory) -> None:
+    def __init__(self, directory: RunDirectory, *, trust: bool = False) -> None:
+        """`trust` follows `qa.coordinator.result_file` of the run without this user's mark, too."""
         self._directory = directory
+        self._trust = trust
 
     async def stats(self) -> dict[str, Any]:
         """See RunControl."""
@@ -87,6 +90,7 @@ class StoppedRun(RunControl):
 
     async def _change(self, change: Callable[[WorkQueue], Awaitable[int]], reason: str | None) -> int:
         directory = self._directory
+        await asyncio.to_thread(self._refuse_result_file)
         async with Snapshot.open(directory.queue_path) as snapshot:
             await record.check_reason(snapshot, reason)
             if not await snapshot.reasons():
@@ -105,13 +109,25 @@ class StoppedRun(RunControl):
             await queue.close()
         return count
 
+    @property
+    def _result_file(self) -> str | None:
+        path: str | None = self._directory.manifest["config"]["qa"]["coordinator"]["result_file"]
+        return path
+
+    def _refuse_result_file(self) -> None:
+        """Raise UnmarkedError where a change would write a file elsewhere that this user did not name."""
+        manifest = self._directory.manifest
+        found = effects(manifest.get("config") or {})
+        writing = [effect for effect in found if effect.does == "writes"]
+        if writing and not self._trust and not is_marked(found, manifest.get("mark")):
+            raise UnmarkedError.over(writing, str(self._directory.manifest_path))
+
     async def _report(self, queue: WorkQueue, state: str) -> None:
         """Write what was written at the run's end anew; of a run that was killed there is no report yet."""
         directory, changes = self._directory, {"state": state}
         if earlier := directory.manifest.get("summary"):
-            result_file = directory.manifest["config"]["qa"]["coordinator"]["result_file"]
             summary = await write_results(
-                directory, queue, state=state, seconds=0.0, workers=earlier["workers"], result_file=result_file
+                directory, queue, state=state, seconds=0.0, workers=earlier["workers"], result_file=self._result_file
             )
             changes["summary"] = earlier | summary
         await self._note(**changes)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from streaming_queue.comm.composite import CompositeBackend
+from streaming_queue.config.redaction import redacted
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.errors import ConfigError, ConnectError, UnknownAgentError
 
@@ -46,7 +47,7 @@ class Crew:
         return [
             {
                 "id": worker_id,
-                "address": addresses.get(worker_id),
+                "address": redacted(addresses.get(worker_id)),
                 "protocol": self._network.comm_backend.protocol_of(worker_id),
                 **states.get(worker_id, {"state": "idle", "busy": 0, "limit": 0, "answered": 0, "failed": 0}),
             }

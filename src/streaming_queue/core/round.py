@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from streaming_queue.config import AUTO, Config
+from streaming_queue.config.kept_secrets import keep
+from streaming_queue.config.redaction import hidden
+from streaming_queue.config.trust import effects, mark_of
 from streaming_queue.control.scheduler_control import Crew, SchedulerControl
 from streaming_queue.control.server import serve_control
 from streaming_queue.core.auto import ProtocolChoice
@@ -257,7 +260,9 @@ def check_directory(config: Config) -> None:
         refuse_owned(path / QUEUE_FILE)
     except (QueueError, OSError) as error:
         raise ConfigError(str(error)) from error
-    if not config.output.resume:
+    if config.output.resume:
+        RunDirectory(path, {}).refuse_links()
+    else:
         RunDirectory(path, {}).refuse_a_run()
 
 
@@ -265,16 +270,21 @@ def open_directory(config: Config) -> RunDirectory:
     """The directory for the round that `config` describes: a new one, or the one to go on with. Blocks.
 
     Raises:
-        ConfigError: it is in use by another process, holds another run, or cannot be read or written.
+        ConfigError: it is in use by another process, holds another run, or cannot be read or written; or what is kept
+            of it in the user's state folder cannot.
     """
     check_directory(config)
     if config.output.resume:
         if config.output.dir is None:
             raise ConfigError("output.resume needs output.dir: which run to go on with")
         directory = RunDirectory.open(config.output.dir)
-        directory.manifest |= _resumed(_facts(config), directory.manifest)
-        return directory
-    return RunDirectory.create(config.output.dir, config.spoken, _facts(config))
+        earlier = directory.manifest
+        directory.manifest = {key: value for key, value in earlier.items() if key != "mark"}
+        directory.manifest |= _resumed(_facts(config), earlier)
+    else:
+        directory = RunDirectory.create(config.output.dir, config.spoken, _facts(config))
+    keep(directory.run_id, directory.manifest["config"], hidden(config))
+    return directory
 
 
 def _resumed(facts: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
@@ -294,7 +304,8 @@ def _facts(config: Config) -> dict[str, Any]:
         path = settings["qa"]["coordinator"][key]
         if path not in (None, "-"):
             settings["qa"]["coordinator"][key] = str(Path(path).resolve())
-    return {
+    mark = mark_of(effects(settings))
+    return ({} if mark is None else {"mark": mark}) | {
         "config": settings,
         "seed": config.mock.seed,
         "provider": settle_provider(config, settings),

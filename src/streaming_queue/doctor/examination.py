@@ -14,6 +14,7 @@ from typing import TypeVar, cast
 from streaming_queue.doctor.finding import Finding, failure, problem
 from streaming_queue.errors import StreamingQueueError
 from streaming_queue.exit_codes import ExitCode
+from streaming_queue.masking import masked
 
 T = TypeVar("T")
 
@@ -84,7 +85,7 @@ async def in_thread(function: Callable[[], T]) -> T:
 
 
 def _without(secrets: Collection[str], finding: Finding) -> Finding:
-    seen, remedy = finding.seen, finding.remedy
+    seen, remedy = masked(finding.seen), finding.remedy and masked(finding.remedy)
     for secret in secrets:
         if len(secret) >= SHORTEST_SECRET:
             seen = seen.replace(secret, "***")

@@ -42,7 +42,7 @@ def warning(check: str, seen: str, remedy: str) -> Finding:
     return Finding(check, Level.WARNING, seen, remedy)
 
 
-def problem(check: str, seen: str, remedy: str | None, code: ExitCode = ExitCode.USAGE) -> Finding:
+def problem(check: str, seen: str, remedy: str | None = None, code: ExitCode = ExitCode.USAGE) -> Finding:
     """It does not work."""
     return Finding(check, Level.PROBLEM, seen, remedy, code)
 

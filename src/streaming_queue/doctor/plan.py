@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from streaming_queue.config import AUTO, Config, load_config, resume_config
+from streaming_queue.config.trust import UnmarkedError
 from streaming_queue.core.round import check_directory
 from streaming_queue.doctor import disk, environment, extras, limits, ports, provider
 from streaming_queue.doctor.agent import agent, endpoint
 from streaming_queue.doctor.examination import Check, in_thread
-from streaming_queue.doctor.finding import Finding, failure, ok
+from streaming_queue.doctor.finding import Finding, failure, ok, problem
 from streaming_queue.doctor.run_directory import run_directory
 from streaming_queue.errors import ConfigError
 from streaming_queue.intake import is_pipe, open_source
@@ -31,21 +32,30 @@ class Plan:
 
 
 def plan_for(
-    target: str | None, config_path: Path | None, *, protocol: str | None = None, sets: Sequence[str] = ()
+    target: str | None,
+    config_path: Path | None,
+    *,
+    protocol: str | None = None,
+    sets: Sequence[str] = (),
+    trust: bool = False,
 ) -> Plan:
     """The checks for a target: something with `://` is an agent, a directory a run, a file a configuration; else none.
 
-    `config_path` is the configuration for an address, or for no target. Reads the configuration; blocks.
+    `config_path` is the configuration for an address, or for no target. `trust` follows the settings of a run that act
+    on this machine without this user's mark, too. Reads the configuration; blocks.
 
     Raises:
         ConfigError: the target is nothing of that, or does not go with the other arguments.
     """
+    is_run = target is not None and "://" not in target and Path(target).is_dir()
+    if trust and not is_run:
+        raise ConfigError("--trust is for the settings in a run's directory: leave it out")
     if target is not None and "://" in target:
         return _agent_plan(target, config_path, protocol, sets)
-    if target is not None and Path(target).is_dir():
+    if target is not None and is_run:
         if config_path or protocol:
             raise ConfigError(f"{target} is a run, its run.json says how it is done: leave out CONFIG and -p")
-        return _run_plan(Path(target), sets)
+        return _run_plan(Path(target), sets, trust=trust)
     if target is not None and not Path(target).is_file():
         raise ConfigError(
             f"{target}: no run's directory, no file of settings, and no address, which begins with its scheme: "
@@ -70,7 +80,7 @@ def _agent_plan(address: str, config_path: Path | None, protocol: str | None, se
     return _plan(checks, config)
 
 
-def _run_plan(path: Path, sets: Sequence[str]) -> Plan:
+def _run_plan(path: Path, sets: Sequence[str], *, trust: bool) -> Plan:
     """A run that could be resumed needs what a new one does; one that is finished or going on needs nothing more."""
     directory = RunDirectory(path, {})
     files = (directory.manifest_path, directory.queue_path, directory.results_jsonl)
@@ -83,7 +93,17 @@ def _run_plan(path: Path, sets: Sequence[str]) -> Plan:
     except (ConfigError, OSError):
         return _plan([*checks, run], None)  # the check of the run tells
     try:
-        config = resume_config(manifest.get("config") or {}, path, sets=sets)
+        config = resume_config(
+            manifest.get("config") or {},
+            path,
+            sets=sets,
+            run_id=manifest["run_id"],
+            mark=manifest.get("mark"),
+            trust=trust,
+        )
+    except UnmarkedError as error:
+        acting = [_told(problem("trust", str(effect))) for effect in error.effects]
+        return _plan([*checks, *acting, _told(failure("trust", error)), run], None)
     except ConfigError as error:
         return _plan([*checks, _told(failure("configuration", error)), run], None)
     return _plan([*checks, *_work(config), run], config)

@@ -40,8 +40,8 @@ async def reach(address: str) -> Reached | None:
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
-    except ValueError as error:
-        raise ConfigError(f"the address is none: {error}") from None
+    except ValueError:  # its text quotes what may be a password
+        raise ConfigError("the address is none: its host or port cannot be read") from None
     if not host or port is None:
         return None
     found = await _resolve(host, port)

@@ -15,7 +15,7 @@ from streaming_queue.messages import Outcome, Question
 from streaming_queue.queue.lock import refuse_owned
 from streaming_queue.queue.salvage import Remains, salvaging
 from streaming_queue.report.files import replacing
-from streaming_queue.report.run_directory import QUEUE_FILE
+from streaming_queue.report.run_directory import QUEUE_FILE, RunDirectory
 from streaming_queue.telemetry.json_lines import encode_line
 
 RESULTS_FILE = "results.jsonl"
@@ -50,9 +50,11 @@ def repair(source: Path, target: Path) -> Repaired:
     The queue's database is the record. A row of results.jsonl counts where the end of its question cannot be read.
 
     Raises:
-        ConfigError: there is no queue in `source`, somebody is at work on it, or `target` has files.
+        ConfigError: there is no queue in `source`, somebody is at work on it, a file in it is a link, or `target` has
+            files.
         QueueError: the database is another program's, or another release's.
     """
+    RunDirectory(source, {}).refuse_links()
     database = source / QUEUE_FILE
     if not database.is_file():
         raise ConfigError(f"{source} is not the directory of a run: it has no {QUEUE_FILE}")

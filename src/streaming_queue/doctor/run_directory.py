@@ -19,6 +19,10 @@ def run_directory(path: Path) -> list[Finding]:
     """The run's manifest, owner, database and rows, and what to do next."""
     directory, broken = RunDirectory(path, {}), None
     try:
+        directory.refuse_links()
+    except ConfigError as error:
+        return [failure("files", error, "remove the link; files that belong to the run are copied into its directory")]
+    try:
         directory = RunDirectory.open(path)
     except ConfigError as error:
         broken = failure("run.json", error, _restore(directory))

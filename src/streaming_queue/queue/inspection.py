@@ -14,10 +14,12 @@ from typing import Any
 import orjson
 
 from streaming_queue.errors import QueueError
+from streaming_queue.links import refuse_links
 from streaming_queue.messages import Counts
 from streaming_queue.queue.lock import owner_of
 from streaming_queue.queue.sqlite_schema import (
     damaged,
+    files_of,
     quick_check,
     refuse_foreign,
     refuse_truncated,
@@ -58,6 +60,7 @@ def inspect(path: Path) -> Inspection:
     """
     owner = None
     try:
+        refuse_links(files_of(path), QueueError)
         path = path.resolve(strict=True)
         owner = owner_of(path)
         return _look(path, owner)

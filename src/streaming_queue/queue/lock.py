@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from streaming_queue.errors import QueueError
+from streaming_queue.links import NO_LINK, refuse_links
 
 try:
     import fcntl
@@ -101,8 +102,9 @@ class OwnerLock:
         """
         if fcntl is None:
             raise QueueError(f"{self.database}: a durable queue needs POSIX file locks, which this system lacks")
+        refuse_links([self.path], QueueError)
         try:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | NO_LINK, 0o600)
         except OSError as error:
             raise QueueError(
                 f"{self.database}: cannot make its lock file ({error.strerror}: {self.path}); the folder must exist "
@@ -146,11 +148,17 @@ class OwnerLock:
 
 
 def find_owner(database: Path) -> Owner | None:
-    """Who owns `database` now; None: nobody. Changes nothing. Raises OSError where the lock file cannot be read."""
+    """Who owns `database` now; None: nobody. Changes nothing.
+
+    Raises:
+        OSError: the lock file cannot be read.
+        QueueError: it is a link.
+    """
     lock = _lock_file(database)
+    refuse_links([lock], QueueError)
     if fcntl is None or not lock.exists():
         return None
-    fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | NO_LINK)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

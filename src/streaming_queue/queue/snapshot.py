@@ -12,12 +12,13 @@ from typing import Any, Self, TypeVar
 import orjson
 
 from streaming_queue.errors import QueueError
+from streaming_queue.links import refuse_links
 from streaming_queue.messages import Counts, Outcome
 from streaming_queue.queue.base import Attempt, Record
 from streaming_queue.queue.inspection import is_empty, is_large_with_log, reading
 from streaming_queue.queue.lock import owner_of
 from streaming_queue.queue.sqlite_reading import read_dead, read_dead_letter, read_history, read_reasons
-from streaming_queue.queue.sqlite_schema import storage_error
+from streaming_queue.queue.sqlite_schema import files_of, storage_error
 from streaming_queue.queue.sqlite_state import Tally, read_tally
 
 T = TypeVar("T")
@@ -99,6 +100,7 @@ class Snapshot(Record):
 
 
 def _enter(stack: ExitStack, path: Path) -> sqlite3.Connection | None:
+    refuse_links(files_of(path), QueueError)
     if not path.exists():
         return None
     if is_large_with_log(path):

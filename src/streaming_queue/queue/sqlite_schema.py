@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from streaming_queue.errors import DiskFullError, QueueError
+from streaming_queue.links import refuse_links
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x53545131
@@ -114,6 +115,14 @@ def connect(path: Path, *, unclean: bool) -> sqlite3.Connection:
         QueueError: what is there is damaged, not ours, of another version, or cannot be opened; the text says which.
     """
     refuse_truncated(path)
+    refuse_links(files_of(path), QueueError)
+    try:
+        # SQLite would not give the group what the umask allows; what it makes beside the file is as the file is.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise QueueError(f"{path}: cannot be made: {error.strerror}; its folder must exist and be writable") from error
     try:
         connection = sqlite3.connect(path, isolation_level=None, timeout=5.0, cached_statements=256)
     except sqlite3.Error as error:
@@ -138,6 +147,11 @@ def connect(path: Path, *, unclean: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def files_of(path: Path) -> list[Path]:
+    """The database at `path` and what SQLite keeps beside it."""
+    return [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))]
 
 
 def close_without_checkpoint(path: Path, connection: sqlite3.Connection) -> None:

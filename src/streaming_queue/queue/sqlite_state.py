@@ -13,11 +13,13 @@ from typing import Any
 
 import orjson
 
+from streaming_queue.errors import QueueError
+from streaming_queue.links import refuse_links
 from streaming_queue.messages import Counts
 from streaming_queue.queue.lock import OwnerLock, refuse_network_file_system
 from streaming_queue.queue.naming import Namer
 from streaming_queue.queue.sqlite_rows import read_by_keys, read_json
-from streaming_queue.queue.sqlite_schema import close_without_checkpoint, connect, unclean_stop
+from streaming_queue.queue.sqlite_schema import close_without_checkpoint, connect, files_of, unclean_stop
 
 
 @dataclass(slots=True)
@@ -85,6 +87,7 @@ class State:
 
     def __init__(self, path: Path, *, lease_s: float, max_open: int | None, clock: Callable[[], float]) -> None:
         """Open the database, made if there is none; leases of an earlier process are void. Raises QueueError."""
+        refuse_links(files_of(path), QueueError)
         self.path = path = path.resolve()
         refuse_network_file_system(path)
         self.lease_s = lease_s

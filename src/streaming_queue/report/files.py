@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-MODE = 0o644
+MODE = 0o666
+"""As every program asks for; the umask takes from it."""
 
 
 def temporary_name(path: Path) -> Path:
@@ -26,10 +27,8 @@ def open_temporary(path: Path) -> int:
 
 def install(path: Path, descriptor: int) -> None:
     """Make the temporary file of `path`, open as `descriptor`, durable and put it in place."""
-    temporary = temporary_name(path)
-    temporary.chmod(MODE)
     os.fsync(descriptor)
-    temporary.replace(path)
+    temporary_name(path).replace(path)
     sync_directory(path.parent)
 
 

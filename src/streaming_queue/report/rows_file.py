@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
+from streaming_queue.links import NO_LINK
 from streaming_queue.messages import Outcome
 from streaming_queue.report.files import MODE, install, open_temporary, temporary_name
 from streaming_queue.telemetry.json_lines import encode_line
@@ -39,7 +40,7 @@ class RowsFile:
         `rows` and `last_line` say what is in it; `intact` is False where it holds a NUL byte, which no row has: a
         power cut leaves such holes. `last` is for the caller to find.
         """
-        file = cls(path, os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, MODE))
+        file = cls(path, os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_LINK, MODE))
         try:
             file._survey()
         except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import secrets
@@ -16,6 +17,7 @@ import orjson
 
 from streaming_queue import __version__
 from streaming_queue.errors import ConfigError
+from streaming_queue.links import NO_LINK, refuse_links
 from streaming_queue.report.files import replacing, sync_directory
 from streaming_queue.telemetry.json_lines import encode
 
@@ -24,6 +26,12 @@ FORMAT = 1
 
 QUEUE_FILE = "queue.db"
 """The queue's file in a run's directory."""
+
+FILES = (
+    *("run.json", "results.jsonl", "results.json"),
+    *(f"{QUEUE_FILE}{end}" for end in ("", "-wal", "-shm", "-journal", ".lock")),
+)
+"""All files of a run."""
 
 STATES = ("running", "done", "stopped", "failed")
 
@@ -130,6 +138,7 @@ class RunDirectory:
         directory = cls(Path(path), {})
         if not directory.path.exists():
             raise ConfigError(f"{path}: no such directory; give the directory of a run, as `stq run` printed it")
+        directory.refuse_links()
         directory.manifest = directory._read_manifest()
         return directory
 
@@ -150,7 +159,8 @@ class RunDirectory:
     def _read_manifest(self) -> dict[str, Any]:
         path = self.manifest_path
         try:
-            manifest: Any = orjson.loads(path.read_bytes())
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | NO_LINK), "rb") as file:
+                manifest: Any = orjson.loads(file.read())
         except (FileNotFoundError, NotADirectoryError):
             raise ConfigError(f"{self.path} is not the directory of a run: it has no run.json") from None
         except OSError as error:
@@ -169,8 +179,13 @@ class RunDirectory:
             raise ConfigError(f"{path}: damaged: {', '.join(missing)} is missing; restore it, or start a new run")
         return manifest
 
+    def refuse_links(self) -> None:
+        """Raise ConfigError where a file of the run is a link; the directory itself may be one."""
+        refuse_links(self.path / name for name in FILES)
+
     def refuse_a_run(self) -> None:
-        """Raise ConfigError where the directory holds a run already, finished or not."""
+        """Raise ConfigError where the directory holds a run already, finished or not, or a link in place of a file."""
+        self.refuse_links()
         if not self.queue_path.exists():
             return
         try:

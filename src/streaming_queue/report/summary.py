@@ -76,7 +76,7 @@ def check_result_file(path: str | Path) -> None:
 def _metadata(
     directory: RunDirectory, state: str, seconds: float, counts: Counts, stats: Mapping[str, int]
 ) -> dict[str, Any]:
-    facts = {key: value for key, value in directory.manifest.items() if key not in ("state", "summary")}
+    facts = {key: value for key, value in directory.manifest.items() if key not in ("state", "summary", "mark")}
     return facts | {
         "state": state,
         "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),

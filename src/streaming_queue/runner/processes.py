@@ -82,7 +82,11 @@ class WorkerProcess:
 
     async def _launch(self) -> tuple[Process, str]:
         self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", MODULE, stdin=PIPE, stdout=PIPE
+            sys.executable,
+            "-P",  # else a file of the working directory could be imported in place of a library
+            *("-m", MODULE),
+            stdin=PIPE,
+            stdout=PIPE,
         )
         orders, words = cast("StreamWriter", process.stdin), cast("StreamReader", process.stdout)
         orders.write(orjson.dumps(self._order) + b"\n")

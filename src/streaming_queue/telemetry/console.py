@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, Self
 
+from streaming_queue.masking import masked
 from streaming_queue.telemetry.events import (
     Answered,
     Buried,
@@ -257,7 +258,7 @@ class Output:
         if (self.quiet and not always) or self._stream.broken:
             return
         prefix = f"[{level}] "
-        shown = lines(text, " " * len(prefix))
+        shown = lines(masked(str(text)), " " * len(prefix))
         if not _colour(self._stream):
             self._stream.write(f"{prefix}{shown}\n")
             self._stream.flush()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import IO, Any
 
+from streaming_queue.masking import masked
 from streaming_queue.telemetry.console import Output
 from streaming_queue.telemetry.json_lines import encode_line
 from streaming_queue.telemetry.log_lines import MOST_CHARACTERS, MOST_OF_A_TRACEBACK, LogLines, message, traceback
@@ -36,7 +37,7 @@ class JsonLog(Output):
 def write_record(stream: SafeStream, level: str, text: object, **more: Any) -> None:
     """One record, its time in UTC (ISO 8601), with at most `MOST_CHARACTERS` of the text."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    said = cut(str(text), MOST_CHARACTERS)
+    said = cut(masked(str(text)), MOST_CHARACTERS)
     stream.write(json_visible(encode_line({"time": now, "level": level.lower(), "message": said, **more}).decode()))
     stream.flush()
 
@@ -51,5 +52,5 @@ class JsonLogHandler(LogLines):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
         told = traceback(record)
-        more = {"exception": cut(told, MOST_OF_A_TRACEBACK)} if told else {}
+        more = {"exception": cut(masked(told), MOST_OF_A_TRACEBACK)} if told else {}
         write_record(self._records, record.levelname, message(record), logger=record.name, **more)

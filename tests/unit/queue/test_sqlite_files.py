@@ -195,7 +195,7 @@ def test_a_second_process_is_refused_by_the_pid_of_the_first(path):
         refused(path, rf"in use by process {owner.pid}: stop that process")
         link = path.with_name("link.db")
         link.symlink_to(path)
-        with pytest.raises(QueueError, match=f"in use by process {owner.pid}"):
+        with pytest.raises(QueueError, match="symbolic link"):  # so that it is no way around the lock
             ready(link)
     finally:
         owner.kill()

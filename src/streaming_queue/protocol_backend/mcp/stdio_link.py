@@ -11,6 +11,7 @@ from typing import Any
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.http_client import MAX_ANSWER_BYTES
 from streaming_queue.errors import BackendClosedError, CommError, ConnectError, ProtocolError
+from streaming_queue.masking import masked
 from streaming_queue.protocol_backend.mcp.child import Child, begin
 from streaming_queue.protocol_backend.mcp.rpc import Message, Request, decode, is_response, refuse_request
 
@@ -31,7 +32,7 @@ class StdioLink:
     finds_requests = True
 
     def __init__(self, address: str, command: tuple[str, ...], passed_on: Collection[str]) -> None:
-        self.address = address
+        self.address = masked(address)
         self._command = command
         self._passed_on = passed_on
         self._child: Child | None = None

@@ -1,0 +1,52 @@
+"""Settings that `run.json` shows with `***` in them, kept for the user who began the run, in the state folder.
+
+A run goes on by them on this machine only. They hold for the configuration that they were written with: in one that
+was edited, a secret could go elsewhere. All calls block.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from streaming_queue.config.private_files import read_private, state_folder, write_private
+
+
+def keep(run_id: str, config: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Keep `values`, by place, for the run whose `run.json` has this `config`; none at all forgets earlier ones.
+
+    Raises ConfigError where they cannot be written.
+    """
+    path = _path(run_id)
+    if values:
+        write_private(path, json.dumps({"config": _digest(config), "values": dict(values)}).encode())
+    else:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+
+
+def kept(run_id: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What was kept for a run whose `run.json` has this `config`; nothing where that was changed, or on a new machine.
+
+    Raises ConfigError where others may read it.
+    """
+    content = read_private(_path(run_id))
+    try:
+        content = json.loads(content or b"{}")
+        values = content["values"] if content["config"] == _digest(config) else {}
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _path(run_id: str) -> Path:
+    # A run's id is read from its directory: it never becomes a path.
+    return state_folder() / "runs" / f"{hashlib.sha256(run_id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}.json"
+
+
+def _digest(config: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,117 @@
+"""The configuration to go on with a run, from what its directory says and what is given now."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import SecretStr
+
+from streaming_queue.config.kept_secrets import kept
+from streaming_queue.config.keys import Setting, kinds
+from streaming_queue.config.load import ENVIRONMENT_PREFIX, TOKEN_VARIABLE, from_flags, from_provider
+from streaming_queue.config.merging import merge
+from streaming_queue.config.root import KEYS, Config
+from streaming_queue.config.trust import UnmarkedError, effects, is_marked
+from streaming_queue.errors import ConfigError
+from streaming_queue.masking import SECRET
+
+RUN_FILE = "run.json"
+
+
+def resume_config(
+    settings: Mapping[str, Any],
+    directory: str | os.PathLike[str],
+    *,
+    flags: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    run_id: str | None = None,
+    mark: object = None,
+    trust: bool = False,
+) -> Config:
+    """The configuration to go on with the run in `directory`, from the `settings` in its `run.json`.
+
+    Secrets do not stand there: they come from the provider's own variables and STQ_NETWORK__TOKEN. Settings in which
+    one is hidden come from what was kept for `run_id`, else from their own variable; those of a group of workers, from
+    `sets` only. `flags` and `sets` are as in `load_config`; nothing else changes what the run began with.
+    Reads files: not for the event loop.
+
+    Raises:
+        UnmarkedError: a setting of `run.json` acts on this machine (`trust.effects`), `mark` is not this user's mark
+            over them, and `trust` is off.
+        ConfigError: as `load_config`; a secret is not known here.
+    """
+    environ = os.environ if environ is None else environ
+    written = {setting.key: setting for setting in KEYS.flatten(settings, RUN_FILE)}
+    known = _known(written.values(), settings, run_id)
+    follows = {key: _filled(setting, known) for key, setting in written.items() if not _is_left_out(setting)}
+    if "workers" in follows and follows["workers"].value:  # they were all there was: the other list is its default
+        follows.pop("qa.worker.count", None)
+        follows.pop("qa.worker.endpoints", None)
+    hidden = [key for key, setting in follows.items() if _hiding(setting, known)]
+    variables = {name: environ[name] for name in (TOKEN_VARIABLE, *map(_variable, hidden)) if name in environ}
+    others = merge([from_provider(environ), KEYS.from_environ(variables, ENVIRONMENT_PREFIX)])
+    levels = [others.values(), follows.values(), from_flags(flags or {}), KEYS.from_assignments(sets, "-s")]
+    place = {"output.dir": os.fspath(directory), "output.resume": True}
+    merged = merge([*levels, from_flags(place)])
+    from_run = {key: setting for key, setting in merged.items() if setting.origin == RUN_FILE}
+    acting = effects({key: written[key].value for key in from_run})
+    if acting and not trust and not is_marked(effects({key: setting.value for key, setting in written.items()}), mark):
+        raise UnmarkedError.over(acting, os.path.join(directory, RUN_FILE))  # noqa: PTH118 (a text)
+    for key, setting in from_run.items():
+        if places := _hiding(setting, known):
+            if key not in others:
+                raise ConfigError(
+                    f"{RUN_FILE}: {places[0]} is a secret or has one, and it is not kept here; give the setting again: "
+                    f"-s '{key}=...', or {_variable(key)}"
+                )
+            merged[key] = others[key]
+    return Config.from_settings(merged)
+
+
+def _variable(key: str) -> str:
+    """The variable that gives a key."""
+    return f"{ENVIRONMENT_PREFIX}{key.upper().replace('.', '__')}"
+
+
+def _known(written: Iterable[Setting], settings: Mapping[str, Any], run_id: str | None) -> dict[str, Any]:
+    """What was kept of the settings in which a secret is hidden."""
+    if run_id is None or not any(_hiding(setting, {}) for setting in written):
+        return {}
+    return kept(run_id, settings)
+
+
+def _is_left_out(setting: Setting) -> bool:
+    """Whether a value is no more than a secret that is not kept: it comes from elsewhere, or not at all."""
+    return setting.value == SECRET and SecretStr in kinds(KEYS.leaves[setting.key].annotation)
+
+
+def _filled(setting: Setting, known: Mapping[str, Any]) -> Setting:
+    return replace(setting, value=_replaced(setting.value, setting.key, known))
+
+
+def _replaced(value: Any, place: str, known: Mapping[str, Any]) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _replaced(item, f"{place}.{name}", known) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, f"{place}[{index}]", known) for index, item in enumerate(value)]
+    return known.get(place, value) if isinstance(value, str) and SECRET in value else value
+
+
+def _hiding(setting: Setting, known: Mapping[str, Any]) -> list[str]:
+    """The places in a setting where a secret is hidden, and none is known."""
+    return [place for place in _secret_places(setting.value, setting.key) if place not in known]
+
+
+def _secret_places(value: Any, place: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _secret_places(item, f"{place}.{name}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _secret_places(item, f"{place}[{index}]")
+    elif isinstance(value, str) and SECRET in value:
+        yield place

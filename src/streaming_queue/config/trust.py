@@ -1,0 +1,128 @@
+"""Settings in a run's directory that act on this machine, and the mark which tells that this user wrote them.
+
+The mark is an HMAC-SHA256 over exactly these settings, by a key that stays in the user's state folder. All calls block.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from streaming_queue.config.keys import join
+from streaming_queue.config.private_files import read_private, state_folder, write_private
+from streaming_queue.config.redaction import redacted
+from streaming_queue.errors import ConfigError
+
+RESULT_FILE = "qa.coordinator.result_file"
+_KEY_BYTES = 32
+_MOST_SHOWN = 300
+_COMMAND = re.compile(r"[\x00-\x20]*s\s*t\s*d\s*i\s*o\s*:", re.IGNORECASE)
+"""An address that is a command; blanks within, in case a parser of addresses drops them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A setting, and what following it does: it `starts` a command, `imports` a class or `writes` a file."""
+
+    place: str
+    does: str
+    value: str
+
+    def __str__(self) -> str:
+        """As people see it: on one line, without secrets."""
+        shown = repr(redacted(self.value))
+        return f"{self.place} {self.does} {shown if len(shown) <= _MOST_SHOWN else f'{shown[:_MOST_SHOWN]}…'}"
+
+
+class UnmarkedError(ConfigError):
+    """A run's settings would have `effects`, and nothing shows that this user wrote them."""
+
+    def __init__(self, message: str = "", *, effects: Sequence[Effect] = (), **more: Any) -> None:
+        super().__init__(message, **more)
+        self.effects = tuple(effects)
+
+    @classmethod
+    def over(cls, effects: Sequence[Effect], path: str) -> Self:
+        """The error for settings that stand in the file at `path`."""
+        places = ", ".join(effect.place for effect in effects)
+        return cls(
+            f"{path}: what {places} says acts on this machine, and does not bear your mark: read it, then give "
+            "--trust to follow it",
+            effects=effects,
+        )
+
+
+def effects(settings: Mapping[str, Any]) -> list[Effect]:
+    """What following `settings` does on this machine; their values by dotted key, or nested as in `run.json`."""
+    return [effect for name, value in settings.items() for effect in _effects(str(name), str(name), value)]
+
+
+def _effects(place: str, name: str, value: Any) -> Iterator[Effect]:
+    if isinstance(value, Mapping):
+        for inner, item in value.items():
+            yield from _effects(join(place, str(inner)), str(inner), item)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _effects(f"{place}[{index}]", name, item)
+    elif isinstance(value, str):
+        if place == RESULT_FILE:
+            yield Effect(place, "writes", value)
+        elif _COMMAND.match(value):
+            yield Effect(place, "starts", value)
+        elif name == "protocol" and ":" in value:
+            yield Effect(place, "imports", value)
+
+
+def mark_of(found: Iterable[Effect]) -> str | None:
+    """The mark over these settings, None where there are none; makes the key where there is none.
+
+    Raises ConfigError where the key cannot be read or made.
+    """
+    content = _canonical(found)
+    if content is None:
+        return None
+    path = _key_path()
+    key = _key()
+    if key is None:
+        write_private(path, secrets.token_bytes(_KEY_BYTES), replace=False)
+        key = _key()
+    if key is None:
+        raise ConfigError(f"{path}: was removed as soon as it was made; try again")
+    return hmac.digest(key, content, "sha256").hex()
+
+
+def is_marked(found: Iterable[Effect], mark: object) -> bool:
+    """Whether `mark` is this user's over exactly these settings. Raises ConfigError where the key cannot be read."""
+    content = _canonical(found)
+    if content is None:
+        return True
+    key = _key() if isinstance(mark, str) else None
+    return key is not None and hmac.compare_digest(hmac.digest(key, content, "sha256").hex().encode(), _bytes(mark))
+
+
+def _bytes(mark: object) -> bytes:
+    return str(mark).encode("utf-8", "surrogatepass")
+
+
+def _canonical(found: Iterable[Effect]) -> bytes | None:
+    """The settings as JSON in which equal settings are equal bytes; None where there are none."""
+    listed = sorted([effect.place, effect.does, effect.value] for effect in found)
+    return json.dumps(listed, separators=(",", ":")).encode() if listed else None
+
+
+def _key_path() -> Path:
+    return state_folder() / "mark.key"
+
+
+def _key() -> bytes | None:
+    path = _key_path()
+    key = read_private(path)
+    if key is not None and len(key) != _KEY_BYTES:
+        raise ConfigError(f"{path}: is no key of {_KEY_BYTES} bytes; remove it, a new one is made")
+    return key
