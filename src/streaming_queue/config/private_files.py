@@ -14,9 +14,15 @@ FILE_MODE = 0o600
 
 
 def state_folder() -> Path:
-    """`$XDG_STATE_HOME/streaming-queue`, by default `~/.local/state/streaming-queue` (XDG Base Directory, 0.8)."""
+    """`$XDG_STATE_HOME/streaming-queue`, by default `~/.local/state/streaming-queue` (XDG Base Directory, 0.8).
+
+    Raises ConfigError where this user has no home folder.
+    """
     given = Path(os.environ.get("XDG_STATE_HOME", ""))
-    return (given if given.is_absolute() else Path.home() / ".local" / "state") / "streaming-queue"
+    try:
+        return (given if given.is_absolute() else Path.home() / ".local" / "state") / "streaming-queue"
+    except RuntimeError:
+        raise ConfigError("this user has no home folder: set XDG_STATE_HOME to a folder of yours") from None
 
 
 def read_private(path: Path) -> bytes | None:
@@ -61,7 +67,10 @@ def write_private(path: Path, content: bytes, *, replace: bool = True) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise ConfigError(f"{error.filename or path}: cannot be written: {error.strerror}") from error
+        raise ConfigError(
+            f"{error.filename or path}: cannot be written: {error.strerror}; set XDG_STATE_HOME to a folder "
+            "that this user may write"
+        ) from error
     return True
 
 

@@ -16,12 +16,11 @@ from typing import Any, Self
 
 from streaming_queue.config.keys import join
 from streaming_queue.config.private_files import read_private, state_folder, write_private
-from streaming_queue.config.redaction import redacted
 from streaming_queue.errors import ConfigError
 
 RESULT_FILE = "qa.coordinator.result_file"
 _KEY_BYTES = 32
-_MOST_SHOWN = 300
+_MOST_SHOWN = 1000
 _COMMAND = re.compile(r"[\x00-\x20]*s\s*t\s*d\s*i\s*o\s*:", re.IGNORECASE)
 """An address that is a command; blanks within, in case a parser of addresses drops them."""
 
@@ -35,9 +34,9 @@ class Effect:
     value: str
 
     def __str__(self) -> str:
-        """As people see it: on one line, without secrets."""
-        shown = repr(redacted(self.value))
-        return f"{self.place} {self.does} {shown if len(shown) <= _MOST_SHOWN else f'{shown[:_MOST_SHOWN]}…'}"
+        """As people see it: on one line, as it stands in the file; a part of it that was hidden could do anything."""
+        shown, more = repr(self.value[:_MOST_SHOWN]), len(self.value) - _MOST_SHOWN
+        return f"{self.place} {self.does} {shown}" + (f" and {more:,} characters more" if more > 0 else "")
 
 
 class UnmarkedError(ConfigError):

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 
 import pytest
 
@@ -36,7 +35,6 @@ def test_a_new_directory_holds_the_manifest_and_nothing_else(tmp_path):
         None,
     )
     assert set(manifest["versions"]) == {"python", "streaming_queue", "sqlite", "platform"}
-    assert stat.S_IMODE(directory.manifest_path.stat().st_mode) == 0o644
 
 
 def test_the_paths_are_the_ones_promised(tmp_path):
