@@ -10,6 +10,7 @@ from typing import IO, NamedTuple
 
 import typer
 
+from streaming_queue.masking import masked
 from streaming_queue.telemetry.text import json_visible, one_line, visible
 
 
@@ -53,7 +54,7 @@ def print_error(message: str, details: Iterable[str] = ()) -> None:
         return
     label = _paint(Coloured("error:", "1;31"), sys.stderr)
     with contextlib.suppress(OSError):  # stderr is gone: nobody is left to tell
-        print(label, one_line(message), file=sys.stderr, flush=True)  # noqa: T201
+        print(label, one_line(masked(message)), file=sys.stderr, flush=True)  # noqa: T201
         for detail in details:
             print(f"  {one_line(detail)}", file=sys.stderr, flush=True)  # noqa: T201
 
@@ -62,7 +63,7 @@ def print_traceback(text: str) -> None:
     """Write a traceback to stderr."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError):  # stderr is gone: nobody is left to tell
-            print(visible(text), end="", file=sys.stderr)  # noqa: T201
+            print(visible(masked(text)), end="", file=sys.stderr)  # noqa: T201
 
 
 def _paint(piece: str | Coloured, stream: IO[str]) -> str:

@@ -58,8 +58,10 @@ def resume_config(
     place = {"output.dir": os.fspath(directory), "output.resume": True}
     merged = merge([*levels, from_flags(place)])
     from_run = {key: setting for key, setting in merged.items() if setting.origin == RUN_FILE}
-    acting = effects({key: written[key].value for key in from_run})
-    if acting and not trust and not is_marked(effects({key: setting.value for key, setting in written.items()}), mark):
+    values = {key: written[key].value if key in from_run else setting.value for key, setting in merged.items()}
+    acting = [effect for effect in effects(values) if any(effect.is_of(key) for key in from_run)]
+    covered = effects({key: setting.value for key, setting in written.items()})
+    if acting and not trust and not (set(acting) <= set(covered) and is_marked(covered, mark)):
         raise UnmarkedError.over(acting, os.path.join(directory, RUN_FILE))  # noqa: PTH118 (a text)
     for key, setting in from_run.items():
         if places := _hiding(setting, known):

@@ -24,14 +24,23 @@ _MOST_SHOWN = 1000
 _COMMAND = re.compile(r"[\x00-\x20]*s\s*t\s*d\s*i\s*o\s*:", re.IGNORECASE)
 """An address that is a command; blanks within, in case a parser of addresses drops them."""
 
+_PASSED = re.compile(r"(?:mcp|workers\[\d+\]\.options)\.(?:tool|argument|arguments|environment)")
+
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """A setting, and what following it does: it `starts` a command, `imports` a class or `writes` a file."""
+    """A setting, and what following it does: it `starts` a command, `imports` a class or `writes` a file.
+
+    It `passes` something to a command that is started: which of its tools is called with what, and variables.
+    """
 
     place: str
     does: str
     value: str
+
+    def is_of(self, key: str) -> bool:
+        """Whether the setting is a key's, or a part of its value."""
+        return self.place == key or self.place.startswith((f"{key}.", f"{key}["))
 
     def __str__(self) -> str:
         """As people see it: on one line, as it stands in the file; a part of it that was hidden could do anything."""
@@ -59,11 +68,14 @@ class UnmarkedError(ConfigError):
 
 def effects(settings: Mapping[str, Any]) -> list[Effect]:
     """What following `settings` does on this machine; their values by dotted key, or nested as in `run.json`."""
-    return [effect for name, value in settings.items() for effect in _effects(str(name), str(name), value)]
+    found = [effect for name, value in settings.items() for effect in _effects(str(name), str(name), value)]
+    return found if any(effect.does == "starts" for effect in found) else [e for e in found if e.does != "passes"]
 
 
 def _effects(place: str, name: str, value: Any) -> Iterator[Effect]:
-    if isinstance(value, Mapping):
+    if value and _PASSED.fullmatch(place):
+        yield Effect(place, "passes", value if isinstance(value, str) else json.dumps(value, sort_keys=True))
+    elif isinstance(value, Mapping):
         for inner, item in value.items():
             yield from _effects(join(place, str(inner)), str(inner), item)
     elif isinstance(value, list | tuple):

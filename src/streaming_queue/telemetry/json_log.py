@@ -52,5 +52,5 @@ class JsonLogHandler(LogLines):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
         told = traceback(record)
-        more = {"exception": cut(masked(told), MOST_OF_A_TRACEBACK)} if told else {}
+        more = {"exception": cut(told, MOST_OF_A_TRACEBACK)} if told else {}
         write_record(self._records, record.levelname, message(record), logger=record.name, **more)

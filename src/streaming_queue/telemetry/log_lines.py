@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
+from streaming_queue.masking import masked
 from streaming_queue.telemetry.streams import SafeStream
 from streaming_queue.telemetry.text import lines
 
@@ -39,13 +40,13 @@ def log_to(handler: LogLines) -> None:
 
 
 def message(record: logging.LogRecord) -> str:
-    """The message of a record, also of one whose arguments do not fit it."""
+    """The message of a record without secrets, also of one whose arguments do not fit it."""
     try:
-        return record.getMessage()
+        return masked(record.getMessage())
     except Exception:  # logging a failure must not become one
-        return f"{record.msg} {record.args!r}"
+        return masked(f"{record.msg} {record.args!r}")
 
 
 def traceback(record: logging.LogRecord) -> str | None:
-    """The traceback that belongs to a record."""
-    return logging.Formatter().formatException(record.exc_info) if record.exc_info else None
+    """The traceback that belongs to a record, without secrets."""
+    return masked(logging.Formatter().formatException(record.exc_info)) if record.exc_info else None

@@ -270,6 +270,12 @@ SECRET = "sk-very-secret"
         {"sets": [f"core=[{SECRET}]"]},
         {"sets": [f"qa.worker.endpoints=http://user:{SECRET}@host"]},
         {"sets": [f"core.openai_base_url=ftp://user:{SECRET}@host"]},
+        {"sets": [f"core.openai_base_url=http://user:{SECRET}/more@host"]},
+        {"sets": [f"core.openai_base_url=http://user:a b {SECRET}@host:0"]},
+        {"sets": [f"core.openai_base_url=user:{SECRET}@host:99999"]},
+        {"sets": [f"core.openai_base_url=ftp://host/?api_key={SECRET}"]},
+        {"sets": [f"qa.worker.endpoints=stdio:x --token {SECRET}"]},
+        {"sets": [f"mcp.arguments=[{{apiKey: {SECRET}}}]"]},
     ],
 )
 def test_an_error_tells_no_secret(arguments):

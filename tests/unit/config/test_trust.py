@@ -49,6 +49,15 @@ def goes_on(settings, **more):
             {"network": {"topology": "hierarchical", "pools": {"S": {"count": 1, "protocol": "a:B"}}}},
             [("network.pools.S.protocol", "imports")],
         ),
+        (
+            STDIO | {"mcp": {"tool": "shell", "arguments": {"command": "reboot"}}},
+            [("qa.worker.endpoints[0]", "starts"), ("mcp.tool", "passes"), ("mcp.arguments", "passes")],
+        ),
+        ({"protocol": "mcp", "mcp": {"tool": "ask"}, "qa": {"worker": {"endpoints": ["http://h/mcp"]}}}, []),
+        (
+            {"workers": [{"protocol": "mcp", "endpoints": ["stdio:x"], "options": {"tool": "shell"}}]},
+            [("workers[0].endpoints[0]", "starts"), ("workers[0].options.tool", "passes")],
+        ),
         ({"qa": {"coordinator": {"result_file": "r.json"}}}, [("qa.coordinator.result_file", "writes")]),
     ],
 )
@@ -92,6 +101,8 @@ def test_a_mark_is_over_exactly_its_settings():
         {"protocol": "mcp", "qa": {"worker": {"endpoints": ["stdio:touch Y"]}}},
         {"protocol": "mcp", "qa": {"worker": {"endpoints": ["stdio:touch X", "stdio:touch X"]}}},
         {"protocol": "mcp", "workers": [{"endpoints": ["stdio:touch X"]}]},
+        STDIO | {"mcp": {"tool": "shell"}},
+        STDIO | {"mcp": {"environment": ["OPENAI_API_KEY"]}},
         STDIO | {"network": {"topology": "mesh"}, "qa": STDIO["qa"] | {"coordinator": {"result_file": "/r"}}},
     ):
         assert not is_marked(effects(written(settings)), mark)
@@ -113,6 +124,14 @@ def test_what_the_command_line_gives_is_ones_own():
         goes_on(config, sets=own)
     assert [effect.place for effect in caught.value.effects] == ["qa.coordinator.result_file"]
     assert goes_on(config, sets=[*own, "qa.coordinator.result_file=null"]).qa.worker.endpoints == ("stdio:mine",)
+
+
+def test_ones_own_command_is_not_told_what_to_do_by_the_directory():
+    config = written({"protocol": "mcp", "mcp": {"tool": "shell"}})
+    assert goes_on(config).mcp.tool == "shell"
+    with pytest.raises(UnmarkedError) as caught:
+        goes_on(config, sets=["qa.worker.endpoints=['stdio:mine']"])
+    assert [effect.place for effect in caught.value.effects] == ["mcp.tool"]
 
 
 def test_the_list_shows_the_whole_command():

@@ -69,6 +69,14 @@ async def test_each_is_shown_with_what_the_round_knows_of_it(place: Place) -> No
     assert second["state"] == "idle"
 
 
+async def test_a_credential_in_an_address_is_not_shown() -> None:
+    network = NetworkBase(registry.create("mcp"))
+    await network.register_agent("Worker-1", "stdio:server --token s3cret")
+    (shown,) = Crew(network, "Coordinator-1", ["Worker-1"]).workers()
+    assert shown["address"] == "stdio:server --token ***"
+    await network.close()
+
+
 async def test_who_does_not_answer_is_nobody(place: Place) -> None:
     with pytest.raises(ConnectError, match=r"no healthy worker answers at http://127\.0\.0\.1:9"):
         await place.crew.add("http://127.0.0.1:9")

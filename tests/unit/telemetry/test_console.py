@@ -94,6 +94,11 @@ def test_quiet_leaves_warnings_and_errors(streams):
     assert displays() == []
 
 
+def test_credentials_in_addresses_are_hidden(streams):
+    plain(streams).info("stdio:server --token s3cret")
+    assert streams[1].getvalue() == "[INFO] stdio:server --token ***\n"
+
+
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 def test_hostile_text_is_shown_and_not_obeyed(stream):
     target = stream()

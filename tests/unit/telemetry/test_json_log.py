@@ -28,6 +28,18 @@ def test_everything_said_is_one_record_a_line():
     assert info["time"].endswith("+00:00")
 
 
+def test_credentials_in_addresses_are_hidden():
+    stream = io.StringIO()
+    JsonLog(stderr=stream).warning("http://u:s3cret@h/?token=s3cret is slow")
+    handler = JsonLogHandler(stream)
+    try:
+        raise ValueError("http://u:s3cret@h")
+    except ValueError as error:
+        handler.emit(logging.makeLogRecord({"msg": "wss://u:s3cret@h", "exc_info": (ValueError, error, None)}))
+    assert len(records(stream)) == 2
+    assert "s3cret" not in stream.getvalue()
+
+
 def test_what_libraries_log_has_the_same_form(caplog: pytest.LogCaptureFixture):
     stream = io.StringIO()
     logger = logging.getLogger("some.library")
