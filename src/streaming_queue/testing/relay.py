@@ -9,6 +9,8 @@ from contextlib import suppress
 from typing import Self
 from urllib.parse import urlsplit
 
+from streaming_queue.comm import local_logins
+from streaming_queue.comm.local_logins import Entry
 from streaming_queue.testing.tape import Tape
 
 LOOPBACK = "127.0.0.1"
@@ -19,7 +21,8 @@ class Relay:
     """Listens on a free port of loopback and passes on to `host:port`, until it is told to do otherwise.
 
     An asynchronous context manager. What it is told holds for connections that are open and for new ones, until
-    `restore`. `sent` and `received` are the last bytes to the agent and from it.
+    `restore`. `sent` and `received` are the last bytes to the agent and from it. Where this user's processes find a
+    login for the agent's server, they find it for the relay, too.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -29,6 +32,7 @@ class Relay:
         self._agent = (host, port)
         self._listening: asyncio.Server | None = None
         self._reserved: socket.socket | None = None
+        self._kept: Entry | None = None
         self._serving: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
         self._delay_s = 0.0
         self._silent = False
@@ -54,9 +58,12 @@ class Relay:
 
     async def __aenter__(self) -> Self:
         await self._listen(_bound(0))
+        self._kept = await asyncio.to_thread(local_logins.relay, *self._agent, self.port)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._kept is not None:
+            await asyncio.to_thread(self._kept.remove)
         self._stop_listening()
         serving = list(self._serving)
         for task in serving:

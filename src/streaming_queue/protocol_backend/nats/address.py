@@ -41,6 +41,11 @@ class Login:
     token: str | None = field(default=None, repr=False)
     credentials: str | None = None
 
+    @property
+    def inbox(self) -> str:
+        """What the subjects begin with where this login receives: a user with a password has them for itself."""
+        return "_INBOX" if self.password is None else f"_INBOX.{_token(self.user or '')}"
+
 
 def parse_server(url: str, credentials: str | None = None) -> tuple[Server, Login]:
     """The server and the login in `nats://[user:password@|token@]host[:port]`. Raises ConfigError, without secrets."""
@@ -74,7 +79,7 @@ def parse_agent(agent_id: str, address: str) -> tuple[Server, str]:
 
 def subject_of(prefix: str, agent_id: str) -> str:
     """The subject of an agent: its id is one token, percent-encoded where NATS or a URL would not take it."""
-    return f"{prefix}.{quote(agent_id, safe='').replace('.', '%2E').replace('~', '%7E')}"
+    return f"{prefix}.{_token(agent_id)}"
 
 
 def check_prefix(prefix: str) -> str:
@@ -82,6 +87,10 @@ def check_prefix(prefix: str) -> str:
     if _TOKENS.fullmatch(prefix) is None or quote(prefix, safe="") != prefix:
         raise ConfigError(f"nats.prefix {prefix!r} must be words of letters, digits, - and _, with dots between")
     return prefix
+
+
+def _token(text: str) -> str:
+    return quote(text, safe="").replace(".", "%2E").replace("~", "%7E")
 
 
 def _split(url: str) -> SplitResult | None:

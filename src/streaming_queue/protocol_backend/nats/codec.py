@@ -15,6 +15,8 @@ from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
 
 HEARTBEAT = "agent_heartbeat"
 """The event that says nothing but that the agent is at work."""
+QUEUE_GROUP = "stq"
+"""The instances of one agent: each message goes to one of them."""
 CREDENTIAL_HEADER = "authorization"
 """The header with the sender's bearer credential; on a probe it asks whether that is the right one."""
 STREAM_HEADER, STREAM = "stq-stream", "1"

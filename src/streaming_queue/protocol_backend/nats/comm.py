@@ -27,12 +27,11 @@ from streaming_queue.protocol_backend.nats.codec import CREDENTIAL_HEADER
 from streaming_queue.protocol_backend.nats.host import NatsAgent
 from streaming_queue.protocol_backend.nats.inbox import Inbox
 from streaming_queue.protocol_backend.nats.link import Link
+from streaming_queue.protocol_backend.nats.logins import Logins
 from streaming_queue.protocol_backend.nats.peer import PROBE_TIMEOUT_S, Peer
-from streaming_queue.protocol_backend.nats.server import LocalServer, start
+from streaming_queue.protocol_backend.nats.server import LOCAL_PREFIX, LocalServer, start
 
 logger = logging.getLogger(__name__)
-
-LOCAL_PREFIX = "stq"
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
@@ -70,6 +69,8 @@ class NatsCommBackend(BaseCommBackend):
         self._inboxes: dict[tuple[Server, ssl.SSLContext | None], Inbox] = {}
         self._peers: dict[str, Peer] = {}
         self._agents: list[NatsAgent] = []
+        self._local_logins: dict[Server, Logins] = {}
+        self._local_links: dict[Server, Link] = {}
         self._local: dict[tuple[str, int], asyncio.Task[LocalServer]] = {}
         self._closed = False
 
@@ -86,9 +87,14 @@ class NatsCommBackend(BaseCommBackend):
     def _inbox(self, server: Server, tls: ssl.SSLContext | None) -> Inbox:
         inbox = self._inboxes.get((server, tls))
         if inbox is None:
-            login = self._login if server == self._server else Login()
-            inbox = self._inboxes[server, tls] = Inbox(Link(server, login, tls))
+            inbox = self._inboxes[server, tls] = Inbox(Link(server, self._login_at(server), tls))
         return inbox
+
+    def _login_at(self, server: Server) -> Login:
+        """As whom we ask there."""
+        if server in self._local_logins:
+            return self._local_logins[server].own
+        return self._login if server == self._server else Login()
 
     def _peer(self, agent_id: str) -> Peer:
         self._check_open()
@@ -145,25 +151,34 @@ class NatsCommBackend(BaseCommBackend):
             AuthError: the server refuses our credentials.
         """
         self._check_open()
-        server, prefix = self._server, self._prefix or self._own_prefix
-        if server is None:
-            server, prefix = await self._local_server(host, port, agent_id), self._prefix or LOCAL_PREFIX
+        if self._server is None:
+            link, prefix = await self._local_link(host, port, agent_id), self._prefix or LOCAL_PREFIX
             self._check_open()
-        subject, link = subject_of(prefix, agent_id), self._inbox(server, None).link
+        else:
+            link, prefix = self._inbox(self._server, None).link, self._prefix or self._own_prefix
+        subject = subject_of(prefix, agent_id)
         agent = NatsAgent(agent_id, subject, link, executor, options=self.host_options, request=self.request)
         await agent.start()
         self._agents.append(agent)
         return agent
 
-    async def _local_server(self, host: str, port: int, agent_id: str) -> Server:
-        """One server for each host and port. It is started whole, even if whoever asked first is cancelled."""
+    async def _local_link(self, host: str, port: int, agent_id: str) -> Link:
+        """The link that answers at our own server, of which there is one for each host and port.
+
+        The server is started whole, even if the caller that asked first is cancelled.
+        """
         starting = self._local.get((host, port))
         if starting is None or (starting.done() and starting.exception() is not None):
-            work = start(host, port, self.host_options, f"agent {agent_id!r}")
+            prefix = self._prefix or LOCAL_PREFIX
+            work = start(host, port, self.host_options, f"agent {agent_id!r}", prefix=prefix)
             starting = self._local[host, port] = asyncio.create_task(work, name=f"nats-server:{host}:{port}")
         local = await asyncio.shield(starting)
         self._local.setdefault((host, local.address.port), starting)
-        return local.address
+        self._local_logins[local.address] = local.logins
+        link = self._local_links.get(local.address)
+        if link is None:
+            link = self._local_links[local.address] = Link(local.address, local.logins.host, None)
+        return link
 
     async def close(self) -> None:
         """Stop every agent hosted here, give up all connections, stop our own servers; messages under way fail."""
@@ -172,6 +187,7 @@ class NatsCommBackend(BaseCommBackend):
         await asyncio.gather(*(agent.stop() for agent in agents))
         await asyncio.gather(*(peer.close() for peer in self._peers.values()))
         await asyncio.gather(*(inbox.close() for inbox in self._inboxes.values()))
+        await asyncio.gather(*(link.close() for link in self._local_links.values()))
         starting, self._local = set(self._local.values()), {}
         for result in await asyncio.gather(*starting, return_exceptions=True):
             if isinstance(result, LocalServer):

@@ -84,7 +84,7 @@ async def connect(
 
     async def on_error(error: Exception) -> None:
         if connecting and not client.is_closed:
-            raise _translated(error, server)  # the first failure ends the attempt; the library would try on
+            raise _translated(error, server, login)  # the first failure ends the attempt; the library would try on
         await complained(client, error)
 
     async def on_disconnect() -> None:
@@ -117,7 +117,7 @@ async def connect(
         await dispose(client, ())
         if isinstance(error, StreamingQueueError) or not isinstance(error, Exception):
             raise
-        raise _translated(error, server) from error
+        raise _translated(error, server, login) from error
     connecting = False
     return client
 
@@ -137,11 +137,12 @@ async def dispose(client: Client, subscriptions: Iterable[Subscription]) -> None
         writer.transport.abort()
 
 
-def _translated(error: Exception, server: Server) -> CommError:
+def _translated(error: Exception, server: Server, login: Login) -> CommError:
     """What the library met while it connected, as one of ours, most specific first."""
     reason = str(error) or type(error).__name__
     if isinstance(error, errors.Error) and any(refusal in reason.lower() for refusal in _REFUSALS):
-        return AuthError(f"{server}: the server refuses our credentials; check nats.url and nats.credentials")
+        told = f"{server}: the server refuses our credentials; check nats.url and nats.credentials"
+        return AuthError(told if login != Login() else f"{told}: there is no login for it (docs/protocols/nats.md)")
     if isinstance(error, ssl.SSLError | errors.SecureConnWantedError):
         told = f"{server}: no trust in its TLS: {reason}; check its certificate and the agent's tls option"
         return ConnectError(told, retryable=False)

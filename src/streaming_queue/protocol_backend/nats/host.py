@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
-from itertools import count
 from secrets import token_hex
 from typing import Any
 
@@ -30,6 +29,7 @@ from streaming_queue.messages import ERROR, MESSAGE, StreamEvent
 from streaming_queue.protocol_backend.nats.codec import (
     CREDENTIAL_HEADER,
     HEARTBEAT,
+    QUEUE_GROUP,
     STREAM,
     STREAM_HEADER,
     decode_request,
@@ -41,8 +41,6 @@ from streaming_queue.protocol_backend.nats.link import Link
 
 logger = logging.getLogger(__name__)
 
-QUEUE_GROUP = "stq"
-"""The instances of one agent: each message goes to one of them."""
 FIRST_SIGN_S = 0.25
 """An answer that takes longer is preceded by a heartbeat, which shows the caller who took the message."""
 
@@ -88,7 +86,6 @@ class NatsAgent:
         self._readers: dict[str, _Reader] = {}
         self._readers_by_control: dict[str, _Reader] = {}
         self._control = ""
-        self._numbers = count(1)
         self._taking = True
         self._entries: list[Subscription] = []
         self._asides: list[Subscription] = []
@@ -107,7 +104,7 @@ class NatsAgent:
 
     async def join(self, link: Link) -> None:
         """Subscribe; questions only while they are taken."""
-        self._control = f"_INBOX.{token_hex(8)}"
+        self._control = f"{link.inbox}.{token_hex(8)}"
         self._asides = [
             await link.subscribe(f"{self._control}.*", self._on_control),
             await link.subscribe(f"{self._subject}.cancel", self._on_cancel),
@@ -134,7 +131,7 @@ class NatsAgent:
         if not message.reply:
             logger.debug("agent %s: a message without a reply subject asks nothing", self.agent_id)
             return
-        reader = _Reader(message.reply, f"{self._control}.{next(self._numbers)}")
+        reader = _Reader(message.reply, f"{self._control}.{token_hex(8)}")
         self._readers[reader.inbox] = self._readers_by_control[reader.control] = reader
         reader.task = asyncio.create_task(self._serve(message, reader), name=f"serve:{self.agent_id}")
         reader.task.add_done_callback(partial(self._left, reader))

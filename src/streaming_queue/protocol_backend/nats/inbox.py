@@ -27,7 +27,7 @@ class Inbox:
     def __init__(self, link: Link) -> None:
         self.link = link
         self._server = f"{link.server}/"
-        self._prefix = f"_INBOX.{token_hex(8)}."
+        self._prefix = ""
         self._numbers = count()
         self._takers: dict[str, Request | Instance] = {}
         self._instances: dict[str, Instance] = {}
@@ -36,6 +36,8 @@ class Inbox:
 
     async def ask(self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Request:
         """Send a message; `forget` its request in the end. Raises like `Link.publish`."""
+        if not self.link.connected:
+            await self.link.open()  # `join` says where replies come to
         inbox = f"{self._prefix}{next(self._numbers)}"
         request = Request(subject, inbox, self._server + subject, self._instance)
         self._takers[inbox] = request
@@ -59,7 +61,8 @@ class Inbox:
     # --- what comes ---
 
     async def join(self, link: Link) -> None:
-        """Subscribe."""
+        """Subscribe, at a new place: nothing is under way."""
+        self._prefix = f"{link.inbox}.{token_hex(8)}."
         await link.subscribe(f"{self._prefix}*", self._receive)
 
     async def _receive(self, message: Msg) -> None:

@@ -17,6 +17,7 @@ from nats.aio.subscription import Subscription
 from streaming_queue.errors import AuthError, BackendClosedError, CommError, ConnectError, ProtocolError
 from streaming_queue.protocol_backend.nats.address import Login, Server
 from streaming_queue.protocol_backend.nats.connecting import connect, dispose
+from streaming_queue.protocol_backend.nats.logins import find
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +46,14 @@ class Guest(Protocol):
 
 
 class Link:
-    """The connection to `server`, made when it is first needed."""
+    """The connection to `server`, made when it is first needed.
+
+    `inbox` is what the subjects begin with where this connection receives. It may change with each connection.
+    """
 
     def __init__(self, server: Server, login: Login, tls: ssl.SSLContext | None) -> None:
         self.server = server
+        self.inbox = login.inbox
         self.guests: list[Guest] = []
         self._login = login
         self._tls = tls
@@ -76,10 +81,9 @@ class Link:
             self._check_open()
             if self._ready:
                 return
-            client = await connect(
-                self.server, self._login, self._tls, complained=self._complained, disconnected=self._disconnected
-            )
-            self._client = client
+            at, login = (self.server, self._login) if self._login != Login() else await find(self.server)
+            client = await connect(at, login, self._tls, complained=self._complained, disconnected=self._disconnected)
+            self._client, self.inbox = client, login.inbox
             try:
                 self._check_open()
                 await self._join(self.guests)

@@ -10,19 +10,25 @@ import signal
 import sys
 import sysconfig
 import tempfile
-from asyncio import StreamReader
+from asyncio import StreamReader, StreamWriter
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
+
+import orjson
 
 from streaming_queue.comm.base import HostOptions
 from streaming_queue.comm.listener import listen
+from streaming_queue.comm.local_logins import Entry
+from streaming_queue.config.private_files import write_private
 from streaming_queue.errors import BackendNotInstalledError, ConfigError, ConnectError
 from streaming_queue.extras import install_command
 from streaming_queue.protocol_backend.nats.address import Server
+from streaming_queue.protocol_backend.nats.logins import Logins
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +36,10 @@ MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 3.0
 
-_CONFIGURATION = f"""\
-max_payload: {MAX_PAYLOAD_BYTES}
-ping_interval: "5s"
-ping_max: 2
-"""
+LOCAL_PREFIX = "stq"
+"""What the subjects of agents begin with here, unless their owner says otherwise."""
+
+_CONFIGURATION = {"max_payload": MAX_PAYLOAD_BYTES, "ping_interval": "5s", "ping_max": 2}
 """What no flag says: the largest message, and how soon a client that does not answer is given up."""
 
 _SUPERVISOR = """\
@@ -43,22 +48,33 @@ shift
 "$@" &
 server=$!
 exec 2>&-
+read -r kept
+read -r content
 read -r _
+read -r now <"$kept"
+[ "$now" = "$content" ] && rm -f "$kept"
 kill "$server"
 wait "$server"
 rm -rf "$directory"
 """
-"""Standard input is a pipe from the owner: `read` returns when the owner closes it, or dies."""
+"""Standard input is a pipe from the owner: `read` returns when the owner closes it, or dies.
+
+Before, it says in which file the logins are kept and the content of that file: another server's stays.
+"""
 
 _FILE = "server.conf"
 _LISTENING, _READY = "Listening for client connections on ", "Server is ready"
 
 
 class LocalServer:
-    """A running server without JetStream, so that it stores nothing; `address` is where this machine reaches it."""
+    """A running server without JetStream, so that it stores nothing.
 
-    def __init__(self, address: Server, process: Process, directory: Path) -> None:
+    `address` is where this machine reaches it, `logins` are its only ones.
+    """
+
+    def __init__(self, address: Server, logins: Logins, process: Process, directory: Path) -> None:
         self.address = address
+        self.logins = logins
         self.pid = process.pid
         self._process = process
         self._directory = directory
@@ -72,10 +88,10 @@ class LocalServer:
         await asyncio.wait({self._log})
 
 
-async def start(host: str, port: int, options: HostOptions, name: str) -> LocalServer:
+async def start(host: str, port: int, options: HostOptions, name: str, *, prefix: str = LOCAL_PREFIX) -> LocalServer:
     """Start a server that listens on `host` and `port` (0: a free one); returns when it is ready.
 
-    `name` stands in errors.
+    It serves agents whose subjects begin with `prefix`. `name` stands in errors.
 
     Raises:
         BackendNotInstalledError: there is no `nats-server` here.
@@ -86,12 +102,14 @@ async def start(host: str, port: int, options: HostOptions, name: str) -> LocalS
     listener = await listen(host, port, options, name)
     address = listener.socket.getsockname()[0]
     listener.socket.close()
-    if not (options.allow_public or ip_address(address.partition("%")[0]).is_loopback):
+    ip = ip_address(address.partition("%")[0])
+    if not (options.allow_public or ip.is_loopback):
         raise ConfigError(
-            f"{name}: refusing to start a server at {address} that other machines reach: it asks nobody who they are; "
-            "set nats.url to one that does, or allow_public (network.allow_public)"
+            f"{name}: refusing to start a server at {address} that other machines reach: nothing is encrypted there; "
+            "set nats.url to one with TLS, or allow_public (network.allow_public)"
         )
-    directory = await asyncio.to_thread(_directory)
+    logins = Logins.new()
+    directory = await asyncio.to_thread(_directory, logins.authorization(prefix))
     command = (program, "-a", address, "-p", str(port or -1), "-c", str(directory / _FILE))
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", _SUPERVISOR, "sh", str(directory), *command,
@@ -100,19 +118,30 @@ async def start(host: str, port: int, options: HostOptions, name: str) -> LocalS
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
             taken = await _ready(cast("StreamReader", process.stderr), name)
+        reached = address if ip.is_loopback else listener.authority.rpartition(":")[0].strip("[]")
+        await _keep(logins.entry(reached, taken), process)
     except BaseException as error:
         await _end(process, directory)
         if isinstance(error, TimeoutError):
             raise ConfigError(f"{name}: {program} is not ready after {START_TIMEOUT_S:g} s") from error
         raise
-    return LocalServer(Server("nats", listener.authority.rpartition(":")[0].strip("[]"), taken), process, directory)
+    return LocalServer(Server("nats", reached, taken), logins, process, directory)
 
 
-def _directory() -> Path:
-    """A new directory with the configuration in it."""
+def _directory(authorization: Mapping[str, Any]) -> Path:
+    """A new directory with the configuration in it; only this user can read it."""
     directory = Path(tempfile.mkdtemp(prefix="stq-nats-"))
-    (directory / _FILE).write_text(_CONFIGURATION)
+    write_private(directory / _FILE, orjson.dumps({**_CONFIGURATION, "authorization": authorization}))
     return directory
+
+
+async def _keep(entry: Entry, process: Process) -> None:
+    """Keep the logins for this user's other processes; the supervisor removes them when the owner has gone."""
+    cast("StreamWriter", process.stdin).write(bytes(entry.path) + b"\n" + entry.content)
+    try:
+        await asyncio.to_thread(entry.write)
+    except ConfigError as error:
+        logger.warning("no other process can ask the agents at this nats-server: %s", error)
 
 
 def _program() -> str:

@@ -6,13 +6,15 @@ import asyncio
 import signal
 import subprocess
 import sysconfig
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
 
 from nats.aio.client import Client
 from unit.comm.agents import soon
+
+from streaming_queue.comm import local_logins
 
 PROGRAM = Path(sysconfig.get_path("scripts")) / "nats-server"
 
@@ -21,6 +23,11 @@ async def settled(client: Client) -> None:
     """Return once the server has seen all that `client` did; nats-py's PING overtakes what it has still to write."""
     await client.flush()
     await client.flush()
+
+
+async def kept(port: int) -> Mapping[str, str]:
+    """The logins that this user's processes find for a server on loopback."""
+    return await asyncio.to_thread(local_logins.find, "127.0.0.1", port)
 
 
 class NatsServer:

@@ -89,7 +89,7 @@ def test_every_header_and_every_key_is_listed():
     "said",
     [
         f"of up to {server.MAX_PAYLOAD_BYTES // 2**20} MiB",
-        f"queue group (`{host.QUEUE_GROUP}`)",
+        f"queue group (`{codec.QUEUE_GROUP}`)",
         f"a ping for {3 * connecting.PING_S} s",
         f"sends it {host.FIRST_SIGN_S:g} s after",
         f"then every {HEARTBEAT_S:g} s",

@@ -17,11 +17,13 @@ from typing import Any
 
 import pytest
 from unit.comm.agents import Echo
+from unit.protocol_backend.nats.servers import kept
 
 from streaming_queue.comm.base import HostOptions
 from streaming_queue.errors import BackendNotInstalledError, ConfigError, ConnectError
 from streaming_queue.protocol_backend.nats import server as module
 from streaming_queue.protocol_backend.nats.comm import NatsCommBackend
+from streaming_queue.protocol_backend.nats.logins import Logins
 from streaming_queue.protocol_backend.nats.server import LocalServer
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
@@ -72,7 +74,9 @@ async def test_it_listens_on_loopback_alone_and_leaves_nothing(start: Any, scrat
     server = await start()
     assert listens(server.address.port)
     assert not listens(server.address.port, "127.0.0.2")
-    assert len(files(scratch)) == 1
+    (directory,) = files(scratch)
+    (configuration,) = directory.iterdir()
+    assert [path.stat().st_mode & 0o777 for path in (directory, configuration)] == [0o700, 0o600]
     await asyncio.gather(server.stop(), server.stop())
     await server.stop()
     assert not listens(server.address.port)
@@ -95,11 +99,12 @@ async def test_an_address_that_others_reach_is_refused_unless_it_is_allowed(star
     async def authenticator(credential: str) -> str | None:
         return credential
 
-    with pytest.raises(ConfigError, match=r"asks nobody who they are.*network\.allow_public"):
+    with pytest.raises(ConfigError, match=r"network\.allow_public"):
         await start("0.0.0.0", authenticator=authenticator)
     server = await start("0.0.0.0", allow_public=True, authenticator=authenticator)
     assert server.address.host == "127.0.0.1"
     assert listens(server.address.port, "127.0.0.2")
+    assert await kept(server.address.port)
 
 
 async def test_agents_share_a_server_unless_they_want_ports_of_their_own():
@@ -128,6 +133,7 @@ async def test_agents_share_a_server_unless_they_want_ports_of_their_own():
 OWNER = """
 import asyncio, sys
 from unit.comm.agents import Echo
+from unit.protocol_backend.nats.servers import kept
 from streaming_queue.protocol_backend.nats.comm import NatsCommBackend
 
 async def main():
@@ -155,14 +161,52 @@ def end(owner: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-async def test_it_ends_with_its_owner_however_that_one_ends(number: signal.Signals, scratch: Path):
+async def test_it_ends_with_its_owner_however_that_one_ends(number: signal.Signals, scratch: Path, state_folder: Path):
     with owner_process() as owner:
         assert owner.stdout
         port = int(owner.stdout.readline().split(b":")[2].partition(b"/")[0])
         assert listens(port)
         assert files(scratch)
+        assert await kept(port)
+        (entry,) = state_folder.rglob(f"127.0.0.1:{port}")
         end(owner, number)
-    await until(lambda: not listens(port) and files(scratch) == [])
+    await until(lambda: not listens(port) and files(scratch) == [] and not entry.exists())
+
+
+async def test_its_end_leaves_what_another_server_keeps_in_its_place(start: Any):
+    server = await start()
+    logins = Logins.new()
+    await asyncio.to_thread(logins.entry("127.0.0.1", server.address.port).write)
+    await server.stop()
+    assert await kept(server.address.port) == {login.user: login.password for login in logins.others}
+
+
+async def test_no_password_is_in_the_process_list(start: Any):
+    server = await start()
+    passwords = [login.password for login in (server.logins.host, server.logins.own, *server.logins.others)]
+    shown = b"".join(
+        path.read_bytes()
+        for process in Path("/proc").iterdir()
+        if process.name.isdigit() and os.getpgid(int(process.name)) == server.pid
+        for path in (process / "cmdline", process / "environ")
+    )
+    assert str(server.address.host).encode() in shown
+    assert [password for password in passwords if password.encode() in shown] == []
+
+
+async def test_without_a_folder_to_keep_logins_in_it_serves_its_own_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    backend = NatsCommBackend()
+    try:
+        agent = await backend.spawn_local_agent("w", "127.0.0.1", 0, Echo())
+        await backend.register_endpoint("w", agent.base_url)
+        assert (await backend.send("x", "w", {"text": "q"}))["text"] == "q"
+    finally:
+        await backend.close()
+    assert str(tmp_path / "file") in caplog.text
 
 
 async def test_a_ctrl_c_in_the_owners_terminal_does_not_reach_it(start: Any):

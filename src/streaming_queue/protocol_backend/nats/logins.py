@@ -1,0 +1,92 @@
+"""Who may do what at a server of our own, and where other processes of the same user find their login."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from ipaddress import ip_address
+from secrets import token_hex
+from typing import Any
+
+from streaming_queue.comm import local_logins
+from streaming_queue.errors import AuthError, ConfigError
+from streaming_queue.protocol_backend.nats.address import Login, Server
+from streaming_queue.protocol_backend.nats.codec import QUEUE_GROUP
+
+ASKERS = 8
+"""How many logins a server has for other processes. Processes with the same login can read each other's answers."""
+AUTH_TIMEOUT_S = 10
+"""How long a client on a busy machine may take to log in."""
+
+_HOST = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class Logins:
+    """The logins of one server: `host` answers, `own` asks in the process that started it, `others` ask elsewhere."""
+
+    host: Login
+    own: Login
+    others: tuple[Login, ...]
+
+    @classmethod
+    def new(cls) -> Logins:
+        """Logins with new passwords."""
+        return cls(_new(_HOST), _new("own"), tuple(_new(f"ask-{number}") for number in range(ASKERS)))
+
+    def authorization(self, prefix: str) -> dict[str, Any]:
+        """What the server's configuration says of them, where the agents' subjects begin with `prefix`."""
+        entries = [f"{prefix}.*", f"{prefix}.*.health"]
+        cancel, controls = f"{prefix}.*.cancel", f"{self.host.inbox}.>"
+        answering = _user(
+            self.host,
+            publish=["_INBOX.*.>"],
+            subscribe=[*(f"{entry} {QUEUE_GROUP}" for entry in entries), cancel, controls],
+        )
+        asking = (
+            _user(login, publish=[*entries, cancel, controls], subscribe=[f"{login.inbox}.>"])
+            for login in (self.own, *self.others)
+        )
+        return {"timeout": AUTH_TIMEOUT_S, "users": [answering, *asking]}
+
+    def entry(self, host: str, port: int) -> local_logins.Entry:
+        """What is kept for the user's other processes."""
+        return local_logins.entry(host, port, {str(login.user): str(login.password) for login in self.others})
+
+
+def _new(user: str) -> Login:
+    return Login(user, token_hex(32))
+
+
+def _user(login: Login, **permissions: list[str]) -> dict[str, Any]:
+    allowed = {right: {"allow": subjects} for right, subjects in permissions.items()}
+    return {"user": login.user, "password": login.password, "permissions": allowed}
+
+
+async def find(server: Server) -> tuple[Server, Login]:
+    """Where to connect and who to be, for those who have no login: one of this user's at a server on loopback.
+
+    Raises AuthError where the file with it cannot be used.
+    """
+    for host in _loopbacks(server):
+        try:
+            kept = await asyncio.to_thread(local_logins.find, host, server.port)
+        except ConfigError as error:
+            raise AuthError(f"{server}: {error}") from error
+        if kept:
+            user = random.choice(list(kept))
+            return Server(server.scheme, host, server.port), Login(user, kept[user])
+    return server, Login()
+
+
+def _loopbacks(server: Server) -> tuple[str, ...]:
+    """Where a server of our own may be. A name has several addresses, and another user may listen at one of them."""
+    if server.scheme != "nats":
+        return ()
+    if server.host == "localhost":
+        return ("127.0.0.1", "::1")
+    try:
+        return (server.host,) if ip_address(server.host).is_loopback else ()
+    except ValueError:
+        return ()
