@@ -5,30 +5,42 @@ python bench/nats_pair.py [requests] [in flight]
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import sysconfig
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import nats
 from pair import QUESTION, Ask, Close, Side, main, ours
 from pairs import raw_nats
 
-from streaming_queue.comm.base import HostOptions
 from streaming_queue.protocol_backend.nats.comm import NatsCommBackend
-from streaming_queue.protocol_backend.nats.server import start
 
 
 @asynccontextmanager
 async def server() -> AsyncIterator[str]:
-    running = await start("127.0.0.1", 0, HostOptions(), "the bench")
+    """A server that asks nobody for a login: `between` is an argument of the hosts, which all users can read."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    program = Path(sysconfig.get_path("scripts")) / "nats-server"
+    process = await asyncio.create_subprocess_exec(program, "-a", "127.0.0.1", "-p", str(port), stderr=PIPE)
     try:
-        yield str(running.address)
+        assert process.stderr is not None
+        while b"Server is ready" not in await process.stderr.readline():
+            continue
+        yield f"nats://127.0.0.1:{port}"
     finally:
-        await running.stop()
+        process.kill()
+        await process.communicate()
 
 
 async def host(between: str) -> tuple[str, Close]:
-    connection = await raw_nats.respond(between)
+    connection = await nats.connect(between)
+    await raw_nats.respond(connection)
     return f"{between}/{raw_nats.SUBJECT}", connection.close
 
 

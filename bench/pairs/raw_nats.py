@@ -13,22 +13,30 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from streaming_queue.comm.base import HostOptions
+from streaming_queue.protocol_backend.nats.address import Login, parse_server
+from streaming_queue.protocol_backend.nats.logins import find
 from streaming_queue.protocol_backend.nats.server import start
 
-SUBJECT = "raw"
+SUBJECT = "stq.raw"
 
 
-async def respond(url: str) -> Client:
-    """Answer at `raw`, over the connection returned; the server knows."""
-    connection = await nats.connect(url)
+async def connect(url: str, login: Login | None = None) -> Client:
+    """A connection with this login, by default one of those that this user has for the server."""
+    if login is None:
+        _, login = await find(parse_server(url)[0])
+    return await nats.connect(url, user=login.user, password=login.password, inbox_prefix=login.inbox.encode())
+
+
+async def respond(connection: Client) -> None:
+    """Answer at `SUBJECT`; returns when the server knows."""
 
     async def answer(message: Msg) -> None:
         text = f"[raw] {orjson.loads(message.data)['text']}"
         await connection.publish(message.reply, orjson.dumps({"type": "agent_text_message", "data": text}))
 
     await connection.subscribe(SUBJECT, queue="stq", cb=answer)
-    await ask(connection, "ready")
-    return connection
+    for _ in range(2):  # nats-py's PING overtakes what it has still to write
+        await connection.flush()
 
 
 async def ask(connection: Client, question: str, subject: str = SUBJECT) -> str:
@@ -42,7 +50,7 @@ async def serve() -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     server = await start("127.0.0.1", 0, HostOptions(), "the raw pair")
-    await respond(str(server.address))
+    await respond(await connect(str(server.address), server.logins.host))
     print(server.address, flush=True)
     await ended.wait()
     await server.stop()
@@ -51,7 +59,7 @@ async def serve() -> None:
 async def ask_all(addresses: Sequence[str], questions: Sequence[str], in_flight: int) -> None:
     """Ask every question once, `in_flight` at a time, workers in turn."""
     todo = iter(enumerate(questions))
-    connections = [await nats.connect(address) for address in addresses]
+    connections = [await connect(address) for address in addresses]
 
     async def slot() -> None:
         for number, question in todo:
