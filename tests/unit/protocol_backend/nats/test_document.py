@@ -21,7 +21,17 @@ from streaming_queue.config import Nats
 from streaming_queue.config.load import PROVIDER_VARIABLES
 from streaming_queue.errors import ConfigError, ConnectError, RateLimitedError
 from streaming_queue.messages import MESSAGE
-from streaming_queue.protocol_backend.nats import codec, connecting, host, inbox, instances, patience, request, server
+from streaming_queue.protocol_backend.nats import (
+    codec,
+    connecting,
+    host,
+    inbox,
+    instances,
+    logins,
+    patience,
+    request,
+    server,
+)
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 
@@ -93,6 +103,7 @@ def test_every_header_and_every_key_is_listed():
         f"a ping for {3 * connecting.PING_S} s",
         f"sends it {host.FIRST_SIGN_S:g} s after",
         f"then every {HEARTBEAT_S:g} s",
+        f"`ask-0` to `ask-{logins.ASKERS - 1}`",
         f"every {'half' if inbox.WATCH_S == 0.5 else inbox.WATCH_S} second",
         f"for {instances.SILENCE_S:g} s is lost",
         f"within {patience.PATIENCE_S:g} s, where the\nserver went",

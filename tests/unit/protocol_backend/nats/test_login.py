@@ -123,6 +123,31 @@ async def test_a_right_that_is_missing_is_told_and_nothing_waits_for_it(tmp_path
             await made.spawn_local_agent("w", "", 0, Echo())
 
 
+ROLES = """
+authorization {
+  users: [
+    {user: "an agent", password: "x", permissions: {
+      subscribe: ["team.w stq", "team.w.health stq", "team.w.cancel", "_INBOX.an%20agent.>"], publish: ["_INBOX.asker.>"]}}
+    {user: "asker", password: "y", permissions: {
+      subscribe: ["_INBOX.asker.>"], publish: ["team.w", "team.w.health", "team.w.cancel", "_INBOX.an%20agent.>"]}}]
+}
+"""
+
+
+async def test_the_rights_that_the_page_names_are_enough(tmp_path: Path):
+    with NatsServer(tmp_path, ROLES) as server:
+        at = f"127.0.0.1:{server.port}"
+        async with (
+            backend(f"nats://an%20agent:x@{at}", prefix="team") as hosting,
+            backend(f"nats://asker:y@{at}") as made,
+        ):
+            agent = await hosting.spawn_local_agent("w", "", 0, Echo())
+            await made.register_endpoint("w", agent.base_url)
+            assert (await made.send("c", "w", {"text": "q"}))["text"] == "q"
+            assert [event["data"] async for event in made.stream("c", "w", {"text": "q"}) if "data" in event] == ["q"]
+            assert await made.health_check("w")
+
+
 GREETING = b'INFO {"auth_required": true, "headers": true, "max_payload": 1000}\r\n'
 
 
