@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from streaming_queue.comm.base import EndpointOptions, HostLimits, HostOptions
 from streaming_queue.comm.listener import Listener, listen
-from streaming_queue.errors import ConfigError, ConnectError
+from streaming_queue.errors import ConfigError, ConnectError, ProtocolError
 
 if TYPE_CHECKING:
     import grpc
@@ -48,6 +48,16 @@ CHANNEL_OPTIONS: Mapping[str, int] = {
     "grpc.min_reconnect_backoff_ms": int(CONNECT_TIMEOUT_S * 1000),  # despite its name, how long an attempt may take
 }
 
+_OWN_TEXTS = (
+    "Stream removed (",
+    "No status received",
+    "Received http2 header with status",
+    "Compression bit set but no encoding configured",
+    "CLIENT: Received message larger than max",
+)
+"""What the texts of the library's own statuses begin with. Only the text shows who made a status: the library gives a
+status that it made itself no metadata and a peer's often has none either, and the channel's state may be late."""
+
 _KEY = re.compile(r"[0-9a-z_.-]+")
 
 
@@ -72,6 +82,20 @@ def open_channel(authority: str, credentials: grpc.ChannelCredentials | None) ->
     if credentials is None:
         return grpc.aio.insecure_channel(name, options=options)
     return grpc.aio.secure_channel(name, credentials, options=options)
+
+
+def own_failure(error: grpc.aio.AioRpcError) -> type[ConnectError | ProtocolError] | None:
+    """What it means that the library made this status itself; None where the peer made it.
+
+    ConnectError: the connection or the call was lost. ProtocolError: what the peer says is no gRPC, or too large.
+    """
+    import grpc
+
+    details = error.details() or ""
+    if error.trailing_metadata() or not details.startswith(_OWN_TEXTS):
+        return None
+    lost = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED) or "RST_STREAM" in details
+    return ConnectError if lost else ProtocolError
 
 
 def call_metadata(agent_id: str, options: EndpointOptions) -> tuple[tuple[str, str], ...]:

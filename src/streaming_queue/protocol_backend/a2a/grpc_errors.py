@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 from grpc.aio import AioRpcError
 
-from streaming_queue.comm.grpc_wire import COMMON_LIMIT_BYTES
+from streaming_queue.comm.grpc_wire import COMMON_LIMIT_BYTES, own_failure
 from streaming_queue.errors import AuthError, ConnectError, ProtocolError, RemoteError, StreamingQueueError
 from streaming_queue.protocol_backend.a2a.failures import Verdict, rpc_error
 
@@ -26,7 +26,7 @@ BY_STATUS: Mapping[StatusCode, Verdict] = {
     StatusCode.FAILED_PRECONDITION: (RemoteError, False),
     StatusCode.OUT_OF_RANGE: (RemoteError, False),
 }
-"""A status without A2A's own word -> the class, and whether to try again; any other one is `RemoteError, True`."""
+"""A peer's status without A2A's own word -> the class, and whether to try again; any other is `RemoteError, True`."""
 
 
 def said_by_a2a(error: AioRpcError) -> Mapping[str, Any] | None:
@@ -53,6 +53,8 @@ def status_error(error: AioRpcError, address: str, sent_bytes: int) -> Streaming
     status = error.code()
     cls, retryable = BY_STATUS.get(status, (RemoteError, True))
     text = f"{address}: gRPC {status.name}: {(error.details() or '')[:300]!a}"
+    if cls is RemoteError and (own := own_failure(error)) is not None:
+        return own(text)
     if status is StatusCode.RESOURCE_EXHAUSTED and sent_bytes > COMMON_LIMIT_BYTES:
         return ProtocolError(f"{text}; the message has {sent_bytes} bytes", retryable=False)
     return cls(text, retryable=retryable)

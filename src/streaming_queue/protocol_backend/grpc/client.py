@@ -22,7 +22,7 @@ from grpc_health.v1 import health_pb2
 from streaming_queue.comm.cancels import CANCEL_TIMEOUT_S, Cancels, cancel_key
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.recovery import Recovery
-from streaming_queue.errors import BackendClosedError, ConnectError, ProtocolError, StreamingQueueError
+from streaming_queue.errors import BackendClosedError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.grpc import agent_pb2
 from streaming_queue.protocol_backend.grpc.codec import (
@@ -178,8 +178,7 @@ class Peer:
 
     def failure(self, error: AioRpcError, sent_bytes: int) -> StreamingQueueError:
         """What a call's status says, as one of ours."""
-        told = decode_error(error, self.target.address, sent_bytes)
-        return ConnectError(str(told)) if _lost(self._channel, error) else told
+        return decode_error(error, self.target.address, sent_bytes)
 
     def closing(self) -> BackendClosedError | None:
         """Why a call ended that its caller did not cancel, when its channel was closed."""
@@ -259,19 +258,6 @@ async def _events(call: Any, address: str) -> AsyncGenerator[StreamEvent, None]:
         call.cancel()
     if not ended:
         raise ProtocolError(f"{address}: the stream ended without an answer")
-
-
-def _lost(channel: grpc.aio.Channel | None, error: AioRpcError) -> bool:
-    """Whether the library's own UNKNOWN came of a connection that it gave up: what came was not HTTP/2, say.
-
-    A host that says UNKNOWN itself leaves the connection as it is.
-    """
-    return (
-        error.code() is StatusCode.UNKNOWN
-        and ERROR_KEY not in (error.trailing_metadata() or ())
-        and channel is not None
-        and channel.get_state() is not ChannelConnectivity.READY
-    )
 
 
 def _broke(channel: grpc.aio.Channel, error: BaseException) -> bool:

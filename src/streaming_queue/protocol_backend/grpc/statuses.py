@@ -1,6 +1,6 @@
 """Errors as gRPC writes them: a status, which tells any client the same, and the whole event in trailing metadata.
 
-Tables; no words read in a message.
+Tables; of a message's words only those are read that show that the library itself made the status.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import orjson
 from grpc import StatusCode
 from grpc.aio import AioRpcError
 
-from streaming_queue.comm.grpc_wire import COMMON_LIMIT_BYTES
+from streaming_queue.comm.grpc_wire import COMMON_LIMIT_BYTES, own_failure
 from streaming_queue.errors import (
     AgentFailedError,
     AuthError,
@@ -85,7 +85,10 @@ FOREIGN: Mapping[StatusCode, tuple[type[StreamingQueueError], bool]] = {
     StatusCode.DATA_LOSS: (RemoteError, True),
     StatusCode.UNAUTHENTICATED: (AuthError, False),
 }
-"""A status without our event, from a stranger or the library itself -> the class, and whether to try again."""
+"""A status of a stranger -> the class, and whether to try again.
+
+Where that is RemoteError, a status that the library made itself is `own_failure`.
+"""
 
 REMEDIES: Mapping[StatusCode, str] = {
     StatusCode.UNIMPLEMENTED: f"nobody serves {SERVICE} there: correct the address",
@@ -130,7 +133,10 @@ def decode_error(error: AioRpcError, address: str, sent_bytes: int = 0) -> Strea
     cls, retryable = FOREIGN.get(status, (RemoteError, True))
     retry_after_s = _seconds(trailers.get(PUSHBACK_KEY))
     remedy = REMEDIES.get(status)
-    if status is StatusCode.RESOURCE_EXHAUSTED:
+    own = own_failure(error) if cls is RemoteError else None
+    if own is not None:
+        cls = own
+    elif status is StatusCode.RESOURCE_EXHAUSTED:
         if retry_after_s is not None:
             cls = RateLimitedError
         elif sent_bytes > COMMON_LIMIT_BYTES:

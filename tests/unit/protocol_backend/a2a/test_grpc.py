@@ -18,6 +18,7 @@ import pytest
 from a2a.types.a2a_pb2 import GetTaskRequest, Message, Part, Role, SendMessageRequest
 from a2a.types.a2a_pb2_grpc import A2AServiceStub
 from unit.comm.agents import Agent, Echo, Gate, message, soon
+from unit.comm.http2_peers import LOST, NO_GRPC, SPEAKS_ANOTHER, Serve, answers
 from unit.comm.raw import ask as ask_raw
 from unit.comm.raw import get
 from unit.protocol_backend.a2a.peer import Peer
@@ -36,6 +37,7 @@ from streaming_queue.errors import (
     ConnectError,
     ProtocolError,
     RateLimitedError,
+    RemoteError,
 )
 from streaming_queue.messages import DELTA, STATUS
 from streaming_queue.protocol_backend.a2a import exchange, grpc_interface
@@ -188,6 +190,41 @@ async def test_somebody_else_listens_there(make: Any, monkeypatch: pytest.Monkey
     async with tcp(silent) as port, card_for(port) as url:
         await backend.register_endpoint("w", url)
         with pytest.raises(ConnectError, match=f"{url}: (no connection|cannot connect) by gRPC"):
+            await backend.send("c", "w", {"text": "hi"})
+        await backend.close()
+
+
+@pytest.mark.parametrize("peer", [*LOST.values(), *SPEAKS_ANOTHER.values()], ids=[*LOST, *SPEAKS_ANOTHER])
+async def test_somebody_loses_the_call_or_speaks_something_else_there(make: Any, peer: Serve):
+    async with tcp(peer) as port, card_for(port) as url:
+        for streaming in [False, True] * 3:
+            backend = make()
+            await backend.register_endpoint("w", url)
+            with pytest.raises((ConnectError, ProtocolError)) as caught:
+                if streaming:
+                    await collect(backend.stream("c", "w", {"text": "hi"}))
+                else:
+                    await backend.send("c", "w", {"text": "hi"})
+            assert caught.value.retryable is True
+            await backend.close()
+
+
+@pytest.mark.parametrize("peer", NO_GRPC.values(), ids=NO_GRPC)
+async def test_what_is_no_answer_of_grpc(make: Any, peer: Serve):
+    async with tcp(peer) as port, card_for(port) as url:
+        backend = make()
+        await backend.register_endpoint("w", url)
+        with pytest.raises(ProtocolError):
+            await backend.send("c", "w", {"text": "hi"})
+        await backend.close()
+
+
+@pytest.mark.parametrize(("status", "raised"), [(2, RemoteError), (13, RemoteError), (14, ConnectError)])
+async def test_a_status_without_a_word_of_a2a(make: Any, status: int, raised: type[Exception]):
+    async with tcp(answers(status)) as port, card_for(port) as url:
+        backend = make()
+        await backend.register_endpoint("w", url)
+        with pytest.raises(raised):
             await backend.send("c", "w", {"text": "hi"})
         await backend.close()
 

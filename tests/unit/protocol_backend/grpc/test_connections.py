@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from grpc import StatusCode
 from unit.comm.agents import LIMITS, Agent, Gate, message, soon
+from unit.comm.http2_peers import NO_GRPC, SPEAKS_ANOTHER, Serve
 from unit.protocol_backend.grpc.peers import FINE, Relay, event, send, serving, stream, tcp
 
 from streaming_queue.comm import grpc_wire, recovery
 from streaming_queue.comm.context import listening
-from streaming_queue.errors import ConnectError, SendTimeoutError
+from streaming_queue.errors import ConnectError, ProtocolError, SendTimeoutError
 from streaming_queue.messages import DELTA
 from streaming_queue.protocol_backend.grpc import agent_pb2, liveness
 from streaming_queue.protocol_backend.grpc.comm import GrpcCommBackend
@@ -75,6 +76,18 @@ async def test_who_is_no_grpc_server_is_not_reached(
             assert caught.value.retryable is True
         assert not await backend.health_check("w")
         assert time.monotonic() - started < 4
+
+
+@pytest.mark.parametrize("ask", [send, stream])
+@pytest.mark.parametrize("peer", [*SPEAKS_ANOTHER.values(), *NO_GRPC.values()], ids=[*SPEAKS_ANOTHER, *NO_GRPC])
+async def test_who_begins_to_speak_something_else_is_no_remote_error(peer: Serve, ask: Any):
+    async with tcp(peer) as port:
+        for _ in range(30):
+            backend = GrpcCommBackend()
+            with pytest.raises((ConnectError, ProtocolError)) as caught:
+                await ask(backend, port)
+            assert caught.value.retryable is True
+            await backend.close()
 
 
 async def test_our_client_comes_back_by_itself(spawn: Any):

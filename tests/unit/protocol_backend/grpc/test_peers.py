@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from grpc import StatusCode
 from unit.comm.agents import Gate
-from unit.protocol_backend.grpc.peers import FINE, Method, event, fine, send, serving, stream
+from unit.comm.http2_peers import answers
+from unit.protocol_backend.grpc.peers import FINE, Method, event, fine, send, serving, stream, tcp
 
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.skills import Skill
@@ -135,7 +136,7 @@ async def test_an_answer_over_the_limit(backend: GrpcCommBackend):
         return agent_pb2.Answer(text="x" * 17_000_000).SerializeToString()
 
     async with serving(Send=huge) as port:
-        with pytest.raises(RemoteError, match="RESOURCE_EXHAUSTED") as caught:
+        with pytest.raises(ProtocolError, match="RESOURCE_EXHAUSTED") as caught:
             await send(backend, port)
         assert caught.value.retryable is True
 
@@ -211,6 +212,14 @@ async def test_every_status_of_others(backend: GrpcCommBackend, status: StatusCo
     error = caught.value
     assert (type(error), error.retryable, error.retry_after_s) == (*FOREIGN[status], None)
     assert str(error).startswith(f"grpc://127.0.0.1:{port}: {status.name}: no\\x1b[31m \\u574f")
+
+
+@pytest.mark.parametrize("status", FOREIGN, ids=lambda status: status.name)
+async def test_every_bare_status_of_others(backend: GrpcCommBackend, status: StatusCode):
+    async with tcp(answers(status.value[0])) as port:
+        with pytest.raises(StreamingQueueError) as caught:
+            await send(backend, port)
+    assert (type(caught.value), caught.value.retryable) == FOREIGN[status]
 
 
 async def test_a_time_to_wait_makes_it_a_rate_limit(backend: GrpcCommBackend):
