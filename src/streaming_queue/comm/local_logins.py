@@ -1,4 +1,4 @@
-"""Logins at servers that this user's processes run on loopback, kept by host and port for the user's other processes.
+"""Logins at servers that this user's processes run here, kept by host and port for the user's other processes.
 
 Each server has a private file, which counts as long as the process that wrote it lives. All calls block.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -50,8 +49,6 @@ def find(host: str, port: int) -> Mapping[str, str]:
 
     Raises ConfigError where the file is open to others or cannot be read.
     """
-    if sys.platform == "win32":
-        return {}
     document = _document(_path(host, port))
     if document is not None and "at" in document:
         document = _document(_path(*document["at"]))

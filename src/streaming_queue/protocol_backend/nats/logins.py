@@ -65,11 +65,11 @@ def _user(login: Login, **permissions: list[str]) -> dict[str, Any]:
 
 
 async def find(server: Server) -> tuple[Server, Login]:
-    """Where to connect and who to be, for those who have no login: one of this user's at a server on loopback.
+    """Where to connect and who to be without a login: one that this user's process keeps for the server there.
 
     Raises AuthError where the file with it cannot be used.
     """
-    for host in _loopbacks(server):
+    for host in _addresses(server):
         try:
             kept = await asyncio.to_thread(local_logins.find, host, server.port)
         except ConfigError as error:
@@ -80,13 +80,14 @@ async def find(server: Server) -> tuple[Server, Login]:
     return server, Login()
 
 
-def _loopbacks(server: Server) -> tuple[str, ...]:
+def _addresses(server: Server) -> tuple[str, ...]:
     """Where a server of our own may be. A name has several addresses, and another user may listen at one of them."""
     if server.scheme != "nats":
         return ()
     if server.host == "localhost":
         return ("127.0.0.1", "::1")
     try:
-        return (server.host,) if ip_address(server.host).is_loopback else ()
+        ip_address(server.host)
     except ValueError:
         return ()
+    return (server.host,)

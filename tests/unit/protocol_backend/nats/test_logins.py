@@ -206,13 +206,16 @@ async def test_a_file_that_others_may_read_is_not_used(backend: NatsCommBackend,
         await other.close()
 
 
-async def test_a_login_is_shown_to_nobody_but_a_server_on_loopback():
-    await asyncio.to_thread(local_logins.entry("192.0.2.1", 4222, {"ask": "s3cret"}).write)
-    await asyncio.to_thread(local_logins.entry("127.0.0.1", 4999, {"ask": "s3cret"}).write)
-    for server in (Server("nats", "192.0.2.1", 4222), Server("tls", "127.0.0.1", 4999), Server("nats", "h", 4999)):
+async def test_a_login_goes_to_the_address_that_its_process_serves_at():
+    kept = {"ask": "s3cret"}
+    for host in ("127.0.0.1", "h"):
+        await asyncio.to_thread(local_logins.entry(host, 4999, kept).write)
+    others = [("tls", "127.0.0.1", 4999), ("nats", "h", 4999), ("nats", "127.0.0.2", 4999), ("nats", "127.0.0.1", 4998)]
+    for server in (Server(*other) for other in others):
         assert await logins.find(server) == (server, Login())
-    found = await logins.find(Server("nats", "localhost", 4999))
-    assert found == (Server("nats", "127.0.0.1", 4999), Login("ask", "s3cret"))
+    for host in ("127.0.0.1", "localhost"):
+        found = await logins.find(Server("nats", host, 4999))
+        assert found == (Server("nats", "127.0.0.1", 4999), Login("ask", "s3cret"))
 
 
 async def test_who_listens_to_everything_hears_nothing_of_a_question(backend: NatsCommBackend, account: Any):
