@@ -133,6 +133,8 @@ class BaseCommBackend(ABC):
     """The protocol's short name, as it stands in results."""
     schemes: ClassVar[tuple[str, ...]] = ()
     """URL schemes an address may have; empty: any."""
+    socket_schemes: ClassVar[tuple[str, ...]] = ()
+    """Schemes of this protocol's own that name a socket: an address that comes over a wire may have these, too."""
     capabilities: ClassVar[Capabilities] = Capabilities()
     about: ClassVar[About] = About()
     route: Callable[[str, str, Mapping[str, Any]], Awaitable[Reply]] | None = None

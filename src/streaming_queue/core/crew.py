@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from streaming_queue.comm.composite import CompositeBackend
+from streaming_queue.comm.composite import CompositeBackend, backend_of
+from streaming_queue.comm.wire_address import check_wire_address
 from streaming_queue.config.redaction import redacted
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.errors import ConfigError, ConnectError, UnknownAgentError
@@ -57,11 +58,16 @@ class Crew:
     async def add(self, address: str, *, protocol: str | None = None, worker_id: str | None = None) -> str:
         """Have the worker at `address` take part; its id. One that does already keeps its own.
 
+        All addresses come here over a wire (a message, or the control endpoint), so `address` must name a socket, and
+        `protocol` one that the workers speak already: neither can start a program or import a module.
+
         Raises:
             ConfigError: the address or the protocol does not fit, or the id is taken.
             ConnectError: nobody healthy answers there.
         """
         alike = self._alike(protocol)
+        backend = self._network.comm_backend
+        check_wire_address(address, backend_of(backend, alike).socket_schemes)
         addresses = self._network.get_agents()
         for known in self._worker_ids:
             if addresses.get(known) == address and worker_id in (None, known):
@@ -69,7 +75,6 @@ class Crew:
         worker_id = worker_id or self._next_id()
         if worker_id in self._network.get_topology():
             raise ConfigError(f"an agent {worker_id!r} is in the network already; leave the id out, or choose another")
-        backend = self._network.comm_backend
         if isinstance(backend, CompositeBackend):
             backend.assign(worker_id, backend.backend_of(alike))
         await self._network.register_agent(worker_id, address)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,6 +101,32 @@ async def test_by_its_address_too(place: Place) -> None:
     assert await place.crew.leave(place.addresses[2]) is None
     assert await place.crew.leave(place.addresses[0]) == "Worker-1"
     assert place.crew.workers() == []
+
+
+@pytest.mark.parametrize("form", ["stdio:touch {}", "stdio://bin/touch {}", "STDIO:touch {}", "file://{}"])
+@pytest.mark.parametrize("protocol", [None, "mcp"])
+async def test_an_address_from_a_wire_starts_no_program(tmp_path: Path, form: str, protocol: str | None) -> None:
+    network, file = NetworkBase(registry.create("mcp")), tmp_path / "started"
+    await network.register_agent("Coordinator-1")
+    await network.register_agent("Worker-1", "stdio:true")
+    with pytest.raises(ConfigError, match=r"qa\.worker\.endpoints"):
+        await Crew(network, "Coordinator-1", ["Worker-1"]).add(form.format(file), protocol=protocol)
+    assert list(network.get_agents()) == ["Worker-1"]
+    await network.close()
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("protocol", ["os:system", "streaming_queue.protocol_backend.mcp.comm:McpCommBackend", ""])
+async def test_nor_does_a_protocol_from_a_wire_import_anything(place: Place, protocol: str) -> None:
+    with pytest.raises(ConfigError, match="no worker of this run speaks"):
+        await place.crew.add(place.addresses[1], protocol=protocol)
+
+
+async def test_a_protocol_of_others_declares_its_sockets(place: Place) -> None:
+    backend = place.network.comm_backend
+    backend.socket_schemes = ("own",)
+    with pytest.raises(ConfigError, match="must be http"):  # which the backend itself says
+        await place.crew.add("own://127.0.0.1:9")
 
 
 async def test_in_a_mixed_network_a_worker_says_what_it_speaks() -> None:

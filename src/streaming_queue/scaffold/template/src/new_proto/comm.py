@@ -37,6 +37,7 @@ class NewProtoCommBackend(BaseCommBackend):
 
     name = "new-proto"
     schemes = (SCHEME,)
+    socket_schemes = (SCHEME,)
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
     about = About(probe="a line that says ping")
 

@@ -1,0 +1,38 @@
+"""What an address that comes over a wire may name: a socket, and nothing else.
+
+The configuration that starts a run may name a program, for example `stdio:python server.py`. A message may not: its
+sender would run that program here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from streaming_queue.errors import ConfigError
+
+SOCKET_SCHEMES = frozenset({"http", "https", "ws", "wss", "grpc", "grpcs", "nats", "tls", "tcp"})
+"""Schemes that name a host and a port, whatever backend reads the address."""
+
+_PLAIN = re.compile(r"([a-z][a-z0-9+.-]*)://[!-~]+", re.ASCII)
+"""Scheme and authority as each parser reads them: no white space, no control character, no capital in the scheme."""
+
+
+def check_wire_address(address: str, own_schemes: Collection[str] = ()) -> None:
+    """Raise ConfigError unless `address` names a socket: a known scheme, or one of `own_schemes`, and a host.
+
+    `own_schemes` are those that the backend of the address declares (`BaseCommBackend.socket_schemes`).
+    """
+    plain = _PLAIN.fullmatch(address)
+    try:
+        url = urlsplit(address)
+        named = bool(url.hostname) and url.port != 0
+    except ValueError:
+        named = False
+    if plain is None or not named or (plain[1] not in SOCKET_SCHEMES and plain[1] not in own_schemes):
+        shown = address.rpartition("@")[2][:200]
+        raise ConfigError(
+            f"address {shown!a} came over the network and names no socket like http://host:port; name such a worker in "
+            "the configuration that starts the run (workers, or qa.worker.endpoints)"
+        )
