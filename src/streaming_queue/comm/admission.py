@@ -44,6 +44,7 @@ class Admission:
 
     def __init__(self, options: HostOptions, *, hosts: Collection[str], any_address: bool = False) -> None:
         self._authenticator = options.authenticator
+        self._anonymous = options.anonymous
         self._patience_s = options.limits.body_deadline_s
         self._hosts = frozenset(host.lower() for host in hosts)
         self._foreign_origins = frozenset(host.lower() for host in options.allowed_hosts)
@@ -52,7 +53,7 @@ class Admission:
 
     @property
     def open(self) -> bool:
-        """Whether nobody needs a credential."""
+        """Whether the host looks at no credential."""
         return self._authenticator is None
 
     def check(self, host: bytes, origin: bytes | None) -> Refusal | None:
@@ -78,10 +79,14 @@ class Admission:
     async def identify(self, authorization: bytes) -> str | Refusal | None:
         """The principal behind an Authorization header, None where nobody is asked, a 401 without a valid credential.
 
+        Where the options name an `anonymous` principal, a missing header (empty bytes) means that one.
+
         Raises TimeoutError when the authenticator takes longer than the limits give a request's body.
         """
         if self._authenticator is None:
             return None
+        if not authorization and self._anonymous is not None:
+            return self._anonymous
         scheme, _, credential = authorization.decode("latin-1").partition(" ")
         if scheme.lower() == "bearer" and credential:
             async with asyncio.timeout(self._patience_s):

@@ -88,6 +88,7 @@ class HostLimits:
 class HostOptions:
     """How to host agents. `authenticator` maps a bearer credential to a principal, None to refuse.
 
+    `anonymous` is the principal of a caller that shows no credential; None: such a caller is refused, too.
     `allow_public` permits an address that other machines reach although nobody is authenticated.
     `allowed_hosts` are further names accepted in the Host header, beside the bound address and loopback.
     """
@@ -97,6 +98,12 @@ class HostOptions:
     limits: HostLimits = HostLimits()
     allow_public: bool = False
     allowed_hosts: tuple[str, ...] = ()
+    anonymous: str | None = None
+
+    @property
+    def guarded(self) -> bool:
+        """Whether each caller needs a credential."""
+        return self.authenticator is not None and self.anonymous is None
 
 
 class AgentHandle(Protocol):

@@ -15,6 +15,11 @@ from streaming_queue.errors import AgentFailedError, ConfigError, ConnectError
 from streaming_queue.messages import Reply, payload_text
 from streaming_queue.record import record
 
+NETWORK_PRINCIPAL = "network"
+"""The caller that showed `network.token`: it may ask."""
+OPERATOR_PRINCIPAL = "network.operator"
+"""The caller that showed `network.operator_token`: it may command, too."""
+
 T = TypeVar("T")
 Kind = Literal["question", "command"]
 
@@ -197,6 +202,8 @@ class Executor(Protocol):
         """Answer the request in `context` by events; raise to fail it."""
 
 
+_OPERATORS: Mapping[str | None, bool] = {NETWORK_PRINCIPAL: False, OPERATOR_PRINCIPAL: True}
+
 CallAgent = Callable[[str, Mapping[str, Any]], Awaitable[Reply]]
 
 
@@ -206,9 +213,20 @@ class RequestContext:
     `metadata` is what rode along, `call_context` the part of it that we know. `deadline` is a moment of the monotonic
     clock or None. `principal` is who asked, where the host knows. `streaming` says that somebody reads the deltas.
     `context_id` is the conversation that the message belongs to, where the protocol has conversations.
+    `operator` says whether the caller may command: True, False (it may ask only), or None where no right is configured.
     """
 
-    __slots__ = ("_call_agent", "_calls", "agent_id", "call_context", "context_id", "payload", "principal", "streaming")
+    __slots__ = (
+        "_call_agent",
+        "_calls",
+        "agent_id",
+        "call_context",
+        "context_id",
+        "operator",
+        "payload",
+        "principal",
+        "streaming",
+    )
 
     def __init__(
         self,
@@ -224,6 +242,7 @@ class RequestContext:
         self.context_id = context_id
         self.agent_id = agent_id
         self.principal = principal
+        self.operator: bool | None = _OPERATORS.get(principal)
         self.streaming = streaming
         self.call_context = CallContext.from_metadata(self.metadata)
         self._call_agent = call

@@ -39,7 +39,7 @@ async def listen(host: str, port: int, options: HostOptions, name: str) -> Liste
     bound = await _bind(host, port, name)
     address, port = bound.getsockname()[:2]
     ip = ip_address(address.partition("%")[0])
-    if options.authenticator is None and not options.allow_public and not ip.is_loopback:
+    if not (options.guarded or options.allow_public or ip.is_loopback):
         bound.close()
         raise ConfigError(
             f"{name}: refusing to listen on {address}:{port}: other machines reach it and nobody is authenticated; "

@@ -49,6 +49,11 @@ class Anp(BackendSection):
         description="Who may call agents hosted here: DIDs, files and directories of DID documents, or `*`, whoever "
         "proves a DID. None: the processes of this user. Our own identity always may.",
     )
+    operators: tuple[Text, ...] = Field(
+        (),
+        description="DIDs, of those that are trusted, that may command a coordinator hosted here: dispatch, attach, "
+        "join, leave. None: what this process itself sends; where trusted is empty, too, all may dispatch and attach.",
+    )
     allow_private: bool = Field(
         False, description="Fetch the DID documents of trusted DIDs from addresses that are not public, too."
     )

@@ -25,7 +25,8 @@ PROVIDER_VARIABLES: Mapping[str, str] = {
 OWN = "the program's own choice"
 """Where a value comes from that the program gives and nobody else does."""
 
-TOKEN_VARIABLE = f"{ENVIRONMENT_PREFIX}NETWORK__TOKEN"
+OPERATOR_VARIABLE = f"{ENVIRONMENT_PREFIX}NETWORK__OPERATOR_TOKEN"
+TOKEN_VARIABLES = (f"{ENVIRONMENT_PREFIX}NETWORK__TOKEN", OPERATOR_VARIABLE)
 
 FLAGS: Mapping[str, str] = {
     "core.name": "--model",

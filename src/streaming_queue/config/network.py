@@ -46,7 +46,20 @@ class Network(Section):
         description="Bearer credential that agents started here demand and all agents are sent; better given as "
         "STQ_NETWORK__TOKEN. Never shown.",
     )
+    operator_token: SecretStr | None = Field(
+        None,
+        description="Bearer credential of those who may command a coordinator: dispatch, attach, join, leave. Only "
+        "coordinators are sent it; better given as STQ_NETWORK__OPERATOR_TOKEN. Never shown.",
+    )
     metrics: bool = Field(True, description="Whether run.json has the message metrics.")
+
+    @model_validator(mode="after")
+    def _two_tokens(self) -> Self:
+        if self.token is not None and self.token == self.operator_token:
+            raise ValueError(
+                "network.operator_token is the same as network.token, which every worker holds; make another one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _edges_fit(self) -> Self:

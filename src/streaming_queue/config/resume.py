@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from streaming_queue.config.kept_secrets import kept
 from streaming_queue.config.keys import Setting, kinds
-from streaming_queue.config.load import ENVIRONMENT_PREFIX, TOKEN_VARIABLE, from_flags, from_provider
+from streaming_queue.config.load import ENVIRONMENT_PREFIX, TOKEN_VARIABLES, from_flags, from_provider
 from streaming_queue.config.merging import merge
 from streaming_queue.config.root import KEYS, Config
 from streaming_queue.config.trust import UnmarkedError, effects, is_marked
@@ -34,7 +34,7 @@ def resume_config(
 ) -> Config:
     """The configuration to go on with the run in `directory`, from the `settings` in its `run.json`.
 
-    Secrets do not stand there: they come from the provider's own variables and STQ_NETWORK__TOKEN. Settings in which
+    Secrets do not stand there: they come from the provider's own variables and TOKEN_VARIABLES. Settings in which
     one is hidden come from what was kept for `run_id`, else from their own variable; those of a group of workers, from
     `sets` only. `flags` and `sets` are as in `load_config`; nothing else changes what the run began with.
     Reads files: not for the event loop.
@@ -52,7 +52,7 @@ def resume_config(
         follows.pop("qa.worker.count", None)
         follows.pop("qa.worker.endpoints", None)
     hidden = [key for key, setting in follows.items() if _hiding(setting, known)]
-    variables = {name: environ[name] for name in (TOKEN_VARIABLE, *map(_variable, hidden)) if name in environ}
+    variables = {name: environ[name] for name in (*TOKEN_VARIABLES, *map(_variable, hidden)) if name in environ}
     others = merge([from_provider(environ), KEYS.from_environ(variables, ENVIRONMENT_PREFIX)])
     levels = [others.values(), follows.values(), from_flags(flags or {}), KEYS.from_assignments(sets, "-s")]
     place = {"output.dir": os.fspath(directory), "output.resume": True}

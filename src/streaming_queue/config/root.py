@@ -155,7 +155,10 @@ class Config(Section):
         return value if isinstance(value, BackendSection) else None
 
     def of_worker(self, worker_id: str) -> Self:
-        """The configuration that one worker works by: its protocol, model and options in the places of the run's."""
+        """The configuration that one worker works by: its protocol, model and options in the places of the run's.
+
+        A worker commands nothing, so it does not get `network.operator_token`.
+        """
         setup = self.roster[worker_id]
         update: dict[str, Any] = {"protocol": setup.protocol, "core": setup.core}
         if setup.options is not None:
@@ -163,7 +166,11 @@ class Config(Section):
         if self.workers:
             alone = self.qa.worker.model_copy(update={"count": 1, "start_port": None})
             update |= {"workers": (), "qa": self.qa.model_copy(update={"worker": alone})}
-        return self.model_copy(update=update)
+        return self.without_operator().model_copy(update=update)
+
+    def without_operator(self) -> Self:
+        """The configuration of an agent that commands nothing: `network.operator_token` left out."""
+        return self.model_copy(update={"network": self.network.model_copy(update={"operator_token": None})})
 
     def slots(self, agent_id: str) -> int:
         """How many questions may be in flight at a worker, or at a pool: what its workers take together."""

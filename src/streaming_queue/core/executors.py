@@ -11,7 +11,7 @@ from streaming_queue.comm.context import EventQueue, RequestContext
 from streaming_queue.comm.skills import Skill
 from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
 from streaming_queue.core.qa_worker_base import QAWorkerBase
-from streaming_queue.errors import BadResponseError
+from streaming_queue.errors import AuthError, BadResponseError, ConfigError
 from streaming_queue.messages import DELTA, MESSAGE, STATUS
 
 if TYPE_CHECKING:
@@ -86,12 +86,15 @@ def _streams(worker: type[QAWorkerBase]) -> bool:
 
 
 class CoordinatorExecutor:
-    """A coordinator behind a protocol: `dispatch` runs a round, everything else asks for the status (guide 3.2).
+    """A coordinator behind a protocol: `dispatch` runs a round, `status` or no text asks for the status (guide 3.2).
 
     What is tagged as a command knows more: `attach` waits for the round under way and begins none, `"detach": true` in
     the metadata of a `dispatch` answers as soon as the round has begun, and by `join` and `leave` the worker at the
     metadata's `worker_address` takes part, and does so no longer. Whoever reads a stream is told every second how far
-    the round is, in words and figures.
+    the round is, in words and figures. Any other text is refused: a coordinator answers no questions.
+
+    Each caller may ask for the status. An operator (`RequestContext.operator`) may give all commands, a caller that may
+    only ask gives none. Where no right was configured, `dispatch` and `attach` are free, `join` and `leave` are not.
     """
 
     description = "Streams a set of questions through a pool of workers and records each answer once."
@@ -99,14 +102,20 @@ class CoordinatorExecutor:
         Skill(
             id="dispatch",
             name="Dispatch a round",
-            description="Has every open question answered; the reply comes when the round has ended and says how.",
+            description=(
+                "Has every open question answered; the reply comes when the round has ended and says how. It needs the "
+                "operator's credential where the coordinator has credentials."
+            ),
             tags=("command", "queue"),
             examples=("dispatch",),
         ),
         Skill(
             id="status",
             name="Tell the status",
-            description="Says how many questions are answered, failed and open. Any other text asks for it, too.",
+            description=(
+                "Says how many questions are answered, failed and open. Other texts are refused: a question goes to a "
+                "worker."
+            ),
             tags=("command", "monitoring"),
             examples=("status",),
         ),
@@ -115,7 +124,7 @@ class CoordinatorExecutor:
             name="Attach to a round",
             description=(
                 "Waits for the round under way, as dispatch does, and begins none. The message must be tagged as a "
-                "command (`kind`)."
+                "command (`kind`), and needs the same credential as dispatch."
             ),
             tags=("command", "monitoring"),
             examples=("attach",),
@@ -133,9 +142,17 @@ class CoordinatorExecutor:
         self.coordinator = QACoordinatorBase(config, output) if coordinator is None else coordinator
 
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
-        """Obey the command; raises like the coordinator."""
-        command = (context.get_user_input() or "status").strip().lower()
+        """Obey the command.
+
+        Raises:
+            AuthError: the caller may not give this command.
+            ConfigError: the text is no command.
+            StreamingQueueError: as the coordinator does.
+        """
+        command = (context.get_user_input() or "").strip().lower() or "status"
         tagged = context.call_context.kind == "command"
+        if command == "dispatch" or (tagged and command in ("attach", "join", "leave")):
+            self._check_right(command, context)
         if command == "dispatch" and tagged and context.metadata.get("detach") is True:
             self.coordinator.begin_round()
             result = await self.coordinator.get_status()
@@ -146,9 +163,39 @@ class CoordinatorExecutor:
         elif command in ("join", "leave") and tagged:
             address = str(context.metadata.get("worker_address") or "")
             result = await (self.coordinator.join if command == "join" else self.coordinator.leave)(address)
-        else:
+        elif command == "status":
             result = await self.coordinator.get_status()
+        else:
+            raise ConfigError(
+                f"{self.coordinator.coordinator_id} is a coordinator and answers no questions, only dispatch and "
+                "status: ask a worker (stq ask WORKER QUESTION), or run a set of questions (stq run -q FILE)"
+            )
         await event_queue.enqueue_event({"type": MESSAGE, "data": result})
+
+    def _check_right(self, command: str, context: RequestContext) -> None:
+        """Raise AuthError where the caller may not give this command.
+
+        An agent that passes a message on has no right of its own: the message's author chose the words.
+        """
+        passed_on = context.call_context.hops > 0
+        if context.operator and not passed_on:
+            return
+        if context.operator is None and command in ("dispatch", "attach"):
+            return
+        config, who = self.coordinator.config, self.coordinator.coordinator_id
+        if context.operator:
+            remedy = f"an agent passed the command on; send it to {who} itself"
+        elif config.control_protocol == "anp":
+            remedy = f"list the caller's DID in anp.operators of {who}"
+        elif config.network.operator_token is not None:
+            remedy = f"give the caller the network.operator_token of {who} (STQ_NETWORK__OPERATOR_TOKEN)"
+        else:
+            remedy = "set network.operator_token (STQ_NETWORK__OPERATOR_TOKEN) on both sides"
+        steered = {"join": "add RUN ADDRESS", "leave": "drain RUN ID"}.get(command)
+        raise AuthError(
+            f"{who}: this caller may not {command}: {remedy}"
+            + (f", or use `stq workers {steered}` where {who} runs" if steered else "")
+        )
 
     async def _watched(self, work: Coroutine[Any, Any, str], context: RequestContext, event_queue: EventQueue) -> str:
         """The outcome of `work`; meanwhile, words on its progress for whoever reads a stream."""

@@ -71,11 +71,9 @@ class QACoordinatorBase:
         """Have the worker at `address` take part, in the round under way as in later ones; says as whom.
 
         Raises:
-            ConfigError: the address cannot be used, or others could reach this coordinator without a credential.
+            ConfigError: the address does not name a socket, or cannot be used.
             ConnectError: no healthy worker answers there.
         """
-        if self.config.network.allow_public and self.config.network.token is None:
-            raise ConfigError("where others reach the coordinator (network.allow_public), joining needs network.token")
         return f"as {await self._joined_by().add(address)}"
 
     async def leave(self, address: str) -> str:

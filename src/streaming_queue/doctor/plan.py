@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from streaming_queue.config import AUTO, Config, load_config, resume_config
 from streaming_queue.config.trust import UnmarkedError
 from streaming_queue.core.round import check_directory
@@ -183,8 +185,9 @@ def _told(finding: Finding) -> Check:
 
 
 def _plan(checks: Sequence[Check], config: Config | None, environ: Mapping[str, str] = os.environ) -> Plan:
-    given = (
-        [config.network.token, *(core.openai_api_key for core in [config.core, *config.answering])] if config else ()
-    )
+    given: Sequence[SecretStr | None] = ()
+    if config:
+        keys = (core.openai_api_key for core in [config.core, *config.answering])
+        given = (config.network.token, config.network.operator_token, *keys)
     secrets = {environ.get("OPENAI_API_KEY", "").strip(), *(secret.get_secret_value() for secret in given if secret)}
     return Plan(tuple(checks), tuple(secrets - {""}))

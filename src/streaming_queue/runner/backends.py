@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import hmac
 import inspect
+import secrets
 from collections.abc import Iterator, Mapping
+
+from pydantic import SecretStr
 
 from streaming_queue.comm import registry
 from streaming_queue.comm.base import BaseCommBackend, EndpointOptions, HostOptions
 from streaming_queue.comm.composite import CompositeBackend
+from streaming_queue.comm.context import NETWORK_PRINCIPAL, OPERATOR_PRINCIPAL
 from streaming_queue.config import Config
 from streaming_queue.errors import ConfigError
 
-NETWORK_PRINCIPAL = "network"
-"""Who asks, where the network's token was shown."""
-
 
 class ForEveryAgent(Mapping[str, EndpointOptions]):
-    """The same options, whichever agent is looked up."""
+    """The credential of each agent: `token` for all, `operator` for `coordinator` alone where there is one."""
 
-    def __init__(self, options: EndpointOptions) -> None:
-        self._options = options
+    def __init__(self, token: str | None, *, operator: str | None = None, coordinator: str | None = None) -> None:
+        self._options = EndpointOptions(credential=token)
+        self._coordinator = coordinator
+        self._commanding = self._options if operator is None else EndpointOptions(credential=operator)
 
     def __getitem__(self, agent_id: str) -> EndpointOptions:
-        return self._options
+        return self._commanding if agent_id == self._coordinator else self._options
 
     def __iter__(self) -> Iterator[str]:
         return iter(())
@@ -32,8 +35,11 @@ class ForEveryAgent(Mapping[str, EndpointOptions]):
         return 0
 
 
-def create_backend(config: Config, protocol: str | None = None) -> BaseCommBackend:
+def create_backend(config: Config, protocol: str | None = None, *, coordinator: str | None = None) -> BaseCommBackend:
     """The backend of `protocol` (default: the coordinator's), with the network's token and rules and its own section.
+
+    `coordinator` is the agent that this backend commands, or hosts as a coordinator: it alone is shown
+    `network.operator_token`. Without, the backend does not know that token.
 
     Raises:
         UnknownProtocolError, BackendNotInstalledError: as `registry.load`.
@@ -42,20 +48,24 @@ def create_backend(config: Config, protocol: str | None = None) -> BaseCommBacke
     name = protocol or config.control_protocol
     section = config.section(name)
     options = section.options() if section else {}
-    token = config.network.token
-    secret = token.get_secret_value() if token else None
-    if secret is not None:
-        options["options"] = ForEveryAgent(EndpointOptions(credential=secret))
-    if secret is not None or config.network.allow_public:
-        authenticator = _Token(secret) if secret is not None else None
-        options["host_options"] = HostOptions(allow_public=config.network.allow_public, authenticator=authenticator)
+    token = _revealed(config.network.token)
+    operator = _revealed(config.network.operator_token) if coordinator is not None else None
+    known = token is not None or operator is not None
+    if known:
+        options["options"] = ForEveryAgent(token, operator=operator, coordinator=coordinator)
+    if known or config.network.allow_public:
+        options["host_options"] = HostOptions(
+            allow_public=config.network.allow_public,
+            authenticator=_Tokens({NETWORK_PRINCIPAL: token, OPERATOR_PRINCIPAL: operator}) if known else None,
+            anonymous=NETWORK_PRINCIPAL if known and token is None else None,
+        )
     backend = registry.load(name)
     try:
         inspect.signature(backend).bind(**options)
     except TypeError:
         raise ConfigError(
-            f"protocol {name!r}: {backend.__name__} takes no options of ours, so network.token and "
-            "network.allow_public cannot hold with it"
+            f"protocol {name!r}: {backend.__name__} takes no options of ours, so network.token, "
+            "network.operator_token and network.allow_public cannot hold with it"
         ) from None
     return backend(**options)
 
@@ -70,12 +80,16 @@ def create_network_backend(config: Config) -> BaseCommBackend:
 
     Workers that do not differ share one. Where the coordinator's cannot host, it is reached by function calls.
     Raises as `create_backend`; the error of a worker's tells which.
+
+    A run commands its own coordinator. Where only `network.token` is set, which workers hold, too, the run does so by a
+    random operator token of its own.
     """
-    own = create_backend(config)
+    coordinator_id = config.qa.coordinator.coordinator_id
+    own = create_backend(_with_operator(config), coordinator=coordinator_id)
     made = [((config.control_protocol, config.section(config.control_protocol)), own)]
     composite = CompositeBackend(own)
     if not can_host(type(own)):
-        composite.assign(config.qa.coordinator.coordinator_id, registry.create("inproc"))
+        composite.assign(coordinator_id, registry.create("inproc"))
     for worker_id, setup in config.roster.items() if config.workers else ():
         kind = (setup.protocol, setup.options)
         backend = next((backend for known, backend in made if known == kind), None)
@@ -89,11 +103,25 @@ def create_network_backend(config: Config) -> BaseCommBackend:
     return own if can_host(type(own)) and len(made) == 1 else composite
 
 
-class _Token:
-    """Lets in who knows the secret."""
+def _with_operator(config: Config) -> Config:
+    network = config.network
+    if network.token is None or network.operator_token is not None:
+        return config
+    operator = SecretStr(secrets.token_urlsafe(32))
+    return config.model_copy(update={"network": network.model_copy(update={"operator_token": operator})})
 
-    def __init__(self, secret: str) -> None:
-        self._secret = secret.encode()
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+class _Tokens:
+    """Knows callers by their secrets, given by principal."""
+
+    def __init__(self, by_principal: Mapping[str, str | None]) -> None:
+        self._secrets = {name: secret.encode() for name, secret in by_principal.items() if secret is not None}
 
     async def __call__(self, credential: str) -> str | None:
-        return NETWORK_PRINCIPAL if hmac.compare_digest(credential.encode(), self._secret) else None
+        shown = credential.encode()
+        found = [name for name, secret in self._secrets.items() if hmac.compare_digest(shown, secret)]
+        return found[0] if found else None

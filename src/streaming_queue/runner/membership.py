@@ -8,7 +8,7 @@ import logging
 from streaming_queue.comm.context import CallContext, calling
 from streaming_queue.config import Config
 from streaming_queue.core.network_base import RUNNER_ID
-from streaming_queue.errors import ConfigError, StreamingQueueError
+from streaming_queue.errors import AuthError, ConfigError, StreamingQueueError
 from streaming_queue.messages import Reply
 from streaming_queue.runner.remote import AGENT_ID, reached
 from streaming_queue.telemetry.console import Output
@@ -32,12 +32,15 @@ class Membership:
         self._told = ""
 
     async def keep(self) -> None:
-        """Join, and join again whenever the coordinator was away; for ever. Raises ConfigError: it never can."""
+        """Join, and join again whenever the coordinator was away; for ever.
+
+        Raises ConfigError where it never can, AuthError where this worker may not.
+        """
         while True:
             try:
                 reply = await self._command("join", REPLY_S)
                 self._tell(f"takes part at {self._coordinator}: {reply['text']}")
-            except ConfigError:
+            except (AuthError, ConfigError):
                 raise
             except (StreamingQueueError, TimeoutError) as error:
                 self._tell(f"does not take part yet, and tries again every {AGAIN_S:g} s: {error}", warning=True)
@@ -52,7 +55,10 @@ class Membership:
 
     async def _command(self, command: str, timeout_s: float) -> Reply:
         payload = {"text": command, "metadata": {"worker_address": self._address}}
-        async with asyncio.timeout(timeout_s), reached(self._config, self._coordinator) as network:
+        async with (
+            asyncio.timeout(timeout_s),
+            reached(self._config, self._coordinator, commanded=True) as network,
+        ):
             with calling(CallContext(kind="command")):
                 reply = await network.route_message(RUNNER_ID, AGENT_ID, payload)
         if "error" in reply:

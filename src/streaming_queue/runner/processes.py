@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from asyncio import StreamReader, StreamWriter
 from asyncio.subprocess import PIPE, Process
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from streaming_queue.config import Config
+from streaming_queue.config.load import OPERATOR_VARIABLE
 from streaming_queue.config.redaction import revealed
 from streaming_queue.errors import ConfigError, ConnectError, error_from_event
 from streaming_queue.telemetry.console import Output
@@ -87,6 +89,7 @@ class WorkerProcess:
             *("-m", MODULE),
             stdin=PIPE,
             stdout=PIPE,
+            env=_environment(),
         )
         orders, words = cast("StreamWriter", process.stdin), cast("StreamReader", process.stdout)
         orders.write(orjson.dumps(self._order) + b"\n")
@@ -148,3 +151,8 @@ class WorkerProcess:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """What a worker inherits: all but the credential of those who command."""
+    return {name: value for name, value in os.environ.items() if name != OPERATOR_VARIABLE}

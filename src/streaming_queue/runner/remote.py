@@ -25,9 +25,13 @@ SLOW_S = 10.0
 
 
 @asynccontextmanager
-async def reached(config: Config, address: str) -> AsyncIterator[NetworkBase]:
-    """A network of one agent, at `address`. Raises ConfigError on an address that the protocol does not speak."""
-    network = NetworkBase(create_backend(config), message_timeout_s=config.network.message_timeout)
+async def reached(config: Config, address: str, *, commanded: bool = False) -> AsyncIterator[NetworkBase]:
+    """A network of one agent, at `address`; where it is `commanded`, the agent is shown `network.operator_token`.
+
+    Raises ConfigError on an address that the protocol does not speak.
+    """
+    backend = create_backend(config, coordinator=AGENT_ID if commanded else None)
+    network = NetworkBase(backend, message_timeout_s=config.network.message_timeout)
     try:
         await network.register_agent(AGENT_ID, address)
         yield network
@@ -101,7 +105,7 @@ async def dispatch(
 
     `ended` is told the round's summary. A signal ends the following only.
     """
-    async with reached(config, address) as network:
+    async with reached(config, address, commanded=True) as network:
         remote = RemoteCoordinator(network, AGENT_ID, output)
         before = await remote.round_id()
         reply = await remote.command("dispatch", detach=True)
@@ -122,7 +126,7 @@ async def attach(config: Config, address: str, output: Output, *, ended: Callabl
 
     Raises like `RemoteCoordinator.follow`; ConfigError where there was no round yet.
     """
-    async with reached(config, address) as network:
+    async with reached(config, address, commanded=True) as network:
         remote = RemoteCoordinator(network, AGENT_ID, output)
         if (await remote.figures())["state"] == "idle":
             raise ConfigError(f"the coordinator at {address} has had no round yet; `stq dispatch {address}` begins one")

@@ -52,7 +52,10 @@ async def serve_worker(
     over `pool_protocol` (default: the same), it is their sub-coordinator. With `join` it takes part at the coordinator
     of that address, which it tells when it stops. `drain_s` defaults to `scheduler.drain_s`.
 
+    Only what is sent to the coordinator shows `network.operator_token`; the executor's configuration does not have it.
+
     Raises:
+        AuthError: it may not join that coordinator.
         ConfigError: it cannot answer, or cannot be hosted, as configured.
         ConnectError: the port is in use.
     """
@@ -63,6 +66,7 @@ async def serve_worker(
             f"protocol {config.protocol!r} hosts no agents: choose one of those with `host` in stq protocols"
         )
     stop = asyncio.Event()
+    joining, config = config, config.without_operator()
 
     def received(number: int) -> None:
         output.warning(f"{signal.Signals(number).name}: finishing what is in flight; once more ends at once")
@@ -91,7 +95,7 @@ async def serve_worker(
                 "choose another protocol to serve it or for qa.worker.mode process"
             )
         ready(handle.base_url)
-        membership = Membership(config, join, handle.base_url, output) if join else None
+        membership = Membership(joining, join, handle.base_url, output) if join else None
         await _first(stop.wait(), until, membership.keep() if membership else None)
         if membership:
             await membership.leave()
@@ -167,6 +171,11 @@ class CoordinatorService(RunnerBase):
             self.output.system(f"{worker_id} at {addresses[worker_id]}{state}")
         if self.config.output.resume:
             coordinator.begin_round()
+        if self.config.network.token is not None and self.config.network.operator_token is None:
+            self.output.warning(
+                "network.token may only ask: dispatch by message needs network.operator_token "
+                "(STQ_NETWORK__OPERATOR_TOKEN), here and where `stq dispatch` runs"
+            )
         self.ready(addresses[coordinator.coordinator_id])
         await self._stopping.wait()
         if coordinator.under_way:

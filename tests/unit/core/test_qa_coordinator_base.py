@@ -87,10 +87,19 @@ async def test_status_dispatch_status(stage: Stage, settings: dict[str, Any]) ->
     assert isinstance(stage.events[-1], RoundFinished)
 
 
-@pytest.mark.parametrize("text", ["status", "", "hello", "dispatch now"])
-async def test_whatever_is_not_dispatch_asks_for_the_status(stage: Stage, settings: dict[str, Any], text: str) -> None:
+@pytest.mark.parametrize("text", ["status", " Status\n", "", "  "])
+async def test_no_text_asks_for_the_status_too(stage: Stage, settings: dict[str, Any], text: str) -> None:
     await stage.host(QACoordinatorBase(settings))
     assert "idle" in (await stage.command(text))["text"]
+
+
+@pytest.mark.parametrize("text", ["hello", "dispatch now", "drain"])
+async def test_a_coordinator_answers_no_questions(stage: Stage, settings: dict[str, Any], text: str) -> None:
+    await stage.host(QACoordinatorBase(settings))
+    error = (await stage.command(text))["error"]
+    assert type(error) is ConfigError
+    assert error.retryable is False
+    assert "stq run -q" in str(error)
 
 
 async def test_a_coordinator_never_told_its_workers_takes_them_from_the_network(stage: Stage, settings) -> None:
@@ -331,7 +340,7 @@ async def test_words_that_are_not_tagged_follow_the_guide(stage: Stage, settings
     await stage.host(coordinator)
     coordinator.set_network(stage.network)
     reply = await stage.network.route_message("Runner", "Coordinator-1", {"text": "attach"})
-    assert "idle" in reply["text"]
+    assert type(reply["error"]) is ConfigError
     reply = await stage.network.route_message(
         "Runner", "Coordinator-1", {"text": "dispatch", "metadata": {"detach": True}}
     )

@@ -142,8 +142,9 @@ def test_the_secrets_are_known_wherever_they_stand(tmp_path, monkeypatch):
     (tmp_path / "c.yaml").write_text("core: {openai_api_key: from-the-file}")
     assert plan_for("c.yaml", None).secrets == ("from-the-file",)
     monkeypatch.setenv("OPENAI_API_KEY", "from-the-environment")
-    sets = ["core.openai_api_key=from-a-flag", "network.token=the-token"]
-    assert set(plan_for("c.yaml", None, sets=sets).secrets) == {"from-the-environment", "from-a-flag", "the-token"}
+    sets = ["core.openai_api_key=from-a-flag", "network.token=the-token", "network.operator_token=the-other"]
+    known = {"from-the-environment", "from-a-flag", "the-token", "the-other"}
+    assert set(plan_for("c.yaml", None, sets=sets).secrets) == known
     (tmp_path / "c.yaml").write_text("core: {openai_api_key: from-the-file, nonsense: 1}")
     assert set(plan_for("c.yaml", None).secrets) == {"from-the-environment"}
 

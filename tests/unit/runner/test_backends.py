@@ -6,7 +6,9 @@ import pytest
 
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.composite import backend_of
+from streaming_queue.comm.context import NETWORK_PRINCIPAL, OPERATOR_PRINCIPAL
 from streaming_queue.config import Config
+from streaming_queue.config.redaction import revealed
 from streaming_queue.errors import ConfigError
 from streaming_queue.runner.backends import create_backend, create_network_backend
 
@@ -35,6 +37,55 @@ async def test_a_token_is_shown_to_every_agent_and_demanded_by_those_hosted_here
     assert await authenticator("s3cre") is None
     assert await authenticator("") is None
     assert "s3cret" not in repr(backend.options.get("x"))
+
+
+BOTH = Config.of({"protocol": "http", "network": {"token": "asks", "operator_token": "commands"}})
+
+
+async def test_an_operators_token_is_shown_to_the_coordinator_alone_and_is_another_principal() -> None:
+    backend = create_backend(BOTH, coordinator="Coordinator-1")
+    shown = {agent_id: backend.options[agent_id].credential for agent_id in ("Coordinator-1", "Worker-1", "Sub-1")}
+    assert shown == {"Coordinator-1": "commands", "Worker-1": "asks", "Sub-1": "asks"}
+    authenticator = backend.host_options.authenticator
+    assert authenticator
+    assert [await authenticator(each) for each in ("commands", "asks", "", "comm")] == [
+        OPERATOR_PRINCIPAL, NETWORK_PRINCIPAL, None, None,
+    ]  # fmt: skip
+    assert backend.host_options.guarded
+    assert "commands" not in repr(backend.options["Coordinator-1"])
+
+
+async def test_a_backend_that_commands_nothing_does_not_know_it() -> None:
+    backend = create_backend(BOTH)
+    assert backend.options["Coordinator-1"].credential == "asks"
+    assert backend.host_options.authenticator
+    assert await backend.host_options.authenticator("commands") is None
+    alone = Config.of({"protocol": "http", "network": {"operator_token": "commands"}})
+    assert create_backend(alone).host_options.authenticator is None
+    assert not create_backend(alone, coordinator="Coordinator-1").host_options.guarded
+
+
+async def test_a_run_commands_its_own_coordinator_by_a_token_that_no_worker_gets() -> None:
+    groups = [{"count": 1}, {"protocol": "ws", "count": 1}]
+    config = Config.of({"protocol": "http", "network": {"token": "asks"}, "workers": groups})
+    backend = create_network_backend(config)
+    assert config.network.operator_token is None
+    own, other = (backend_of(backend, agent_id) for agent_id in ("Coordinator-1", "Worker-2"))
+    random = own.options["Coordinator-1"].credential
+    assert random not in (None, "asks")
+    assert own.host_options.authenticator
+    assert await own.host_options.authenticator(random) == OPERATOR_PRINCIPAL
+    assert (own.options["Worker-1"].credential, other.options["Coordinator-1"].credential) == ("asks", "asks")
+    assert other.host_options.authenticator
+    assert await other.host_options.authenticator(random) is None
+    await backend.close()
+
+
+def test_a_workers_configuration_has_no_operators_token() -> None:
+    for config in (BOTH.of_worker("Worker-1"), BOTH.without_operator()):
+        assert config.network.operator_token is None
+        assert config.network.token == BOTH.network.token
+    assert "commands" not in str(revealed(BOTH.of_worker("Worker-1")))
 
 
 def test_without_a_token_nobody_is_asked() -> None:

@@ -52,6 +52,17 @@ async def test_a_worker_is_started_again_where_it_was(start: Any) -> None:
     await backend.close()
 
 
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="shows no process its environment")
+async def test_a_worker_inherits_no_operators_token(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STQ_NETWORK__OPERATOR_TOKEN", "commands")
+    monkeypatch.setenv("STQ_NETWORK__TOKEN", "asks")
+    process = start()
+    await process.start()
+    inherited = await asyncio.to_thread(Path(f"/proc/{process.pid}/environ").read_bytes)
+    assert b"STQ_NETWORK__TOKEN=asks\0" in inherited
+    assert b"commands" not in inherited
+
+
 async def test_closing_ends_the_process(start: Any) -> None:
     process = start()
     await process.start()

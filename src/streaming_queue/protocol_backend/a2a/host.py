@@ -74,7 +74,7 @@ async def spawn(agent_id: str, host: str, port: int, executor: Any, backend: A2A
     """
     options, name = backend.host_options, f"agent {agent_id!r}"
     native = is_native(executor)
-    face = Face.of(agent_id, executor, guarded=options.authenticator is not None, call_extension=not native)
+    face = Face.of(agent_id, executor, guarded=options.guarded, call_extension=not native)
     handler: AgentHandler | NativeHandler
     executions: Executions | None = None
     if native:

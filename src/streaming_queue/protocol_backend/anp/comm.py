@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.cancels import cancel_key
+from streaming_queue.comm.context import RequestContext
 from streaming_queue.comm.http_backend import HttpBackend
 from streaming_queue.comm.http_client import peer_date
 from streaming_queue.errors import ConfigError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
-from streaming_queue.protocol_backend.anp.documents import Neighbours
+from streaming_queue.protocol_backend.anp.documents import Neighbours, is_did
 from streaming_queue.protocol_backend.anp.gate import Gate
 from streaming_queue.protocol_backend.anp.identity import Identity
 from streaming_queue.protocol_backend.anp.peer import Peer
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EPHEMERAL_NAME = "ephemeral"
+OPERATOR_NAME = "operator"
 
 
 class AnpCommBackend(HttpBackend[Peer]):
@@ -35,8 +37,10 @@ class AnpCommBackend(HttpBackend[Peer]):
 
     `identity` is a directory that `stq anp identity new` made; without, one is made that lives as long as the backend.
     `trusted` is who may call the agents hosted here: DIDs, files and directories of DID documents, or `*`; without, the
-    processes of this user. `allow_private` lets DIDs be resolved at addresses that are not public. `method` is what
-    agents of others are asked by, where they offer several.
+    processes of this user. `operators` are the DIDs among them that may command a coordinator hosted here; what this
+    process commands of its own agents, it commands as an identity that no other process has. `allow_private` lets DIDs
+    be resolved at addresses that are not public. `method` is what agents of others are asked by, where they offer
+    several.
     """
 
     name = "anp"
@@ -48,6 +52,7 @@ class AnpCommBackend(HttpBackend[Peer]):
         *,
         identity: str | None = None,
         trusted: Sequence[str] = (),
+        operators: Sequence[str] = (),
         allow_private: bool = False,
         method: str | None = None,
         **options: Any,
@@ -55,15 +60,21 @@ class AnpCommBackend(HttpBackend[Peer]):
         super().__init__(**options)
         if self.host_options.authenticator is not None:
             raise ConfigError(
-                "anp: agents know their callers by identity, not by a token: leave network.token out, and name whom to "
-                "trust in anp.trusted"
+                "anp: agents know their callers by identity, not by a token: leave network.token and "
+                "network.operator_token out, and name whom to trust in anp.trusted and anp.operators"
             )
+        if wrong := [entry for entry in operators if not is_did(entry)]:
+            raise ConfigError(f"anp.operators: {wrong[0]!r} is no DID; `stq anp identity new` prints one's own")
         self._directory = identity
         self._method = method
         self._neighbours = Neighbours()
         self._trust = Trust(trusted, self._neighbours, Resolver(allow_private=allow_private))
         self._gate = Gate(self._trust)
+        self._operators = set(operators)
+        self._has_lists = bool(trusted or operators)
         self._made: asyncio.Task[Identity] | None = None
+        self._made_to_command: asyncio.Task[Identity] | None = None
+        self._commanded: dict[str, Peer] = {}
         self._trust_read: asyncio.Task[None] | None = None
 
     # --- who we are ---
@@ -78,6 +89,20 @@ class AnpCommBackend(HttpBackend[Peer]):
     async def _make_identity(self) -> Identity:
         made = await asyncio.to_thread(self._load_or_create)
         self._trust.add([made.document])
+        if self._directory is None:  # one from a directory may be its workers', too
+            self._operators.add(made.did)
+        return made
+
+    async def _commander(self) -> Identity:
+        """Whom we command our own agents as: known to this process alone, and to no file."""
+        if self._made_to_command is None:
+            self._made_to_command = asyncio.create_task(self._make_commander(), name="anp:commander")
+        return await asyncio.shield(self._made_to_command)
+
+    async def _make_commander(self) -> Identity:
+        made = await asyncio.to_thread(Identity.create, OPERATOR_NAME)
+        self._trust.add([made.document])
+        self._operators.add(made.did)
         return made
 
     def _load_or_create(self) -> Identity:
@@ -95,7 +120,25 @@ class AnpCommBackend(HttpBackend[Peer]):
     # --- asking ---
 
     def _new_peer(self, agent_id: str, address: str, options: EndpointOptions) -> Peer:
-        return Peer(agent_id, address, options, method=self._method, caller=self.identity, session=self._session)
+        return self._peer_called_by(self.identity, agent_id, address, options)
+
+    def _peer_called_by(
+        self, caller: Callable[[], Awaitable[Identity]], agent_id: str, address: str, options: EndpointOptions
+    ) -> Peer:
+        return Peer(agent_id, address, options, method=self._method, caller=caller, session=self._session)
+
+    def _asked(self, agent_id: str, payload: Mapping[str, Any]) -> Peer:
+        """The agent that `payload` goes to; a command for an agent hosted here is signed by `_commander`."""
+        peer = self._peer(agent_id)
+        is_command = (payload.get("metadata") or {}).get("kind") == "command"
+        if self._directory is None or not is_command or all(peer.address != own.base_url for own in self._agents):
+            return peer
+        known = self._commanded.get(agent_id)
+        if known is None or known.address != peer.address:
+            options = self.options.get(agent_id, EndpointOptions())
+            known = self._peer_called_by(self._commander, agent_id, peer.address, options)
+            self._commanded[agent_id] = known
+        return known
 
     async def connect(self, src_id: str, dst_id: str) -> None:
         """Read the agent's documents, and sign once, so that its token is there. Raises like `send`."""
@@ -110,7 +153,7 @@ class AnpCommBackend(HttpBackend[Peer]):
         A connection that breaks is made anew if there is an idempotency key: the agent may still be at it.
         """
         del src_id
-        peer = self._peer(dst_id)
+        peer = self._asked(dst_id, payload)
         try:
             with self._session.translated(peer.address):
                 return await peer.send(payload)
@@ -121,7 +164,7 @@ class AnpCommBackend(HttpBackend[Peer]):
     async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
         """Like `send`, with the agent's events as they come, where its interface says that it streams."""
         del src_id
-        peer = self._peer(dst_id)
+        peer = self._asked(dst_id, payload)
         ended = False
         try:
             with self._session.translated(peer.address):
@@ -166,6 +209,14 @@ class AnpCommBackend(HttpBackend[Peer]):
 
     # --- hosting ---
 
+    def request(
+        self, agent_id: str, payload: Mapping[str, Any], *, principal: str | None = None, **more: Any
+    ) -> RequestContext:
+        """The context of a message; its caller's right to command stands in the lists of DIDs."""
+        context = super().request(agent_id, payload, principal=principal, **more)
+        context.operator = principal in self._operators or (False if self._has_lists else None)
+        return context
+
     async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> AnpAgent:
         """Host `executor` in this process; returns when it is ready. Port 0 takes a free one.
 
@@ -189,8 +240,8 @@ class AnpCommBackend(HttpBackend[Peer]):
     async def close(self) -> None:
         """Stop every agent hosted here and give up all connections; messages under way fail."""
         await super().close()
-        if self._made is not None:
-            await asyncio.wait({self._made})
+        if made := {task for task in (self._made, self._made_to_command) if task is not None}:
+            await asyncio.wait(made)
         await asyncio.to_thread(self._neighbours.withdraw)
 
 

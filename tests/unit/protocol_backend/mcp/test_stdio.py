@@ -153,13 +153,13 @@ async def test_a_cancel_is_told(backend: McpCommBackend, caplog: pytest.LogCaptu
 
 
 async def test_a_server_gets_no_secrets_but_those_named(backend: McpCommBackend, monkeypatch: pytest.MonkeyPatch):
-    for name in ("OPENAI_API_KEY", "CLERKS_KEY", "STQ_NETWORK__TOKEN"):
+    for name in ("OPENAI_API_KEY", "CLERKS_KEY", "STQ_NETWORK__TOKEN", "STQ_NETWORK__OPERATOR_TOKEN"):
         monkeypatch.setenv(name, "s3cret")
     await backend.register_endpoint("w", CLERK)
     names = json.loads((await ask(backend, "environment"))["text"])
     assert "CLERKS_KEY" in names
     assert "PATH" in names
-    assert not {"OPENAI_API_KEY", "STQ_NETWORK__TOKEN"} & {*names}
+    assert not {"OPENAI_API_KEY", "STQ_NETWORK__TOKEN", "STQ_NETWORK__OPERATOR_TOKEN"} & {*names}
 
 
 async def test_a_server_that_will_not_go_is_ended_within_bounds(backend: McpCommBackend):

@@ -36,6 +36,7 @@ class HostedAgent:
         self.base_url = base_url
         self._request = backend.request
         self._authenticator = backend.host_options.authenticator
+        self._anonymous = backend.host_options.anonymous
         self._limits = backend.host_options.limits
         self._executions = Executions(executor, grace_s=self._limits.disconnect_grace_s)
         self._callers: set[asyncio.Task[None]] = set()
@@ -100,7 +101,7 @@ class HostedAgent:
         if self._authenticator is None:
             return None
         async with asyncio.timeout(self._limits.body_deadline_s):
-            principal = None if credential is None else await self._authenticator(credential)
+            principal = self._anonymous if credential is None else await self._authenticator(credential)
         if principal is None:
             raise AuthError(f"agent {self.agent_id!r} wants a valid credential (network.token)")
         return principal
