@@ -246,16 +246,28 @@ def test_worker_processes_that_cannot_work_are_told_of(stq) -> None:
 # --- a coordinator ---
 
 
+OPERATOR = ("-s", "network.operator_token=commands-4711")
+
+
+def operators(stq, protocol: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a coordinator has to know those who command it by, and what they show."""
+    if protocol != "anp":
+        return OPERATOR, OPERATOR
+    made = json.loads(stq("anp", "identity", "new", "boss", "-o", "ids/boss", "--json").stdout)
+    return ("-s", f'anp.operators=["{made["did"]}"]'), ("-s", "anp.identity=ids/boss")
+
+
 @pytest.mark.parametrize("protocol", EVERY)
 def test_a_worker_joins_a_coordinator_and_leaves_it_politely(stq, held_worker, coordinator, protocol: str) -> None:
+    knows, shows = operators(stq, protocol)
     first = held_worker(free=10, protocol=protocol)
     arguments = ("-p", protocol, "-q", str(stq.questions(200)), "-o", "run", "--worker", first.address)
-    served = coordinator(*arguments, "-s", "qa.worker.concurrency=2")
-    early = held_worker("--join", served.address, free=20, protocol=protocol)
+    served = coordinator(*arguments, "-s", "qa.worker.concurrency=2", *knows)
+    early = held_worker("--join", served.address, *shows, free=20, protocol=protocol)
     until(lambda: "idle, 2 workers" in stq("status", served.address, "-p", protocol).stdout)
-    follower = stq.start("dispatch", served.address, "-p", protocol, "--follow")
+    follower = stq.start("dispatch", served.address, "-p", protocol, "--follow", *shows)
     wait_for_lines(stq.directory / "run" / "results.jsonl", 30)
-    late = held_worker("--join", served.address, free=40, protocol=protocol)
+    late = held_worker("--join", served.address, *shows, free=40, protocol=protocol)
     wait_for_lines(stq.directory / "run" / "results.jsonl", 70)
     early.process.send_signal(signal.SIGTERM)
     stq.open_gate()
@@ -273,9 +285,9 @@ def test_a_worker_joins_a_coordinator_and_leaves_it_politely(stq, held_worker, c
 
 
 def test_a_worker_joins_again_when_the_coordinator_was_started_again(stq, worker, coordinator) -> None:
-    arguments = ("-p", "http", "-q", str(stq.questions(4)), "--worker", worker(protocol="http").address)
+    arguments = ("-p", "http", "-q", str(stq.questions(4)), "--worker", worker(protocol="http").address, *OPERATOR)
     served = coordinator(*arguments)
-    joining = worker("--join", served.address, protocol="http")
+    joining = worker("--join", served.address, *OPERATOR, protocol="http")
     until(lambda: "2 workers" in stq("status", served.address, "-p", "http").stdout)
     served.process.kill()
     served.process.wait()
