@@ -149,9 +149,10 @@ def _url(text: Any, address: str) -> URL:
     ours = URL(address)
     try:
         url = ours.join(URL(text)) if isinstance(text, str) else None
-    except ValueError:
-        url = None
-    if url is None or url.user is not None or url.origin() != ours.origin():
+        trusted = url is not None and url.user is None and url.origin() == ours.origin()
+    except ValueError:  # also where there is no host: file:, stdio:
+        url, trusted = None, False
+    if url is None or not trusted:
         raise ProtocolError(
             f"{address}: its documents name {str(text)[:200]!a}, which is not of its own origin; register that address "
             "if you trust it",

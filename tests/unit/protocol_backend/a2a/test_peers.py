@@ -100,6 +100,22 @@ async def test_a_card_that_cannot_be_reached(backend: Any):
         await backend.connect("c", "w")
 
 
+@pytest.mark.parametrize("binding", ["JSONRPC", "HTTP+JSON", "GRPC"])
+@pytest.mark.parametrize(
+    "form", ["stdio:touch {}", "stdio://127.0.0.1/bin/touch {}", "file://{}", "unix:{}", "os:system"]
+)
+async def test_a_card_names_no_program_and_no_file(tmp_path: Any, form: str, binding: str):
+    file = tmp_path / "started"
+    interface = {"url": form.format(file), "protocolBinding": binding, "protocolVersion": "1.0"}
+    backend = A2ACommBackend(binding=binding)
+    async with Peer(card={"name": "x", "supportedInterfaces": [interface]}) as peer:
+        with pytest.raises(ConnectError, match="no usable interface"):
+            await send(backend, peer.url)
+        assert peer.calls == []
+    await backend.close()
+    assert not file.exists()
+
+
 async def test_an_interface_at_another_origin_is_refused_unless_trusted(backend: Any):
     async with Peer(lambda call: result(call, message("hi"))) as other:
         interface = {"url": f"{other.url}/rpc", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}

@@ -149,6 +149,14 @@ ELSEWHERE = "http://127.0.0.1:9/rpc"
         ({"interface": lambda url: {"methods": [QUERY], "servers": [{"url": ELSEWHERE}]}}, "not of its own origin"),
         ({"interface": lambda url: {"methods": [QUERY], "servers": [{"url": f"{url}:1"}]}}, "not of its own origin"),
         ({"interface": lambda url: {"methods": [QUERY], "servers": [{}]}}, "not of its own origin"),
+        *(
+            (documents, "not of its own origin")
+            for program in ("stdio:touch X", "stdio://bin/touch", "file:///etc/passwd", "os:system")
+            for documents in (
+                {"description": lambda url, at=program: {"interfaces": [{"protocol": "openrpc", "url": at}]}},
+                {"interface": lambda url, at=program: {"methods": [QUERY], "servers": [{"url": at}]}},
+            )
+        ),
         ({"interface": lambda url: {"methods": [QUERY]}}, "does not say where its server is"),
         ({"interface": lambda url: []}, "no OpenRPC document"),
         ({"description": lambda url: {"interfaces": []}}, "offers no OpenRPC interface"),
