@@ -35,6 +35,7 @@ reads words in a message.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -208,6 +209,27 @@ class BadResponseError(LLMError):
     """The provider's response cannot be used."""
 
     code = "bad_response"
+
+
+def typed(error: Exception, where: str) -> StreamingQueueError:
+    """The error itself where it is ours, else the one for what a library raised; `where` is put before its text."""
+    if isinstance(error, StreamingQueueError):
+        return error
+    text = f"{where}: {type(error).__name__}: {error}"
+    if isinstance(error, TimeoutError):
+        failure: CommError = SendTimeoutError(text)
+    elif isinstance(error, OSError | EOFError):
+        failure = ConnectError(text)
+    else:
+        failure = CommError(text, retryable=True)
+    failure.__cause__ = error
+    return failure
+
+
+def os_reason(error: OSError) -> str:
+    """Why the system refused, without addresses, so that equal reasons read equal: `connection refused`."""
+    number = error.errno or 0  # that of a name that is not found is below zero
+    return os.strerror(number).lower() if number > 0 else str(error) or type(error).__name__
 
 
 def _by_code(cls: type[StreamingQueueError]) -> dict[str, type[StreamingQueueError]]:

@@ -28,7 +28,8 @@ def doctor(
         str | None,
         typer.Argument(
             metavar="DIR|ADDRESS|FILE",
-            help="A run's directory, an agent's address (http://host:port), or a file of settings. [the settings]",
+            help="A run's directory, an agent's address (http://host:port, stdio:COMMAND), or a file of settings. "
+            "[the settings]",
             show_default=False,
         ),
     ] = None,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="workers", help="List a run's workers, add and remove some.", rich_markup_mode=None)
 
+LONGEST_REASON = 600
+
 WorkerId = Annotated[str, typer.Argument(metavar="ID", help="The worker, as `list` names it.")]
 
 
@@ -100,3 +102,7 @@ def _show(workers: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         for worker in workers
     ]
     echo(columns(rows))
+    for worker in workers:
+        if reason := worker.get("reason"):
+            since = f" since {worker['since']}" if worker.get("since") else ""
+            echo(f"{worker['id']} is {worker['state']}{since}: {one_line(reason, LONGEST_REASON)}")

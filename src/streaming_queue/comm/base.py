@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
 from streaming_queue.comm.context import EventQueue, Executor, RequestContext
-from streaming_queue.errors import ConfigError, UnknownAgentError
+from streaming_queue.errors import ConfigError, ConnectError, StreamingQueueError, UnknownAgentError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 
 __all__ = [
@@ -223,6 +223,16 @@ class BaseCommBackend(ABC):
     @abstractmethod
     async def health_check(self, agent_id: str) -> bool:
         """Whether the agent answers the protocol's own light probe; bounded, never raises."""
+
+    async def probe(self, agent_id: str) -> StreamingQueueError | None:
+        """Why the agent does not answer its light probe, None where it does; bounded, never raises.
+
+        An AuthError says that the agent is there and refuses our credential, which counts as an answer. Default:
+        `health_check`, without a reason.
+        """
+        if await self.health_check(agent_id):
+            return None
+        return ConnectError("it does not answer its probe")
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
         """What the agent says about itself, for people; found out without a model. Default: nothing.

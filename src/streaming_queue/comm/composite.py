@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.comm.probing import probed
+from streaming_queue.errors import StreamingQueueError
 from streaming_queue.messages import StreamEvent
 
 
@@ -54,6 +56,10 @@ class CompositeBackend(BaseCommBackend):
     async def health_check(self, agent_id: str) -> bool:
         """Probe by the agent's protocol."""
         return await self.backend_of(agent_id).health_check(agent_id)
+
+    async def probe(self, agent_id: str) -> StreamingQueueError | None:
+        """Why the agent does not answer, as its protocol tells."""
+        return await probed(self.backend_of(agent_id), agent_id)
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
         """What the agent says about itself, by its protocol."""

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
-from streaming_queue.comm.base import AgentHandle, BaseCommBackend, EndpointOptions
+from streaming_queue.comm.base import AgentHandle, EndpointOptions
 from streaming_queue.comm.cancels import Cancels
 from streaming_queue.comm.http_session import HttpSession
-
-logger = logging.getLogger(__name__)
+from streaming_queue.comm.probing import ProbingBackend
 
 PeerT = TypeVar("PeerT")
 AgentT = TypeVar("AgentT", bound=AgentHandle)
 
 
-class HttpBackend(BaseCommBackend, Generic[PeerT]):
+class HttpBackend(ProbingBackend, Generic[PeerT]):
     """A backend over HTTP; `PeerT` is what the protocol knows of one agent: its URLs, its headers, its state.
 
     A subclass gives `name`, `_new_peer` and `_probe`, and with them `send`; `_close_peer` where a peer holds something.
     It gets the agents' table (`_peer`), requests and their errors (`_session`), cancels that end (`_cancels`),
-    `health_check`, `close`, and, where it can host, most of `spawn_local_agent` (`_host`).
+    `probe`, `health_check`, `close`, and, where it can host, most of `spawn_local_agent` (`_host`).
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("http", "https")
-    probe_timeout_s: ClassVar[float] = 1.0
-    """How long `_probe` may take."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -44,7 +40,7 @@ class HttpBackend(BaseCommBackend, Generic[PeerT]):
 
     @abstractmethod
     async def _probe(self, peer: PeerT) -> bool:
-        """Whether the agent answers the protocol's light probe; what is raised means no."""
+        """Whether the agent answers the protocol's light probe; what is raised says why not."""
 
     async def _close_peer(self, peer: PeerT) -> None:
         """Give up what an agent's peer holds, before the session closes; bounded. Default: nothing to do."""
@@ -64,14 +60,11 @@ class HttpBackend(BaseCommBackend, Generic[PeerT]):
         self.endpoint(agent_id)
         return self._peers[agent_id]
 
-    async def health_check(self, agent_id: str) -> bool:
-        """Whether the agent answers the protocol's light probe in time."""
-        try:
-            async with asyncio.timeout(self.probe_timeout_s):
-                return await self._probe(self._peer(agent_id))
-        except Exception as error:
-            logger.debug("agent %s is not healthy: %r", agent_id, error)
-            return False
+    async def _check(self, agent_id: str) -> bool:
+        """`_probe`, with our errors."""
+        peer = self._peer(agent_id)
+        with self._session.translated(self.endpoint(agent_id)):
+            return await self._probe(peer)
 
     async def _host(
         self,

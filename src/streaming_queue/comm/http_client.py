@@ -28,6 +28,7 @@ from streaming_queue.errors import (
     SendTimeoutError,
     StreamingQueueError,
     error_from_event,
+    os_reason,
 )
 from streaming_queue.messages import ERROR
 
@@ -126,7 +127,7 @@ def translate(error: Exception, address: str) -> CommError:
     if isinstance(error, TimeoutError):
         return SendTimeoutError(f"{address}: the connection timed out: {reason}")
     if isinstance(error, aiohttp.ClientConnectorError):
-        return ConnectError(f"{address}: cannot connect: {reason}")
+        return ConnectError(f"{address}: cannot connect: {os_reason(error.os_error)}")
     if isinstance(error, BROKEN):
         return ConnectError(f"{address}: the connection broke before the answer: {reason}")
     return ProtocolError(f"{address}: what came back is no HTTP: {reason}")

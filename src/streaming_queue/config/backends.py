@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, SecretStr
 
 from streaming_queue.config.redaction import revealed
-from streaming_queue.config.section import Arguments, PathText, Section, Text
+from streaming_queue.config.section import Arguments, PathText, Positive, Section, Text
 
 
 class BackendSection(Section):
@@ -86,6 +86,9 @@ class Mcp(BackendSection):
     )
     environment: tuple[Text, ...] = Field(
         (), description="Names of variables that a server gets which a command starts, beside the usual ones."
+    )
+    start_timeout_s: Positive = Field(
+        60.0, description="How long a server that a command starts may take until it answers, in seconds."
     )
 
 

@@ -41,7 +41,7 @@ class RunControl(ABC):
 
     @abstractmethod
     async def workers(self) -> list[dict[str, Any]]:
-        """Each worker: id, address, protocol, state, busy, limit, answered, failed (docs/control.md).
+        """Each worker: id, address, protocol, state, busy, limit, answered, failed, reason, since (docs/control.md).
 
         Raises:
             ConfigError: the run is stopped; so do `add_worker` and `remove_worker`.
@@ -51,7 +51,10 @@ class RunControl(ABC):
     async def add_worker(
         self, address: str, *, protocol: str | None = None, worker_id: str | None = None
     ) -> list[dict[str, Any]]:
-        """Have the worker at `address` take part; returns `workers`. Raises ConfigError, ConnectError."""
+        """Have the worker at `address` take part; returns `workers`.
+
+        Raises ConfigError, ConnectError, AuthError.
+        """
 
     @abstractmethod
     async def remove_worker(self, worker_id: str, *, at_once: bool = False) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ from streaming_queue.control.base import PAGE, RunControl
 from streaming_queue.errors import ConnectError, ProtocolError, SendTimeoutError
 
 REPLY_S = 30.0
+ADD_S = 600.0
+"""The same for `add_worker`: a worker may be a command, which takes its time to start (`mcp.start_timeout_s`)."""
 """How long a command may take."""
 
 
@@ -107,11 +109,12 @@ class ControlClient(RunControl):
         return result
 
     async def _command(self, command: str, arguments: dict[str, Any]) -> Any:
+        reply_s = ADD_S if command == "add_worker" else REPLY_S
         try:
-            async with asyncio.timeout(REPLY_S):
+            async with asyncio.timeout(reply_s):
                 status, body = await self._post(command, orjson.dumps(arguments))
         except TimeoutError as error:
-            raise SendTimeoutError(f"{self._address}: no answer to {command!r} within {REPLY_S:g} s") from error
+            raise SendTimeoutError(f"{self._address}: no answer to {command!r} within {reply_s:g} s") from error
         except ConnectError as error:
             raise ConnectError(
                 f"{self._directory}: the run does not answer; it may just have ended: {error}"

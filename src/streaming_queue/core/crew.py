@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -12,8 +12,11 @@ from streaming_queue.comm.composite import CompositeBackend, backend_of
 from streaming_queue.comm.wire_address import check_wire_address
 from streaming_queue.config.redaction import redacted
 from streaming_queue.core.network_base import NetworkBase
-from streaming_queue.errors import ConfigError, ConnectError, UnknownAgentError
+from streaming_queue.errors import ConfigError, UnknownAgentError
 
+_IDLE = {
+    "state": "idle", "busy": 0, "limit": 0, "answered": 0, "failed": 0, "reason": None, "since": None,
+}  # fmt: skip
 _NUMBERED = re.compile(r"Worker-([1-9]\d{0,8})", re.ASCII)
 
 
@@ -43,17 +46,24 @@ class Crew:
         """The round under way, if one is."""
 
     def workers(self) -> list[dict[str, Any]]:
-        """Each worker: id, address, protocol, and where its round has it: state, busy, limit, answered, failed."""
+        """Each worker: id, address, protocol, and where its round has it: state, busy, limit, answered, failed.
+
+        Where it is not up also `reason`, of a lost one the last that its probes told, and `since`.
+        """
         addresses, states = self._network.get_agents(), self.round.worker_states() if self.round else {}
         return [
             {
                 "id": worker_id,
                 "address": redacted(addresses.get(worker_id)),
                 "protocol": self._network.comm_backend.protocol_of(worker_id),
-                **states.get(worker_id, {"state": "idle", "busy": 0, "limit": 0, "answered": 0, "failed": 0}),
+                **self._with_reason(worker_id, states.get(worker_id, _IDLE)),
             }
             for worker_id in self._worker_ids
         ]
+
+    def _with_reason(self, worker_id: str, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        last = self._network.health.last_reason(worker_id) if state["state"] == "down" else None
+        return state if last is None else {**state, "reason": str(last)}
 
     async def add(self, address: str, *, protocol: str | None = None, worker_id: str | None = None) -> str:
         """Have the worker at `address` take part; its id. One that does already keeps its own.
@@ -63,7 +73,8 @@ class Crew:
 
         Raises:
             ConfigError: the address or the protocol does not fit, or the id is taken.
-            ConnectError: nobody healthy answers there.
+            ConnectError: no healthy worker answers there, and why.
+            AuthError: the worker refuses our credential.
         """
         alike = self._alike(protocol)
         backend = self._network.comm_backend
@@ -80,8 +91,8 @@ class Crew:
         await self._network.register_agent(worker_id, address)
         try:
             await self._network.connect_agents(self._coordinator_id, worker_id)
-            if not (await self._network.health_check([worker_id]))[worker_id]:
-                raise ConnectError(f"no healthy worker answers at {address}; start it there, or correct the address")
+            await self._network.health.require([worker_id])
+            await self._network.health.require_credential(worker_id)
         except BaseException:
             await self._network.unregister_agent(worker_id)
             raise

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+from streaming_queue.comm.probing import StartingError
 from streaming_queue.core.adaptive import AdaptiveLimit
 from streaming_queue.core.crawl import PAUSE_S, Crawl
 from streaming_queue.core.lookout import PROBE_TIMEOUT_S, Lookout, Tasks
@@ -130,7 +132,10 @@ class WorkerPool:
         return any(other.up and other.began_anew is None and not other.draining for other in self.workers.values())
 
     def states(self) -> dict[str, dict[str, Any]]:
-        """For each worker: its state in a word, the questions under way and how many may be, answers and failures."""
+        """For each worker: its state in a word, the questions under way and how many may be, answers and failures.
+
+        Where it is not up also why (`reason`), and since when (`since`, ISO 8601).
+        """
         return {
             worker.worker_id: {
                 "state": worker.state,
@@ -138,6 +143,8 @@ class WorkerPool:
                 "limit": worker.limit(spared=self._is_spared),
                 "answered": worker.answers,
                 "failed": worker.failures,
+                "reason": worker.reason,
+                "since": None if worker.since is None else _moment(worker.since),
             }
             for worker in self.workers.values()
         }
@@ -303,6 +310,10 @@ class WorkerPool:
                 return await self._probe(worker.worker_id)
         except TimeoutError:
             return False
+        except StartingError:  # it has the time that its backend gives it, however long no other worker is there
+            if self.all_down_since is not None:
+                self.all_down_since = time.monotonic()
+            return False
 
     def stop(self) -> None:
         """Cancel every probe."""
@@ -315,7 +326,9 @@ class WorkerPool:
     # --- down and back ---
 
     def _down(self, worker: WorkerHealth, reason: str, *, final: bool) -> None:
-        worker.up = False
+        if worker.up:
+            worker.since = time.time()
+        worker.up, worker.reason = False, reason
         self._crawl.end(worker.worker_id)
         self._note_all_down()
         self._emit(WorkerDown(worker.worker_id, reason, final))
@@ -331,6 +344,7 @@ class WorkerPool:
         self._probing.pop(worker.worker_id, None)
         if worker.out is None:
             worker.up, worker.paused_until, worker.ejected = True, None, False
+            worker.reason = worker.since = None
             worker.began_anew = worker.seen_at = time.monotonic()
             worker.proven = 0
             self.all_down_since = None
@@ -364,3 +378,7 @@ class WorkerPool:
     async def _after(self, worker: WorkerHealth, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
         self._back(worker)
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

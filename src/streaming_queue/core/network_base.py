@@ -13,28 +13,30 @@ from typing import Any, Protocol
 
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import current_call
+from streaming_queue.comm.probing import answers
+from streaming_queue.comm.shown import shown
+from streaming_queue.core.network_health import NetworkHealth
 from streaming_queue.core.silence import SilenceWatch
 from streaming_queue.core.topology import Topology
 from streaming_queue.errors import (
-    CommError,
     ConnectError,
     ProtocolError,
     RemoteError,
-    SendTimeoutError,
     StreamingQueueError,
     TopologyError,
     UnreachableError,
     error_event,
     error_from_event,
+    typed,
 )
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
+from streaming_queue.telemetry.events import Listener
 
 logger = logging.getLogger(__name__)
 
 RUNNER_ID = "Runner"
 """The built-in control source: it may reach any agent without an edge, and is no agent itself."""
 
-HEALTH_BOUND_S = 3.0
 HOP_LIMIT = 8
 
 
@@ -95,6 +97,7 @@ class NetworkBase:
         self._watch = SilenceWatch()
         self._addresses: dict[str, str] = {}
         self._killed: set[str] = set()
+        self.health = NetworkHealth(lambda: self.comm_backend, self._addresses, self._killed)
         self._warm: set[tuple[str, str]] = set()
         self._warming: dict[tuple[str, str], asyncio.Lock] = {}
         self._metrics: dict[str, MessageMetrics] = {}
@@ -126,6 +129,7 @@ class NetworkBase:
         self._topology.remove(agent_id)
         self._addresses.pop(agent_id, None)
         self._metrics.pop(agent_id, None)
+        self.health.forget(agent_id)
         self._killed.discard(agent_id)
         self._warm = {edge for edge in self._warm if agent_id not in edge}
 
@@ -190,7 +194,7 @@ class NetworkBase:
                 await self._warm_up(src_id, dst_id)
                 reply = _checked(await self.comm_backend.send(src_id, dst_id, message), dst_id)
         except Exception as error:
-            reply = Reply(raw=None, text="", error=_typed(error, self._where(dst_id)))
+            reply = Reply(raw=None, text="", error=typed(error, self._where(dst_id)))
         metrics.count(started, message, reply["text"], failed="error" in reply)
         return reply
 
@@ -218,7 +222,7 @@ class NetworkBase:
             if end is None:
                 raise ProtocolError(f"{self._where(dst_id)}: the stream ended without an answer")
         except Exception as error:
-            failure = _typed(error, self._where(dst_id))
+            failure = typed(error, self._where(dst_id))
             end = {**error_event(failure), "error": failure}
         metrics.count(started, message, str(end.get("data") or ""), failed="error" in end)
         yield end
@@ -229,7 +233,7 @@ class NetworkBase:
         return self._watch.bound(None if is_command else self.message_timeout_s, partial(self._where, dst_id))
 
     def _where(self, agent_id: str) -> str:
-        return f"agent {agent_id!r} at {self._addresses.get(agent_id)}"
+        return f"agent {agent_id!r} at {shown(self._addresses.get(agent_id, 'no address'))}"
 
     async def _warm_up(self, src_id: str, dst_id: str) -> None:
         if (src_id, dst_id) not in self._warm:
@@ -246,27 +250,25 @@ class NetworkBase:
         replies = await asyncio.gather(*(self.route_message(src_id, agent_id, payload) for agent_id in wanted))
         return dict(zip(wanted, replies, strict=True))
 
+    async def probe(self, agent_ids: Iterable[str] | None = None) -> dict[str, StreamingQueueError | None]:
+        """Why each agent (default: all) does not answer its protocol's probe, None where it does.
+
+        All at once, bounded, never raises. An AuthError is told of an agent that is there and refuses our credential.
+        """
+        return await self.health.probe(self._addresses if agent_ids is None else agent_ids)
+
     async def health_check(self, agent_ids: Iterable[str] | None = None) -> dict[str, bool]:
         """Whether each agent (default: all) answers its protocol's probe; all at once, bounded, never raises."""
-        wanted = list(self._addresses if agent_ids is None else agent_ids)
-        return dict(zip(wanted, await asyncio.gather(*map(self._is_healthy, wanted)), strict=True))
+        return {agent_id: answers(reason) for agent_id, reason in (await self.probe(agent_ids)).items()}
 
-    async def _is_healthy(self, agent_id: str) -> bool:
-        if agent_id in self._killed or agent_id not in self._addresses:
-            return False
-        try:
-            async with asyncio.timeout(HEALTH_BOUND_S):
-                return bool(await self.comm_backend.health_check(agent_id))
-        except Exception as error:
-            logger.debug("%s: its probe failed: %r", self._where(agent_id), error)
-            return False
+    async def require_health(self, *, emit: Listener | None = None) -> None:
+        """Return once every agent answers its protocol's probe; see `NetworkHealth.require`.
 
-    async def require_health(self) -> None:
-        """Raise ConnectError, naming each that does not, unless every agent answers its protocol's probe."""
-        health = await self.health_check()
-        silent = [f"{agent_id} at {self._addresses[agent_id]}" for agent_id, healthy in health.items() if not healthy]
-        if silent:
-            raise ConnectError(f"no healthy agent answers: {', '.join(silent)}; start it there or correct the address")
+        Raises:
+            ConnectError: some do not answer; it names them and says why.
+            ConfigError: some cannot be asked at all, by their settings.
+        """
+        await self.health.require(list(self._addresses), emit=emit)
 
     def snapshot_metrics(self) -> dict[str, Any]:
         """Agents, edges and messages so far: `{"agents", "edges", "messages": {agent id: figures}}`."""
@@ -319,21 +321,6 @@ def _with_call(payload: Mapping[str, Any], dst_id: str) -> dict[str, Any]:
             )
         message["metadata"] = {**(message.get("metadata") or {}), **call.to_metadata()}
     return message
-
-
-def _typed(error: Exception, where: str) -> StreamingQueueError:
-    """The error itself where it is ours, else the one for what a backend let through, most specific first."""
-    if isinstance(error, StreamingQueueError):
-        return error
-    text = f"{where}: {type(error).__name__}: {error}"
-    if isinstance(error, TimeoutError):
-        failure: CommError = SendTimeoutError(text)
-    elif isinstance(error, OSError | EOFError):
-        failure = ConnectError(text)
-    else:
-        failure = CommError(text, retryable=True)
-    failure.__cause__ = error
-    return failure
 
 
 def _checked(reply: Any, agent_id: str) -> Reply:

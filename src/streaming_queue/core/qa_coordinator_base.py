@@ -165,16 +165,12 @@ class QACoordinatorBase:
         if not self.worker_ids:
             raise ConfigError(f"{self.coordinator_id} has no workers: register some, or name them in set_network()")
         directory = await asyncio.to_thread(open_directory, self.config)
-
-        async def probe(worker_id: str) -> bool:
-            return (await network.health_check([worker_id]))[worker_id]
-
         round_ = Round(
             self.config,
             directory,
             worker_ids=self.worker_ids,
             ask=self._asker,
-            probe=probe,
+            probe=network.health.answers,
             protocol_of=lambda worker_id: self.protocol_name or network.comm_backend.protocol_of(worker_id),
             emit=fan_out(self.listeners),
             on_row=self.on_row,

@@ -13,6 +13,7 @@ from streaming_queue.core.auto import ProtocolChoice
 from streaming_queue.core.dispenser import Dispenser
 from streaming_queue.core.health import WorkerPool
 from streaming_queue.core.scheduler_settings import SchedulerSettings
+from streaming_queue.core.unhealthy import MOST_NAMES
 from streaming_queue.errors import ConnectError, LeaseLostError, QueueClosedError, StreamingQueueError
 from streaming_queue.messages import Failure
 from streaming_queue.queue.base import Lease, WorkQueue
@@ -174,7 +175,7 @@ class Scheduler:
         reason = Failure(
             ConnectError.__name__,
             f"no worker was reachable for {self._settings.no_worker_timeout_s:g} s (scheduler.no_worker_timeout_s); "
-            "last: " + "; ".join(f"{worker_id} is down" for worker_id in self.pool.workers),
+            f"last: {self._why_down()}",
         )
         leases = self._dispenser.drop() or await self._queue.lease(self._settings.batch_size)
         while leases:
@@ -187,6 +188,11 @@ class Scheduler:
             if len(self._dispenser) or self.pool.all_down_since is None or self._draining.is_set():
                 return
             leases = await self._queue.lease(self._settings.batch_size)
+
+    def _why_down(self) -> str:
+        workers = list(self.pool.workers.values())
+        more = [f"and {len(workers) - MOST_NAMES} more"] if len(workers) > MOST_NAMES else []
+        return "; ".join([f"{each.worker_id} is down: {each.reason}" for each in workers[:MOST_NAMES]] + more)
 
     async def _give_back(self) -> None:
         # A question may be here twice: asked of two workers, or leased again while an old lease of it was under way.

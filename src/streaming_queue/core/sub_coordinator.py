@@ -120,7 +120,7 @@ class SubCoordinatorExecutor:
         )
 
     async def _probe(self, member: str) -> bool:
-        return (await self.network.health_check([member]))[member]
+        return await self.network.health.answers(member)
 
     async def close(self) -> None:
         """Stop probing and close the pool's network; idempotent, bounded."""

@@ -18,10 +18,10 @@ class WorkerHealth:
     """One worker; moments are the monotonic clock's.
 
     It is left alone until `paused_until`, `ejected` where that is for its failures. `strikes` counts the times it was
-    lost without an answer in between; `out` is why it is out for good. `busy` questions are under way at it, `seen_at`
-    it last showed a sign of life, `probed_at` answered its probe, `began_anew` it came back and was not given all its
-    slots since; `proven` are its answers since then, `answers` and
-    `failures` all there were. `draining`: it is asked nothing more, and leaves.
+    lost without an answer in between; `out` is why it is out for good. `reason` is why it is not up, `since` when
+    (`time.time`). `busy` questions are under way at it, `seen_at` it last showed a sign of life, `probed_at` answered
+    its probe, `began_anew` it came back and was not given all its slots since; `proven` are its answers since then,
+    `answers` and `failures` all there were. `draining`: it is asked nothing more, and leaves.
     """
 
     worker_id: str
@@ -32,6 +32,8 @@ class WorkerHealth:
     ejected: bool = False
     strikes: int = 0
     out: StreamingQueueError | None = None
+    reason: str | None = None
+    since: float | None = None
     busy: int = 0
     seen_at: float = field(default_factory=time.monotonic)
     probed_at: float = -math.inf

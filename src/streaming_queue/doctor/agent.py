@@ -11,8 +11,9 @@ from functools import partial
 from typing import Any
 
 from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.comm.probing import StartingError, probed
+from streaming_queue.comm.shown import is_command, shown
 from streaming_queue.config import Config
-from streaming_queue.config.redaction import redacted
 from streaming_queue.doctor.examination import STEP_S, in_thread
 from streaming_queue.doctor.finding import Finding, Level, failure, ok, problem, warning
 from streaming_queue.doctor.reach import reach
@@ -30,7 +31,9 @@ from streaming_queue.telemetry.text import one_line
 
 SKEW_S = 5.0
 """How far a peer's clock may be from ours."""
-CLOSE_S = 1.0
+CLOSE_S = 4.0
+"""A command that will not end is ended by force within this time."""
+START_POLL_S = 0.1
 MOST_FACTS = 12
 LONGEST_FACT = 200
 
@@ -43,14 +46,16 @@ async def endpoint(agent_id: str, address: str, config: Config) -> list[Finding]
 
 async def agent(agent_id: str, address: str, config: Config) -> list[Finding]:
     """What can be known of the agent at `address` without asking it a question."""
-    shown = f"{agent_id} at {redacted(address)}"
+    place = f"{agent_id} at {shown(address)}"
     try:
         async with _backend(agent_id, address, config) as backend:
             reached = await reach(address)
-            way = f"{shown}: {reached.ip}, connected in {reached.connect_ms:.1f} ms" if reached else shown
-            return [ok("address", way), *await _asked(backend, agent_id, shown)]
+            way = f"{place}: {reached.ip}, connected in {reached.connect_ms:.1f} ms" if reached else place
+            if is_command(address) and (failed := await _started(backend, agent_id)):
+                return [ok("address", way), failed]
+            return [ok("address", way), *await _asked(backend, agent_id, place)]
     except ConnectError as error:
-        seen, remedy = f"{shown}: {error}", "start the agent there, or correct the address"
+        seen, remedy = f"{place}: {error}", "start the agent there, or correct the address"
         return [problem("address", seen, remedy, ExitCode.UNAVAILABLE)]
     except (UnknownProtocolError, BackendNotInstalledError) as error:
         return [failure("protocol", error)]
@@ -71,7 +76,17 @@ async def _backend(agent_id: str, address: str, config: Config) -> AsyncIterator
                 await backend.close()
 
 
-async def _asked(backend: BaseCommBackend, agent_id: str, shown: str) -> list[Finding]:
+async def _started(backend: BaseCommBackend, agent_id: str) -> Finding | None:
+    """Wait until the command at an address answers; what is wrong, if it does not."""
+    while isinstance(reason := await probed(backend, agent_id), StartingError):  # noqa: ASYNC110 (another's process)
+        await asyncio.sleep(START_POLL_S)
+    if reason is None or isinstance(reason, AuthError):
+        return None
+    remedy = "correct the command, or give it more time (mcp.start_timeout_s)"
+    return failure("agent", reason, None if isinstance(reason, ConfigError) else remedy)
+
+
+async def _asked(backend: BaseCommBackend, agent_id: str, place: str) -> list[Finding]:
     describe = getattr(backend, "describe", None)  # a backend may be a class of its own
     began = time.time()
     try:
@@ -85,16 +100,16 @@ async def _asked(backend: BaseCommBackend, agent_id: str, shown: str) -> list[Fi
     except StreamingQueueError as error:
         return [failure("agent", error, f"see that what listens there speaks {backend_name(backend)} (-p)")]
     except TimeoutError:
-        seen = f"{shown}: it takes the connection and says nothing for {STEP_S:g} s"
+        seen = f"{place}: it takes the connection and says nothing for {STEP_S:g} s"
         remedy = "see the agent's own log; it may hang, or speak another protocol (-p)"
         return [problem("agent", seen, remedy, ExitCode.UNAVAILABLE)]
     date = facts.get("date")
     told = told_of({key: value for key, value in facts.items() if key != "date"})
     if not healthy:
-        seen = f"{shown}: it answers, but not that it is healthy" + (f"; {told}" if told else "")
+        seen = f"{place}: it answers, but not that it is healthy" + (f"; {told}" if told else "")
         return [problem("agent", seen, "see the agent's own log; it may be draining", ExitCode.UNAVAILABLE)]
-    found = [ok("agent", f"{shown}: healthy" + (f"; {told}" if told else ""))]
-    return [*found, _clock(shown, date, began, ended)] if isinstance(date, datetime) else found
+    found = [ok("agent", f"{place}: healthy" + (f"; {told}" if told else ""))]
+    return [*found, _clock(place, date, began, ended)] if isinstance(date, datetime) else found
 
 
 def backend_name(backend: BaseCommBackend) -> str:
@@ -114,12 +129,12 @@ def told_of(facts: Mapping[str, Any]) -> str:
     return "; ".join(shown)
 
 
-def _clock(shown: str, date: datetime, began: float, ended: float) -> Finding:
+def _clock(place: str, date: datetime, began: float, ended: float) -> Finding:
     """The peer's clock, to the second, against the time in which it was read."""
     moment = date.timestamp()
     ahead_s = max(0.0, moment - ended) or min(0.0, moment + 1 - began)
     if abs(ahead_s) <= SKEW_S:
-        return ok("agent clock", f"{shown}: as ours, to the second")
+        return ok("agent clock", f"{place}: as ours, to the second")
     side = "ahead of" if ahead_s > 0 else "behind"
-    seen = f"{shown}: {abs(ahead_s):,.0f} s {side} ours"
+    seen = f"{place}: {abs(ahead_s):,.0f} s {side} ours"
     return warning("agent clock", seen, "set both clocks, best by NTP: times in their logs and ours do not match")

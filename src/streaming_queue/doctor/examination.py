@@ -18,7 +18,7 @@ from streaming_queue.exit_codes import ExitCode
 T = TypeVar("T")
 
 BOUND_S = 8.0
-"""How long any check may take; those that ask over the network bound each step themselves, by `STEP_S`."""
+"""How long a check may take; those that ask over the network bound each step themselves, by `STEP_S`."""
 STEP_S = 3.0
 SHORTEST_SECRET = 8
 """A shorter one is a placeholder; hiding it would garble every text it happens to occur in."""
@@ -26,10 +26,14 @@ SHORTEST_SECRET = 8
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`look` finds out; a function that is no coroutine's may block. `name` stands for the check if it fails."""
+    """`look` finds out within `BOUND_S` and `more_s`; a function that is no coroutine's may block.
+
+    `name` stands for the check if it fails.
+    """
 
     name: str
     look: Callable[[], list[Finding]] | Callable[[], Awaitable[list[Finding]]]
+    more_s: float = 0.0
 
 
 async def examine(checks: Sequence[Check], *, secrets: Collection[str] = ()) -> list[Finding]:
@@ -40,14 +44,14 @@ async def examine(checks: Sequence[Check], *, secrets: Collection[str] = ()) -> 
 
 async def _carried_out(check: Check) -> list[Finding]:
     try:
-        async with asyncio.timeout(BOUND_S) as bound:
+        async with asyncio.timeout(BOUND_S + check.more_s) as bound:
             found = await check.look() if iscoroutinefunction(check.look) else await in_thread(check.look)
             return cast("list[Finding]", found)
     except StreamingQueueError as error:
         return [failure(check.name, error)]
     except Exception as error:
         if bound.expired():
-            seen = f"no result within {BOUND_S:g} s"
+            seen = f"no result within {BOUND_S + check.more_s:g} s"
             return [problem(check.name, seen, "see what keeps this machine, its disk or its network waiting")]
         # Neither its text nor its traceback: they may hold what must not be shown.
         where = traceback.extract_tb(error.__traceback__)[-1]

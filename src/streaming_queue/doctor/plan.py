@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from streaming_queue.comm.shown import is_command
 from streaming_queue.config import AUTO, Config, load_config, resume_config
 from streaming_queue.config.trust import UnmarkedError
 from streaming_queue.core.round import check_directory
@@ -41,7 +42,7 @@ def plan_for(
     sets: Sequence[str] = (),
     trust: bool = False,
 ) -> Plan:
-    """The checks for a target: something with `://` is an agent, a directory a run, a file a configuration; else none.
+    """The checks for a target: an address is an agent, a directory a run, a file a configuration; else none.
 
     `config_path` is the configuration for an address, or for no target. `trust` follows the settings of a run that act
     on this machine without this user's mark, too. Reads the configuration; blocks.
@@ -49,10 +50,11 @@ def plan_for(
     Raises:
         ConfigError: the target is nothing of that, or does not go with the other arguments.
     """
-    is_run = target is not None and "://" not in target and Path(target).is_dir()
+    is_address = target is not None and ("://" in target or (is_command(target) and not Path(target).exists()))
+    is_run = target is not None and not is_address and Path(target).is_dir()
     if trust and not is_run:
         raise ConfigError("--trust is for the settings in a run's directory: leave it out")
-    if target is not None and "://" in target:
+    if target is not None and is_address:
         return _agent_plan(target, config_path, protocol, sets)
     if target is not None and is_run:
         if config_path or protocol:
@@ -61,7 +63,7 @@ def plan_for(
     if target is not None and not Path(target).is_file():
         raise ConfigError(
             f"{target}: no run's directory, no file of settings, and no address, which begins with its scheme: "
-            "http://127.0.0.1:9001"
+            "http://127.0.0.1:9001, or stdio: before a command"
         )
     if target is not None and config_path:
         raise ConfigError(f"{target} is a file of settings already: leave out {config_path}")
@@ -78,8 +80,13 @@ def _agent_plan(address: str, config_path: Path | None, protocol: str | None, se
     config, found = _loaded(config_path, protocol, sets)
     checks = [*_ground(), found]
     if config is not None:
-        checks.append(Check("agent", partial(agent, "agent", address, config)))
+        checks.append(Check("agent", partial(agent, "agent", address, config), _start_s(address, config)))
     return _plan(checks, config)
+
+
+def _start_s(address: str, config: Config) -> float:
+    """How much longer the check of an agent may take: a command has the time to start that it has in a run."""
+    return config.mcp.start_timeout_s if is_command(address) else 0.0
 
 
 def _run_plan(path: Path, sets: Sequence[str], *, trust: bool) -> Plan:
@@ -149,7 +156,11 @@ def _work(config: Config) -> list[Check]:
         *checks,
         *(Check("provider", partial(provider.provider, model)) for model in models),
         *(
-            Check("agent", partial(endpoint, worker_id, address, config.of_worker(worker_id)))
+            Check(
+                "agent",
+                partial(endpoint, worker_id, address, config.of_worker(worker_id)),
+                _start_s(address, config.of_worker(worker_id)),
+            )
             for worker_id, address in there.items()
         ),
     ]

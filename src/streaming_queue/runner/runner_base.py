@@ -189,8 +189,22 @@ class RunnerBase:
         return figures
 
     async def _require_health(self) -> None:
+        """Have every agent answer; a signal ends the wait for those whose processes start."""
+        required = asyncio.create_task(self._all_answer(), name="health")
+        stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
+        try:
+            await asyncio.wait({required, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if required.done():
+                required.result()
+        finally:
+            required.cancel()
+            stopping.cancel()
+            await asyncio.wait({required, stopping})
+
+    async def _all_answer(self) -> None:
+        emit = fan_out((self.output, *self.listeners))
         for network in (*(sub.network for sub in self._subs), self.network):
-            await network.require_health()
+            await network.require_health(emit=emit)
 
     # --- pieces ---
 

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from streaming_queue.comm import registry
 from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.comm.probing import answers
+from streaming_queue.comm.shown import shown
 from streaming_queue.config import AUTO, Config
 from streaming_queue.core.executors import WorkerExecutor
 from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
@@ -165,10 +167,10 @@ class CoordinatorService(RunnerBase):
     async def _flow(self, worker_ids: list[str]) -> int:
         coordinator = self._coordinator()
         addresses = self.network.get_agents()
-        health = await self.network.health_check(worker_ids)
-        for worker_id in worker_ids:
-            state = "" if health[worker_id] else ", which does not answer yet"
-            self.output.system(f"{worker_id} at {addresses[worker_id]}{state}")
+        reasons = await self.network.probe(worker_ids)
+        for worker_id, reason in reasons.items():
+            state = "" if answers(reason) else f", which does not answer yet: {reason}"
+            self.output.system(f"{worker_id} at {shown(addresses[worker_id])}{state}")
         if self.config.output.resume:
             coordinator.begin_round()
         if self.config.network.token is not None and self.config.network.operator_token is None:

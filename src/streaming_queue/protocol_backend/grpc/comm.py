@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from streaming_queue.comm.base import About, BaseCommBackend, Capabilities, EndpointOptions
+from streaming_queue.comm.base import About, Capabilities, EndpointOptions
+from streaming_queue.comm.probing import ProbingBackend
 from streaming_queue.errors import BackendClosedError
 from streaming_queue.messages import Reply, StreamEvent
-from streaming_queue.protocol_backend.grpc.client import Peer
+from streaming_queue.protocol_backend.grpc.client import PROBE_TIMEOUT_S, Peer
 from streaming_queue.protocol_backend.grpc.target import Target
 
 if TYPE_CHECKING:
     from streaming_queue.protocol_backend.grpc.host import GrpcAgent
 
-logger = logging.getLogger(__name__)
 
-
-class GrpcCommBackend(BaseCommBackend):
+class GrpcCommBackend(ProbingBackend):
     """Agents behind `grpc://host:port`, or `grpcs://host:port` with TLS; one connection each.
 
     gRPC cannot use an `ssl.SSLContext`: what TLS needs beyond the library's default trust is given in its own terms,
@@ -32,6 +30,7 @@ class GrpcCommBackend(BaseCommBackend):
 
     name = "grpc"
     schemes = ("grpc", "grpcs")
+    probe_timeout_s = PROBE_TIMEOUT_S + 0.5  # its call has a deadline of its own, whose error says more
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
     about = About(
         "grpc.health.v1 Check",
@@ -85,13 +84,9 @@ class GrpcCommBackend(BaseCommBackend):
             async for event in events:
                 yield event
 
-    async def health_check(self, agent_id: str) -> bool:
-        """Whether the agent's server is SERVING (`grpc.health.v1`), told within one second."""
-        try:
-            return await self._peer(agent_id).check()
-        except Exception as error:
-            logger.debug("agent %s is not healthy: %r", agent_id, error)
-            return False
+    async def _check(self, agent_id: str) -> bool:
+        """Whether the agent's server is SERVING (`grpc.health.v1`)."""
+        return await self._peer(agent_id).check()
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
         """What the agent's `Describe` answers; nothing where it has none."""

@@ -7,9 +7,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from streaming_queue.comm.base import About, BaseCommBackend, Capabilities
+from streaming_queue.comm.base import About, Capabilities
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.execution import HEARTBEAT_S, Executions
+from streaming_queue.comm.probing import ProbingBackend
 from streaming_queue.errors import BackendClosedError, ConfigError, ConnectError, error_from_event
 from streaming_queue.messages import ERROR, Reply, StreamEvent
 
@@ -31,7 +32,7 @@ class _Agent:
         await self.executions.drain(timeout_s)
 
 
-class InprocCommBackend(BaseCommBackend):
+class InprocCommBackend(ProbingBackend):
     """Agents are `inproc://<agent id>`; each message runs in a task of its own."""
 
     name = "inproc"
@@ -84,10 +85,9 @@ class InprocCommBackend(BaseCommBackend):
                 if not execution.done and execution.readers == 1 and not execution.is_command:
                     await agent.executions.discard(execution)
 
-    async def health_check(self, agent_id: str) -> bool:
+    async def _check(self, agent_id: str) -> bool:
         """Whether the agent is hosted here and takes questions."""
-        agent = self.hosted.get(self.endpoints.get(agent_id, ""))
-        return not self._closed and agent is not None and agent.executions.ready
+        return self._agent(agent_id).executions.ready
 
     async def close(self) -> None:
         """Stop every agent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from streaming_queue.comm.shown import shown
 from streaming_queue.errors import ConfigError
 
 STDIO = "stdio"
@@ -19,14 +20,16 @@ def command_of(agent_id: str, address: str) -> tuple[str, ...] | None:
     if scheme != STDIO:
         if scheme not in SCHEMES:
             raise ConfigError(
-                f"agent {agent_id!r}: address {address!r} must be http://host:port/mcp, https://..., "
+                f"agent {agent_id!r}: address {shown(address)!r} must be http://host:port/mcp, https://..., "
                 "or stdio: and a command, like stdio:python server.py"
             )
         return None
     try:
         command = tuple(shlex.split(rest))
     except ValueError as error:
-        raise ConfigError(f"agent {agent_id!r}: the command of address {address!r} cannot be read: {error}") from error
+        raise ConfigError(
+            f"agent {agent_id!r}: the command of address {shown(address)!r} cannot be read: {error}"
+        ) from error
     if not command:
         raise ConfigError(f"agent {agent_id!r}: address {address!r} has no command, like stdio:python server.py")
     return command

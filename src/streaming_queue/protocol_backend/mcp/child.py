@@ -22,6 +22,10 @@ LEAVE_S = 1.0
 PASSED_ON = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "USER")
 """The variables that every server gets: our others may be secrets."""
 
+KEPT = 4096
+MOST_WORDS = 300
+"""How many characters of a server's standard error are kept, and repeated."""
+
 _WATCH = 'read -r _; sleep 1; kill -s KILL -- "-$1"'
 """A watcher beside the server, in a shell: its `read` returns when our end of its input is closed, be it that we were
 killed; then the server has a second to notice that its own input has ended, too."""
@@ -34,7 +38,7 @@ class Child:
         self.pid = process.pid
         self.output = cast("asyncio.StreamReader", process.stdout)
         self.input = cast("asyncio.StreamWriter", process.stdin)
-        self.last_words = ""
+        self._said = ""
         self._process = process
         self._watcher = watcher
         self._words = asyncio.create_task(self._listen(), name=f"stderr:{name}")
@@ -44,10 +48,15 @@ class Child:
         """Read what the server has to say to people; unread, it would fill the pipe and stop the server."""
         words = cast("asyncio.StreamReader", self._process.stderr)
         while said := await words.read(4096):
-            text = said.decode("utf-8", "replace").strip()
-            logger.debug("server %d: %s", self.pid, text)
-            if text:
-                self.last_words = text.splitlines()[-1][-300:]
+            text = said.decode("utf-8", "replace")
+            logger.debug("server %d: %s", self.pid, text.strip())
+            self._said = (self._said + text)[-KEPT:]
+
+    @property
+    def last_words(self) -> str:
+        """The last line of its standard error, or the end of that line; empty where there is none."""
+        lines = self._said.strip().splitlines()
+        return lines[-1][-MOST_WORDS:] if lines else ""
 
     async def end(self) -> int | None:
         """End the server and whatever it began: by closing its input, then by signals; bounded, idempotent.

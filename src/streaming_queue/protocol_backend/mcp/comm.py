@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 class McpCommBackend(HttpBackend[Peer]):
     """Tools of MCP servers behind `http://` or `https://` addresses, or behind a command (`stdio:python server.py`).
 
-    A command is run when its server is first needed; `environment` names the variables that it gets beside the usual
-    ones (`child.PASSED_ON`). `tool` and `argument` say which tool takes a question by which of its arguments,
-    `arguments` what its others are given; what is None is found by the tools' schemas. `version` is the newest revision
-    of MCP that is offered.
+    A command is run when its server is first needed, and has `start_timeout_s` until it answers; `environment` names
+    the variables that it gets beside the usual ones (`child.PASSED_ON`). `tool` and `argument` say which tool takes a
+    question by which of its arguments, `arguments` what its others are given; what is None is found by the tools'
+    schemas. `version` is the newest revision of MCP that is offered.
     """
 
     name = "mcp"
@@ -45,6 +45,7 @@ class McpCommBackend(HttpBackend[Peer]):
         arguments: Mapping[str, Any] | None = None,
         version: str = MODERN,
         environment: Collection[str] = (),
+        start_timeout_s: float = 60.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -53,6 +54,7 @@ class McpCommBackend(HttpBackend[Peer]):
         self._choice = Choice(tool, argument, arguments or {})
         self._version = version
         self._environment = environment
+        self._start_timeout_s = start_timeout_s
 
     def _new_peer(self, agent_id: str, address: str, options: EndpointOptions) -> Peer:
         command = command_of(agent_id, address)
@@ -60,7 +62,7 @@ class McpCommBackend(HttpBackend[Peer]):
         if command is None:
             link = HttpLink(agent_id, address, options, self._session)
         else:
-            link = StdioLink(address, command, self._environment)
+            link = StdioLink(address, command, self._environment, start_timeout_s=self._start_timeout_s)
         return Peer(link, self._choice, self._version, self._cancels)
 
     async def _close_peer(self, peer: Peer) -> None:
@@ -88,7 +90,10 @@ class McpCommBackend(HttpBackend[Peer]):
                 yield event
 
     async def _probe(self, peer: Peer) -> bool:
-        """Whether the server answers the probe within one second; one that a command starts has ten."""
+        """Whether the server answers the probe within one second; one that a command started has ten.
+
+        Raises StartingError while a command has not answered yet.
+        """
         return await peer.probe()
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:

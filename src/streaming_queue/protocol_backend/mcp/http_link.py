@@ -47,6 +47,8 @@ class HttpLink:
 
     alive = True
     lasting = False
+    starting = None
+    remarks = ""
     patience_s = 10.0
     probe_s = 1.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 from streaming_queue.errors import ConnectError, ProtocolError, RemoteError
@@ -12,6 +13,8 @@ from streaming_queue.protocol_backend.mcp.session import CLIENT, Link, Session
 
 DISCOVERY_SHARE = 1 / 3
 """Of the link's patience: a server of an older revision may not answer what it does not know."""
+DISCOVERY_S = 10.0
+"""At the most."""
 
 
 async def negotiate(link: Link, version: str = MODERN) -> Session:
@@ -25,26 +28,50 @@ async def negotiate(link: Link, version: str = MODERN) -> Session:
     try:
         async with asyncio.timeout(link.patience_s):
             await link.begin()
-            if version == MODERN and (session := await _discover(link)) is not None:
-                return session
-            return await _initialize(link, HANDSHAKES[0] if version == MODERN else version)
+            if version == MODERN:
+                return await _newest(link)
+            return await _initialize(link, version, count(1))
     except TimeoutError as error:
         if isinstance(error, ConnectError):
             raise
-        raise ConnectError(f"{link.address}: did not agree on a version within {link.patience_s:g} s") from error
+        said = f"{link.address}: did not agree on a version within {link.patience_s:g} s{link.remarks}"
+        raise ConnectError(said) from error
     except (ProtocolError, RemoteError) as error:
-        raise ConnectError(str(error), retry_after_s=error.retry_after_s) from error
+        raise ConnectError(f"{error}{link.remarks}", retry_after_s=error.retry_after_s) from error
 
 
-async def _discover(link: Link) -> Session | None:
+async def _newest(link: Link) -> Session:
+    """A session without a handshake, else by one.
+
+    A server that is slow to start answers the look late: it goes on beside the handshake, and comes first.
+    """
+    ids = count(1)
+    looking = asyncio.create_task(_discover(link, ids), name=f"discover:{link.address}")
+    tasks: set[asyncio.Task[Any]] = {looking}
+    try:
+        await asyncio.wait(tasks, timeout=min(link.patience_s * DISCOVERY_SHARE, DISCOVERY_S))
+        if looking.done() and (session := looking.result()) is not None:
+            return session
+        greeting = asyncio.create_task(_initialize(link, HANDSHAKES[0], ids), name=f"initialize:{link.address}")
+        tasks.add(greeting)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if looking.done() and (session := looking.result()) is not None:
+            return session
+        return await greeting
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _discover(link: Link, ids: count[int]) -> Session | None:
     """A session without a handshake; None where the server has none, as far as its answer tells.
 
     Whoever is no server at all will say so again when the handshake is tried.
     """
-    session = Session(link, MODERN)
+    session = Session(link, MODERN, ids=ids)
     try:
-        async with asyncio.timeout(link.patience_s * DISCOVERY_SHARE):
-            about = await session.call("server/discover")
+        about = await session.call("server/discover")
     except (ProtocolError, RemoteError, TimeoutError):
         return None
     supported = about.get("supportedVersions")
@@ -54,17 +81,20 @@ async def _discover(link: Link) -> Session | None:
     return session
 
 
-async def _initialize(link: Link, version: str) -> Session:
-    offer = Session(link, version)
+async def _initialize(link: Link, version: str, ids: count[int]) -> Session:
+    offer = Session(link, version, ids=ids)
     params = {"protocolVersion": version, "capabilities": {}, "clientInfo": CLIENT}
     about = await offer.call("initialize", params)
     agreed = about.get("protocolVersion")
+    if not isinstance(agreed, str):
+        raise ProtocolError(
+            f"{link.address}: it answers `initialize` without a `protocolVersion`: it is no MCP server, or broken"
+        )
     if agreed not in HANDSHAKES:
         raise ProtocolError(
-            f"{link.address}: there is no version in common: it wants {str(agreed)[:40]!a}, "
-            f"known are {', '.join(VERSIONS)}"
+            f"{link.address}: there is no version in common: it wants {agreed[:40]!a}, known are {', '.join(VERSIONS)}"
         )
-    session = Session(link, agreed, about, _mapping(about.get("serverInfo")), offer.ids)
+    session = Session(link, agreed, about, _mapping(about.get("serverInfo")), ids)
     await session.notify("notifications/initialized")
     return session
 

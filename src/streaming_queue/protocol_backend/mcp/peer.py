@@ -11,6 +11,7 @@ from typing import Any
 
 from streaming_queue.comm.cancels import Cancels
 from streaming_queue.comm.http_client import is_broken
+from streaming_queue.comm.probing import StartingError
 from streaming_queue.comm.recovery import Recovery
 from streaming_queue.errors import (
     AgentFailedError,
@@ -26,6 +27,9 @@ from streaming_queue.protocol_backend.mcp.negotiation import negotiate
 from streaming_queue.protocol_backend.mcp.rpc import LostSessionError, Request, is_response, result_of
 from streaming_queue.protocol_backend.mcp.session import Link, Session
 from streaming_queue.protocol_backend.mcp.tools import Choice, Tool, choose
+
+START_LOOK_S = 0.5
+"""How long a probe waits for a command that starts: shorter than all who wait for a probe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class Peer:
         self._version = version
         self._agreement: Agreement | None = None
         self._agreeing: asyncio.Task[Agreement] | None = None
+        self._heard_of: asyncio.Task[Agreement] | None = None
+        """The last failed agreement that a caller was told of."""
         self._cancels = cancels
         self._closed = False
 
@@ -80,29 +86,41 @@ class Peer:
             ConfigError: which of its tools is to be asked is not clear, or there is none.
             ConnectError: it is out of reach, or has no version in common with us.
         """
-        if self._agreement is None or not self.link.alive:
-            if self._agreeing is None or self._agreeing.done():
-                self._agreeing = asyncio.create_task(self._agree(), name=f"agree:{self.link.address}")
-                self._agreeing.add_done_callback(_noted)
-            try:
-                self._agreement = await asyncio.shield(self._agreeing)
-            except asyncio.CancelledError:
-                if self._closed:
-                    raise BackendClosedError(f"{self.link.address}: the mcp backend was closed") from None
-                raise
-        return self._agreement
+        if self._agreement is not None and self.link.alive:
+            return self._agreement
+        agreeing = self._agreeing
+        if agreeing is None or (agreeing.done() and not self._is_news(agreeing)):
+            agreeing = self._agreeing = asyncio.create_task(self._agree(), name=f"agree:{self.link.address}")
+            agreeing.add_done_callback(_noted)
+        try:
+            return await asyncio.shield(agreeing)
+        except asyncio.CancelledError:
+            if self._closed:
+                raise BackendClosedError(f"{self.link.address}: the mcp backend was closed") from None
+            raise
+        except Exception:
+            self._heard_of = agreeing
+            raise
+
+    def _is_news(self, agreeing: asyncio.Task[Agreement]) -> bool:
+        """Whether a command ended, or its time, while no caller waited: the next one is told before it runs again."""
+        failed = not agreeing.cancelled() and agreeing.exception() is not None
+        return self.link.lasting and failed and agreeing is not self._heard_of
 
     async def _agree(self) -> Agreement:
-        session = await negotiate(self.link, self._version)
         address, patience_s = self.link.address, self.link.patience_s
+        until = asyncio.get_running_loop().time() + patience_s
+        session = await negotiate(self.link, self._version)
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout_at(until):
                 listed = await session.tools()
         except TimeoutError as error:
             if isinstance(error, CommError):
                 raise
-            raise ConnectError(f"{address}: does not list its tools within {patience_s:g} s") from error
-        return Agreement(session, choose(listed, self._choice, address), listed)
+            said = f"{address}: does not list its tools within {patience_s:g} s{self.link.remarks}"
+            raise ConnectError(said) from error
+        self._agreement = Agreement(session, choose(listed, self._choice, address), listed)
+        return self._agreement
 
     async def send(self, payload: Mapping[str, Any]) -> Reply:
         """Ask for the whole answer. Raises like `agreement` and `_call`."""
@@ -197,11 +215,24 @@ class Peer:
         await self._cancels.tell(self.link.address, partial(session.notify, "notifications/cancelled", params))
 
     async def probe(self) -> bool:
-        """Whether the server answers in time and takes questions. Raises like `agreement` and what the link does."""
+        """Whether the server answers in time and takes questions.
+
+        Raises like `agreement` and what the link does, and StartingError while a command has not answered yet.
+        """
         async with asyncio.timeout(self.link.probe_s):
-            answer = await self._look(await self.agreement())
+            answer = await self._look(await self._agreement_soon())
         meta = answer.get("_meta")
         return not isinstance(meta, dict) or meta.get(READY_KEY) is not False
+
+    async def _agreement_soon(self) -> Agreement:
+        """The agreement; a command that starts is waited for a moment only. Raises StartingError after that."""
+        try:
+            async with asyncio.timeout(None if self.link.starting is None else START_LOOK_S) as moment:
+                return await self.agreement()
+        except TimeoutError as error:
+            if not moment.expired():
+                raise
+            raise StartingError(self.link.starting or "") from error
 
     async def _look(self, agreement: Agreement) -> Mapping[str, Any]:
         """What the server answers to the lightest request there is."""

@@ -39,6 +39,14 @@ class Link(Protocol):
     lasting: bool
 
     @property
+    def starting(self) -> str | None:
+        """Whom a first answer is waited for, and how long; None where nothing is started."""
+
+    @property
+    def remarks(self) -> str:
+        """What the server said beside the protocol, to be added to an error; may be empty."""
+
+    @property
     def alive(self) -> bool:
         """Whether what was agreed may still hold."""
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.http_client import MAX_ANSWER_BYTES
+from streaming_queue.comm.shown import secrets_of, shown, shown_command, without
 from streaming_queue.errors import BackendClosedError, CommError, ConnectError, ProtocolError
-from streaming_queue.masking import masked
 from streaming_queue.protocol_backend.mcp.child import Child, begin
 from streaming_queue.protocol_backend.mcp.rpc import Message, Request, decode, is_response, refuse_request
 
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 UNREAD = 4096
 """How many messages on one request may wait for a reader that does not keep up."""
+NOISE_BYTES = 120
+"""How much is repeated of a line that is no message."""
 
 Waiting = asyncio.Queue[Message | CommError]
 
@@ -27,14 +30,19 @@ class StdioLink:
     """A server that is begun with the first agreement, again when it has ended, and ended with this link."""
 
     lasting = True
-    patience_s = 30.0
     probe_s = 10.0
     finds_requests = True
 
-    def __init__(self, address: str, command: tuple[str, ...], passed_on: Collection[str]) -> None:
-        self.address = masked(address)
+    def __init__(
+        self, address: str, command: tuple[str, ...], passed_on: Collection[str], *, start_timeout_s: float
+    ) -> None:
+        self.address = shown(address)
+        self.patience_s = start_timeout_s
         self._command = command
+        self._secrets = frozenset(secrets_of(command))
         self._passed_on = passed_on
+        self._began_at = 0.0
+        self._noise = b""
         self._child: Child | None = None
         self._reader: asyncio.Task[None] | None = None
         self._waiting: dict[int, Waiting] = {}
@@ -52,12 +60,26 @@ class StdioLink:
         """The server's process, None where there is none."""
         return None if self._child is None else self._child.pid
 
+    @property
+    def starting(self) -> str | None:
+        """The command, and how long it has been waited for."""
+        waited_s = time.monotonic() - self._began_at
+        return f"waiting for `{shown_command(self._command)}` to start, {waited_s:.0f} s of {self.patience_s:g} s"
+
+    @property
+    def remarks(self) -> str:
+        """What it wrote on standard output that is no message, and the last line of its standard error."""
+        words = self._child.last_words if self._child is not None else ""
+        noise = self._noise.decode("utf-8", "replace").strip()
+        said = [("on its standard output, which is no MCP", noise), ("last on its standard error", words)]
+        return "".join(f"; {where}: {without(text, self._secrets)!a}" for where, text in said if text)
+
     async def begin(self) -> None:
         """Start the server anew. Raises ConfigError where the command cannot be run."""
         await self._end()
         if self._closed:
             raise BackendClosedError(f"{self.address}: the mcp backend is closed")
-        self._highest = 0
+        self._highest, self._noise, self._began_at = 0, b"", time.monotonic()
         child = await begin(self._command, self._passed_on, self.address)
         self._child, self._alive = child, True
         self._reader = asyncio.create_task(self._read(child), name=f"read:{self.address}")
@@ -107,8 +129,10 @@ class StdioLink:
 
     async def _write(self, body: bytes) -> None:
         child = self._child
-        if child is None or not self._alive:
+        if child is None:
             raise ConnectError(f"{self.address}: the server has ended")
+        if not self._alive:
+            raise await self._farewell(child)
         try:
             child.input.write(body + b"\n")
             await child.input.drain()
@@ -133,7 +157,8 @@ class StdioLink:
     async def _farewell(self, child: Child) -> CommError:
         """Why there is no server any more, in its own last words."""
         code = await child.end()
-        said = f": {child.last_words!a}" if child.last_words else ""
+        words = without(child.last_words, self._secrets)
+        said = f": {words!a}" if words else self.remarks
         return ConnectError(f"{self.address}: the server ended (exit code {code}){said}")
 
     async def _take(self, line: bytes) -> None:
@@ -141,7 +166,8 @@ class StdioLink:
             messages = decode(line, self.address)
         except ProtocolError:
             if line.strip():
-                logger.warning("%s: a line on its standard output is no message: %a", self.address, line[:120])
+                self._noise = line[:NOISE_BYTES]
+                logger.warning("%s: a line on its standard output is no message: %a", self.address, line[:NOISE_BYTES])
             return
         for message in messages:
             if is_response(message):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -11,8 +10,9 @@ from contextlib import aclosing
 from secrets import token_hex
 from typing import Any
 
-from streaming_queue.comm.base import About, BaseCommBackend, Capabilities, EndpointOptions
-from streaming_queue.errors import AuthError, BackendClosedError, ConfigError
+from streaming_queue.comm.base import About, Capabilities, EndpointOptions
+from streaming_queue.comm.probing import ProbingBackend
+from streaming_queue.errors import BackendClosedError, ConfigError
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.nats.address import (
     SCHEMES,
@@ -31,12 +31,10 @@ from streaming_queue.protocol_backend.nats.logins import Logins
 from streaming_queue.protocol_backend.nats.peer import PROBE_TIMEOUT_S, Peer
 from streaming_queue.protocol_backend.nats.server import LOCAL_PREFIX, LocalServer, start
 
-logger = logging.getLogger(__name__)
-
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
-class NatsCommBackend(BaseCommBackend):
+class NatsCommBackend(ProbingBackend):
     """Agents behind `nats://host:port/subject` addresses; one connection a server.
 
     `url` is the server where agents are hosted, with its credential, or `credentials`, a file with a JWT and its seed;
@@ -47,6 +45,7 @@ class NatsCommBackend(BaseCommBackend):
 
     name = "nats"
     schemes = SCHEMES
+    probe_timeout_s = PROBE_TIMEOUT_S
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
     about = About(
         "its .health subject",
@@ -122,19 +121,9 @@ class NatsCommBackend(BaseCommBackend):
             async for event in events:
                 yield event
 
-    async def health_check(self, agent_id: str) -> bool:
-        """Whether an instance of the agent answers at its subject's `.health` within one second.
-
-        Where the server refuses us it is healthy too: what is sent to it then fails as what it is, an AuthError.
-        """
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):  # the connection included
-                return await self._peer(agent_id).healthy()
-        except AuthError:
-            return True
-        except Exception as error:
-            logger.debug("agent %s is not healthy: %r", agent_id, error)
-            return False
+    async def _check(self, agent_id: str) -> bool:
+        """Whether an instance of the agent answers at its subject's `.health`."""
+        return await self._peer(agent_id).healthy()
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
         """What an instance of the agent answers a probe that shows our credential."""

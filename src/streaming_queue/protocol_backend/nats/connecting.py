@@ -20,6 +20,7 @@ from streaming_queue.errors import (
     ConnectError,
     ProtocolError,
     StreamingQueueError,
+    os_reason,
 )
 from streaming_queue.extras import install_command
 from streaming_queue.protocol_backend.nats.address import Login, Server
@@ -149,7 +150,7 @@ def _translated(error: Exception, server: Server, login: Login) -> CommError:
     if isinstance(error, TimeoutError):
         return ConnectError(f"{server}: no connection within {CONNECT_TIMEOUT_S} s")
     if isinstance(error, OSError):
-        return ConnectError(f"{server}: cannot connect: {reason}")
+        return ConnectError(f"{server}: cannot connect: {os_reason(error)}")
     return ProtocolError(f"{server}: what answers there is no NATS server: {reason}")
 
 

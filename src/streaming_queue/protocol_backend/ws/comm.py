@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from streaming_queue.comm.base import About, BaseCommBackend, Capabilities, EndpointOptions
-from streaming_queue.errors import AuthError, BackendClosedError, ConnectError
+from streaming_queue.comm.base import About, Capabilities, EndpointOptions
+from streaming_queue.comm.probing import ProbingBackend
+from streaming_queue.errors import BackendClosedError, ConnectError
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.ws.frames import SUBPROTOCOL
 from streaming_queue.protocol_backend.ws.host import WsAgent, spawn
 from streaming_queue.protocol_backend.ws.peer import SCHEMES, Peer
 
-logger = logging.getLogger(__name__)
 
-PROBE_TIMEOUT_S = 1.0
-
-
-class WsCommBackend(BaseCommBackend):
+class WsCommBackend(ProbingBackend):
     """Agents behind `ws://` or `wss://` addresses; one connection an agent, shared by all messages to it.
 
     There is no limit on an answer's time: the caller cancels `send`. Redirects are not followed, proxies in the
@@ -80,19 +76,9 @@ class WsCommBackend(BaseCommBackend):
             async for event in events:
                 yield event
 
-    async def health_check(self, agent_id: str) -> bool:
-        """Whether the agent answers a ping frame with `"status": "ok"` within one second.
-
-        One that refuses our credential is healthy too: what is sent to it then fails as what it is, an AuthError.
-        """
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                return await self._peer(agent_id).probe()
-        except AuthError:
-            return True
-        except Exception as error:
-            logger.debug("agent %s is not healthy: %r", agent_id, error)
-            return False
+    async def _check(self, agent_id: str) -> bool:
+        """Whether the agent answers a ping frame with `"status": "ok"`."""
+        return await self._peer(agent_id).probe()
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
         """What the agent answers to a ping frame, how large a request it takes, and its clock."""

@@ -9,7 +9,7 @@ import orjson
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from streaming_queue.comm.http_client import CONNECT_TIMEOUT_S, excerpt, parse_retry_after, refusal, told_error
-from streaming_queue.errors import AuthError, CommError, ConnectError, ProtocolError, StreamingQueueError
+from streaming_queue.errors import AuthError, CommError, ConnectError, ProtocolError, StreamingQueueError, os_reason
 
 ERROR_BY_CLOSE_CODE: Mapping[int, type[CommError]] = {
     1002: ProtocolError,
@@ -30,7 +30,7 @@ def not_connected(error: Exception, address: str) -> StreamingQueueError:
     if isinstance(error, TimeoutError):
         return ConnectError(f"{address}: no connection within {CONNECT_TIMEOUT_S:g} s")
     if isinstance(error, OSError):
-        return ConnectError(f"{address}: cannot connect: {error}")
+        return ConnectError(f"{address}: cannot connect: {os_reason(error)}")
     if isinstance(error, InvalidStatus):
         return _refused(error, address)
     if isinstance(error, InvalidMessage) and isinstance(error.__cause__, EOFError):

@@ -151,7 +151,7 @@ async def test_a_server_may_want_an_older_version(make: Any, version: str):
     ("table", "told"),
     [
         ({"initialize": result({**INITIALIZED, "protocolVersion": "1999-01-01"})}, "no version in common"),
-        ({"initialize": result({})}, "no version in common: it wants 'None'"),
+        ({"initialize": result({})}, "answers `initialize` without a `protocolVersion`"),
         ({"initialize": error(-32022, "400 Bad", data={"supported": ["2030-01-01"]})}, "it supports '2030-01-01'"),
         ({"initialize": error(-32603)}, "MCP error '-32603'"),
         ({"initialize": answer(HTML, kind="text/html")}, "answered 'text/html', which is no MCP"),

@@ -1,0 +1,136 @@
+"""Which agents of a network answer, and why the others do not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from streaming_queue.comm.probing import StartingError, answers, probed
+from streaming_queue.core.unhealthy import listed, unhealthy
+from streaming_queue.errors import (
+    AuthError,
+    ConnectError,
+    SendTimeoutError,
+    StreamingQueueError,
+    UnknownAgentError,
+    typed,
+)
+from streaming_queue.telemetry.events import Listener, Notice
+
+logger = logging.getLogger(__name__)
+
+HEALTH_BOUND_S = 3.0
+START_POLL_S = 0.1
+"""Between two probes of an agent whose process starts; such a probe waits for a while itself."""
+START_TOLD_S = 5.0
+
+
+class NetworkHealth:
+    """Probes the agents in `addresses`, the network's own, and keeps each one's last reason.
+
+    `backend` gives the network's backend; who is in `killed` is not asked.
+    """
+
+    def __init__(self, backend: Callable[[], Any], addresses: Mapping[str, str], killed: Collection[str]) -> None:
+        self._backend = backend
+        self._addresses = addresses
+        self._killed = killed
+        self._reasons: dict[str, StreamingQueueError] = {}
+
+    async def probe(self, agent_ids: Iterable[str]) -> dict[str, StreamingQueueError | None]:
+        """Why each agent does not answer, None where it does; all at once, bounded, never raises."""
+        wanted = list(agent_ids)
+        return dict(zip(wanted, await asyncio.gather(*map(self._probe, wanted)), strict=True))
+
+    async def answers(self, agent_id: str) -> bool:
+        """Whether an agent answers its probe; bounded. Raises StartingError while its process starts."""
+        reason = await self._probe(agent_id)
+        if isinstance(reason, StartingError):
+            raise reason
+        return answers(reason)
+
+    def last_reason(self, agent_id: str) -> StreamingQueueError | None:
+        """What the agent's last probe told; None where it answered, or was never probed."""
+        return self._reasons.get(agent_id)
+
+    def forget(self, agent_id: str) -> None:
+        """Forget what an agent's probes told."""
+        self._reasons.pop(agent_id, None)
+
+    async def _probe(self, agent_id: str) -> StreamingQueueError | None:
+        if agent_id not in self._addresses:
+            return UnknownAgentError(f"no address is registered for agent {agent_id!r}")
+        if agent_id in self._killed:
+            return self._told(agent_id, ConnectError("it was killed"))
+        reason: StreamingQueueError | None = SendTimeoutError("no answer to its probe")  # if our caller gives it up
+        try:
+            async with asyncio.timeout(HEALTH_BOUND_S):
+                reason = await probed(self._backend(), agent_id)
+        except TimeoutError:
+            reason = SendTimeoutError(f"no answer to its probe within {HEALTH_BOUND_S:g} s")
+        except Exception as error:
+            reason = typed(error, "its probe failed")
+        finally:
+            self._told(agent_id, reason)
+        return reason
+
+    def _told(self, agent_id: str, reason: StreamingQueueError | None) -> StreamingQueueError | None:
+        if reason is None or agent_id not in self._addresses:  # it may have left meanwhile
+            self._reasons.pop(agent_id, None)
+        else:
+            self._reasons[agent_id] = reason
+            logger.debug("agent %r does not answer its probe: %r", agent_id, reason)
+        return reason
+
+    async def require(self, agent_ids: Collection[str], *, emit: Listener | None = None) -> None:
+        """Return once all these agents answer their protocol's probe.
+
+        Agents whose process starts are waited for, as long as their backend does; `emit` is told so every 5 s.
+
+        Raises:
+            ConnectError: some do not answer; it names them and says why.
+            ConfigError: some cannot be asked at all, by their settings.
+        """
+        told_at: dict[str, float] = {}
+        while agent_ids:
+            reasons = {agent: why for agent, why in (await self.probe(agent_ids)).items() if why is not None}
+            starting = {agent: why for agent, why in reasons.items() if isinstance(why, StartingError)}
+            failed = {agent: why for agent, why in reasons.items() if agent not in starting and not answers(why)}
+            if failed:
+                raise unhealthy(failed, self._addresses)
+            if starting:
+                _tell(starting, told_at, emit)
+                await asyncio.sleep(START_POLL_S)
+            agent_ids = starting
+
+    async def require_credential(self, agent_id: str) -> None:
+        """Raise AuthError where the agent refuses our credential, as far as its probe or its description tells."""
+        reason = self.last_reason(agent_id)
+        if isinstance(reason, AuthError):
+            raise reason
+        describe = getattr(self._backend(), "describe", None)  # a backend may be a class of its own
+        if describe is None:
+            return
+        try:
+            async with asyncio.timeout(HEALTH_BOUND_S):
+                await describe(agent_id)
+        except AuthError:
+            raise
+        except Exception as error:
+            logger.debug("agent %r does not describe itself: %r", agent_id, error)
+
+
+def _tell(starting: Mapping[str, StreamingQueueError], told_at: dict[str, float], emit: Listener | None) -> None:
+    """Say of whom is waited for, and how long; of each agent at once and then every `START_TOLD_S`."""
+    now = time.monotonic()
+    due = [agent_id for agent_id in starting if now - told_at.get(agent_id, -START_TOLD_S) >= START_TOLD_S]
+    told_at.update(dict.fromkeys(due, now))
+    by_text: dict[str, list[str]] = {}
+    for agent_id in due:
+        by_text.setdefault(str(starting[agent_id]), []).append(agent_id)
+    for text, agent_ids in by_text.items():
+        if emit is not None:
+            emit(Notice("info", f"{listed(agent_ids)}: {text}"))
