@@ -38,6 +38,7 @@ BROKEN = {
     "ends:CloseHangs": {"close-1", "close-2"},
     "ends:HealthyAfterStop": {"fault-1", "health-2", "host-6"},
     "ends:ProbesForEver": {"health-4"},
+    "ends:CallsRefusalsSilence": {"credential-1"},
     "ends:KeepsAnsweringWhenClosed": {"close-1", "close-2"},
     "ends:KeepsThePort": {"host-2", "host-3"},
     "riders:SwallowsMetadata": {"metadata-3"},

@@ -144,7 +144,7 @@ class WorkerPool:
                 "answered": worker.answers,
                 "failed": worker.failures,
                 "reason": worker.reason,
-                "since": None if worker.since is None else _moment(worker.since),
+                "since": None if worker.since is None else worker.since.isoformat(timespec="milliseconds"),
             }
             for worker in self.workers.values()
         }
@@ -327,7 +327,7 @@ class WorkerPool:
 
     def _down(self, worker: WorkerHealth, reason: str, *, final: bool) -> None:
         if worker.up:
-            worker.since = time.time()
+            worker.since = datetime.now(UTC)
         worker.up, worker.reason = False, reason
         self._crawl.end(worker.worker_id)
         self._note_all_down()
@@ -378,7 +378,3 @@ class WorkerPool:
     async def _after(self, worker: WorkerHealth, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
         self._back(worker)
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

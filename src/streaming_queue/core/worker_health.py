@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from streaming_queue.core.adaptive import AdaptiveLimit
 from streaming_queue.core.breaker import Breaker
@@ -18,8 +19,8 @@ class WorkerHealth:
     """One worker; moments are the monotonic clock's.
 
     It is left alone until `paused_until`, `ejected` where that is for its failures. `strikes` counts the times it was
-    lost without an answer in between; `out` is why it is out for good. `reason` is why it is not up, `since` when
-    (`time.time`). `busy` questions are under way at it, `seen_at` it last showed a sign of life, `probed_at` answered
+    lost without an answer in between; `out` is why it is out for good. `reason` is why it is not up, `since` when.
+    `busy` questions are under way at it, `seen_at` it last showed a sign of life, `probed_at` answered
     its probe, `began_anew` it came back and was not given all its slots since; `proven` are its answers since then,
     `answers` and `failures` all there were. `draining`: it is asked nothing more, and leaves.
     """
@@ -33,7 +34,7 @@ class WorkerHealth:
     strikes: int = 0
     out: StreamingQueueError | None = None
     reason: str | None = None
-    since: float | None = None
+    since: datetime | None = None
     busy: int = 0
     seen_at: float = field(default_factory=time.monotonic)
     probed_at: float = -math.inf

@@ -11,6 +11,7 @@ import pytest_asyncio
 from streaming_queue.testing.checks.addressing import Addressing
 from streaming_queue.testing.checks.cancelling import Cancelling
 from streaming_queue.testing.checks.claiming import Claiming, Leaking
+from streaming_queue.testing.checks.credentials import Credentials
 from streaming_queue.testing.checks.ending import Closing, Probing
 from streaming_queue.testing.checks.failing import Failing
 from streaming_queue.testing.checks.faults import Faults
@@ -33,6 +34,7 @@ class BackendContract(
     Metadata,
     Repeating,
     Hosting,
+    Credentials,
     Probing,
     Closing,
     Claiming,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-KIT_VERSION = "1.0"
+KIT_VERSION = "2.0"
 """Which contract a backend was held to.
 
 The first number grows when a backend that kept the contract may break it now: a line was added or says more. The second
@@ -50,6 +50,7 @@ SECTIONS: Mapping[str, str] = {
     "metadata": "What rides along",
     "repeat": "The same question again",
     "host": "Agents in this process",
+    "credential": "Who is let in",
     "health": "The probe",
     "close": "The end",
     "claim": "What is claimed",
@@ -218,6 +219,13 @@ LINES: tuple[Line, ...] = (
         "host-6",
         "handle.drain",
         "A draining agent is not healthy, refuses a new question with ConnectError and finishes what is under way.",
+        ("host",),
+    ),
+    Line(
+        "credential-1",
+        "probe",
+        "A wrong credential raises AuthError by `send` and `stream`; the probe tells AuthError, or that the agent is "
+        "healthy.",
         ("host",),
     ),
     Line("health-1", "health_check", "An agent that serves is healthy.", ("agent",)),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from streaming_queue.errors import AuthError, ConnectError, StreamingQueueError
 from streaming_queue.protocol_backend.http.comm import HttpCommBackend
 from streaming_queue.protocol_backend.inproc.comm import InprocCommBackend
+from streaming_queue.protocol_backend.ws.comm import WsCommBackend
 
 
 class CloseHangs(InprocCommBackend):
@@ -35,6 +37,14 @@ class ProbesForEver(HttpCommBackend):
                 return response.status == 200
         except Exception:
             return False
+
+
+class CallsRefusalsSilence(WsCommBackend):
+    """Says of an agent that refuses it no more than that it does not answer."""
+
+    async def probe(self, agent_id: str) -> StreamingQueueError | None:
+        reason = await super().probe(agent_id)
+        return ConnectError("it does not answer") if isinstance(reason, AuthError) else reason
 
 
 class KeepsAnsweringWhenClosed(InprocCommBackend):

@@ -121,7 +121,8 @@ class Peer:
         async with await self.request("GET", url) as response:
             body = await read_body(response, str(url), MAX_MANIFEST_BYTES)
             if response.status != 200:
-                raise http_error(response.status, body, response.headers.get("Retry-After"), str(url))
+                origin = self.address if response.status in (401, 403) else str(url)  # all of the agent is refused
+                raise http_error(response.status, body, response.headers.get("Retry-After"), origin)
             return decode_object(body, str(url)), peer_date(response.headers)
 
     def gone(self, error: NotFoundError) -> ConnectError:

@@ -16,9 +16,9 @@ from yarl import URL
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.cancels import cancel_key
 from streaming_queue.comm.http_backend import HttpBackend
-from streaming_queue.comm.http_client import excerpt, is_broken, peer_date, read_body, refusal
+from streaming_queue.comm.http_client import excerpt, is_broken, peer_date, read_body, refusal, told_error
 from streaming_queue.comm.recovery import Recovery
-from streaming_queue.errors import ProtocolError
+from streaming_queue.errors import ProtocolError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.http.codec import JSON, NDJSON, encode_request
 from streaming_queue.protocol_backend.http.responses import read_answer, read_events
@@ -126,7 +126,7 @@ class HttpCommBackend(HttpBackend[Target]):
             async with self._post(target, target.cancel, nothing, {}) as response:
                 if response.status in (401, 403):
                     body = await read_body(response, target.address, MAX_HEALTH_BYTES)
-                    raise refusal(response.status, body, None, target.address)
+                    raise _told(body, target.address) or refusal(response.status, body, None, target.address)
         return document if date is None else {**document, "date": date}
 
     async def _read_health(self, target: Target) -> tuple[dict[str, Any], datetime | None]:
@@ -151,6 +151,14 @@ class HttpCommBackend(HttpBackend[Target]):
             ConnectError: the port is in use.
         """
         return await self._host(_host_half, agent_id, host, port, executor)
+
+
+def _told(body: bytes, address: str) -> StreamingQueueError | None:
+    """The error that a body tells, as one of our hosts would."""
+    try:
+        return told_error(orjson.loads(body), None, address)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _host_half() -> Callable[..., Awaitable[HttpAgent]]:

@@ -86,7 +86,8 @@ async def test_a_card_that_is_refused(backend: Any):
     async with Peer(raw_card=answer(b"no", "401 Unauthorized")) as peer:
         with pytest.raises(AuthError, match=f"^{peer.url}.*check the agent's credential"):
             await send(backend, peer.url)
-        assert not await backend.health_check("w")
+        assert isinstance(await backend.probe("w"), AuthError)
+        assert await backend.health_check("w"), "it is there"
 
 
 async def test_a_card_that_cannot_be_reached(backend: Any):

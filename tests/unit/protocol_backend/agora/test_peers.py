@@ -98,7 +98,8 @@ async def test_a_peer_that_cannot_be_met_is_sent_no_question(backend: Any, listi
     async with Scripted(success("fine"), listing=listing) as peer:
         with pytest.raises(error, match=peer.url):
             await send(backend, peer)
-        assert not await backend.health_check("w")
+        assert type(await backend.probe("w")) is error
+        assert await backend.health_check("w") is (error is AuthError)
         assert peer.requests == []
 
 
