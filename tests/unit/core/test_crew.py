@@ -85,6 +85,20 @@ async def test_who_does_not_answer_is_nobody(place: Place) -> None:
     assert await place.crew.add(place.addresses[1]) == "Worker-2"
 
 
+async def test_a_lost_worker_is_shown_with_what_its_last_probe_told(place: Place) -> None:
+    class Lost(Round):
+        def worker_states(self) -> dict[str, dict[str, Any]]:
+            return {"Worker-1": {"state": "down", "reason": "reset", "since": "2026-12-01T00:00:00.000+00:00"}}
+
+    with place.crew.at_work(Lost()):
+        assert place.crew.workers()[0]["reason"] == "reset"
+        await place.network.comm_backend.register_endpoint("Worker-1", "http://127.0.0.1:9")
+        await place.network.probe(["Worker-1"])
+        (worker,) = place.crew.workers()
+    assert worker["reason"] == "http://127.0.0.1:9: cannot connect: connection refused"
+    assert worker["since"] == "2026-12-01T00:00:00.000+00:00"
+
+
 @pytest.mark.parametrize("at_once", [False, True])
 async def test_a_worker_leaves(place: Place, at_once: bool) -> None:
     round_ = Round()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
+from typing import Any
 
 import pytest
 from unit.core.test_scheduler import Pool, fill, queue
 
+from streaming_queue.comm.probing import StartingError
 from streaming_queue.errors import ConnectError, RemoteError
 from streaming_queue.messages import Failure
 from streaming_queue.telemetry.events import WorkerLeft
@@ -119,3 +122,29 @@ async def test_a_failure_gives_its_lease_back_where_the_other_worker_has_an_olde
     assert await running
     assert len(asked) == 3
     assert [outcome.result.answer for outcome in await queue.results()] == ["at last"]
+
+
+async def test_a_worker_that_starts_is_waited_for_however_long_no_other_is_there(queue) -> None:
+    await fill(queue, 4)
+    pool = Pool(queue, workers=1, no_worker_timeout_s=0.2)
+    seen: list[dict[str, Any]] = []
+
+    async def behave(worker_id, lease):
+        if not seen:
+            raise ConnectError("connection refused")
+        return "yes"
+
+    async def probe(worker_id):
+        seen.append(pool.scheduler.pool.states()[worker_id])
+        if len(seen) < 50:  # half a second
+            raise StartingError("waiting for it")
+        return True
+
+    pool.behave, pool.scheduler.pool._probe = behave, probe
+    assert await pool.run()
+    assert (await queue.counts()).done == 4
+    assert {(state["state"], state["reason"]) for state in seen} == {("down", "connection refused")}
+    assert len({state["since"] for state in seen}) == 1
+    assert datetime.fromisoformat(seen[0]["since"]).tzinfo is not None
+    after = pool.scheduler.pool.states()["W1"]
+    assert (after["state"], after["reason"], after["since"]) == ("up", None, None)
