@@ -83,7 +83,7 @@ def remove(directory: RunPath, worker_id: WorkerId, as_json: AsJson = False) -> 
 
 def _show(workers: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     from streaming_queue.cli.text import columns, echo
-    from streaming_queue.telemetry.text import NONE
+    from streaming_queue.telemetry.text import NONE, one_line
 
     if as_json:
         print_json(workers)
