@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from abc import abstractmethod
 from typing import Any, ClassVar
 
@@ -11,6 +12,9 @@ from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.errors import AuthError, ConnectError, RemoteError, SendTimeoutError, StreamingQueueError, typed
 
 logger = logging.getLogger(__name__)
+
+START_POLL_S = 0.1
+"""Between two probes of an agent whose process starts; such a probe waits for a while itself."""
 
 
 class StartingError(ConnectError):
@@ -74,5 +78,11 @@ class ProbingBackend(BaseCommBackend):
             return typed(error, address)
 
     async def health_check(self, agent_id: str) -> bool:
-        """Whether the agent answers the protocol's light probe in time; one that refuses our credential does."""
-        return answers(await self.probe(agent_id))
+        """Whether the agent answers the protocol's light probe in time; one that refuses our credential does.
+
+        A process that starts is waited for within `probe_timeout_s`.
+        """
+        until = time.monotonic() + self.probe_timeout_s
+        while isinstance(reason := await self.probe(agent_id), StartingError) and time.monotonic() < until:
+            await asyncio.sleep(START_POLL_S)
+        return answers(reason)

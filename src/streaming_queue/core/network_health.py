@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from streaming_queue.comm.probing import StartingError, answers, probed
+from streaming_queue.comm.probing import START_POLL_S, StartingError, answers, probed
 from streaming_queue.core.unhealthy import listed, unhealthy
 from streaming_queue.errors import (
     AuthError,
@@ -23,8 +23,6 @@ from streaming_queue.telemetry.events import Listener, Notice
 logger = logging.getLogger(__name__)
 
 HEALTH_BOUND_S = 3.0
-START_POLL_S = 0.1
-"""Between two probes of an agent whose process starts; such a probe waits for a while itself."""
 START_TOLD_S = 5.0
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from streaming_queue.comm.base import BaseCommBackend
-from streaming_queue.comm.probing import StartingError, probed
+from streaming_queue.comm.probing import START_POLL_S, StartingError, probed
 from streaming_queue.comm.shown import is_command, shown
 from streaming_queue.config import Config
 from streaming_queue.doctor.examination import STEP_S, in_thread
@@ -33,7 +33,6 @@ SKEW_S = 5.0
 """How far a peer's clock may be from ours."""
 CLOSE_S = 4.0
 """A command that will not end is ended by force within this time."""
-START_POLL_S = 0.1
 MOST_FACTS = 12
 LONGEST_FACT = 200
 
