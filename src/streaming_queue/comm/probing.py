@@ -83,6 +83,8 @@ class ProbingBackend(BaseCommBackend):
         A process that starts is waited for within `probe_timeout_s`.
         """
         until = time.monotonic() + self.probe_timeout_s
-        while isinstance(reason := await self.probe(agent_id), StartingError) and time.monotonic() < until:
+        reason = await self.probe(agent_id)
+        while isinstance(reason, StartingError) and time.monotonic() < until:
             await asyncio.sleep(START_POLL_S)
+            reason = await self.probe(agent_id)
         return answers(reason)

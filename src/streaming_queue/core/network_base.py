@@ -14,7 +14,6 @@ from typing import Any, Protocol
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import current_call
 from streaming_queue.comm.probing import answers
-from streaming_queue.comm.shown import shown
 from streaming_queue.core.network_health import NetworkHealth
 from streaming_queue.core.silence import SilenceWatch
 from streaming_queue.core.topology import Topology
@@ -29,6 +28,7 @@ from streaming_queue.errors import (
     error_from_event,
     typed,
 )
+from streaming_queue.masking import masked
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.telemetry.events import Listener
 
@@ -233,7 +233,7 @@ class NetworkBase:
         return self._watch.bound(None if is_command else self.message_timeout_s, partial(self._where, dst_id))
 
     def _where(self, agent_id: str) -> str:
-        return f"agent {agent_id!r} at {shown(self._addresses.get(agent_id, 'no address'))}"
+        return f"agent {agent_id!r} at {masked(self._addresses.get(agent_id, 'no address'))}"
 
     async def _warm_up(self, src_id: str, dst_id: str) -> None:
         if (src_id, dst_id) not in self._warm:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from streaming_queue.comm.shown import is_command, shown
+from streaming_queue.comm.commands import is_command
 from streaming_queue.errors import ConfigError, ConnectError, StreamingQueueError
+from streaming_queue.masking import masked
 
 MOST_GROUPS = 5
 MOST_NAMES = 3
@@ -50,16 +51,16 @@ def _group(
     reasons: Mapping[str, StreamingQueueError | str],
     addresses: Mapping[str, str],
 ) -> str:
-    names = [f"{agent_id} at {shown(addresses.get(agent_id, ''))}" for agent_id in agent_ids]
+    names = [f"{agent_id} at {masked(addresses.get(agent_id, ''))}" for agent_id in agent_ids]
     if len(names) > 1:
         return f"{len(names)} of {len(addresses)} agents: {_short(reason)} ({listed(names)})"
-    whole = str(reasons[agent_ids[0]]).removeprefix(f"{shown(addresses.get(agent_ids[0], ''))}: ")
+    whole = str(reasons[agent_ids[0]]).removeprefix(f"{masked(addresses.get(agent_ids[0], ''))}: ")
     return f"{names[0]}: {_short(whole)}"
 
 
 def _bare(reason: str, address: str) -> str:
     """A reason without its agent's own address, so that equal ones are told once."""
-    reason = reason.removeprefix(f"{shown(address)}: ")
+    reason = reason.removeprefix(f"{masked(address)}: ")
     parts = urlsplit(address)
     if is_command(address) or not parts.netloc:
         return reason

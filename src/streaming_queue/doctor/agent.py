@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.comm.commands import is_command
 from streaming_queue.comm.probing import START_POLL_S, StartingError, probed
-from streaming_queue.comm.shown import is_command, shown
 from streaming_queue.config import Config
 from streaming_queue.doctor.examination import STEP_S, in_thread
 from streaming_queue.doctor.finding import Finding, Level, failure, ok, problem, warning
@@ -26,6 +26,7 @@ from streaming_queue.errors import (
     UnknownProtocolError,
 )
 from streaming_queue.exit_codes import ExitCode
+from streaming_queue.masking import masked
 from streaming_queue.runner.backends import create_backend
 from streaming_queue.telemetry.text import one_line
 
@@ -45,7 +46,7 @@ async def endpoint(agent_id: str, address: str, config: Config) -> list[Finding]
 
 async def agent(agent_id: str, address: str, config: Config) -> list[Finding]:
     """What can be known of the agent at `address` without asking it a question."""
-    place = f"{agent_id} at {shown(address)}"
+    place = f"{agent_id} at {masked(address)}"
     try:
         async with _backend(agent_id, address, config) as backend:
             reached = await reach(address)

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from streaming_queue.comm.shown import is_command
+from streaming_queue.comm.commands import is_command
 from streaming_queue.config import AUTO, Config, load_config, resume_config
 from streaming_queue.config.trust import UnmarkedError
 from streaming_queue.core.round import check_directory

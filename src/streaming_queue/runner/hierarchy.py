@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from streaming_queue.comm import registry
-from streaming_queue.comm.shown import shown
 from streaming_queue.config import Config
 from streaming_queue.config.pools import Hierarchy
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.core.sub_coordinator import SubCoordinatorExecutor, log_members
 from streaming_queue.errors import ConfigError
+from streaming_queue.masking import masked
 from streaming_queue.runner.backends import create_backend
 from streaming_queue.telemetry.events import Listener
 
@@ -92,7 +92,7 @@ def describe(network: NetworkBase, subs: Sequence[SubCoordinatorExecutor]) -> st
     for agent_id, address in network.get_agents().items():
         pool = networks.get(agent_id)
         if pool is None:
-            words.append(f"{agent_id} {shown(address)}")
+            words.append(f"{agent_id} {masked(address)}")
         else:
             protocol = pool.comm_backend.protocol_of(agent_id)
             words.append(f"{agent_id} {address} ({protocol}: {describe(pool, subs)})")

@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 from streaming_queue.comm import registry
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.probing import answers
-from streaming_queue.comm.shown import shown
 from streaming_queue.config import AUTO, Config
 from streaming_queue.core.executors import WorkerExecutor
 from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
 from streaming_queue.errors import ConfigError
 from streaming_queue.exit_codes import ExitCode
+from streaming_queue.masking import masked
 from streaming_queue.runner.backends import can_host, create_backend
 from streaming_queue.runner.hierarchy import make_pool
 from streaming_queue.runner.membership import Membership
@@ -170,7 +170,7 @@ class CoordinatorService(RunnerBase):
         reasons = await self.network.probe(worker_ids)
         for worker_id, reason in reasons.items():
             state = "" if answers(reason) else f", which does not answer yet: {reason}"
-            self.output.system(f"{worker_id} at {shown(addresses[worker_id])}{state}")
+            self.output.system(f"{worker_id} at {masked(addresses[worker_id])}{state}")
         if self.config.output.resume:
             coordinator.begin_round()
         if self.config.network.token is not None and self.config.network.operator_token is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 
-from streaming_queue.comm.shown import shown
 from streaming_queue.errors import ConfigError
+from streaming_queue.masking import masked
 
 STDIO = "stdio"
 SCHEMES = ("http", "https", STDIO)
@@ -20,7 +20,7 @@ def command_of(agent_id: str, address: str) -> tuple[str, ...] | None:
     if scheme != STDIO:
         if scheme not in SCHEMES:
             raise ConfigError(
-                f"agent {agent_id!r}: address {shown(address)!r} must be http://host:port/mcp, https://..., "
+                f"agent {agent_id!r}: address {masked(address)!r} must be http://host:port/mcp, https://..., "
                 "or stdio: and a command, like stdio:python server.py"
             )
         return None
@@ -28,7 +28,7 @@ def command_of(agent_id: str, address: str) -> tuple[str, ...] | None:
         command = tuple(shlex.split(rest))
     except ValueError as error:
         raise ConfigError(
-            f"agent {agent_id!r}: the command of address {shown(address)!r} cannot be read: {error}"
+            f"agent {agent_id!r}: the command of address {masked(address)!r} cannot be read: {error}"
         ) from error
     if not command:
         raise ConfigError(f"agent {agent_id!r}: address {address!r} has no command, like stdio:python server.py")

@@ -9,10 +9,11 @@ from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
+from streaming_queue.comm.commands import secrets_of, without
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.http_client import MAX_ANSWER_BYTES
-from streaming_queue.comm.shown import secrets_of, shown, shown_command, without
 from streaming_queue.errors import BackendClosedError, CommError, ConnectError, ProtocolError
+from streaming_queue.masking import masked
 from streaming_queue.protocol_backend.mcp.child import Child, begin
 from streaming_queue.protocol_backend.mcp.rpc import Message, Request, decode, is_response, refuse_request
 
@@ -36,10 +37,10 @@ class StdioLink:
     def __init__(
         self, address: str, command: tuple[str, ...], passed_on: Collection[str], *, start_timeout_s: float
     ) -> None:
-        self.address = shown(address)
+        self.address = masked(address)
         self.patience_s = start_timeout_s
         self._command = command
-        self._secrets = frozenset(secrets_of(command))
+        self._secrets = secrets_of(address)
         self._passed_on = passed_on
         self._began_at = 0.0
         self._noise = b""
@@ -64,7 +65,7 @@ class StdioLink:
     def starting(self) -> str | None:
         """The command, and how long it has been waited for."""
         waited_s = time.monotonic() - self._began_at
-        return f"waiting for `{shown_command(self._command)}` to start, {waited_s:.0f} s of {self.patience_s:g} s"
+        return f"waiting for `{self.address.partition(':')[2]}` to start, {waited_s:.0f} s of {self.patience_s:g} s"
 
     @property
     def remarks(self) -> str:
