@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from streaming_queue.comm.shown import is_command
 from streaming_queue.comm.commands import is_command
 from streaming_queue.config import AUTO, Config, load_config, resume_config
 from streaming_queue.config.trust import UnmarkedError
