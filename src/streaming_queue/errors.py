@@ -41,6 +41,9 @@ from typing import Any, ClassVar
 
 from streaming_queue.masking import masked
 
+MAX_WISH_S = 1e9
+"""The longest time to wait that is taken for one, in seconds: thirty years."""
+
 
 class StreamingQueueError(Exception):
     """Root of the tree.
@@ -254,21 +257,34 @@ def error_event(error: BaseException) -> dict[str, Any]:
         "type": "agent_error",
         "code": error.code,
         "message": str(error),
-        "retryable": error.retryable,
-        "retry_after_s": error.retry_after_s,
+        "retryable": bool(error.retryable),
+        "retry_after_s": _seconds(error.retry_after_s),
     }
+
+
+def whole_error_event(event: Mapping[str, Any]) -> dict[str, Any]:
+    """An `agent_error` event as `error_event` writes it, of one that lacks members or has odd ones."""
+    return error_event(error_from_event(event))
 
 
 def error_from_event(event: Mapping[str, Any], origin: str = "") -> StreamingQueueError:
     """The error that `error_event` described, as the same class; an unknown code is a `RemoteError`.
 
+    A member of a wrong type counts as left out: a peer may send anything.
     `origin` (an address or agent id) is put before the message, so that a reader knows where it happened.
     """
     cls = ERRORS_BY_CODE.get(str(event.get("code")), RemoteError)
     message = str(event.get("message") or "the agent reported a failure without a message")
-    retryable, retry_after_s = event.get("retryable"), event.get("retry_after_s")
+    retryable = event.get("retryable")
     return cls(
         f"{origin}: {message}" if origin else message,
         retryable=retryable if isinstance(retryable, bool) else None,
-        retry_after_s=float(retry_after_s) if isinstance(retry_after_s, int | float) else None,
+        retry_after_s=_seconds(event.get("retry_after_s")),
     )
+
+
+def _seconds(wish: Any) -> float | None:
+    """A time to wait; None where it is none: no number, NaN, negative, or beyond all waiting."""
+    if not isinstance(wish, int | float) or isinstance(wish, bool):
+        return None
+    return float(wish) if 0 <= wish <= MAX_WISH_S else None

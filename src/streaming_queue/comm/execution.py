@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
 
+from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.context import Executor, RequestContext, annotating, calling
 from streaming_queue.comm.kept_answers import KeptAnswers, Key, Repeat
 from streaming_queue.errors import (
@@ -18,6 +19,7 @@ from streaming_queue.errors import (
     SendTimeoutError,
     StreamingQueueError,
     error_event,
+    whole_error_event,
 )
 from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
 
@@ -48,16 +50,29 @@ class Execution:
         self._events: list[StreamEvent] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._annotations: dict[str, Any] = {}
+        self._meter = AnswerMeter()
         self._end: StreamEvent | None = None
         self.task = asyncio.create_task(self._run(), name=f"execute:{context.agent_id}")
 
     async def enqueue_event(self, event: Any) -> None:
-        """Take an event from the executor. Raises AgentFailedError when it is none."""
+        """Take an event from the executor; of an `agent_error` what it lacks is added.
+
+        Raises:
+            AgentFailedError: it is no event.
+            ProtocolError: the answer is over the limit (`comm.answer_limit`). That is the end of the execution.
+        """
         kind = event.get("type") if isinstance(event, dict) else None
         if kind not in (DELTA, STATUS, MESSAGE, ERROR):
             raise AgentFailedError(f"the executor enqueued {type(event).__name__} {kind!r}, which is no known event")
         if kind != ERROR and not isinstance(event.get("data"), str):
             raise AgentFailedError(f"the data of an {kind} event must be text, not {type(event.get('data')).__name__}")
+        if kind == ERROR:
+            event = whole_error_event(event)
+        try:
+            self._meter.take(event)
+        except ProtocolError as error:
+            self.stop(error)
+            raise
         self._events.append(event)
         if kind in (DELTA, STATUS):
             self._wake()

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
+from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES
 from streaming_queue.comm.base import EndpointOptions, HostLimits, HostOptions
 from streaming_queue.comm.listener import Listener, listen
 from streaming_queue.errors import ConfigError, ConnectError, ProtocolError
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
 COMMON_LIMIT_BYTES = 4 * 1024 * 1024
 """The size of a message that gRPC's servers take unless told otherwise."""
 MAX_METADATA_BYTES = 64 * 1024
@@ -30,7 +30,7 @@ CONNECT_TIMEOUT_S = 5.0
 BIND_TRIES = 3
 
 CHANNEL_OPTIONS: Mapping[str, int] = {
-    "grpc.max_receive_message_length": MAX_ANSWER_BYTES,
+    "grpc.max_receive_message_length": MAX_EVENT_BYTES,
     "grpc.max_send_message_length": -1,
     "grpc.enable_http_proxy": 0,
     "grpc.service_config_disable_resolution": 1,  # nobody's DNS says how we call

@@ -14,6 +14,7 @@ from aiohttp.connector import Connection
 from multidict import CIMultiDict
 from yarl import URL
 
+from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.context import heard
 from streaming_queue.errors import (
@@ -36,7 +37,6 @@ CONNECT_TIMEOUT_S = 5.0
 KEEP_ALIVE_S = 30.0
 PROBES: Mapping[str, int] = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """The kernel's probes of an idle connection (tcp(7)): from 15 s on, every 5 s; three without an answer end it."""
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 BROKEN = (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, OSError)
 """What the library raises when a connection breaks before the whole answer."""
@@ -133,8 +133,10 @@ def translate(error: Exception, address: str) -> CommError:
     return ProtocolError(f"{address}: what came back is no HTTP: {reason}")
 
 
-async def read_body(response: aiohttp.ClientResponse, address: str, limit: int = MAX_ANSWER_BYTES) -> bytes:
+async def read_body(response: aiohttp.ClientResponse, address: str, limit: int = MAX_EVENT_BYTES) -> bytes:
     """The body, unless it is over `limit` bytes: then reading stops. Raises ProtocolError.
+
+    It is not retryable where an answer was read: by default, and with a status that says that it is one.
 
     A body whose length is not told in advance may be long in coming: each piece is a sign of life.
     """
@@ -148,7 +150,9 @@ async def read_body(response: aiohttp.ClientResponse, address: str, limit: int =
         size += len(chunk)
     if size > limit:
         response.close()
-        raise ProtocolError(f"{address}: the answer is over the limit of {limit} bytes")
+        if limit == MAX_EVENT_BYTES and 200 <= response.status < 300:
+            raise over_limit(address, limit=limit)
+        raise ProtocolError(f"{address}: what it says is over the limit of {limit} bytes")
     return b"".join(chunks)
 
 

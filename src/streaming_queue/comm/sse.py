@@ -1,44 +1,61 @@
-"""Server-sent events (WHATWG HTML, 9.2), as far as agent protocols use them: their data."""
+"""Streams as agent protocols send them: lines, and server-sent events (WHATWG HTML, 9.2) as far as their data."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
 import aiohttp
 
-from streaming_queue.comm.http_client import MAX_ANSWER_BYTES
+from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
 from streaming_queue.errors import ProtocolError
 
 EVENT_STREAM = "text/event-stream"
 
 
-async def read_events(
-    response: aiohttp.ClientResponse, address: str, heard: Callable[[], None], limit: int = MAX_ANSWER_BYTES
-) -> AsyncGenerator[bytes, None]:
-    """The data of each event until the stream ends; an event cut off at the end is none.
+async def read_lines(
+    response: aiohttp.ClientResponse, address: str, heard: Callable[[], None]
+) -> AsyncGenerator[list[bytes], None]:
+    """The lines of a stream, those that are whole at a time; what is cut off at the end is none.
 
-    `heard` is told of all that comes, heartbeats too. Raises ProtocolError when one event grows over `limit` bytes.
+    `heard` is told of all that comes, heartbeats too. Raises ProtocolError, not retryable, when one line grows over the
+    limit of an event.
     """
     pieces: list[bytes] = []
-    data: list[bytes] = []
     size = 0
     while chunk := await response.content.readany():
         heard()
-        size += len(chunk)
-        if size > limit:
-            response.close()
-            raise ProtocolError(f"{address}: an event of the stream is over the limit of {limit} bytes")
-        if b"\n" not in chunk:
+        if b"\n" in chunk:
+            *lines, rest = (b"".join(pieces) + chunk).split(b"\n")
+            pieces, size = [rest], len(rest)
+            yield lines
+        else:
             pieces.append(chunk)
-            continue
-        *lines, rest = (b"".join(pieces) + chunk).split(b"\n")
-        pieces = [rest]
-        for raw in lines:
-            line = raw.removesuffix(b"\r")
-            if line.startswith(b"data:"):
-                data.append(line[5:].removeprefix(b" "))
-            elif not line:
-                size = len(rest)
-                if data:
+            size += len(chunk)
+            if size > MAX_EVENT_BYTES:
+                raise _too_large(response, address)
+
+
+async def read_events(
+    response: aiohttp.ClientResponse, address: str, heard: Callable[[], None]
+) -> AsyncGenerator[bytes, None]:
+    """The data of each event until the stream ends; an event cut off at the end is none. Raises like `read_lines`."""
+    data: list[bytes] = []
+    size = 0
+    async with aclosing(read_lines(response, address, heard)) as batches:
+        async for lines in batches:
+            for raw in lines:
+                line = raw.removesuffix(b"\r")
+                if line.startswith(b"data:"):
+                    data.append(line[5:].removeprefix(b" "))
+                    size += len(line)
+                    if size > MAX_EVENT_BYTES:
+                        raise _too_large(response, address)
+                elif not line and data:
                     yield b"\n".join(data)
-                    data = []
+                    data, size = [], 0
+
+
+def _too_large(response: aiohttp.ClientResponse, address: str) -> ProtocolError:
+    response.close()
+    return over_limit(address, "an event of the stream", MAX_EVENT_BYTES)

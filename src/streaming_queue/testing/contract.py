@@ -73,6 +73,19 @@ LINES: tuple[Line, ...] = (
         "send-5", "send", "An agent that is asked by `send` is told that nobody reads pieces (`streaming`).", ("host",)
     ),
     Line(
+        "send-6",
+        "send",
+        "An answer over 16 MiB raises ProtocolError, not retryable, by `send` and `stream`.",
+        ("host",),
+    ),
+    Line(
+        "send-7",
+        "send",
+        "A message of 20,000 values raises ProtocolError, not retryable, and does not run; the agent is healthy within "
+        "1 s.",
+        ("host", "metadata"),
+    ),
+    Line(
         "address-1",
         "send",
         "A message to an id that nobody registered raises UnknownAgentError with the id in its text.",
@@ -103,6 +116,12 @@ LINES: tuple[Line, ...] = (
     ),
     Line("error-5", "send", "An agent that ends without an answer raises AgentFailedError.", ("host",)),
     Line("error-6", "send", "A question that failed runs again when it is asked again under its key.", ("host",)),
+    Line(
+        "error-7",
+        "send",
+        "An `agent_error` event that lacks members, or has odd ones, raises RemoteError by `send` and `stream`.",
+        ("host",),
+    ),
     Line(
         "fault-1",
         "send",
@@ -143,6 +162,7 @@ LINES: tuple[Line, ...] = (
         "After its connection broke, a stream goes on with what is new or raises ConnectError; no piece comes twice.",
         ("host", "streaming", "metadata"),
     ),
+    Line("stream-8", "stream", "An answer of 9 MiB in pieces of 1 MiB arrives whole.", ("host", "streaming")),
     Line(
         "cancel-1",
         "send",

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import orjson
+from a2a.server.request_handlers.response_helpers import build_error_response
 from a2a.server.routes import create_jsonrpc_routes, create_rest_routes
+from a2a.utils.error_handlers import build_rest_error_payload
+from a2a.utils.errors import A2AError, InvalidRequestError
 from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
 
@@ -83,6 +86,9 @@ class A2AApp:
         is_rpc, short_of = scope["path"] == _RPC_PATH, _SHORT_PATHS.get(scope["path"])
         try:
             document = strict_json.loads(body) if body or short_of else None
+        except strict_json.OverBoundsError as error:
+            await _json(send, *_refused(InvalidRequestError(f"the body is too much to read: {error}"), is_rpc=is_rpc))
+            return
         except ValueError:
             await _json(send, *_unreadable(is_rpc=is_rpc))
             return
@@ -120,6 +126,14 @@ def _unreadable(*, is_rpc: bool) -> tuple[int, bytes]:
     if is_rpc:
         return 200, orjson.dumps({"jsonrpc": "2.0", "id": None, "error": {"code": -32700, "message": said}})
     return 400, orjson.dumps({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": said}})
+
+
+def _refused(error: A2AError, *, is_rpc: bool) -> tuple[int, bytes]:
+    """Status and body for what is wrong with a request that was not read."""
+    if is_rpc:
+        return 200, orjson.dumps(build_error_response(None, error))
+    failure = build_rest_error_payload(error)
+    return failure["error"]["code"], orjson.dumps(failure)
 
 
 async def _json(send: Send, status: int, body: bytes, *more: Header, media_type: bytes = b"application/json") -> None:

@@ -11,6 +11,7 @@ import orjson
 from yarl import URL
 
 from streaming_queue.comm.http_client import excerpt
+from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import ProtocolError
 from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION, V03, V1, Dialect
 
@@ -48,10 +49,7 @@ def read_card(body: bytes, address: URL, trusted_origins: Collection[URL] = (), 
     Raises:
         ProtocolError: it is no card, or has no interface that can be used; the text lists those it has.
     """
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        document = None
+    document = read_or_none(body)
     if not isinstance(document, Mapping):
         raise ProtocolError(f"{address}: its agent card is no JSON object{excerpt(body)}")
     offered = list(_interfaces(document))

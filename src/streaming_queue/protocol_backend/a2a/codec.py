@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from streaming_queue.comm.http_client import excerpt
+from streaming_queue.comm.strict_json import read_answer
 from streaming_queue.errors import ConfigError, ProtocolError
 from streaming_queue.protocol_backend.a2a.dialect import KIND_03, KINDS, Dialect
 from streaming_queue.protocol_backend.a2a.failures import rpc_error
@@ -46,10 +47,7 @@ def encode_json(document: Mapping[str, Any]) -> bytes:
 
 def decode_object(body: bytes, address: str) -> dict[str, Any]:
     """A JSON object from a peer. Raises ProtocolError when it is none."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        document = None
+    document = read_answer(body, address)
     if not isinstance(document, dict):
         raise ProtocolError(f"{address}: what came back is no JSON object{excerpt(body) or ': nothing'}")
     return document

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import orjson
-
 from streaming_queue.comm.http_client import excerpt, parse_retry_after, refusal
+from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import (
     AgentFailedError,
     AuthError,
@@ -147,8 +146,5 @@ def _set(event: Mapping[str, Any]) -> dict[str, Any]:
 
 def parsed(body: bytes) -> Mapping[str, Any]:
     """The JSON object in a body; empty where it is none."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
+    document = read_or_none(body)
     return document if isinstance(document, Mapping) else {}

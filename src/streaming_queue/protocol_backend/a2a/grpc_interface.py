@@ -20,12 +20,14 @@ from grpc.aio import EOF, AioRpcError
 
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.grpc_wire import open_channel
+from streaming_queue.comm.strict_json import MAX_ANSWER_VALUES
 from streaming_queue.comm.watch import Watch
 from streaming_queue.errors import ConfigError, ConnectError, ProtocolError
 from streaming_queue.protocol_backend.a2a.card import Card
 from streaming_queue.protocol_backend.a2a.codec import Result, decode_result, encode_json
 from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION, EXTENSIONS_HEADER, VERSION_HEADER
 from streaming_queue.protocol_backend.a2a.grpc_errors import said_by_a2a, status_error
+from streaming_queue.protocol_backend.a2a.message_size import has_more_values
 from streaming_queue.protocol_backend.a2a.transport import Transport
 
 CONNECT_TIMEOUT_S = 2.0
@@ -136,6 +138,9 @@ class GrpcInterface:
         return getattr(self._stub, getattr(self.card.dialect, operation)), request
 
     def _decoded(self, answer: Message) -> dict[str, Any]:
+        if has_more_values(answer, MAX_ANSWER_VALUES):
+            told = f"what came back has more than {MAX_ANSWER_VALUES:,} values"
+            raise ProtocolError(f"{self.address}: {told}", retryable=False)
         try:
             document: dict[str, Any] = json_format.MessageToDict(answer)
         except json_format.Error as error:

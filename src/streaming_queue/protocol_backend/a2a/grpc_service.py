@@ -23,10 +23,12 @@ from google.rpc import error_details_pb2, status_pb2
 from streaming_queue.comm.admission import Admission, Refusal
 from streaming_queue.comm.base import HostOptions
 from streaming_queue.comm.grpc_wire import bind, keep_engine, server_options, stop
+from streaming_queue.comm.strict_json import MAX_VALUES
 from streaming_queue.errors import ConfigError
 from streaming_queue.messages import ERROR
 from streaming_queue.protocol_backend.a2a.dialect import V1, VERSION_HEADER
 from streaming_queue.protocol_backend.a2a.handler import AgentHandler
+from streaming_queue.protocol_backend.a2a.message_size import has_more_values
 from streaming_queue.protocol_backend.a2a.native import NativeHandler
 from streaming_queue.protocol_backend.a2a.principal import Principal
 from streaming_queue.protocol_backend.a2a.version import known_version
@@ -173,6 +175,9 @@ class _Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 if request.ByteSize() > self._limit:
                     too_large = InvalidRequestError(f"the call's message is over the limit of {self._limit} bytes")
                     return await self._service.abort_context(too_large, context)
+                if has_more_values(request, MAX_VALUES):
+                    too_many = InvalidRequestError(f"the call's message has more than {MAX_VALUES:,} values")
+                    return await self._service.abort_context(too_many, context)
                 return await behaviour(request, context)
             except grpc.aio.AbortError:
                 raise

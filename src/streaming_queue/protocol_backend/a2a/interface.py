@@ -12,7 +12,7 @@ import aiohttp
 from yarl import URL
 
 from streaming_queue.comm.context import heard
-from streaming_queue.comm.http_client import MAX_ANSWER_BYTES, read_body
+from streaming_queue.comm.http_client import read_body
 from streaming_queue.comm.sse import EVENT_STREAM, read_events
 from streaming_queue.comm.watch import Watch
 from streaming_queue.protocol_backend.a2a.card import JSONRPC, Card
@@ -20,9 +20,6 @@ from streaming_queue.protocol_backend.a2a.codec import Result, decode_object, de
 from streaming_queue.protocol_backend.a2a.dialect import A2A_JSON, CALL_EXTENSION, EXTENSIONS_HEADER, VERSION_HEADER
 from streaming_queue.protocol_backend.a2a.failures import http_error, parsed, rpc_error
 from streaming_queue.protocol_backend.a2a.transport import Transport
-
-MAX_EVENT_BYTES = 2 * MAX_ANSWER_BYTES
-"""An event may hold a whole answer, and JSON writes a quote or the end of a line as two bytes."""
 
 _JSON = f"{A2A_JSON}, application/json"
 
@@ -73,7 +70,7 @@ class Interface:
                 return
             tell = heard if watch is None else watch.heard
             with self._transport.translated:
-                async with aclosing(read_events(response, self.address, tell, MAX_EVENT_BYTES)) as events:
+                async with aclosing(read_events(response, self.address, tell)) as events:
                     async for data in events:
                         yield self._event(data, request_id)
 

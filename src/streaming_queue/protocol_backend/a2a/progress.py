@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from streaming_queue.comm.http_client import MAX_ANSWER_BYTES
+from streaming_queue.comm.answer_limit import MAX_ANSWER_BYTES, AnswerMeter, over_limit, text_bytes
 from streaming_queue.errors import ProtocolError
 from streaming_queue.messages import DELTA, MESSAGE, STATUS, Reply, StreamEvent
 from streaming_queue.protocol_backend.a2a.codec import Result, metadata_of, parts_text
@@ -26,10 +26,12 @@ class Progress:
         self.reply: Reply | None = None
         self._address = address
         self._artifacts: dict[str, list[str]] = {}
+        self._ids_bytes = 0
+        self._size = 0
         self._length = 0
         self._told = 0
         self._metadata: dict[str, Any] = {}
-        self._words: dict[str, None] = {}
+        self._words: dict[int, None] = {}
 
     @property
     def running(self) -> bool:
@@ -71,20 +73,33 @@ class Progress:
         if not isinstance(artifact, Mapping):
             return []
         text = parts_text(artifact, "")
-        pieces = self._artifacts.setdefault(str(artifact.get("artifactId")), [])
+        pieces = self._pieces(str(artifact.get("artifactId")))
         if not append:
             self._length -= sum(map(len, pieces))
+            self._size -= sum(map(text_bytes, pieces))
             pieces.clear()
-        pieces.append(text)
+        if text:
+            pieces.append(text)
         self._length += len(text)
-        if self._length > MAX_ANSWER_BYTES:
-            raise ProtocolError(f"{self._address}: the answer is over the limit of {MAX_ANSWER_BYTES} bytes")
+        self._size += text_bytes(text)
+        if self._size > MAX_ANSWER_BYTES:
+            raise over_limit(self._address)
         # What a reader was told already is not told again: after a reconnect the peer begins anew.
         fresh = self._length - self._told
         if fresh <= 0 or not text:
             return []
         self._told = self._length
         return [{"type": DELTA, "data": text[-fresh:]}]
+
+    def _pieces(self, artifact_id: str) -> list[str]:
+        """What came of an artifact so far. Raises ProtocolError where the artifacts' names alone are too much."""
+        pieces = self._artifacts.get(artifact_id)
+        if pieces is None:
+            pieces = self._artifacts[artifact_id] = []
+            self._ids_bytes += 1 + len(artifact_id)
+            if self._ids_bytes > MAX_ANSWER_BYTES:
+                raise over_limit(self._address, "what the artifacts are called")
+        return pieces
 
     def _status(self, body: Mapping[str, Any], *, whole: bool) -> list[StreamEvent]:
         """The state in a status update, or in the task as a `whole`."""
@@ -109,15 +124,17 @@ class Progress:
             return []
         message_id = message.get("messageId") if isinstance(message, Mapping) else None
         if isinstance(message_id, str):
-            if message_id in self._words:
+            known = hash(message_id)  # an id may be long
+            if known in self._words:
                 return []
-            self._words[message_id] = None
+            self._words[known] = None
             if len(self._words) > WORDS_REMEMBERED:
                 del self._words[next(iter(self._words))]
         event: StreamEvent = {"type": STATUS, "data": said}
         return [{**event, "metadata": metadata}] if metadata else [event]
 
     def _end(self, raw: Mapping[str, Any], text: str, metadata: dict[str, Any]) -> list[StreamEvent]:
+        AnswerMeter(self._address).whole(text)
         self.reply = Reply(raw=raw, text=text)
         event: StreamEvent = {"type": MESSAGE, "data": text}
         if metadata:

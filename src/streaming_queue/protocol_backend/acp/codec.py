@@ -13,6 +13,7 @@ import orjson
 
 from streaming_queue.comm.http_client import excerpt
 from streaming_queue.comm.payload import encode_payload, malformed
+from streaming_queue.comm.strict_json import read_answer
 from streaming_queue.errors import ProtocolError
 from streaming_queue.messages import payload_text
 
@@ -114,10 +115,7 @@ def encode_run_request(name: str, payload: Mapping[str, Any], rest: Mapping[str,
 
 def decode_object(body: bytes, address: str) -> dict[str, Any]:
     """The JSON object that a peer sent. Raises ProtocolError."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        document = None
+    document = read_answer(body, address)
     if not isinstance(document, dict):
         what = "no JSON object" if body else "an empty body"
         raise ProtocolError(f"{address}: answered with {what}{excerpt(body)}")

@@ -12,13 +12,13 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 import aiohttp
-import orjson
 
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.context_headers import write_context, write_trace
 from streaming_queue.comm.http_client import is_broken
 from streaming_queue.comm.recovery import Recovery
 from streaming_queue.comm.sse import read_events
+from streaming_queue.comm.strict_json import read_answer
 from streaming_queue.comm.watch import LostReplyError, Watch
 from streaming_queue.errors import ConnectError, ProtocolError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
@@ -155,7 +155,7 @@ class Exchange:
                 tell = heard if watching is None else watching.heard
                 async with aclosing(read_events(response, self._peer.address, tell)) as events:
                     async for data in events:
-                        event = _parsed(data)
+                        event = read_answer(data, self._peer.address)
                         if isinstance(event, dict) and event.get("type") in LAST:
                             await _read_out(events)
                         if skip == 0:
@@ -209,10 +209,3 @@ async def _read_out(events: AsyncGenerator[bytes, None]) -> None:
         async with asyncio.timeout(READ_OUT_S):
             async for _ in events:
                 pass
-
-
-def _parsed(data: bytes) -> Any:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return None

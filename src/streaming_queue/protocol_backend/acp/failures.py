@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.http_client import excerpt, parse_retry_after, refusal
 from streaming_queue.errors import (
     AgentFailedError,
@@ -101,7 +102,7 @@ def decode_run(run: Any, address: str) -> Reply | None:
     Raises:
         StreamingQueueError: the run failed or was cancelled; from a host of ours the class that its agent raised.
         AwaitingError: it awaits input.
-        ProtocolError: it is no run, or completed without a text.
+        ProtocolError: it is no run, or completed without a text, or with too long a one.
     """
     status = run.get("status") if isinstance(run, Mapping) else None
     if status in UNDER_WAY:
@@ -127,6 +128,7 @@ def _reply(run: dict[str, Any], address: str) -> Reply:
         raise ProtocolError(f"{address}: the output of the run cannot be read: {error}") from error
     if text is None:
         raise ProtocolError(f"{address}: the run completed without a text")
+    AnswerMeter(address).whole(text)
     reply = Reply(raw=run, text=text)
     metadata = run.get("metadata")
     if isinstance(metadata, dict) and metadata:

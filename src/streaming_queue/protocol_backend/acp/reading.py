@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.errors import ProtocolError
 from streaming_queue.messages import DELTA, MESSAGE, STATUS, Reply, StreamEvent
 from streaming_queue.protocol_backend.acp.codec import UnreadableError, part_text
@@ -24,13 +25,14 @@ class Reading:
         self._reply: Reply | None = None
         self._address = address
         self._whole = False
+        self._meter = AnswerMeter(address)
 
     def take(self, event: Any) -> StreamEvent | None:
         """What the next event means, None where it means nothing to us.
 
         Raises:
             StreamingQueueError: the run failed, was cancelled or awaits input (`decode_run`).
-            ProtocolError: it is no event.
+            ProtocolError: it is no event, or the answer grew over its limit.
         """
         self.seen += 1
         kind = event.get("type") if isinstance(event, Mapping) else None
@@ -63,7 +65,11 @@ class Reading:
             text = part_text(part)
         except UnreadableError as error:
             raise self._unreadable(str(error)) from error
-        return {"type": DELTA, "data": text} if text else None
+        if not text:
+            return None
+        piece: StreamEvent = {"type": DELTA, "data": text}
+        self._meter.take(piece)
+        return piece
 
     def _unreadable(self, reason: str) -> ProtocolError:
         return ProtocolError(f"{self._address}: {reason}")

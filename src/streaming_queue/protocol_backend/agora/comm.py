@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.cancels import cancel_key
 from streaming_queue.comm.http_backend import HttpBackend
@@ -88,6 +89,7 @@ class AgoraCommBackend(HttpBackend[Peer]):
         if response["status"] == REJECTED or not isinstance(body, str):
             told = f"rejected natural language{reason_in(response)}" if body is None else "its answer is no text"
             raise ProtocolError(f"{peer.address}: {told}", retryable=False)
+        AnswerMeter(peer.address).whole(body)
         peer.negotiation.understood()
         return Reply(raw=response, text=body)
 

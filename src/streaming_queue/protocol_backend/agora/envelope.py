@@ -11,6 +11,7 @@ import orjson
 from streaming_queue.comm import strict_json
 from streaming_queue.comm.http_client import excerpt, parse_retry_after, refusal, told_error
 from streaming_queue.comm.payload import malformed
+from streaming_queue.comm.strict_json import read_answer, read_or_none
 from streaming_queue.errors import ProtocolError, RemoteError
 
 JSON = "application/json"
@@ -97,7 +98,7 @@ class Response:
             ProtocolError: it is no response of Agora's: HTML, garbage, another status word, no body.
             AuthError, RateLimitedError, RemoteError: a status other than 2xx, as a host of ours or a proxy says it.
         """
-        document = _parsed(self.raw)
+        document = read_answer(self.raw, origin) if 200 <= self.status < 300 else read_or_none(self.raw)
         retry_after_s = parse_retry_after(self.retry_after)
         if (told := told_error(document, retry_after_s, origin)) is not None:
             raise told
@@ -109,13 +110,6 @@ class Response:
         if isinstance(document, dict) and word in FAILURES:
             raise RemoteError(f"{origin}: answered {word}{reason_in(document)}")
         raise ProtocolError(f"{origin}: what it answered is no response of Agora's{excerpt(self.raw)}")
-
-
-def _parsed(raw: bytes) -> Any:
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None
 
 
 def reason_in(document: Mapping[str, Any]) -> str:

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
-import orjson
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -25,6 +24,7 @@ from streaming_queue.comm.http_client import (
     told_error,
 )
 from streaming_queue.comm.http_session import HttpSession
+from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import ProtocolError
 from streaming_queue.protocol_backend.agora.envelope import JSON, Response
 from streaming_queue.protocol_backend.agora.negotiation import Negotiation
@@ -79,10 +79,7 @@ class Peer:
     async def _listing_at(self, url: URL) -> Listing | None:
         async with self._request("GET", url) as response:
             raw = await read_body(response, self.address, MAX_LISTING_BYTES)
-            try:
-                document = orjson.loads(raw)
-            except orjson.JSONDecodeError:
-                document = None
+            document = read_or_none(raw)
             if response.status == 200 and isinstance(document, dict):
                 agent_id = response.headers.get(AGENT_ID_HEADER)
                 return Listing(document, unquote(agent_id) if agent_id else None, peer_date(response.headers))

@@ -8,8 +8,10 @@ from typing import Any
 import orjson
 
 from streaming_queue.comm import strict_json
+from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.http_client import excerpt
 from streaming_queue.comm.payload import malformed
+from streaming_queue.comm.strict_json import read_answer
 from streaming_queue.errors import (
     AgentFailedError,
     ConfigError,
@@ -94,10 +96,7 @@ def write_cancelled(cancelled: bool) -> str:
 def read_reply(body: Any, origin: str) -> dict[str, Any]:
     """The object in the body of a reply, if it is an answer or a failure by the document. Raises ProtocolError."""
     said = body.encode() if isinstance(body, str) else b""
-    try:
-        document = orjson.loads(said) if said else body
-    except orjson.JSONDecodeError:
-        document = None
+    document = read_answer(said, origin) if said else body
     if isinstance(document, dict) and isinstance(document.get("failure"), dict):
         return document
     if not isinstance(document, dict) or not isinstance(document.get("answer"), str):
@@ -108,9 +107,10 @@ def read_reply(body: Any, origin: str) -> dict[str, Any]:
 
 
 def reply_of(document: Mapping[str, Any], raw: Any, origin: str) -> Reply:
-    """What `read_reply` read, as a reply. Raises the failure that it tells, as the same class."""
+    """What `read_reply` read, as a reply. Raises the failure that it tells, as the same class, or ProtocolError."""
     if "answer" not in document:
         raise error_from_event(document["failure"], origin)
+    AnswerMeter(origin).whole(document["answer"])
     reply = Reply(raw=raw, text=document["answer"])
     if document.get("metadata"):
         reply["metadata"] = document["metadata"]

@@ -11,10 +11,10 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import aiohttp
-import orjson
 from multidict import CIMultiDict
 from yarl import URL
 
+from streaming_queue.comm import strict_json
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.http_client import (
     agent_headers,
@@ -109,9 +109,9 @@ class Peer:
             body = await read_body(response, str(url), MAX_DOCUMENT_BYTES)
             self._check(response, body, str(url))
             try:
-                return orjson.loads(body), response.headers
-            except orjson.JSONDecodeError:
-                raise ProtocolError(f"{url}: what it answers is no JSON{excerpt(body)}") from None
+                return strict_json.read(body), response.headers
+            except ValueError as error:
+                raise ProtocolError(f"{url}: what it answers is no JSON that can be read{excerpt(body)}") from error
 
     # --- asking ---
 
@@ -228,10 +228,7 @@ class Peer:
 
 def _told(body: bytes, retry_after_s: float | None, address: str) -> StreamingQueueError | None:
     """The error of ours in a refusal's body, if there is one."""
-    try:
-        return told_error(orjson.loads(body), retry_after_s, address)
-    except orjson.JSONDecodeError:
-        return None
+    return told_error(strict_json.read_or_none(body), retry_after_s, address)
 
 
 def _is_keyed(payload: Mapping[str, Any]) -> bool:

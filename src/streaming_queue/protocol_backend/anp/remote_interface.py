@@ -8,6 +8,7 @@ from typing import Any
 
 from yarl import URL
 
+from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.http_client import excerpt
 from streaming_queue.comm.payload import encode_payload
 from streaming_queue.errors import ConfigError, ProtocolError, RemoteError
@@ -92,9 +93,11 @@ def read_interface(documents: Iterable[Any], address: str, wanted: str | None) -
 def read_answer(result: Any, address: str) -> Reply:
     """The reply in a result: a text, or an object that holds one.
 
-    Raises RemoteError when it holds an error, ProtocolError when no text can be found in it.
+    Raises RemoteError when it holds an error, ProtocolError when no text can be found in it, or too long a one.
     """
+    meter = AnswerMeter(address)
     if isinstance(result, str):
+        meter.whole(result)
         return Reply(raw=result, text=result)
     if not isinstance(result, dict):
         raise ProtocolError(f"{address}: the result is neither a text nor an object")
@@ -102,6 +105,7 @@ def read_answer(result: Any, address: str) -> Reply:
         raise RemoteError(f"{address}: answered with an error{excerpt(str(result['error']).encode())}")
     for key in _ANSWERS:
         if isinstance(result.get(key), str):
+            meter.whole(result[key])
             reply = Reply(raw=result, text=result[key])
             if isinstance(result.get("metadata"), dict):
                 reply["metadata"] = result["metadata"]

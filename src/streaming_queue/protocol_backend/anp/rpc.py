@@ -11,6 +11,7 @@ import orjson
 from streaming_queue.comm import strict_json
 from streaming_queue.comm.http_client import excerpt
 from streaming_queue.comm.payload import malformed
+from streaming_queue.comm.strict_json import read_answer
 from streaming_queue.errors import (
     ERRORS_BY_CODE,
     AgentFailedError,
@@ -118,7 +119,7 @@ def encode_event(call_id: CallId, event: StreamEvent) -> bytes:
 
 def decode_event(body: bytes, origin: str) -> StreamEvent | None:
     """The delta or status in a notification; None where it is something else: a response. Raises ProtocolError."""
-    document = _parsed(body)
+    document = read_answer(body, origin)
     if not isinstance(document, dict) or document.get("method") != EVENT_METHOD:
         return None
     event = document.get("params")
@@ -139,7 +140,7 @@ def decode_response(body: bytes, call_id: CallId, origin: str) -> Any:
         RemoteError: an error of an agent that has no such classes; not retryable where it says that the call is wrong.
         ProtocolError: it is no response to this call.
     """
-    document = _parsed(body)
+    document = read_answer(body, origin)
     if not isinstance(document, dict) or ("result" in document) == ("error" in document):
         what = "what came back is no JSON-RPC response" if body else "an empty body came back"
         raise ProtocolError(f"{origin}: {what}{excerpt(body)}")
@@ -158,10 +159,3 @@ def _told(error: Any, origin: str, body: bytes) -> StreamingQueueError:
         return error_from_event(event, origin)
     said = f"{origin}: answered with error {code!a}: {str(error.get('message'))[:500]!a}"
     return RemoteError(said, retryable=code not in _OUR_MISTAKES)
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None

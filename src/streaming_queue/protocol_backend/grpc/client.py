@@ -19,6 +19,7 @@ from grpc import ChannelConnectivity, StatusCode
 from grpc.aio import AioRpcError
 from grpc_health.v1 import health_pb2
 
+from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.cancels import CANCEL_TIMEOUT_S, Cancels, cancel_key
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.recovery import Recovery
@@ -241,12 +242,14 @@ def _left_s(until: float | None) -> float | None:
 async def _events(call: Any, address: str) -> AsyncGenerator[StreamEvent, None]:
     """The events of a stream, the answer at its end. Raises ProtocolError when it ends without."""
     ended = False
+    meter = AnswerMeter(address)
     try:
         async with aclosing(aiter(call)) as answers:
             async for answer in answers:
                 heard()
                 event = decode_event(answer, address)
                 if event is not None:
+                    meter.take(event)
                     yield event
                     if ended := event["type"] == MESSAGE:
                         break

@@ -12,6 +12,7 @@ import orjson
 from google.protobuf.message import DecodeError, Message
 
 from streaming_queue.comm import strict_json
+from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.context_headers import read_context, write_trace
 from streaming_queue.comm.payload import malformed
 from streaming_queue.errors import AgentFailedError, ConfigError, ProtocolError
@@ -61,6 +62,8 @@ def decode_message(
 ) -> dict[str, Any]:
     """The payload of a message, with what rode along in its metadata. Raises ProtocolError when it is none."""
     payload: dict[str, Any] = {}
+    if len(message.parts) > strict_json.MAX_VALUES:
+        raise malformed(f"the message has more than {strict_json.MAX_VALUES:,} parts")
     if message.parts:
         payload["parts"] = [{"kind": "text", "text": part.text} for part in message.parts]
     else:
@@ -174,6 +177,7 @@ def decode_description(body: bytes, address: str) -> dict[str, Any]:
 
 
 def _reply(answer: agent_pb2.Answer, address: str) -> Reply:
+    AnswerMeter(address).whole(answer.text)
     reply = Reply(raw=answer, text=answer.text)
     if answer.metadata_json:
         reply["metadata"] = _reply_object(answer.metadata_json, address)
@@ -181,10 +185,7 @@ def _reply(answer: agent_pb2.Answer, address: str) -> Reply:
 
 
 def _reply_object(text: str, address: str) -> dict[str, Any]:
-    try:
-        document = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        document = None
+    document = strict_json.read_answer(text, address)
     if not isinstance(document, dict):
         raise ProtocolError(f"{address}: metadata_json is no JSON object: {text[:120]!a}")
     return document

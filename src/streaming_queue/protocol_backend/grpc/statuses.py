@@ -14,6 +14,7 @@ from grpc import StatusCode
 from grpc.aio import AioRpcError
 
 from streaming_queue.comm.grpc_wire import COMMON_LIMIT_BYTES, own_failure
+from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import (
     AgentFailedError,
     AuthError,
@@ -146,10 +147,7 @@ def decode_error(error: AioRpcError, address: str, sent_bytes: int = 0) -> Strea
 
 
 def _event(document: str | bytes | None) -> Mapping[str, Any] | None:
-    try:
-        event = orjson.loads(document or b"")
-    except orjson.JSONDecodeError:
-        return None
+    event = read_or_none(document or b"")
     return event if isinstance(event, dict) and event.get("type") == ERROR else None
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import orjson
 
 from streaming_queue.comm.http_client import excerpt, parse_retry_after, refusal, told_error
+from streaming_queue.comm.strict_json import read_answer, read_or_none
 from streaming_queue.errors import (
     AgentFailedError,
     ProtocolError,
@@ -87,7 +87,7 @@ def decode_answer(status: int, body: bytes, retry_after: str | None, origin: str
         ProtocolError: it is no answer of this contract: HTML, garbage, the wrong shape, nothing at all.
         AuthError, RateLimitedError, RemoteError: a status of somebody who does not speak the contract, say a proxy.
     """
-    document = _parsed(body)
+    document = read_answer(body, origin) if 200 <= status < 300 else read_or_none(body)
     retry_after_s = parse_retry_after(retry_after)
     if (error := told_error(document, retry_after_s, origin)) is not None:
         raise error
@@ -111,17 +111,10 @@ def decode_answer(status: int, body: bytes, retry_after: str | None, origin: str
 
 def decode_event(line: bytes, origin: str) -> StreamEvent:
     """The event in a line of a stream. Raises what an error event describes, ProtocolError when it is no event."""
-    event = _parsed(line)
+    event = read_answer(line, origin)
     kind = event.get("type") if isinstance(event, dict) else None
     if kind == ERROR:
         raise error_from_event(event, origin)
     if kind not in (DELTA, STATUS, MESSAGE) or not isinstance(event.get("data"), str):
         raise ProtocolError(f"{origin}: a line of the stream is no event{excerpt(line)}")
     return dict(event)
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None

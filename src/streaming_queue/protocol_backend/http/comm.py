@@ -19,6 +19,7 @@ from streaming_queue.comm.http_backend import HttpBackend
 from streaming_queue.comm.http_client import excerpt, is_broken, peer_date, read_body, refusal, told_error
 from streaming_queue.comm.recovery import Recovery
 from streaming_queue.errors import ProtocolError, StreamingQueueError
+from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.http.codec import JSON, NDJSON, encode_request
 from streaming_queue.protocol_backend.http.responses import read_answer, read_events
@@ -135,10 +136,7 @@ class HttpCommBackend(HttpBackend[Target]):
             body = await read_body(response, target.address, MAX_HEALTH_BYTES)
             if response.status != 200:
                 raise refusal(response.status, body, None, str(target.health))
-            try:
-                document = orjson.loads(body)
-            except orjson.JSONDecodeError:
-                document = None
+            document = read_or_none(body)
             if not isinstance(document, dict):
                 raise ProtocolError(f"{target.health}: what it answers is no JSON object{excerpt(body)}")
             return document, peer_date(response.headers)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import aiohttp
 
+from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.context import heard
-from streaming_queue.comm.http_client import MAX_ANSWER_BYTES, read_body
+from streaming_queue.comm.http_client import read_body
+from streaming_queue.comm.sse import read_lines
 from streaming_queue.errors import ProtocolError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.http.answers import decode_answer, decode_event
@@ -17,7 +20,9 @@ from streaming_queue.protocol_backend.http.codec import NDJSON
 async def read_answer(response: aiohttp.ClientResponse, address: str) -> Reply:
     """The reply in a response. Raises like `decode_answer`."""
     body = await read_body(response, address)
-    return decode_answer(response.status, body, response.headers.get("Retry-After"), address)
+    reply = decode_answer(response.status, body, response.headers.get("Retry-After"), address)
+    AnswerMeter(address).whole(reply["text"])
+    return reply
 
 
 async def read_events(response: aiohttp.ClientResponse, address: str) -> AsyncGenerator[StreamEvent, None]:
@@ -29,23 +34,14 @@ async def read_events(response: aiohttp.ClientResponse, address: str) -> AsyncGe
             event["metadata"] = reply["metadata"]
         yield event
         return
-    size = 0
-    pieces: list[bytes] = []
-    while chunk := await response.content.readany():
-        heard()
-        size += len(chunk)
-        if size > MAX_ANSWER_BYTES:
-            response.close()
-            raise ProtocolError(f"{address}: the answer is over the limit of {MAX_ANSWER_BYTES} bytes")
-        if b"\n" not in chunk:
-            pieces.append(chunk)
-            continue
-        *lines, rest = (b"".join(pieces) + chunk).split(b"\n")
-        pieces = [rest]
-        for line in lines:
-            if line.strip():
-                event = decode_event(line, address)
-                yield event
-                if event["type"] == MESSAGE:
-                    return
+    meter = AnswerMeter(address)
+    async with aclosing(read_lines(response, address, heard)) as batches:
+        async for lines in batches:
+            for line in lines:
+                if line.strip():
+                    event = decode_event(line, address)
+                    meter.take(event)
+                    yield event
+                    if event["type"] == MESSAGE:
+                        return
     raise ProtocolError(f"{address}: the stream ended without an answer")

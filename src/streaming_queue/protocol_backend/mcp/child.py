@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import cast
 
-from streaming_queue.comm.http_client import MAX_ANSWER_BYTES
+from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES
 from streaming_queue.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ async def begin(command: Sequence[str], passed_on: Collection[str], name: str) -
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
-            limit=MAX_ANSWER_BYTES,
+            limit=MAX_EVENT_BYTES,
             env=environment,
             start_new_session=True,
         )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.errors import (
     AgentFailedError,
     ConfigError,
@@ -68,7 +69,7 @@ def read_end(result: Mapping[str, Any], origin: str) -> Reply:
     Raises:
         StreamingQueueError: what the agent raised, as the same class, where it is one of ours.
         AgentFailedError: the tool failed, or asks for further input.
-        ProtocolError: there is no text in it.
+        ProtocolError: there is no text in it, or too long a one.
     """
     meta = result.get("_meta")
     meta = meta if isinstance(meta, dict) else {}
@@ -86,6 +87,7 @@ def read_end(result: Mapping[str, Any], origin: str) -> Reply:
         held += " and structured content" if result.get("structuredContent") is not None else ""
         raise ProtocolError(f"{origin}: the result has no text, it holds {held!a}: an answer is a text")
     reply = Reply(raw=result, text="\n".join(texts))
+    AnswerMeter(origin).whole(reply["text"])
     metadata = meta.get(METADATA_KEY)
     if isinstance(metadata, dict):
         reply["metadata"] = metadata

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 
 import aiohttp
-import orjson
 from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
@@ -26,6 +25,7 @@ from streaming_queue.comm.http_client import (
 )
 from streaming_queue.comm.http_session import HttpSession
 from streaming_queue.comm.sse import EVENT_STREAM, read_events
+from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import CommError, ProtocolError, RemoteError, StreamingQueueError
 from streaming_queue.protocol_backend.mcp.dialect import JSON, SESSION_HEADER
 from streaming_queue.protocol_backend.mcp.rpc import (
@@ -133,10 +133,7 @@ class HttpLink:
     async def _refused(self, response: aiohttp.ClientResponse, session_id: str | None) -> StreamingQueueError:
         body = await read_body(response, self.address)
         retry_after_s = parse_retry_after(response.headers.get("Retry-After"))
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            document = None
+        document = read_or_none(body)
         if session_id is not None and response.status in (400, 404):
             return LostSessionError(f"{self.address}: answered {response.status}: the session is lost{excerpt(body)}")
         if (told := told_error(document, retry_after_s, self.address)) is not None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.cancels import Cancels
 from streaming_queue.comm.http_client import is_broken
 from streaming_queue.comm.probing import StartingError
@@ -189,6 +190,7 @@ class Peer:
         )
         question.under_way = (session, request)
         seen = 0
+        meter = AnswerMeter(self.link.address)
         async with aclosing(self.link.exchange(request)) as messages:
             async for message in messages:
                 if is_response(message):
@@ -197,6 +199,7 @@ class Peer:
                 elif message.get("method") == "notifications/progress":
                     event = read_progress(message.get("params"), request.id)
                     if event is not None:
+                        meter.take(event)
                         seen += 1
                         if seen > question.told:
                             question.told = seen

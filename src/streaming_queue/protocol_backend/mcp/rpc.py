@@ -10,6 +10,7 @@ import orjson
 
 from streaming_queue.comm.http_client import excerpt
 from streaming_queue.comm.payload import malformed
+from streaming_queue.comm.strict_json import read_answer
 from streaming_queue.errors import AgentFailedError, ProtocolError, RemoteError, StreamingQueueError
 
 Message = Mapping[str, Any]
@@ -50,10 +51,7 @@ def notification(method: str, params: Mapping[str, Any] | None = None) -> bytes:
 
 def decode(body: bytes, origin: str) -> list[Message]:
     """The messages in a body: one, or those of a batch. Raises ProtocolError; `origin` is put before it."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        document = None
+    document = read_answer(body, origin)
     messages = document if isinstance(document, list) else [document]
     if not messages or not all(isinstance(message, dict) for message in messages):
         raise ProtocolError(f"{origin}: what came back is no JSON-RPC{excerpt(body)}")

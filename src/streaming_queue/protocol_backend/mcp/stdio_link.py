@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 from streaming_queue.comm.commands import secrets_of, without
+from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
 from streaming_queue.comm.context import heard
-from streaming_queue.comm.http_client import MAX_ANSWER_BYTES
 from streaming_queue.errors import BackendClosedError, CommError, ConnectError, ProtocolError
 from streaming_queue.masking import masked
 from streaming_queue.protocol_backend.mcp.child import Child, begin
@@ -23,8 +23,14 @@ UNREAD = 4096
 """How many messages on one request may wait for a reader that does not keep up."""
 NOISE_BYTES = 120
 """How much is repeated of a line that is no message."""
+UNREAD_BYTES = 2 * MAX_EVENT_BYTES
+"""How large these may be together."""
 
-Waiting = asyncio.Queue[Message | CommError]
+
+class Waiting(asyncio.Queue[tuple[Message | CommError, int]]):
+    """What came for one request and was not taken yet, each with its size in bytes; `size` is all of it together."""
+
+    size = 0
 
 
 class StdioLink:
@@ -112,7 +118,8 @@ class StdioLink:
         try:
             await self._write(request.body)
             while True:
-                message = await waiting.get()
+                message, size = await waiting.get()
+                waiting.size -= size
                 if isinstance(message, CommError):
                     raise message
                 heard()
@@ -149,7 +156,7 @@ class StdioLink:
             self._alive = False
             self._fail(await self._farewell(child))
         except asyncio.LimitOverrunError:
-            self._fail(ProtocolError(f"{self.address}: a message is over the limit of {MAX_ANSWER_BYTES} bytes"))
+            self._fail(over_limit(self.address, "a message", MAX_EVENT_BYTES))
             await child.end()
         except CommError as error:
             self._fail(error)
@@ -165,20 +172,23 @@ class StdioLink:
     async def _take(self, line: bytes) -> None:
         try:
             messages = decode(line, self.address)
-        except ProtocolError:
+        except ProtocolError as error:
+            if not error.retryable:  # too much of a message to know whose it is
+                raise
             if line.strip():
                 self._noise = line[:NOISE_BYTES]
                 logger.warning("%s: a line on its standard output is no message: %a", self.address, line[:NOISE_BYTES])
             return
         for message in messages:
             if is_response(message):
-                self._give(self._id_of(message), message)
+                self._give(self._id_of(message), message, len(line))
             elif (reply := refuse_request(message)) is not None:
                 with suppress(ConnectError):
                     await self._write(reply)
             else:
                 params = message.get("params")
-                self._give(params.get("progressToken") if isinstance(params, dict) else None, message)
+                token = params.get("progressToken") if isinstance(params, dict) else None
+                self._give(token, message, len(line))
 
     def _id_of(self, response: Message) -> Any:
         """The id of a response. Raises ProtocolError when it is of no request that was ever made."""
@@ -187,18 +197,20 @@ class StdioLink:
             return number
         raise ProtocolError(f"{self.address}: answered request {str(number)[:40]!a}, which was never made")
 
-    def _give(self, number: Any, message: Message) -> None:
+    def _give(self, number: Any, message: Message, size: int) -> None:
         """Hand a message to the reader of its request; one that left wants nothing more."""
         waiting = self._waiting.get(number) if isinstance(number, int) else None
         if waiting is None:
             return
-        if waiting.full():
+        if waiting.full() or waiting.size + size > UNREAD_BYTES:
             del self._waiting[number]
             while not waiting.empty():
                 waiting.get_nowait()
-            waiting.put_nowait(ProtocolError(f"{self.address}: more than {UNREAD} messages on one request wait unread"))
+            many = f"more than {UNREAD} messages, or {UNREAD_BYTES} bytes, on one request wait unread"
+            waiting.put_nowait((ProtocolError(f"{self.address}: {many}"), 0))
             return
-        waiting.put_nowait(message)
+        waiting.size += size
+        waiting.put_nowait((message, size))
 
     def _fail(self, error: CommError) -> None:
         """Nothing more comes of this server: all who wait are told why."""
@@ -207,4 +219,4 @@ class StdioLink:
         for one in waiting.values():
             if one.full():
                 one.get_nowait()
-            one.put_nowait(error)
+            one.put_nowait((error, 0))

@@ -72,10 +72,7 @@ def decode_event(body: bytes, origin: str) -> StreamEvent:
         StreamingQueueError: what an error event describes, as the same class.
         ProtocolError: it is no event.
     """
-    try:
-        event = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        event = None
+    event = strict_json.read_answer(body, origin)
     kind = event.get("type") if isinstance(event, dict) else None
     if kind == HEARTBEAT:
         return dict(event)
@@ -94,10 +91,7 @@ def encode_health(agent_id: str, *, ready: bool) -> bytes:
 
 def decode_health(body: bytes, origin: str) -> dict[str, Any]:
     """What an agent says of itself. Raises what an error event describes, ProtocolError when it says nothing known."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        document = None
+    document = strict_json.read_answer(body, origin)
     if not isinstance(document, dict):
         raise ProtocolError(f"{origin}: what a probe is answered is no JSON object{_excerpt(body)}")
     if document.get("type") == ERROR:

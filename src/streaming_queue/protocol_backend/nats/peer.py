@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
+from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.cancels import Cancels
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.recovery import Recovery
@@ -60,10 +61,12 @@ class Peer:
 
     async def _ask(self, payload: Mapping[str, Any], body: bytes, headers: dict[str, str]) -> StreamEvent:
         request = await self._inbox.ask(self._subject, body, headers)
+        meter = AnswerMeter(self.address)
         try:
             while True:
                 event = decode_event(await request.reply(), self.address)
                 heard()
+                meter.take(event)
                 if event["type"] == MESSAGE:
                     return event
         except (asyncio.CancelledError, ProtocolError) as error:
@@ -99,11 +102,13 @@ class Peer:
         self, payload: Mapping[str, Any], body: bytes, headers: dict[str, str]
     ) -> AsyncGenerator[StreamEvent, None]:
         request = await self._inbox.ask(self._subject, body, headers)
+        meter = AnswerMeter(self.address)
         kind = None
         try:
             while kind != MESSAGE:
                 event = decode_event(await request.reply(), self.address)
                 heard()
+                meter.take(event)
                 kind = event["type"]
                 if kind != HEARTBEAT:
                     yield event

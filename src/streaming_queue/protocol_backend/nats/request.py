@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from nats.aio.msg import Msg
 
-from streaming_queue.errors import CommError, ConnectError, ProtocolError
+from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
+from streaming_queue.errors import CommError, ConnectError
 from streaming_queue.protocol_backend.nats.codec import is_nobody
 
 if TYPE_CHECKING:
     from streaming_queue.protocol_backend.nats.instances import Instance
 
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
+UNREAD_BYTES = 2 * MAX_EVENT_BYTES
+"""How much of an answer may wait for a reader that does not keep up."""
 
 
 class LostError(Exception):
@@ -40,7 +42,7 @@ class Request:
         "_failure",
         "_find",
         "_replies",
-        "_size",
+        "_unread",
         "_waiter",
         "asked_at",
         "doomed_at",
@@ -60,7 +62,7 @@ class Request:
         self.doomed_at: float | None = None
         self._find = find
         self._replies: deque[bytes] = deque()
-        self._size = 0
+        self._unread = 0
         self._waiter: asyncio.Future[None] | None = None
         self._failure: CommError | LostError | None = None
 
@@ -71,7 +73,9 @@ class Request:
                 raise self._failure
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        return self._replies.popleft()
+        body = self._replies.popleft()
+        self._unread -= len(body)
+        return body
 
     def take(self, message: Msg) -> None:
         """A message came to the inbox."""
@@ -82,10 +86,12 @@ class Request:
         self.heard_at = asyncio.get_running_loop().time()
         if self.instance is None and message.reply:
             self.instance = self._find(message.reply, self.subject)
-        self._size += len(body)
-        if self._size > MAX_ANSWER_BYTES:
-            self.fail(ProtocolError(f"{self.where}: the answer is over the limit of {MAX_ANSWER_BYTES} bytes"))
+        if self._failure is not None:
             return
+        if self._unread + len(body) > UNREAD_BYTES:
+            self.fail(over_limit(self.where, "what waits to be read of the answer", UNREAD_BYTES))
+            return
+        self._unread += len(body)
         self._replies.append(body)
         self._wake()
 

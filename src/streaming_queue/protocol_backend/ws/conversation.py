@@ -20,6 +20,7 @@ from streaming_queue.protocol_backend.ws.frames import (
     CANCEL,
     PING,
     REQUEST,
+    RefusedCallError,
     decode_call,
     encode_event,
     encode_heartbeat,
@@ -73,7 +74,11 @@ class Conversation:
         task.add_done_callback(_retrieve)
 
     async def _take(self, data: str | bytes) -> None:
-        kind, number, frame = decode_call(data)
+        try:
+            kind, number, frame = decode_call(data)
+        except RefusedCallError as refused:
+            await self._end(refused.number, error_event(refused))
+            return
         if kind == REQUEST:
             if number in self._under_way:
                 raise malformed(f"request {number} is under way already")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 
-import orjson
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from streaming_queue.comm.http_client import CONNECT_TIMEOUT_S, excerpt, parse_retry_after, refusal, told_error
 from streaming_queue.errors import AuthError, CommError, ConnectError, ProtocolError, StreamingQueueError, os_reason
+from streaming_queue.comm.strict_json import read_or_none
 
 ERROR_BY_CLOSE_CODE: Mapping[int, type[CommError]] = {
     1002: ProtocolError,
@@ -43,10 +43,7 @@ def _refused(error: InvalidStatus, address: str) -> StreamingQueueError:
     body = bytes(response.body)
     values = response.headers.get_all("Retry-After")
     retry_after_s = parse_retry_after(values[0]) if values else None
-    try:
-        told = told_error(orjson.loads(body), retry_after_s, address)
-    except orjson.JSONDecodeError:
-        told = None
+    told = told_error(read_or_none(body), retry_after_s, address)
     if told is not None:
         return told
     if 100 <= response.status_code < 300:

@@ -9,7 +9,8 @@ import orjson
 from websockets.typing import Subprotocol
 
 from streaming_queue.comm import strict_json
-from streaming_queue.comm.http_client import MAX_ANSWER_BYTES, excerpt
+from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
+from streaming_queue.comm.http_client import excerpt
 from streaming_queue.comm.payload import encode_payload, malformed
 from streaming_queue.errors import AgentFailedError, ProtocolError, error_from_event
 from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
@@ -23,6 +24,14 @@ REQUEST_LIMIT = 1024 * 1024
 REQUEST, CANCEL, HEARTBEAT, PING, PONG = "request", "cancel", "heartbeat", "ping", "pong"
 MAX_ID = 2**53 - 1
 """The largest integer that every JSON reader keeps as it is (RFC 8259, 6)."""
+
+
+class RefusedCallError(ProtocolError):
+    """A frame that is not taken, whose sender can be told by its id (`number`)."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message, retryable=False)
+        self.number = number
 
 
 def encode_request(number: int, payload: Mapping[str, Any], *, streaming: bool) -> bytes:
@@ -68,41 +77,55 @@ def encode_event(number: int, event: StreamEvent) -> bytes:
 
     Raises:
         AgentFailedError: JSON cannot hold it.
-        ProtocolError: it is over the limit of an answer.
+        ProtocolError: it is over the limit of an event; not retryable.
     """
     try:
         data = orjson.dumps({**event, "id": number})
     except TypeError as error:
         raise AgentFailedError(f"the agent's answer cannot be sent as JSON: {error}") from error
-    if len(data) > MAX_ANSWER_BYTES:
-        raise ProtocolError(f"the agent's answer is over the limit of {MAX_ANSWER_BYTES} bytes")
+    if len(data) > MAX_EVENT_BYTES:
+        raise over_limit(what="an event of the agent's answer", limit=MAX_EVENT_BYTES)
     return data
 
 
 def decode_call(data: str | bytes) -> tuple[str, int, dict[str, Any]]:
-    """A client's frame: its type, its id and itself. Raises ProtocolError when it is none: nobody could be answered."""
+    """A client's frame: its type, its id and itself.
+
+    Raises RefusedCallError when it has too many values, ProtocolError when it is none: nobody could be answered.
+    """
     if not isinstance(data, str):
         raise malformed("frames are text, this one is binary")
     try:
         frame = strict_json.loads(data.encode())
+    except strict_json.OverBoundsError as error:
+        raise RefusedCallError(_number(_loaded(data)), f"the frame is too much to read: {error}") from error
     except ValueError as error:
         raise malformed(f"the frame is no valid JSON: {error}") from error
+    return str(frame.get("type")), _number(frame), frame
+
+
+def _number(frame: Any) -> int:
     if not isinstance(frame, dict):
         raise malformed("a frame must be a JSON object")
     number = frame.get("id")
     if type(number) is not int or not 1 <= number <= MAX_ID:
         raise malformed(f'a frame must have "id", an integer from 1 to {MAX_ID}')
-    return str(frame.get("type")), number, frame
+    return number
+
+
+def _loaded(data: str) -> Any:
+    """A frame that is too much to be read for the sake of its id: others have requests under way on its connection."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise malformed(f"the frame is no valid JSON: {error}") from error
 
 
 def decode_answer(data: str | bytes) -> tuple[dict[str, Any], str]:
-    """A host's frame, and its text. Raises ProtocolError when it is none."""
+    """A host's frame, and its text. Raises ProtocolError when it is none, not retryable when it has too many values."""
     if not isinstance(data, str):
         raise ProtocolError("frames are text, this one is binary")
-    try:
-        frame = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        frame = None
+    frame = strict_json.read_answer(data, "a frame")
     if not isinstance(frame, dict):
         raise ProtocolError(f"a frame is no JSON object{excerpt(data[:120].encode())}")
     return frame, data

@@ -12,8 +12,9 @@ from multidict import CIMultiDict
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
+from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit, text_bytes
 from streaming_queue.comm.context import listener
-from streaming_queue.comm.http_client import MAX_ANSWER_BYTES, peer_date
+from streaming_queue.comm.http_client import peer_date
 from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import ERROR, MESSAGE
 from streaming_queue.protocol_backend.ws.connection import ClientSide
@@ -21,30 +22,37 @@ from streaming_queue.protocol_backend.ws.failures import lost
 from streaming_queue.protocol_backend.ws.frames import HEARTBEAT, LIMIT_HEADER, REQUEST_LIMIT, decode_answer
 
 ENDS = frozenset({MESSAGE, ERROR})
+UNREAD_BYTES = 2 * MAX_EVENT_BYTES
+"""How much of an answer may wait for a taker that does not keep up."""
+TOO_LARGE = 1009
+"""The close code for a frame that is larger than we take (RFC 6455, 7.4.1)."""
 
 
 class Inbox:
     """What came for one request and was not taken yet; a slow taker holds nobody else up."""
 
-    __slots__ = ("_address", "_failure", "_frames", "_size", "_waiter", "heard")
+    __slots__ = ("_address", "_failure", "_frames", "_unread", "_waiter", "heard")
 
     def __init__(self, address: str) -> None:
         self.heard = listener()
         self._address = address
-        self._frames: deque[dict[str, Any]] = deque()
-        self._size = 0
+        self._frames: deque[tuple[dict[str, Any], int]] = deque()
+        self._unread = 0
         self._failure: StreamingQueueError | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     def put(self, frame: dict[str, Any], data: str) -> None:
-        """Take in a frame and what it was read from, unless all in all it is more than an answer may have."""
+        """Take in a frame and what it was read from, unless too much waits already."""
         self.heard()
-        self._size += len(data) if data.isascii() else len(data.encode())
-        if self._size > MAX_ANSWER_BYTES and frame.get("type") not in ENDS:
-            self.fail(ProtocolError(f"{self._address}: the answer is over the limit of {MAX_ANSWER_BYTES} bytes"))
-        elif self._failure is None:
-            self._frames.append(frame)
-            self._wake()
+        if self._failure is not None:
+            return
+        size = text_bytes(data)
+        if self._unread + size > UNREAD_BYTES:
+            self.fail(over_limit(self._address, "what waits to be read of the answer", UNREAD_BYTES))
+            return
+        self._unread += size
+        self._frames.append((frame, size))
+        self._wake()
 
     def fail(self, failure: StreamingQueueError) -> None:
         """Nothing more will come, for this reason."""
@@ -63,7 +71,9 @@ class Inbox:
                 raise self._failure
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        return self._frames.popleft()
+        frame, size = self._frames.popleft()
+        self._unread -= size
+        return frame
 
 
 class Link:
@@ -114,13 +124,19 @@ class Link:
             while True:
                 self._take(await self._connection.recv())
         except ConnectionClosed as error:
-            self._end(lost(error, self._connection.given_up, self._address))
+            reason = lost(error, self._connection.given_up, self._address)
+            self._end(self._blamed(reason) if error.sent and error.sent.code == TOO_LARGE else reason)
         except ProtocolError as error:
-            self._end(ProtocolError(f"{self._address}: {error}"))
+            reason = ProtocolError(f"{self._address}: {error}")
+            self._end(reason if error.retryable else self._blamed(reason))
             await self._connection.hang_up(1002, str(error))
         finally:
             self._end(ConnectError(f"{self._address}: the connection is not read any more"))
             self._watcher.cancel()
+
+    def _blamed(self, reason: StreamingQueueError) -> StreamingQueueError:
+        """Why a frame that was too much ended the connection; not retryable where it can be of one request only."""
+        return ProtocolError(str(reason), retryable=len(self._inboxes) != 1)
 
     def _take(self, data: str | bytes) -> None:
         frame, text = decode_answer(data)

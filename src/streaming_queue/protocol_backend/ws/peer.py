@@ -12,8 +12,9 @@ from typing import Any
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, AnswerMeter
 from streaming_queue.comm.base import EndpointOptions
-from streaming_queue.comm.http_client import CONNECT_TIMEOUT_S, MAX_ANSWER_BYTES, agent_headers, agent_url
+from streaming_queue.comm.http_client import CONNECT_TIMEOUT_S, agent_headers, agent_url
 from streaming_queue.comm.recovery import Recovery
 from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import StreamEvent
@@ -94,7 +95,7 @@ class Peer:
                 open_timeout=CONNECT_TIMEOUT_S,
                 ping_interval=None,
                 close_timeout=CLOSE_TIMEOUT_S,
-                max_size=MAX_ANSWER_BYTES,
+                max_size=MAX_EVENT_BYTES,
                 logger=library_log,
                 create_connection=ClientSide,
                 ssl=self._tls if secure else None,
@@ -127,6 +128,7 @@ class Peer:
         while not ended:
             with recovery:
                 seen = 0
+                meter = AnswerMeter(self.address)
                 inbox = link.expect(number)
                 try:
                     await link.write(data)
@@ -134,6 +136,7 @@ class Peer:
                         frame = await inbox.get()
                         ended = frame.get("type") in ENDS
                         event = decode_event(frame, self.address)
+                        meter.take(event)
                         seen += 1
                         if ended or seen > told:
                             told = max(told, seen)

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
-from streaming_queue.errors import ERRORS_BY_CODE, AgentFailedError, RateLimitedError, StreamingQueueError
-from streaming_queue.messages import STATUS
+import pytest
+
+from streaming_queue.errors import ERRORS_BY_CODE, AgentFailedError, RateLimitedError, RemoteError, StreamingQueueError
+from streaming_queue.messages import ERROR, STATUS
 from streaming_queue.testing.executors import Agent, message
 from streaming_queue.testing.expect import SLACK_S, expect, expect_equal, expect_error, unmet
 from streaming_queue.testing.lab import WAYS, Lab
 from streaming_queue.testing.verdict import holds
 
 _TEXT = "too bad \u574f"
+_ODD: Mapping[str, Mapping[str, Any]] = {
+    "nothing": {},
+    "no code": {"message": _TEXT},
+    "numbers": {"code": 7, "message": 7, "retryable": 7, "retry_after_s": -7},
+    "a wish that is a word": {"message": _TEXT, "retry_after_s": "soon"},
+    "a wish that is no number": {"message": _TEXT, "retry_after_s": math.nan},
+    "a wish without end": {"message": _TEXT, "retry_after_s": math.inf},
+    "a wish beyond all numbers": {"message": _TEXT, "retry_after_s": 10**400},
+    "lists and objects": {"code": ["quota"], "message": {"a": [1]}, "retryable": {}, "retry_after_s": [1]},
+    "more than there is": {"message": None, "metadata": {"a": {1: {2}}}, "data": object()},
+}
+"""Members of an event that an executor says it failed by."""
 
 
 async def _raise_the_class_named(context: Any, queue: Any) -> None:
@@ -96,3 +112,15 @@ class Failing:
         for way in WAYS:
             await expect_error(lab.ask(way, idempotency_key="k"), RateLimitedError, within_s=SLACK_S)
         expect_equal((await lab.send(idempotency_key="k"))["text"], "fine", "the third time, the answer")
+
+    @pytest.mark.parametrize("odd", _ODD.values(), ids=_ODD)
+    @holds("error-7")
+    async def test_an_odd_error_event_is_a_failure(self, lab: Lab, odd: Mapping[str, Any]) -> None:
+        async def behave(context: Any, queue: Any) -> None:
+            await queue.enqueue_event({"type": ERROR, **odd})
+
+        await lab.host(Agent(behave))
+        for way in WAYS:
+            error = await expect_error(lab.ask(way), RemoteError, within_s=SLACK_S)
+            expect_equal(error.retry_after_s, None, f"by `{way}`, the time to wait:")
+            expect_equal(error.retryable, True, f"by `{way}`, retryable:")

@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
+from streaming_queue.comm.answer_limit import MAX_ANSWER_BYTES
+from streaming_queue.errors import ProtocolError
+from streaming_queue.messages import DELTA
 from streaming_queue.testing.executors import Agent, message
-from streaming_queue.testing.expect import expect, expect_equal
-from streaming_queue.testing.lab import Lab
+from streaming_queue.testing.expect import SLACK_S, expect, expect_equal, expect_error, within
+from streaming_queue.testing.lab import WAYS, Lab
+from streaming_queue.testing.relay import Relay
 from streaming_queue.testing.verdict import holds
 
 TEXTS: Mapping[str, str] = {
@@ -23,6 +27,11 @@ TEXTS: Mapping[str, str] = {
     "500 kB": "x" * 500_000,
     "500 kB of three bytes each": "\u5b57" * 170_000,
 }
+
+MEGABYTE = "m" * 1024 * 1024
+TRANSFER_S = 15.0
+HEALTHY_S = 1.0
+MANY_VALUES = [0] * 20_000
 
 
 class Sending:
@@ -87,3 +96,38 @@ class Sending:
 
         await lab.host(Agent(behave))
         expect_equal((await lab.send())["text"], "False", "`streaming` at the agent:")
+
+    @pytest.mark.parametrize("in_pieces", [True, False], ids=["in pieces", "whole"])
+    @holds("send-6")
+    async def test_an_answer_has_a_limit(self, lab: Lab, in_pieces: bool) -> None:
+        pieces = MAX_ANSWER_BYTES // len(MEGABYTE) + 1
+
+        async def behave(context: Any, queue: Any) -> None:
+            if not in_pieces:
+                await queue.enqueue_event(message(MEGABYTE * pieces))
+                return
+            for _ in range(pieces):
+                await queue.enqueue_event({"type": DELTA, "data": MEGABYTE})
+
+        await lab.host(Agent(behave))
+        for way in WAYS:
+            error = await expect_error(lab.ask(way), ProtocolError, within_s=TRANSFER_S)
+            expect(not error.retryable, f"by `{way}`, an error that is not retryable", error)
+
+    @holds("send-7")
+    async def test_a_message_of_too_many_values_is_refused(self, lab: Lab) -> None:
+        ran = 0
+
+        async def behave(context: Any, queue: Any) -> None:
+            nonlocal ran
+            ran += 1
+            await queue.enqueue_event(message("answered"))
+
+        agent = await lab.host(Agent(behave))
+        if Relay.to(agent.address) is None:
+            pytest.skip(f"no wire: {agent.address} reads no message of a stranger")
+        error = await expect_error(lab.send(values=MANY_VALUES), ProtocolError, within_s=TRANSFER_S)
+        expect(not error.retryable, "an error that is not retryable", error)
+        healthy = await within(HEALTHY_S + SLACK_S, lab.backend.health_check(agent.agent_id), "a sign of health")
+        expect_equal(healthy, True, "the probe")
+        expect_equal(ran, 0, "runs of the agent:")

@@ -12,7 +12,7 @@ import pytest
 from streaming_queue.comm.context import listening
 from streaming_queue.errors import ConnectError
 from streaming_queue.messages import DELTA, MESSAGE, STATUS
-from streaming_queue.testing.checks.sending import TEXTS
+from streaming_queue.testing.checks.sending import MEGABYTE, TEXTS, TRANSFER_S
 from streaming_queue.testing.executors import Agent, message
 from streaming_queue.testing.expect import expect, expect_equal, told, within
 from streaming_queue.testing.lab import Lab
@@ -131,6 +131,17 @@ class Streaming:
             events.pop()
         came = "".join(event["data"] for event in events)
         expect("0123".startswith(came), "the pieces, none of them twice", told(came))
+
+    @holds("stream-8")
+    async def test_a_long_answer_in_pieces_arrives(self, lab: Lab) -> None:
+        async def behave(context: Any, queue: Any) -> None:
+            for _ in range(9):
+                await queue.enqueue_event({"type": DELTA, "data": MEGABYTE})
+
+        await lab.host(Agent(behave))
+        events = await within(TRANSFER_S, lab.events(), "an answer")
+        expect_equal([len(event["data"]) for event in events[:-1]], [len(MEGABYTE)] * 9, "the pieces' lengths:")
+        expect(events[-1] == message(MEGABYTE * 9), "the whole answer", f"{len(events[-1]['data'])} characters")
 
 
 async def _rest(stream: Any) -> list[Any]:

@@ -1,0 +1,47 @@
+"""How large an answer may be, the same over every protocol, and the meter that holds a peer to it."""
+
+from __future__ import annotations
+
+from streaming_queue.errors import ProtocolError
+from streaming_queue.messages import DELTA, MESSAGE, StreamEvent
+
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+"""The text of an answer, in UTF-8: its pieces together, or the whole."""
+MAX_EVENT_BYTES = 2 * MAX_ANSWER_BYTES
+"""One event on the wire, or an answer in one body: the text as the protocol writes it, with all that goes with it."""
+
+
+def text_bytes(text: str) -> int:
+    """The size of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+
+
+def over_limit(origin: str = "", what: str = "the answer", limit: int = MAX_ANSWER_BYTES) -> ProtocolError:
+    """The error for what is too large: another try gives the same, so it is not retryable."""
+    said = f"{what} is over the limit of {limit} bytes"
+    return ProtocolError(f"{origin}: {said}" if origin else said, retryable=False)
+
+
+class AnswerMeter:
+    """Counts the text of one answer as it comes. `origin` stands in the error."""
+
+    __slots__ = ("_origin", "_size")
+
+    def __init__(self, origin: str = "") -> None:
+        self._origin = origin
+        self._size = 0
+
+    def take(self, event: StreamEvent) -> None:
+        """Count an event. Raises ProtocolError, not retryable, when its answer is over the limit."""
+        kind = event["type"]
+        if kind == DELTA:
+            self._size += text_bytes(event["data"])
+            if self._size > MAX_ANSWER_BYTES:
+                raise over_limit(self._origin)
+        elif kind == MESSAGE:
+            self.whole(event["data"])
+
+    def whole(self, text: str) -> None:
+        """Check a whole answer. Raises like `take`."""
+        if text_bytes(text) > MAX_ANSWER_BYTES:
+            raise over_limit(self._origin)
