@@ -22,6 +22,12 @@ def over_limit(origin: str = "", what: str = "the answer", limit: int = MAX_ANSW
     return ProtocolError(f"{origin}: {said}" if origin else said, retryable=False)
 
 
+def check_size(size: int, origin: str) -> None:
+    """Raise ProtocolError, not retryable, when an answer of `size` bytes is over the limit."""
+    if size > MAX_ANSWER_BYTES:
+        raise over_limit(origin, limit=MAX_ANSWER_BYTES)
+
+
 class AnswerMeter:
     """Counts the text of one answer as it comes. `origin` stands in the error."""
 
@@ -36,12 +42,10 @@ class AnswerMeter:
         kind = event["type"]
         if kind == DELTA:
             self._size += text_bytes(event["data"])
-            if self._size > MAX_ANSWER_BYTES:
-                raise over_limit(self._origin)
+            check_size(self._size, self._origin)
         elif kind == MESSAGE:
             self.whole(event["data"])
 
     def whole(self, text: str) -> None:
         """Check a whole answer. Raises like `take`."""
-        if text_bytes(text) > MAX_ANSWER_BYTES:
-            raise over_limit(self._origin)
+        check_size(text_bytes(text), self._origin)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from streaming_queue.comm.answer_limit import MAX_ANSWER_BYTES, AnswerMeter, over_limit, text_bytes
+from streaming_queue.comm.answer_limit import AnswerMeter, check_size, text_bytes
 from streaming_queue.errors import ProtocolError
 from streaming_queue.messages import DELTA, MESSAGE, STATUS, Reply, StreamEvent
 from streaming_queue.protocol_backend.a2a.codec import Result, metadata_of, parts_text
@@ -82,8 +82,7 @@ class Progress:
             pieces.append(text)
         self._length += len(text)
         self._size += text_bytes(text)
-        if self._size > MAX_ANSWER_BYTES:
-            raise over_limit(self._address)
+        check_size(self._size, self._address)
         # What a reader was told already is not told again: after a reconnect the peer begins anew.
         fresh = self._length - self._told
         if fresh <= 0 or not text:
@@ -97,8 +96,7 @@ class Progress:
         if pieces is None:
             pieces = self._artifacts[artifact_id] = []
             self._ids_bytes += 1 + len(artifact_id)
-            if self._ids_bytes > MAX_ANSWER_BYTES:
-                raise over_limit(self._address, "what the artifacts are called")
+            check_size(self._ids_bytes, self._address)
         return pieces
 
     def _status(self, body: Mapping[str, Any], *, whole: bool) -> list[StreamEvent]:

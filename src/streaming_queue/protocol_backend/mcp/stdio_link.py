@@ -206,8 +206,8 @@ class StdioLink:
             del self._waiting[number]
             while not waiting.empty():
                 waiting.get_nowait()
-            many = f"more than {UNREAD} messages, or {UNREAD_BYTES} bytes, on one request wait unread"
-            waiting.put_nowait((ProtocolError(f"{self.address}: {many}"), 0))
+            many = f"{UNREAD} messages" if waiting.size + size <= UNREAD_BYTES else f"{UNREAD_BYTES} bytes"
+            waiting.put_nowait((ProtocolError(f"{self.address}: more than {many} on one request wait unread"), 0))
             return
         waiting.size += size
         waiting.put_nowait((message, size))

@@ -101,7 +101,8 @@ def decode_call(data: str | bytes) -> tuple[str, int, dict[str, Any]]:
         raise RefusedCallError(_number(_loaded(data)), f"the frame is too much to read: {error}") from error
     except ValueError as error:
         raise malformed(f"the frame is no valid JSON: {error}") from error
-    return str(frame.get("type")), _number(frame), frame
+    number = _number(frame)
+    return str(frame.get("type")), number, frame
 
 
 def _number(frame: Any) -> int:

@@ -345,7 +345,7 @@ async def test_an_answer_that_is_no_json_is_the_agents_failure(spawn: Any):
         (b"\xff", -32700),
         (b'{"jsonrpc": NaN}', -32700),
         (b'{"jsonrpc": "2.0", "jsonrpc": "2.0", "id": 1, "method": "GetTask"}', -32700),
-        (b"[" * 100_000, -32700),
+        (b"[" * 100_000, -32600),
         (b"[]", -32600),
         (b'[{"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": {"id": "x"}}]', -32600),
         (b"5", -32600),

@@ -11,6 +11,7 @@ from typing import Any, Self
 import pytest
 from unit.comm.agents import LIMITS, Gate, soon
 
+from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES
 from streaming_queue.comm.base import EndpointOptions, HostOptions
 from streaming_queue.comm.context import listening
 from streaming_queue.errors import (
@@ -416,10 +417,13 @@ async def test_foreign_statuses(
 @WAYS
 async def test_an_answer_of_50_mb_is_not_read_to_its_end(backend: AcpCommBackend, way: Any, head: bytes):
     async with Server(POST_runs=b"HTTP/1.1 200 OK\r\n" + head) as server:
-        with pytest.raises(ProtocolError, match=f"^{server.address}: .*over the limit of 16777216 bytes"):
+        with pytest.raises(
+            ProtocolError, match=f"^{server.address}: .*over the limit of {MAX_EVENT_BYTES} bytes"
+        ) as caught:
             await way(backend, server)
+        assert caught.value.retryable is False
         await asyncio.sleep(0.05)
-        assert server.sent < 30_000_000
+        assert server.sent < 50_000_000
 
 
 ENDLESS = b"HTTP/1.1 200 OK\r\ncontent-length: 52428800\r\n\r\nendless"

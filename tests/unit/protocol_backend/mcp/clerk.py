@@ -52,7 +52,7 @@ for line in sys.stdin:
                 progress = {"progressToken": number, "progress": count}
                 say({"jsonrpc": "2.0", "method": "notifications/progress", "params": progress})
         if text == "large":
-            sys.stdout.write("x" * 20_000_000)
+            sys.stdout.write("x" * 40_000_000)
             sys.stdout.flush()
         if text == "ping":
             say({"jsonrpc": "2.0", "id": "p", "method": "ping"})

@@ -25,6 +25,7 @@ from unit.protocol_backend.mcp.peer import (
     texts,
 )
 
+from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.errors import (
     AgentFailedError,
@@ -364,9 +365,12 @@ async def test_fifty_megabytes_are_not_read(backend: McpCommBackend, kind: str, 
     response = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n{length}\r\n\r\n".encode()
     async with Peer(tools_call=response) as peer:
         peer.endless = b" " * 65_536
-        with pytest.raises(ProtocolError, match=rf"^{peer.url}: .* over the limit of 16777216 bytes"):
+        with pytest.raises(
+            ProtocolError, match=rf"^{peer.url}: .* over the limit of {MAX_EVENT_BYTES} bytes"
+        ) as caught:
             await send(backend, peer)
-        assert peer.sent < 30_000_000
+        assert caught.value.retryable is False
+        assert peer.sent < 50_000_000
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from unit.comm.agents import soon
 
+from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES
 from streaming_queue.errors import BackendClosedError, CommError, ConfigError, ConnectError, ProtocolError
 from streaming_queue.messages import MESSAGE
 from streaming_queue.protocol_backend.mcp.comm import McpCommBackend
@@ -111,7 +112,7 @@ async def test_what_a_server_prints_besides_is_passed_over(backend: McpCommBacke
     ("text", "told"),
     [
         ("strange id", "answered request '77', which was never made"),
-        ("large", "a message is over the limit of 16777216 bytes"),
+        ("large", f"a message is over the limit of {MAX_EVENT_BYTES} bytes"),
     ],
 )
 async def test_a_server_that_is_not_understood_is_ended(backend: McpCommBackend, text: str, told: str):

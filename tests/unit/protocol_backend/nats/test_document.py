@@ -14,6 +14,7 @@ import pytest
 from unit.comm.agents import Echo
 from unit.protocol_backend.nats.servers import NatsServer
 
+from streaming_queue.comm.answer_limit import MAX_ANSWER_BYTES
 from streaming_queue.comm.base import HostLimits
 from streaming_queue.comm.context import HEADER_BY_KEY
 from streaming_queue.comm.execution import HEARTBEAT_S
@@ -29,7 +30,6 @@ from streaming_queue.protocol_backend.nats import (
     instances,
     logins,
     patience,
-    request,
     server,
 )
 
@@ -107,7 +107,7 @@ def test_every_header_and_every_key_is_listed():
         f"every {'half' if inbox.WATCH_S == 0.5 else inbox.WATCH_S} second",
         f"for {instances.SILENCE_S:g} s is lost",
         f"within {patience.PATIENCE_S:g} s, where the\nserver went",
-        f"more than {request.MAX_ANSWER_BYTES // 2**20} MiB",
+        f"more than {MAX_ANSWER_BYTES // 2**20} MiB",
         f"{HostLimits().connections} requests are under way",
     ],
 )

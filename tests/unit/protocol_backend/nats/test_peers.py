@@ -16,6 +16,7 @@ from nats.aio.msg import Msg
 from unit.comm.agents import Agent, Echo, Gate, soon
 from unit.protocol_backend.nats.servers import NatsServer, pretender, settled
 
+from streaming_queue.comm import answer_limit
 from streaming_queue.comm.base import EndpointOptions, HostLimits
 from streaming_queue.comm.context import listening
 from streaming_queue.errors import (
@@ -197,7 +198,7 @@ async def test_events_come_in_order_and_signs_of_life_are_heard(backend: NatsCom
 async def test_an_answer_without_end_is_given_up_and_cancelled(
     backend: NatsCommBackend, answering: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(request, "MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(answer_limit, "MAX_ANSWER_BYTES", 100_000)
     cancelled = asyncio.Event()
 
     async def flood(message: Msg) -> None:
@@ -209,8 +210,9 @@ async def test_an_answer_without_end_is_given_up_and_cancelled(
 
     await answering(flood)
     await answering(cancel, "w.cancel")
-    with pytest.raises(ProtocolError, match="over the limit of 100000 bytes"):
+    with pytest.raises(ProtocolError, match="over the limit of 100000 bytes") as caught:
         await stream(backend)
+    assert caught.value.retryable is False
     async with asyncio.timeout(1):
         await cancelled.wait()
 
@@ -218,7 +220,7 @@ async def test_an_answer_without_end_is_given_up_and_cancelled(
 async def test_a_reader_that_is_slow_holds_no_more_than_the_limit(
     backend: NatsCommBackend, answering: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(request, "MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(request, "UNREAD_BYTES", 100_000)
 
     async def flood(message: Msg) -> None:
         for _ in range(300):

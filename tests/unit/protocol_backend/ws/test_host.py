@@ -402,8 +402,9 @@ async def test_an_answer_over_the_limit_costs_nobody_else_the_connection(spawn: 
     _, backend = await spawn(Agent(behave))
     other = asyncio.create_task(backend.send("c", "w", {"text": "q"}))
     await gate.started.wait()
-    with pytest.raises(ProtocolError, match="over the limit of 16777216 bytes"):
+    with pytest.raises(ProtocolError, match="over the limit of 16777216 bytes") as caught:
         await backend.send("c", "w", {"text": "large"})
+    assert caught.value.retryable is False
     gate.open.set()
     assert (await other)["text"] == "answer 1"
 

@@ -20,6 +20,7 @@ from unit.comm.agents import LIMITS, Agent, Gate, soon
 from websockets.asyncio.server import ServerConnection, serve
 
 from streaming_queue.comm import recovery
+from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES
 from streaming_queue.comm.base import EndpointOptions, HostOptions
 from streaming_queue.comm.context import listening
 from streaming_queue.errors import (
@@ -630,7 +631,7 @@ async def test_the_next_message_finds_a_peer_that_came_back(backend: WsCommBacke
         '{"type": "agent_text_message", "id": -1, "data": "x"}',
         '{"type": "agent_text_message", "id": NaN, "data": "x"}',
         '{"type": "agent_error", "message": "x"}',
-        "[" * 100_000,
+        "[" * 50_000,
         b'{"type": "agent_text_message", "id": 1, "data": "x"}',
     ],
     ids=range(15),
@@ -684,13 +685,28 @@ async def test_bytes_that_are_no_frame(backend: WsCommBackend, bytes_: bytes, mo
 async def test_an_answer_over_the_cap_is_not_read(backend: WsCommBackend):
     async def behave(peer: ServerConnection) -> None:
         frame = await frame_of(peer)
-        await peer.send(event(frame["id"], "x" * (16 * 1024 * 1024)))
+        await peer.send(event(frame["id"], "x" * MAX_EVENT_BYTES))
         await peer.wait_closed()
 
     async with worker(behave) as address:
         for ask in (send, stream):
-            with pytest.raises(ProtocolError, match=r"broke the protocol: .*16777216"):
+            with pytest.raises(ProtocolError, match=rf"broke the protocol: .*{MAX_EVENT_BYTES}") as caught:
                 await ask(backend, address)
+            assert caught.value.retryable is False
+
+
+async def test_a_frame_over_the_cap_is_no_verdict_on_those_beside_it(backend: WsCommBackend):
+    async def behave(peer: ServerConnection) -> None:
+        frame = await frame_of(peer)
+        await frame_of(peer)
+        await peer.send(event(frame["id"], "x" * MAX_EVENT_BYTES))
+        await peer.wait_closed()
+
+    async with worker(behave) as address:
+        await backend.register_endpoint("w", address)
+        asked = [backend.send("c", "w", {"text": "q"}) for _ in range(2)]
+        ends: list[Any] = await asyncio.gather(*asked, return_exceptions=True)
+        assert [(type(end), end.retryable) for end in ends] == [(ProtocolError, True)] * 2
 
 
 async def test_a_stream_over_the_cap_is_cancelled_and_costs_nobody_else(backend: WsCommBackend):
@@ -698,7 +714,7 @@ async def test_a_stream_over_the_cap_is_cancelled_and_costs_nobody_else(backend:
 
     async def behave(peer: ServerConnection) -> None:
         first, second = await frame_of(peer), await frame_of(peer)
-        for _ in range(18):
+        for _ in range(17):
             await peer.send(event(first["id"], "x" * 1_000_000, DELTA))
         assert await frame_of(peer) == {"type": "cancel", "id": first["id"]}
         cancelled.set()
@@ -710,8 +726,11 @@ async def test_a_stream_over_the_cap_is_cancelled_and_costs_nobody_else(backend:
         streaming = asyncio.create_task(stream(backend, address))
         await asyncio.sleep(0)
         other = asyncio.create_task(backend.send("c", "w", {"text": "q"}))
-        with pytest.raises(ProtocolError, match=f"^{address}: the answer is over the limit of 16777216 bytes"):
+        with pytest.raises(
+            ProtocolError, match=f"^{address}: the answer is over the limit of 16777216 bytes"
+        ) as caught:
             await streaming
+        assert caught.value.retryable is False
         assert (await other)["text"] == "fine"
         assert cancelled.is_set()
 
