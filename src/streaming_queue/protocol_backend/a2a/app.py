@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import orjson
-from a2a.server.request_handlers.response_helpers import build_error_response
 from a2a.server.routes import create_jsonrpc_routes, create_rest_routes
-from a2a.utils.error_handlers import build_rest_error_payload
-from a2a.utils.errors import A2AError, InvalidRequestError
+from a2a.utils.errors import InvalidRequestError
 from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
 
 from streaming_queue.comm import strict_json
 from streaming_queue.comm.asgi import cancelled_on_disconnect, read_body
 from streaming_queue.errors import ConnectError, error_event
-from streaming_queue.protocol_backend.a2a.dialect import CARD_PATH, V1
+from streaming_queue.protocol_backend.a2a.dialect import CARD_PATH, RPC_MEMBERS, V1
 from streaming_queue.protocol_backend.a2a.event_stream import plain_routes
 from streaming_queue.protocol_backend.a2a.handler import AgentHandler
 from streaming_queue.protocol_backend.a2a.native import NativeHandler
 from streaming_queue.protocol_backend.a2a.own_card import CardDesk, Face, Header
 from streaming_queue.protocol_backend.a2a.principal import ContextBuilder
+from streaming_queue.protocol_backend.a2a.sdk_log import shorten
 from streaming_queue.protocol_backend.a2a.short_path import encode, short_rest, short_rpc
-from streaming_queue.protocol_backend.a2a.version import fits, refusal, requested_version
+from streaming_queue.protocol_backend.a2a.version import fits, refusal, refused, requested_version
+from streaming_queue.telemetry.text import one_line
 
 RETRY_AFTER_S = 5
 """When to ask again a host that takes no questions: by then it may, or another has taken its place."""
+
+NAMED = 3
+"""How many members that do not belong there are told by name."""
 
 _RPC_PATH = "/"
 _SHORT_PATHS = {_RPC_PATH: short_rpc, "/message:send": short_rest}
@@ -38,6 +41,7 @@ class A2AApp:
         self._agent_id = face.agent_id
         self._handler = handler
         self._card = CardDesk(face)
+        shorten()
         builder = ContextBuilder()
         self._sdk = Starlette(
             routes=plain_routes(
@@ -87,10 +91,13 @@ class A2AApp:
         try:
             document = strict_json.loads(body) if body or short_of else None
         except strict_json.OverBoundsError as error:
-            await _json(send, *_refused(InvalidRequestError(f"the body is too much to read: {error}"), is_rpc=is_rpc))
+            await _json(send, *refused(InvalidRequestError(f"the body is too much to read: {error}"), is_rpc=is_rpc))
             return
         except ValueError:
             await _json(send, *_unreadable(is_rpc=is_rpc))
+            return
+        if is_rpc and isinstance(document, dict) and (unknown := document.keys() - RPC_MEMBERS):
+            await _json(send, *refused(InvalidRequestError(_unknown(unknown)), is_rpc=True, document=document))
             return
         version = requested_version(scope, headers)
         if short_of and version == V1.version and isinstance(self._handler, AgentHandler):
@@ -128,12 +135,9 @@ def _unreadable(*, is_rpc: bool) -> tuple[int, bytes]:
     return 400, orjson.dumps({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": said}})
 
 
-def _refused(error: A2AError, *, is_rpc: bool) -> tuple[int, bytes]:
-    """Status and body for what is wrong with a request that was not read."""
-    if is_rpc:
-        return 200, orjson.dumps(build_error_response(None, error))
-    failure = build_rest_error_payload(error)
-    return failure["error"]["code"], orjson.dumps(failure)
+def _unknown(members: Collection[str]) -> str:
+    named = ", ".join(one_line(name, 40) for name in sorted(members)[:NAMED])
+    return f"a JSON-RPC request has no such members: {named}{' ...' if len(members) > NAMED else ''} ({len(members)})"
 
 
 async def _json(send: Send, status: int, body: bytes, *more: Header, media_type: bytes = b"application/json") -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 CARD_PATH = "/.well-known/agent-card.json"
 VERSION_HEADER = "A2A-Version"
 EXTENSIONS_HEADER = "A2A-Extensions"
+RPC_MEMBERS = frozenset({"jsonrpc", "id", "method", "params"})
+"""What a request in JSON-RPC has (JSON-RPC 2.0, 4)."""
 A2A_JSON = "application/a2a+json"
 
 CALL_EXTENSION = "urn:agentnetwork:streaming-queue:call:1"

@@ -20,9 +20,8 @@ from streaming_queue.errors import AgentFailedError
 from streaming_queue.messages import MESSAGE, StreamEvent
 from streaming_queue.protocol_backend.a2a.agent_errors import to_a2a, unfit
 from streaming_queue.protocol_backend.a2a.codec import whole_numbers
-from streaming_queue.protocol_backend.a2a.dialect import A2A_JSON
+from streaming_queue.protocol_backend.a2a.dialect import A2A_JSON, RPC_MEMBERS
 
-_RPC_KEYS = frozenset({"jsonrpc", "id", "method", "params"})
 _PARAMS = frozenset({"message", "configuration"})
 _CONFIGURATION = frozenset({"acceptedOutputModes", "returnImmediately"})
 _MESSAGE = frozenset({"messageId", "contextId", "role", "parts", "metadata"})
@@ -41,7 +40,7 @@ class Short:
 
 def short_rpc(document: Any) -> Short | None:
     """The message in a JSON-RPC request, None where it is anything but a short one."""
-    if not isinstance(document, dict) or not document.keys() <= _RPC_KEYS:
+    if not isinstance(document, dict) or not document.keys() <= RPC_MEMBERS:
         return None
     request_id = document.get("id")
     if (

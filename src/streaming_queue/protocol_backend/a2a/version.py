@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 import orjson
 from a2a.server.request_handlers.response_helpers import build_error_response
 from a2a.utils.error_handlers import build_rest_error_payload
-from a2a.utils.errors import VersionNotSupportedError
+from a2a.utils.errors import A2AError, VersionNotSupportedError
 from starlette.types import Scope
 
 from streaming_queue.protocol_backend.a2a.dialect import V03, V1, VERSION_HEADER
@@ -52,6 +52,11 @@ def refusal(document: Any, *, is_rpc: bool) -> tuple[int, bytes]:
         f"this host speaks A2A {V1.version} and {V03.version}, each with its own methods: name the one you use in the "
         f"header {VERSION_HEADER}; no header means {V03.version}"
     )
+    return refused(error, is_rpc=is_rpc, document=document)
+
+
+def refused(error: A2AError, *, is_rpc: bool, document: Any = None) -> tuple[int, bytes]:
+    """Status and body for a request that is refused before it is looked at; its id is taken from its `document`."""
     if is_rpc:
         request_id = document.get("id") if isinstance(document, dict) else None
         known = isinstance(request_id, str | int) and not isinstance(request_id, bool)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from typing import Any
 from urllib.parse import quote
 
@@ -363,6 +364,39 @@ async def test_a_request_that_is_wrong_is_told_so(spawn: Any, body: bytes, code:
     assert answer.json["error"]["code"] == code
     assert b"Traceback" not in answer.body
     assert (await ask(port, rpc())).json["result"]["message"]["parts"] == [{"text": "hello"}]
+
+
+@pytest.mark.parametrize("version", ["1.0", "0.3"])
+@pytest.mark.parametrize("path", ["/", "/message:send", "/message:stream", "/v1/message:send"])
+async def test_a_message_of_too_many_values_costs_little(spawn: Any, path: str, version: str):
+    ran: list[Any] = []
+    port = await spawn(Agent(lambda context, queue: ran.append(context)))
+    message = {**params()["message"], "metadata": {"values": [0] * 300_000}}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {"message": message}}
+    body = json.dumps(call if path == "/" else {"message": message}).encode()
+    began = time.process_time()
+    answer = await ask(port, post(path, body, f"A2A-Version: {version}"))
+    assert (await ask(port, get("/health"))).status == 200
+    assert time.process_time() - began < 1
+    assert (answer.status, answer.json["error"]["code"]) == ((200, -32600) if path == "/" else (400, 400))
+    assert ran == []
+
+
+async def test_members_that_do_not_belong_there_write_no_long_log(spawn: Any, caplog: pytest.LogCaptureFixture):
+    port = await spawn(Echo())
+    odd = {f"\x1b[2Jodd_{number}": 1 for number in range(1500)}
+    old = {"kind": "message", "messageId": "m", "role": "user", "parts": [odd, *({key: 1} for key in odd)]}
+    for version, document in (
+        ("1.0", {"method": "SendMessage", "params": params(), **odd}),
+        ("1.0", {"method": "SendMessage", "params": {"message": {**params()["message"], **odd}}}),
+        ("0.3", {"method": "message/send", "params": {"message": old}}),
+    ):
+        caplog.clear()
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, **document}).encode()
+        answer = await ask(port, post("/", body, f"A2A-Version: {version}"))
+        assert answer.json["id"] == 1
+        assert len(caplog.text) < 5000
+        assert "\x1b" not in caplog.text
 
 
 async def test_other_refusals(spawn: Any):
