@@ -17,7 +17,7 @@ from streaming_queue.comm.admission import Admission, error_body
 from streaming_queue.comm.asgi_guard import ErrorBody, Guard
 from streaming_queue.comm.asgi_protocol import GuardedProtocol, cancelled_on_disconnect
 from streaming_queue.comm.base import HostOptions
-from streaming_queue.comm.listener import BACKLOG, listen
+from streaming_queue.comm.listener import BACKLOG, TOKEN, listen
 from streaming_queue.errors import ConfigError
 
 __all__ = ["AsgiServer", "cancelled_on_disconnect", "read_body", "serve"]
@@ -90,10 +90,11 @@ async def serve(
     open_paths: Collection[str] = ("/health",),
     lifespan: bool = False,
     error_body: ErrorBody = error_body,
+    remedy: str = TOKEN,
 ) -> AsgiServer:
     """Serve `app` in the running loop, behind the guard; returns when it is ready. Port 0 takes a free one.
 
-    `name` stands in errors. `open_paths` need no credential. `lifespan` runs the application's start-up and shutdown.
+    `name` and `remedy` stand in errors, as with `listen`. `open_paths` need no credential. `lifespan` runs the application's start-up and shutdown.
     `error_body` writes what the guard refuses as the protocol does.
     The authenticated principal is `scope["state"]["principal"]`.
 
@@ -101,7 +102,7 @@ async def serve(
         ConfigError: the address is not one of this machine, or is reached by others although nobody is authenticated.
         ConnectError: the port is in use.
     """
-    listener = await listen(host, port, options, name)
+    listener = await listen(host, port, options, name, remedy=remedy)
     try:
         admission = Admission(options, hosts=listener.hosts, any_address=listener.any_address)
         guard = Guard(app, options.limits, admission, open_paths=open_paths, error_body=error_body)

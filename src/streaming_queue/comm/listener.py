@@ -12,6 +12,8 @@ from streaming_queue.comm.base import HostOptions
 from streaming_queue.errors import ConfigError, ConnectError
 
 BACKLOG = 2048
+TOKEN = "set network.token (STQ_NETWORK__TOKEN; in Python HostOptions.authenticator), so that callers show a credential"
+"""What to do first about an address that others reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,10 @@ class Listener:
     any_address: bool
 
 
-async def listen(host: str, port: int, options: HostOptions, name: str) -> Listener:
-    """Listen on `host` and `port` (0 takes a free one); `name` stands in errors. The caller closes the socket.
+async def listen(host: str, port: int, options: HostOptions, name: str, *, remedy: str = TOKEN) -> Listener:
+    """Listen on `host` and `port` (0 takes a free one). The caller closes the socket.
+
+    `name` stands in errors, `remedy` says in them how the protocol knows who calls.
 
     Raises:
         ConfigError: the address is not one of this machine, or is reached by others although nobody is authenticated.
@@ -43,7 +47,7 @@ async def listen(host: str, port: int, options: HostOptions, name: str) -> Liste
         bound.close()
         raise ConfigError(
             f"{name}: refusing to listen on {address}:{port}: other machines reach it and nobody is authenticated; "
-            "listen on 127.0.0.1, give an authenticator, or set allow_public (network.allow_public)"
+            f"{remedy}; or listen on 127.0.0.1; network.allow_public=true lets everybody in"
         )
     own = _url_host(("::1" if ip.version == 6 else "127.0.0.1") if ip.is_unspecified else host)
     hosts = ("localhost", "127.0.0.1", "[::1]", own, _url_host(address), *options.allowed_hosts)

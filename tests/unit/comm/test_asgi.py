@@ -142,7 +142,7 @@ async def test_an_address_that_is_not_ours_is_a_setting_to_correct(start: Any, h
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 async def test_a_public_address_without_authentication_is_refused(start: Any, host: str):
-    with pytest.raises(ConfigError, match=r"refusing to listen on .* authenticator, or set allow_public"):
+    with pytest.raises(ConfigError, match=r"refusing to listen on .*STQ_NETWORK__TOKEN.*network\.allow_public"):
         await start(host)
 
 

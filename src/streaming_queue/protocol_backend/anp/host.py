@@ -42,6 +42,7 @@ from streaming_queue.protocol_backend.anp.rpc import (
 
 Header = tuple[bytes, bytes]
 
+TRUSTED = "name the callers that may ask in anp.trusted"
 _JSON: Header = (b"content-type", b"application/json")
 _HEARTBEAT = {"type": "http.response.body", "body": b"\n", "more_body": True}
 """White space before JSON means nothing (RFC 8259, 2)."""
@@ -79,7 +80,8 @@ async def spawn(
     options = replace(backend.host_options, allow_public=backend.host_options.allow_public or not gate.trust.anyone)
     executions = Executions(executor, grace_s=options.limits.disconnect_grace_s)
     app = AnpAgentApp(agent_id, executions, backend.request, gate, "https" if options.tls else "http")
-    server = await serve(app, host=host, port=port, options=options, name=f"agent {agent_id!r}")
+    name = f"agent {agent_id!r}"
+    server = await serve(app, host=host, port=port, options=options, name=name, remedy=TRUSTED)
     app.identity = identity(server.port)
     return AnpAgent(agent_id, app.identity, executions, server, options.limits.stop_s)
 

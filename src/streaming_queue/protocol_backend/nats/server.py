@@ -15,6 +15,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, cast
@@ -99,7 +100,8 @@ async def start(host: str, port: int, options: HostOptions, name: str, *, prefix
         ConnectError: the port is in use.
     """
     program = await asyncio.to_thread(_program)
-    listener = await listen(host, port, options, name)
+    # A token would not help here: nothing is encrypted.
+    listener = await listen(host, port, replace(options, allow_public=True), name)
     address = listener.socket.getsockname()[0]
     listener.socket.close()
     ip = ip_address(address.partition("%")[0])

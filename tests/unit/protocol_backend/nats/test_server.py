@@ -93,7 +93,7 @@ async def test_a_port_may_be_named_and_is_then_not_free_for_another(start: Any):
 
 
 async def test_an_address_that_others_reach_is_refused_unless_it_is_allowed(start: Any):
-    with pytest.raises(ConfigError, match=r"network\.allow_public"):
+    with pytest.raises(ConfigError, match=r"set nats\.url.*network\.allow_public"):
         await start("0.0.0.0")
 
     async def authenticator(credential: str) -> str | None:
