@@ -18,6 +18,9 @@ BROKEN = {
         *("host-4", "host-5", "host-6", "close-1", "close-2"),
     },
     "answers:TakesHalfForTheWhole": {"fault-1", "fault-2", "fault-3"},
+    "answers:CutsLongAnswers": {"send-6"},
+    "answers:WantsWholeErrors": {"error-7"},
+    "answers:TakesAnyNumberOfValues": {"send-7"},
     "errors:LosesTheClass": {"error-1", "error-2", "error-6"},
     "errors:DropsRetryAfter": {"error-3"},
     "errors:TellsEverything": {"error-4"},
@@ -29,6 +32,7 @@ BROKEN = {
     "streams:ClaimsToStream": {
         *("claim-1", "stream-1", "stream-2", "stream-5", "stream-6", "cancel-2", "metadata-5"),
     },
+    "streams:CountsTheEndToo": {"stream-8"},
     "streams:HoldsPiecesBack": {"stream-2", "stream-6", "cancel-2"},
     "leavers:IgnoresCancel": {"cancel-1", "cancel-5"},
     "leavers:CancelsCommands": {"cancel-3", "metadata-1"},

@@ -91,6 +91,17 @@ def test_a_foreign_exception_keeps_its_text_to_itself() -> None:
     assert "ValueError" in event["message"]
 
 
+@pytest.mark.parametrize("wish", [2.5, 0, 1e9])
+def test_a_wish_to_wait_crosses_a_wire(wish: float) -> None:
+    assert errors.error_from_event({"retry_after_s": wish}).retry_after_s == wish
+
+
+@pytest.mark.parametrize("wish", ["2", True, -0.1, float("nan"), float("inf"), 2e9, 10**400, [2], {"s": 2}, None])
+def test_a_wish_that_is_no_time_is_none(wish: object) -> None:
+    assert errors.error_from_event({"retry_after_s": wish}).retry_after_s is None
+    assert errors.error_event(errors.RemoteError(retry_after_s=wish))["retry_after_s"] is None  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("event", [{}, {"code": "no such code"}, {"code": 7, "message": None, "retryable": "yes"}])
 def test_an_unknown_failure_is_a_remote_error(event: dict) -> None:
     assert type(errors.error_from_event(event)) is errors.RemoteError

@@ -17,7 +17,7 @@ from streaming_queue.comm.admission import Admission, error_body
 from streaming_queue.comm.asgi_guard import ErrorBody, Guard
 from streaming_queue.comm.asgi_protocol import GuardedProtocol, cancelled_on_disconnect
 from streaming_queue.comm.base import HostOptions
-from streaming_queue.comm.listener import BACKLOG, TOKEN, listen
+from streaming_queue.comm.listener import BACKLOG, REMEDY, listen
 from streaming_queue.errors import ConfigError
 
 __all__ = ["AsgiServer", "cancelled_on_disconnect", "read_body", "serve"]
@@ -90,12 +90,12 @@ async def serve(
     open_paths: Collection[str] = ("/health",),
     lifespan: bool = False,
     error_body: ErrorBody = error_body,
-    remedy: str = TOKEN,
+    remedy: str = REMEDY,
 ) -> AsgiServer:
     """Serve `app` in the running loop, behind the guard; returns when it is ready. Port 0 takes a free one.
 
-    `name` and `remedy` stand in errors, as with `listen`. `open_paths` need no credential. `lifespan` runs the application's start-up and shutdown.
-    `error_body` writes what the guard refuses as the protocol does.
+    `name` and `remedy` stand in errors, as with `listen`. `open_paths` need no credential. `lifespan` runs the
+    application's start-up and shutdown. `error_body` writes what the guard refuses as the protocol does.
     The authenticated principal is `scope["state"]["principal"]`.
 
     Raises:

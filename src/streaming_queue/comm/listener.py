@@ -12,7 +12,9 @@ from streaming_queue.comm.base import HostOptions
 from streaming_queue.errors import ConfigError, ConnectError
 
 BACKLOG = 2048
-TOKEN = "set network.token (STQ_NETWORK__TOKEN; in Python HostOptions.authenticator), so that callers show a credential"
+REMEDY = (
+    "set network.token (STQ_NETWORK__TOKEN; in Python HostOptions.authenticator), so that callers show a credential"
+)
 """What to do first about an address that others reach."""
 
 
@@ -31,7 +33,7 @@ class Listener:
     any_address: bool
 
 
-async def listen(host: str, port: int, options: HostOptions, name: str, *, remedy: str = TOKEN) -> Listener:
+async def listen(host: str, port: int, options: HostOptions, name: str, *, remedy: str = REMEDY) -> Listener:
     """Listen on `host` and `port` (0 takes a free one). The caller closes the socket.
 
     `name` stands in errors, `remedy` says in them how the protocol knows who calls.

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+from streaming_queue.comm.answer_limit import MAX_ANSWER_BYTES
 from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.errors import ProtocolError
 from streaming_queue.messages import DELTA, MESSAGE
 from streaming_queue.protocol_backend.inproc.comm import InprocCommBackend
 
@@ -48,4 +50,16 @@ class HoldsPiecesBack(InprocCommBackend):
 
     async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[Any]:
         for event in [event async for event in super().stream(src_id, dst_id, payload)]:
+            yield event
+
+
+class CountsTheEndToo(InprocCommBackend):
+    """Adds the whole answer to the pieces that it was told in, and gives up at 16 MiB."""
+
+    async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[Any]:
+        size = 0
+        async for event in super().stream(src_id, dst_id, payload):
+            size += len(event["data"])
+            if size > MAX_ANSWER_BYTES:
+                raise ProtocolError("the answer is over the limit", retryable=False)
             yield event

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from unit.comm.agents import Agent, Echo, Gate, Stubborn, message, request, soon
 
+from streaming_queue.comm import answer_limit
 from streaming_queue.comm.context import annotate, current_call
 from streaming_queue.comm.execution import CANCEL_BOUND_S, Execution, Executions
-from streaming_queue.errors import ConnectError, ProtocolError, RateLimitedError
+from streaming_queue.errors import ConnectError, ProtocolError, RateLimitedError, RemoteError, error_event
 from streaming_queue.messages import DELTA, ERROR, STATUS
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
@@ -119,6 +122,61 @@ async def test_an_error_event_is_a_failure_too():
         await queue.enqueue_event({"type": ERROR, "code": "quota", "message": "empty"})
 
     assert (await outcome(behave))["code"] == "quota"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {"code": 7, "message": {"a": [1]}, "retryable": "no", "retry_after_s": "soon"},
+        {"code": ["quota"], "retry_after_s": math.nan},
+        {"retry_after_s": math.inf},
+        {"retry_after_s": -1},
+        {"retry_after_s": 10**400},
+        {"retry_after_s": True, "more": object()},
+    ],
+)
+async def test_an_error_event_is_made_whole(odd: dict[str, Any]):
+    async def behave(context: Any, queue: Any) -> None:
+        await queue.enqueue_event({"type": ERROR, **odd})
+
+    end = await outcome(behave)
+    assert end.keys() == error_event(RemoteError()).keys()
+    assert (end["type"], end["code"], end["retryable"], end["retry_after_s"]) == (ERROR, "remote", True, None)
+    assert end["message"]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_an_answer_over_the_limit_ends_the_execution(monkeypatch: pytest.MonkeyPatch, whole: bool):
+    monkeypatch.setattr(answer_limit, "MAX_ANSWER_BYTES", 100)
+    enqueued = 0
+
+    async def behave(context: Any, queue: Any) -> None:
+        nonlocal enqueued
+        while True:  # whatever it is told
+            with suppress(ProtocolError):
+                await queue.enqueue_event(message("字" * 34) if whole else {"type": DELTA, "data": "字" * 10})
+                enqueued += 1
+            await asyncio.sleep(0)
+
+    execution = Execution(Agent(behave), request())
+    end = await execution.result()
+    assert (end["type"], end["code"], end["retryable"]) == (ERROR, "protocol", False)
+    await asyncio.wait({execution.task}, timeout=5)
+    assert execution.task.cancelled()
+    assert enqueued == (0 if whole else 3)
+
+
+async def test_an_answer_is_measured_by_its_text_and_not_by_what_goes_with_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(answer_limit, "MAX_ANSWER_BYTES", 100)
+
+    async def behave(context: Any, queue: Any) -> None:
+        for piece in ("x" * 50, "字" * 16 + "xx"):
+            await queue.enqueue_event({"type": STATUS, "data": "s" * 60})
+            await queue.enqueue_event({"type": DELTA, "data": piece})
+        await queue.enqueue_event(message("x" * 50 + "字" * 16 + "xx"))
+
+    assert (await outcome(behave))["data"] == "x" * 50 + "字" * 16 + "xx"
 
 
 async def test_the_deadline_ends_a_question():

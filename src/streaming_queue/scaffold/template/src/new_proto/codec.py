@@ -62,15 +62,13 @@ def decode_event(line: bytes, origin: str) -> StreamEvent:
 
     `origin` is where the line comes from, for the error's text.
     """
-    try:
-        event = _decode(line)
-    except ProtocolError as error:
-        raise ProtocolError(f"{origin}: {error}") from error
-    if event.get("type") == ERROR:
+    event = strict_json.read_answer(line, origin)
+    kind = event.get("type") if isinstance(event, dict) else None
+    if kind == ERROR:
         raise error_from_event(event, origin)
-    if event.get("type") not in (DELTA, STATUS, MESSAGE) or not isinstance(event.get("data"), str):
+    if kind not in (DELTA, STATUS, MESSAGE) or not isinstance(event.get("data"), str):
         raise ProtocolError(f"{origin}: this is no event: {line[:120]!r}")
-    return event
+    return dict(event)
 
 
 def _encode(document: Mapping[str, Any]) -> bytes:

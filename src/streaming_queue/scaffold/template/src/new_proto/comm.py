@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.base import About, BaseCommBackend, Capabilities, EndpointOptions
 from streaming_queue.comm.context import heard
 from streaming_queue.errors import BackendClosedError, ConnectError, StreamingQueueError
@@ -75,6 +76,7 @@ class NewProtoCommBackend(BaseCommBackend):
         is_command = (payload.get("metadata") or {}).get("kind") == "command"
         ended = False
         async with self._connected(agent_id) as connection:
+            meter = AnswerMeter(connection.peer)
             try:
                 await connection.write(message)
                 while not ended:
@@ -82,6 +84,7 @@ class NewProtoCommBackend(BaseCommBackend):
                     heard()
                     if line != HEARTBEAT:
                         event = decode_event(line, connection.peer)
+                        meter.take(event)
                         ended = event["type"] == MESSAGE
                         yield event
             except (asyncio.CancelledError, GeneratorExit):

@@ -7,13 +7,13 @@ import ssl
 from contextlib import suppress
 from typing import Self
 
+from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES
 from streaming_queue.errors import ConnectError, ProtocolError
 
 from new_proto.address import host_and_port
 
 CONNECT_S = 5.0
 STALL_S = 30.0
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 
 class Connection:
@@ -31,7 +31,7 @@ class Connection:
         host, port = host_and_port(address)
         try:
             async with asyncio.timeout(CONNECT_S):
-                reader, writer = await asyncio.open_connection(host, port, limit=MAX_ANSWER_BYTES, ssl=tls)
+                reader, writer = await asyncio.open_connection(host, port, limit=MAX_EVENT_BYTES, ssl=tls)
         except OSError as error:
             raise ConnectError(f"{address}: cannot be reached: {error!r}") from error
         return cls(reader, writer, address)
