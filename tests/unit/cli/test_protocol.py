@@ -50,7 +50,7 @@ def test_a_backend_that_holds(mine: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[:2] == [f"fine (mine:Fine), contract {KIT_VERSION}", "claims host, streaming, cancel, metadata"]
-    assert "send      What is sent arrives     5 held" in lines
+    assert "send      What is sent arrives     6 held  1 skipped" in lines
     assert "fault     What a network does      1 held  6 skipped" in lines
     assert "  not claimed: identity (claim-2)" in lines
     assert " held, 0 failed, " in lines[-1]
@@ -116,7 +116,7 @@ def test_an_agent_of_others(mine: Path) -> None:
     assert done.returncode == 3
     assert "send-4 does not hold" in done.stdout
     assert "inproc://w: no agent is hosted there" in done.stdout
-    assert "  the agent at inproc://w is not ours: what it does is not known (send-5, address-3," in done.stdout
+    assert "  the agent at inproc://w is not ours: what it does is not known (send-5, send-6, send-7," in done.stdout
 
 
 def test_a_name_that_cannot_be_used_writes_nothing(tmp_path: Path, capsys, monkeypatch) -> None:
