@@ -19,7 +19,6 @@ from streaming_queue.protocol_backend.a2a.handler import AgentHandler
 from streaming_queue.protocol_backend.a2a.native import NativeHandler
 from streaming_queue.protocol_backend.a2a.own_card import CardDesk, Face, Header
 from streaming_queue.protocol_backend.a2a.principal import ContextBuilder
-from streaming_queue.protocol_backend.a2a.sdk_log import shorten
 from streaming_queue.protocol_backend.a2a.short_path import encode, short_rest, short_rpc
 from streaming_queue.protocol_backend.a2a.version import fits, refusal, refused, requested_version
 from streaming_queue.telemetry.text import one_line
@@ -41,7 +40,6 @@ class A2AApp:
         self._agent_id = face.agent_id
         self._handler = handler
         self._card = CardDesk(face)
-        shorten()
         builder = ContextBuilder()
         self._sdk = Starlette(
             routes=plain_routes(
