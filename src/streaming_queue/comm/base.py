@@ -73,6 +73,7 @@ class EndpointOptions:
 class HostLimits:
     """What a host takes from its callers. Sizes in bytes, times in seconds.
 
+    How many values a message may have is the same for every host (`comm.strict_json.MAX_VALUES`).
     `disconnect_grace_s` is how long a question with an idempotency key goes on when its caller has vanished, so that a
     coordinator that was killed can come back for the answer; a caller that says it leaves ends it at once.
     """
