@@ -18,8 +18,8 @@ from streaming_queue.comm.cancels import cancel_key
 from streaming_queue.comm.http_backend import HttpBackend
 from streaming_queue.comm.http_client import excerpt, is_broken, peer_date, read_body, refusal, told_error
 from streaming_queue.comm.recovery import Recovery
-from streaming_queue.errors import ProtocolError, StreamingQueueError
 from streaming_queue.comm.strict_json import read_or_none
+from streaming_queue.errors import ProtocolError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.http.codec import JSON, NDJSON, encode_request
 from streaming_queue.protocol_backend.http.responses import read_answer, read_events

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
-from streaming_queue.comm.commands import secrets_of, without
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
+from streaming_queue.comm.commands import secrets_of, without
 from streaming_queue.comm.context import heard
 from streaming_queue.errors import BackendClosedError, CommError, ConnectError, ProtocolError
 from streaming_queue.masking import masked
