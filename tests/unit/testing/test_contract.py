@@ -18,7 +18,7 @@ CHECKS = {name: value for name, value in vars(kit.BackendContract).items() if na
     for name, value in vars(part).items()
     if name.startswith("test_")
 }
-HELPERS = {"about", "endpoint", "endpoints", "protocol_of", "request", "route", "name", "schemes"}
+HELPERS = {"about", "endpoint", "endpoints", "protocol_of", "request", "route", "name", "schemes", "socket_schemes"}
 """What a backend is given by its base, rather than what it promises."""
 
 
