@@ -82,7 +82,7 @@ async def test_who_is_no_grpc_server_is_not_reached(
 @pytest.mark.parametrize("peer", [*SPEAKS_ANOTHER.values(), *NO_GRPC.values()], ids=[*SPEAKS_ANOTHER, *NO_GRPC])
 async def test_who_begins_to_speak_something_else_is_no_remote_error(peer: Serve, ask: Any):
     async with tcp(peer) as port:
-        for _ in range(30):
+        for _ in range(10):
             backend = GrpcCommBackend()
             with pytest.raises((ConnectError, ProtocolError)) as caught:
                 await ask(backend, port)
