@@ -1,4 +1,4 @@
-"""What a test runs over: two protocols, and some of many cases, with the suite; the others with `make interop`."""
+"""What a test runs over: one protocol, and some of many cases, with the suite; the others with `make interop`."""
 
 from __future__ import annotations
 
@@ -14,5 +14,6 @@ def some_of(cases: Iterable[str], *chosen: str) -> list[Any]:
 
 
 ALL = ("a2a", "http", "acp", "grpc", "ws", "nats", "agora", "mcp", "anp")
-TWO = ALL[:2]
-EVERY = some_of(ALL, *TWO)
+ONE = ALL[0]
+TWO = some_of(ALL[:2], ONE)
+EVERY = some_of(ALL, ONE)

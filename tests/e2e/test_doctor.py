@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from e2e.protocols import ALL, EVERY, TWO, some_of
+from e2e.protocols import ALL, EVERY, ONE, some_of
 
 
 def findings(done):
@@ -92,7 +92,7 @@ def test_an_agent(stq, worker, protocol):
         assert f"used JSONRPC 1.0 at {url}/; streaming yes" in done.stdout
 
 
-@pytest.mark.parametrize("protocol", some_of([each for each in ALL if each != "anp"], *TWO))  # anp has identities
+@pytest.mark.parametrize("protocol", some_of([each for each in ALL if each != "anp"], ONE))  # anp has identities
 def test_an_agent_that_wants_a_credential(stq, worker, protocol):
     url = worker("-s", "network.token=the-right-token", protocol=protocol).address
     (stq.directory / "c.yaml").write_text(f"protocol: {protocol}\nnetwork: {{token: the-right-token}}\n")
@@ -195,6 +195,7 @@ def test_a_run_that_is_going_on_then_killed_then_resumed(stq):
     assert len({row["question_id"] for row in stq.rows()}) == 60
 
 
+@pytest.mark.interop
 def test_what_is_told_of_a_damaged_run_is_true(stq):
     """Without its database a resume asks everything again and replaces the rows, as the doctor says."""
     assert stq("run", "-p", "inproc", "-n", "5", "-o", "run", "-s", "mock.latency_ms=0").returncode == 0

@@ -11,6 +11,8 @@ from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import pytest
+
 from streaming_queue.benchmark.figures import family
 
 STORM = (sys.executable, "-m", "streaming_queue.cli", "failstorm", "-p", "http")
@@ -44,6 +46,7 @@ async def test_a_storm_loses_nothing_and_says_what_it_saw(tmp_path: Path) -> Non
     assert sorted(path.name for path in folder.iterdir()) == ["http", "http.json", "http.log", "http.svg"]
 
 
+@pytest.mark.interop
 async def test_an_interrupted_storm_leaves_nobody_behind(tmp_path: Path) -> None:
     plan = ("--cycles", "9", "--every", "30", "--workers", "2", "--kill", "1", "--fault", "stop")
     process = await start(*plan, "-o", str(tmp_path / "storm"))

@@ -147,6 +147,8 @@ def test_a_provider_that_is_down_for_a_while_costs_time_and_no_answer(stq, histo
     assert figures["dead"] == 0
 
 
+@pytest.mark.faults
+@pytest.mark.interop
 def test_a_provider_that_stays_down_leaves_dead_letters_to_be_replayed(stq, history) -> None:
     provider = Provider()
     environment = {"OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "right-key"}

@@ -131,7 +131,7 @@ async def test_agents_share_a_server_unless_they_want_ports_of_their_own():
 
 
 OWNER = """
-import asyncio, sys
+import asyncio, signal
 from unit.comm.agents import Echo
 from unit.protocol_backend.nats.servers import kept
 from streaming_queue.protocol_backend.nats.comm import NatsCommBackend
@@ -140,6 +140,7 @@ async def main():
     print((await NatsCommBackend().spawn_local_agent("w", "127.0.0.1", 0, Echo())).base_url, flush=True)
     await asyncio.sleep(60)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts us in the background may ignore it
 asyncio.run(main())
 """
 
