@@ -274,6 +274,7 @@ async def test_a_commit_cancelled_under_way_is_recorded(path, result):
     await stalled
     with pytest.raises(asyncio.CancelledError):
         await commit
+    assert len(await queue.results()) == 1  # asked after the commit, and so told after it
     assert await queue.counts() == Counts(done=1)
     await queue.close()
 

@@ -144,7 +144,7 @@ class StdioLink:
         try:
             child.input.write(body + b"\n")
             await child.input.drain()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError on a pipe that was closed
             raise await self._farewell(child) from error
 
     async def _read(self, child: Child) -> None:
