@@ -171,6 +171,7 @@ def test_a_finished_run(stq):
     assert "5 answered, 0 failed, 0 open; all pages are whole" in done.stdout
 
 
+@pytest.mark.interop
 def test_a_run_that_is_going_on_then_killed_then_resumed(stq):
     process = stq.start(
         "run", "-q", stq.questions(60), "-o", "run", "-p", "inproc", "-w", "1", "-c", "2", "-s", "mock.latency_ms=2000"

@@ -40,6 +40,7 @@ def test_a_run_over_two_pools(stq, protocol: str) -> None:
     assert set(stq.manifest()["summary"]["workers"]) == {"Sub-1", "Sub-2"}
 
 
+@pytest.mark.interop
 def test_a_run_over_pools_of_processes_on_three_levels(stq) -> None:
     pools = "network.pools={Top: {workers: [Left, Right], protocol: http}, Left: {count: 1}, Right: {count: 1}}"
     done = stq(
@@ -135,6 +136,7 @@ def test_a_killed_leaf_costs_nothing_and_its_pool_goes_on(stq, held_worker) -> N
     assert "losses" not in stq.manifest()["summary"] or stq.manifest()["summary"]["losses"] == 0
 
 
+@pytest.mark.interop
 def test_a_pool_that_lost_its_leaves_is_used_again_when_they_are_back(stq, worker, held_worker, pool) -> None:
     leaf = held_worker(protocol="http")
     sub = pool(leaf.address, protocol="http")

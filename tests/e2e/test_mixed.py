@@ -13,6 +13,7 @@ MIXED = ("-s", "workers=[{protocol: ws}, {protocol: http, count: 2}, {}]")
 FAST = ("-s", "mock.latency_ms=1")
 
 
+@pytest.mark.interop
 def test_a_thousand_questions_over_five_protocols_are_each_answered_once(stq) -> None:
     groups = ",".join(f"{{protocol: {protocol}}}" for protocol in FIVE)
     done = stq("run", "-p", "ws", "-q", stq.questions(1000), "-o", "run", "-s", f"workers=[{groups}]", *FAST)
@@ -30,6 +31,7 @@ def test_a_thousand_questions_over_five_protocols_are_each_answered_once(stq) ->
     assert "overhead p50" in done.stdout
 
 
+@pytest.mark.interop
 def test_workers_in_processes_and_models_to_compare(stq, openai_server) -> None:
     groups = "workers=[{protocol: ws}, {protocol: http, core: {type: openai, name: big}}]"
     environment = {"OPENAI_BASE_URL": openai_server, "OPENAI_API_KEY": "right-key"}
@@ -48,6 +50,7 @@ def test_workers_in_processes_and_models_to_compare(stq, openai_server) -> None:
     assert stq.manifest()["provider"] is None
 
 
+@pytest.mark.interop
 def test_some_run_already_and_some_are_started(stq, worker) -> None:
     there = worker(protocol="grpc")
     groups = f"workers=[{{protocol: grpc, endpoints: ['{there.address}']}}, {{protocol: http}}]"

@@ -93,6 +93,7 @@ def test_the_working_directory_is_no_library(stq):
     assert not (stq.directory / "imported").exists()
 
 
+@pytest.mark.interop
 def test_dead_letters_write_no_file_elsewhere(stq, tmp_path):
     failing = ("-s", "mock.failure_rate=1", "-s", "scheduler.max_attempts=1")
     assert stq("run", "-q", stq.questions(1), "-o", "run", "-p", "inproc", *failing).returncode == 3
