@@ -30,11 +30,12 @@ SCOPE = "asyncio_default_fixture_loop_scope = function\n"  # its own plug-in war
 @pytest.mark.parametrize(
     ("settings", "arguments"),
     [
-        ("", []),
+        pytest.param("", [], marks=pytest.mark.interop),
         ("asyncio_mode = auto\nasyncio_default_fixture_loop_scope = session\nfilterwarnings = error\n", []),
-        (
+        pytest.param(
             f"asyncio_mode = strict\naddopts = --strict-markers --strict-config\n{SCOPE}filterwarnings = error\n",
             ["-n", "2"],
+            marks=pytest.mark.interop,
         ),
     ],
     ids=["none", "auto", "strict and in parallel"],

@@ -53,6 +53,7 @@ def test_it_is_a_protocol_like_any_other(author: Author) -> None:
     assert entry["problem"] is None
 
 
+@pytest.mark.interop
 def test_it_is_held_to_the_whole_contract(author: Author) -> None:
     report = json.loads(author.run("stq protocol test my-proto --json"))
     assert {line["id"] for line in report["lines"] if line["outcome"] != "held"} == {"claim-2", "claim-3"}
