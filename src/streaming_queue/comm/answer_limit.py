@@ -17,13 +17,13 @@ def text_bytes(text: str) -> int:
 
 
 def over_limit(origin: str = "", what: str = "the answer", limit: int = MAX_ANSWER_BYTES) -> ProtocolError:
-    """The error for what is too large: another try gives the same, so it is not retryable."""
+    """The error for what is too large; retryable, since another agent may answer in fewer words."""
     said = f"{what} is over the limit of {limit} bytes"
-    return ProtocolError(f"{origin}: {said}" if origin else said, retryable=False)
+    return ProtocolError(f"{origin}: {said}" if origin else said)
 
 
 def check_size(size: int, origin: str) -> None:
-    """Raise ProtocolError, not retryable, when an answer of `size` bytes is over the limit."""
+    """Raise ProtocolError when an answer of `size` bytes is over the limit."""
     if size > MAX_ANSWER_BYTES:
         raise over_limit(origin, limit=MAX_ANSWER_BYTES)
 
@@ -38,7 +38,7 @@ class AnswerMeter:
         self._size = 0
 
     def take(self, event: StreamEvent) -> None:
-        """Count an event. Raises ProtocolError, not retryable, when its answer is over the limit."""
+        """Count an event. Raises ProtocolError when its answer is over the limit."""
         kind = event["type"]
         if kind == DELTA:
             self._size += text_bytes(event["data"])

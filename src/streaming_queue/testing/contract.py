@@ -75,7 +75,7 @@ LINES: tuple[Line, ...] = (
     Line(
         "send-6",
         "send",
-        "An answer over 16 MiB raises ProtocolError, not retryable, by `send` and `stream`.",
+        "An answer over 16 MiB raises ProtocolError by `send` and `stream`.",
         ("host",),
     ),
     Line(

@@ -61,5 +61,5 @@ class CountsTheEndToo(InprocCommBackend):
         async for event in super().stream(src_id, dst_id, payload):
             size += len(event["data"])
             if size > MAX_ANSWER_BYTES:
-                raise ProtocolError("the answer is over the limit", retryable=False)
+                raise ProtocolError("the answer is over the limit")
             yield event

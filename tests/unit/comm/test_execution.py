@@ -161,7 +161,7 @@ async def test_an_answer_over_the_limit_ends_the_execution(monkeypatch: pytest.M
 
     execution = Execution(Agent(behave), request())
     end = await execution.result()
-    assert (end["type"], end["code"], end["retryable"]) == (ERROR, "protocol", False)
+    assert (end["type"], end["code"], end["retryable"]) == (ERROR, "protocol", True)
     await asyncio.wait({execution.task}, timeout=5)
     assert execution.task.cancelled()
     assert enqueued == (0 if whole else 3)

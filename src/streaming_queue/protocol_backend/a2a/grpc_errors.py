@@ -54,8 +54,7 @@ def status_error(error: AioRpcError, address: str, sent_bytes: int) -> Streaming
     cls, retryable = BY_STATUS.get(status, (RemoteError, True))
     text = f"{address}: gRPC {status.name}: {(error.details() or '')[:300]!a}"
     if cls is RemoteError and (own := own_failure(error)) is not None:
-        # Of those, a message that is too large is the answer, which another try gives again.
-        return own(text, retryable=own is ConnectError or status is not StatusCode.RESOURCE_EXHAUSTED)
+        return own(text, retryable=True)
     if status is StatusCode.RESOURCE_EXHAUSTED and sent_bytes > COMMON_LIMIT_BYTES:
         return ProtocolError(f"{text}; the message has {sent_bytes} bytes", retryable=False)
     return cls(text, retryable=retryable)

@@ -136,8 +136,7 @@ def decode_error(error: AioRpcError, address: str, sent_bytes: int = 0) -> Strea
     remedy = REMEDIES.get(status)
     own = own_failure(error) if cls is RemoteError else None
     if own is not None:
-        # Of those, a message that is too large is the answer, which another try gives again.
-        cls, retryable = own, own is ConnectError or status is not StatusCode.RESOURCE_EXHAUSTED
+        cls, retryable = own, True
     elif status is StatusCode.RESOURCE_EXHAUSTED:
         if retry_after_s is not None:
             cls = RateLimitedError

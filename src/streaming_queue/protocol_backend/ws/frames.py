@@ -77,7 +77,7 @@ def encode_event(number: int, event: StreamEvent) -> bytes:
 
     Raises:
         AgentFailedError: JSON cannot hold it.
-        ProtocolError: it is over the limit of an event; not retryable.
+        ProtocolError: it is over the limit of an event.
     """
     try:
         data = orjson.dumps({**event, "id": number})

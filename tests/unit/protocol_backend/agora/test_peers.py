@@ -54,7 +54,7 @@ async def test_the_legitimate_twin_is_served(backend: Any):
             True,
             r"answered error: 'Traceback\\x1b'",
         ),
-        (answer(LARGE), ProtocolError, False, "over the limit"),
+        (answer(LARGE), ProtocolError, True, "over the limit"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", ProtocolError, True, "no HTTP"),
         (b"", ConnectError, True, "the connection broke"),
     ],

@@ -139,7 +139,7 @@ async def test_an_answer_over_the_limit(backend: GrpcCommBackend, size: int):
     async with serving(Send=huge) as port:
         with pytest.raises(ProtocolError) as caught:
             await send(backend, port)
-        assert caught.value.retryable is False
+        assert caught.value.retryable is True
 
 
 async def test_a_message_over_the_common_limit_is_not_sent_again(backend: GrpcCommBackend):

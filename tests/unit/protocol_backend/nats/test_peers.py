@@ -212,7 +212,7 @@ async def test_an_answer_without_end_is_given_up_and_cancelled(
     await answering(cancel, "w.cancel")
     with pytest.raises(ProtocolError, match="over the limit of 100000 bytes") as caught:
         await stream(backend)
-    assert caught.value.retryable is False
+    assert caught.value.retryable is True
     async with asyncio.timeout(1):
         await cancelled.wait()
 

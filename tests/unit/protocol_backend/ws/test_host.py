@@ -404,7 +404,7 @@ async def test_an_answer_over_the_limit_costs_nobody_else_the_connection(spawn: 
     await gate.started.wait()
     with pytest.raises(ProtocolError, match="over the limit of 16777216 bytes") as caught:
         await backend.send("c", "w", {"text": "large"})
-    assert caught.value.retryable is False
+    assert caught.value.retryable is True
     gate.open.set()
     assert (await other)["text"] == "answer 1"
 

@@ -730,7 +730,7 @@ async def test_a_stream_over_the_cap_is_cancelled_and_costs_nobody_else(backend:
             ProtocolError, match=f"^{address}: the answer is over the limit of 16777216 bytes"
         ) as caught:
             await streaming
-        assert caught.value.retryable is False
+        assert caught.value.retryable is True
         assert (await other)["text"] == "fine"
         assert cancelled.is_set()
 
