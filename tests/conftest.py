@@ -11,11 +11,16 @@ from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 # What the tests start, they start some hundred times. A fifth of its cost is to read all the authorities that the
 # machine trusts, of which no test has need, and to compile our modules again where an environment forbids to keep them.
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("nobody.pem"))
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# How long an example takes to be made says how busy the machine is.
+settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.load_profile("busy")
 
 
 @pytest.fixture(autouse=True)

@@ -80,7 +80,7 @@ def test_a_task_is_followed_again(handler: Any, agent: Any) -> None:
 
 
 def test_a_follow_up_keeps_its_tasks_context(handler: Any, agent: Any) -> None:
-    url = agent("worker", 3000).url
+    url = agent("worker", 8000).url
     begun = handler("message", "send", "--url", url, "--text", TEXT, "--no-wait")
     answer = handler("message", "send", "--url", url, "--text", "And of Spain?", "--task-id", begun["id"])
     assert answer["contextId"] == begun["contextId"]

@@ -17,11 +17,14 @@ from nats.aio.subscription import Subscription
 from streaming_queue.errors import AuthError, BackendClosedError, CommError, ConnectError, ProtocolError
 from streaming_queue.protocol_backend.nats.address import Login, Server
 from streaming_queue.protocol_backend.nats.connecting import connect, dispose
-from streaming_queue.protocol_backend.nats.logins import find
+from streaming_queue.protocol_backend.nats.logins import find, may_keep_logins
 
 logger = logging.getLogger(__name__)
 
 FLUSH_TIMEOUT_S = 5
+KEPT_WITHIN_S = 0.5
+LOOK_AGAIN_S = 0.05
+"""How long a server's new logins may be in coming, within the second of a probe, and how often they are looked for."""
 SHORTEST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
 
@@ -81,8 +84,7 @@ class Link:
             self._check_open()
             if self._ready:
                 return
-            at, login = (self.server, self._login) if self._login != Login() else await find(self.server)
-            client = await connect(at, login, self._tls, complained=self._complained, disconnected=self._disconnected)
+            client, login = await self._connect()
             self._client, self.inbox = client, login.inbox
             try:
                 self._check_open()
@@ -92,6 +94,26 @@ class Link:
                 if self._client is client:
                     await dispose(*self._detach())
                 raise
+
+    async def _connect(self) -> tuple[Client, Login]:
+        """A client, and who it is: our login, else one that this user's process keeps for the server.
+
+        A server of ours that was started again listens a moment before its new logins are kept. It refuses the old
+        ones, so they are looked up again.
+        """
+        until = asyncio.get_running_loop().time() + KEPT_WITHIN_S
+        while True:
+            at, login = (self.server, self._login) if self._login != Login() else await find(self.server)
+            try:
+                client = await connect(
+                    at, login, self._tls, complained=self._complained, disconnected=self._disconnected
+                )
+                return client, login
+            except AuthError:
+                changing = self._login == Login() and may_keep_logins(self.server)
+                if not changing or asyncio.get_running_loop().time() > until:
+                    raise
+            await asyncio.sleep(LOOK_AGAIN_S)
 
     def _check_open(self) -> None:
         if self._closed:

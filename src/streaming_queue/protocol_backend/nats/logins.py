@@ -80,6 +80,11 @@ async def find(server: Server) -> tuple[Server, Login]:
     return server, Login()
 
 
+def may_keep_logins(server: Server) -> bool:
+    """Whether a server of this user may be there, which is on loopback."""
+    return any(ip_address(host).is_loopback for host in _addresses(server))
+
+
 def _addresses(server: Server) -> tuple[str, ...]:
     """Where a server of our own may be. A name has several addresses, and another user may listen at one of them."""
     if server.scheme != "nats":
