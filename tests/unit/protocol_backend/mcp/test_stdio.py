@@ -73,7 +73,7 @@ async def test_a_server_is_begun_once_and_ended(backend: McpCommBackend):
 async def test_a_server_that_crashes_is_begun_anew(backend: McpCommBackend):
     await backend.register_endpoint("w", CLERK)
     waiting = asyncio.create_task(ask(backend, "wait"))
-    await asyncio.sleep(0.1)
+    await soon(lambda: backend._peers["w"]._agreement is not None and backend._peers["w"].link._waiting)
     told = r"the server ended \(exit code 3\): 'out of paper'"
     with pytest.raises(ConnectError, match=told) as caught:
         await ask(backend, "crash")
@@ -117,8 +117,9 @@ async def test_what_a_server_prints_besides_is_passed_over(backend: McpCommBacke
 )
 async def test_a_server_that_is_not_understood_is_ended(backend: McpCommBackend, text: str, told: str):
     await backend.register_endpoint("w", CLERK)
+    assert (await ask(backend, "x"))["text"] == "x"
     waiting = asyncio.create_task(ask(backend, "wait"))
-    await asyncio.sleep(0.1)
+    await soon(lambda: len(backend._peers["w"].link._waiting) == 1)
     pid = pid_of(backend)
     with pytest.raises(ProtocolError, match=told):
         await ask(backend, text)
