@@ -39,7 +39,18 @@ def spawn(shared_server: NatsServer, make: Any) -> Any:
 async def ask(client: Client, document: Any, subject: str = W, **headers: str) -> Any:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
-    return json.loads((await client.request(subject, body, timeout=5, headers=fields or None)).data)
+    inbox = client.new_inbox()
+    replies = await client.subscribe(inbox)
+    await client.publish(subject, body, reply=inbox, headers=fields or None)
+    try:
+        while True:
+            message = await replies.next_msg(timeout=5)
+            if (message.headers or {}).get("Status") == "503":
+                raise NoRespondersError
+            if (reply := json.loads(message.data)).get("type") != "agent_heartbeat":  # as a busy machine's host sends
+                return reply
+    finally:
+        await replies.unsubscribe()
 
 
 class Listener:
