@@ -136,8 +136,6 @@ def translate(error: Exception, address: str) -> CommError:
 async def read_body(response: aiohttp.ClientResponse, address: str, limit: int = MAX_EVENT_BYTES) -> bytes:
     """The body, unless it is over `limit` bytes: then reading stops. Raises ProtocolError.
 
-    It is not retryable where an answer was read: by default, and with a status that says that it is one.
-
     A body whose length is not told in advance may be long in coming: each piece is a sign of life.
     """
     length = response.content_length
@@ -150,9 +148,7 @@ async def read_body(response: aiohttp.ClientResponse, address: str, limit: int =
         size += len(chunk)
     if size > limit:
         response.close()
-        if limit == MAX_EVENT_BYTES and 200 <= response.status < 300:
-            raise over_limit(address, limit=limit)
-        raise ProtocolError(f"{address}: what it says is over the limit of {limit} bytes")
+        raise over_limit(address, limit=limit)
     return b"".join(chunks)
 
 

@@ -18,8 +18,8 @@ async def read_lines(
 ) -> AsyncGenerator[list[bytes], None]:
     """The lines of a stream, those that are whole at a time; what is cut off at the end is none.
 
-    `heard` is told of all that comes, heartbeats too. Raises ProtocolError, not retryable, when one line grows over the
-    limit of an event.
+    `heard` is told of all that comes, heartbeats too. Raises ProtocolError when one line grows over the limit
+    of an event.
     """
     pieces: list[bytes] = []
     size = 0

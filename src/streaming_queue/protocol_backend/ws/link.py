@@ -24,7 +24,6 @@ from streaming_queue.protocol_backend.ws.frames import HEARTBEAT, LIMIT_HEADER, 
 ENDS = frozenset({MESSAGE, ERROR})
 UNREAD_BYTES = 2 * MAX_EVENT_BYTES
 """How much of an answer may wait for a taker that does not keep up."""
-TOO_LARGE = 1009
 """The close code for a frame that is larger than we take (RFC 6455, 7.4.1)."""
 
 
@@ -124,8 +123,7 @@ class Link:
             while True:
                 self._take(await self._connection.recv())
         except ConnectionClosed as error:
-            reason = lost(error, self._connection.given_up, self._address)
-            self._end(self._blamed(reason) if error.sent and error.sent.code == TOO_LARGE else reason)
+            self._end(lost(error, self._connection.given_up, self._address))
         except ProtocolError as error:
             reason = ProtocolError(f"{self._address}: {error}")
             self._end(reason if error.retryable else self._blamed(reason))
@@ -135,7 +133,7 @@ class Link:
             self._watcher.cancel()
 
     def _blamed(self, reason: StreamingQueueError) -> StreamingQueueError:
-        """Why a frame that was too much ended the connection; not retryable where it can be of one request only."""
+        """Why a frame of too many values ended the connection; not retryable where it can be of one request only."""
         return ProtocolError(str(reason), retryable=len(self._inboxes) != 1)
 
     def _take(self, data: str | bytes) -> None:
