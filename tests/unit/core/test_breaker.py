@@ -75,6 +75,68 @@ def test_what_was_the_questions_fault_is_taken_back() -> None:
     assert fail(breaker, 2) == [False, True]
 
 
+def test_one_failure_taken_back_of_none_leaves_none() -> None:
+    breaker = Breaker(Clock())
+    breaker.forgive()
+    assert fail(breaker, 5) == [False] * 4 + [True]
+
+
+def test_a_failure_taken_back_is_no_answer_either() -> None:
+    breaker = Breaker(Clock())
+    for _ in range(6):
+        breaker.succeeded()
+    fail(breaker, 4)
+    breaker.forgive()
+    breaker.forgive()
+    breaker.succeeded()
+    assert fail(breaker, 3) == [False] * 3, "seven good and five bad"
+    assert fail(breaker, 2) == [False, True], "seven good and seven bad"
+
+
+def test_the_last_failure_is_taken_back_whenever_it_was() -> None:
+    clock = Clock()
+    breaker = Breaker(clock)
+    for _ in range(4):
+        breaker.failed()
+        breaker.succeeded()
+    clock.now = 1.0
+    breaker.succeeded()
+    breaker.forgive()
+    assert fail(breaker, 1) == [False], "four of nine"
+    assert fail(breaker, 1) == [True], "five of ten"
+
+
+def test_a_window_has_ten_seconds_and_its_end_is_no_part_of_it() -> None:
+    told = []
+    for moment in (9.9, 10.0):
+        clock = Clock()
+        breaker = Breaker(clock)
+        fail(breaker, 4)
+        breaker.succeeded()
+        clock.now = moment
+        for _ in range(4):
+            breaker.succeeded()
+        told.append(fail(breaker, 1))
+    assert told == [[True], [False]]
+
+
+def test_opening_begins_anew() -> None:
+    clock = Clock()
+    breaker = Breaker(clock)
+    fail(breaker, 4)
+    breaker.open()
+    assert not breaker.keeps_failing
+    breaker.succeeded()
+    for _ in range(4):
+        breaker.succeeded()
+    assert fail(breaker, 4) == [False] * 4, "four of nine; what was before it opened does not count"
+    breaker.open()
+    fail(breaker, 4)
+    assert not breaker.keeps_failing
+    fail(breaker, 1)
+    assert breaker.keeps_failing
+
+
 @given(st.lists(st.sampled_from(["good", "bad", "forgive", "later"])))
 def test_it_never_opens_without_five_failures_or_half_of_ten(steps: list[str]) -> None:
     clock = Clock()

@@ -96,6 +96,45 @@ async def test_free_slots_are_taken_in_turn_and_no_more_than_there_are(bench: Be
     assert sum(member["answered"] for member in figures["members"].values()) == 7
 
 
+async def test_the_figures_tell_of_each_member(no_stray_tasks: None) -> None:
+    bench = Bench(dict.fromkeys("ABCDE", 1))
+    errors = {
+        "A": AuthError("401"),
+        "B": RateLimitedError("slow down", retry_after_s=30),
+        "C": ConnectError("reset"),
+        "D": ProtocolError("garbage"),
+    }
+
+    async def behave(member: str, question: str) -> str:
+        if member in errors:
+            raise errors[member]
+        return await release.wait() and member
+
+    release = asyncio.Event()
+    bench.behave = behave
+    with pytest.raises(ProtocolError):
+        await bench.ask("q")  # A, B and C cost it nothing
+    asking = asyncio.create_task(bench.ask("q", "q"))
+    await asyncio.sleep(0)
+    idle = {"slots": 1, "busy": 0, "answered": 0, "failed": 1}
+    assert bench.slots.figures() == {
+        "slots": 5,
+        "busy": 1,
+        "waiting": 0,
+        "members": {
+            "A": idle | {"state": "out"},
+            "B": idle | {"state": "paused"},
+            "C": idle | {"state": "down"},
+            "D": idle | {"state": "up"},
+            "E": {"state": "up", "slots": 1, "busy": 1, "answered": 0, "failed": 0},
+        },
+    }
+    release.set()
+    assert await asking == "E"
+    assert bench.slots.figures()["members"]["E"] == idle | {"state": "up", "answered": 1, "failed": 0}
+    bench.slots.close()
+
+
 async def test_who_is_faster_answers_more(bench: Bench) -> None:
     async def behave(member: str, question: str) -> str:
         await asyncio.sleep(0.2 if member == "A" else 0.002)
@@ -334,6 +373,23 @@ async def test_what_a_member_answers_badly_is_the_callers_to_decide_and_goes_els
     assert [member for member, _ in bench.asked].count("A") >= 2
     assert not bench.of(WorkerDown)
     assert not bench.slots._failed_at, "who was answered is forgotten"
+
+
+async def test_a_question_that_comes_again_goes_elsewhere_each_time(no_stray_tasks: None) -> None:
+    bench = Bench(dict.fromkeys("ABCD", 4))
+
+    async def behave(member: str, question: str) -> str:
+        raise ProtocolError("garbage", retryable=question == "q")
+
+    bench.behave = behave
+    for _ in range(4):
+        with pytest.raises(ProtocolError):
+            await bench.ask("q", "key")
+    assert sorted(member for member, _ in bench.asked) == ["A", "B", "C", "D"]
+    with pytest.raises(ProtocolError):
+        await bench.ask("hopeless", "hopeless")
+    assert list(bench.slots._failed_at) == ["key"], "what cannot be asked again is not kept"
+    bench.slots.close()
 
 
 async def test_a_question_that_failed_everywhere_may_go_anywhere(bench: Bench) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import selectors
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from streaming_queue.core import attempts, breaker, health, retry_budget, scheduler, worker_health
+from streaming_queue.core import attempts, breaker, health, lookout, retry_budget, scheduler, worker_health
 
-MODULES: tuple[ModuleType, ...] = (attempts, breaker, health, retry_budget, scheduler, worker_health)
+MODULES: tuple[ModuleType, ...] = (attempts, breaker, health, lookout, retry_budget, scheduler, worker_health)
 
 
 MOST_TURNS = 10_000
@@ -73,3 +74,15 @@ def in_virtual_time(clock: VirtualTime) -> Iterator[None]:
     finally:
         for module, its in before:
             module.time = its  # type: ignore[attr-defined]
+
+
+def virtually(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run the test in a loop of its own, whose time jumps."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **options: Any) -> None:
+        clock = VirtualTime()
+        with in_virtual_time(clock), asyncio.Runner(loop_factory=lambda: VirtualLoop(clock)) as runner:
+            runner.run(test(*args, **options))  # type: ignore[arg-type]
+
+    return run
