@@ -78,6 +78,43 @@ def test_beyond_it_is_within_half_a_per_cent_however_it_was_put_together(first, 
         assert low / 1.0051 <= told[f"p{percent}"] <= high * 1.0051
 
 
+@pytest.mark.parametrize(
+    ("count", "small", "p50"),
+    [(100, 50, 1.0), (100, 49, 1000.0), (101, 50, 1000.0), (101, 51, 1.0)],
+)
+def test_beyond_a_percentile_is_the_value_at_its_rank(
+    monkeypatch: pytest.MonkeyPatch, count: int, small: int, p50: float
+):
+    """The rank is (count - 1) * percent / 100, counted from 0, as in the exact figures; rounded down."""
+    monkeypatch.setattr(distribution, "EXACT", 0)
+    told = Distribution([1.0] * small + [1000.0] * (count - small)).describe()["p50"]
+    assert math.isclose(told, p50, rel_tol=0.0051)
+
+
+def test_beyond_a_value_is_told_by_the_middle_of_its_bucket(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(distribution, "EXACT", 0)
+    for value in (1.0, 1.0049, 1.0051, 1.0099, 0.5, 123.456):
+        told = Distribution([value / 1.5, value, value * 1.5]).describe()
+        assert value / 1.005 <= told["p50"] <= value * 1.005
+
+
+def test_beyond_zeros_are_zero_and_no_percentile_is_outside_what_was_seen(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(distribution, "EXACT", 0)
+    told = Distribution([0.0] * 60 + [5.0] * 39 + [7.0]).describe()
+    assert (told["p50"], told["min"], told["max"]) == (0.0, 0.0, 7.0)
+    assert Distribution([5.0]).describe()["p99"] == 5.0
+
+
+@pytest.mark.parametrize("count", [100_000, 100_001])
+def test_it_is_exact_up_to_a_hundred_thousand_values(count: int):
+    values = [float(number * number % 1009) for number in range(count)]
+    told = Distribution(values).describe()
+    expected = describe(sorted(values))
+    assert (told == expected) == (count == 100_000)
+    for name, value in told.items():
+        assert math.isclose(value, expected[name], rel_tol=0.0051), name
+
+
 def test_memory_stops_growing():
     def peak(count: int) -> int:
         tracemalloc.start()
