@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 ARGS ?=
 
-.PHONY: run test faults interop check bench dist clean
+.PHONY: run test faults interop check bench mutants dist clean
 
 run: $(VENV)/.run
 	$(BIN)/streaming-queue run -s 'mock.latency_ms={mean: 500, sigma: 0.5}' $(ARGS)
@@ -29,13 +29,17 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python bench/bench.py $(ARGS)
 
+# One group at a time, a quarter of an hour and more: make mutants ARGS=pool
+mutants: $(VENV)/.dev
+	$(BIN)/python bench/mutants.py $(ARGS)
+
 dist: $(VENV)/.dev
 	rm -rf dist
 	$(BIN)/python -m hatchling build -d dist
 	$(BIN)/python -m pytest -n 0 tests/dist $(ARGS)
 
 clean:
-	rm -rf $(VENV) .venv-interop dist
+	rm -rf $(VENV) .venv-interop dist build/mutants
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'

@@ -74,7 +74,7 @@ class Choice:
 class Bench:
     def __init__(self, choice: Any = None, **settings: Any) -> None:
         self.queue = NotedQueue()
-        self.workers = PoolInVirtualTime({"A": 4, "B": 4})
+        self.workers = PoolInVirtualTime({"A": 4, "B": 4}, adaptive=True)
         self.events: list[Event] = []
         self.deadlines: list[float | None] = []
         self.choice = choice
@@ -331,6 +331,31 @@ async def test_a_question_that_fails_at_a_second_worker_is_to_blame_itself() -> 
     bench.workers.pool.stop()
 
 
+@virtually
+async def test_only_first_attempts_are_held_against_a_worker() -> None:
+    bench = Bench(retry_base_s=0.0, max_attempts=9)
+    bench.fails(BAD)
+    for number in range(9):
+        await bench.make("A", bench.lease(f"q{number}", attempt=2))
+    assert bench.workers.state("A") == "up"
+    for number in range(5):
+        await bench.make("A", bench.lease(f"other{number}", attempt=1))
+    assert bench.workers.state("A") == "paused"
+    bench.workers.pool.stop()
+
+
+@virtually
+async def test_an_answer_ends_what_was_known_of_a_question() -> None:
+    bench = Bench(question_timeout_s=50.0, retry_base_s=0.0)
+    bench.fails(BAD, after_s=10.0)
+    await bench.make()
+    bench.takes({"A": 1.0})
+    await bench.make(lease=bench.lease(attempt=2))
+    assert bench.attempts.failed_at == {}
+    await bench.make()
+    assert bench.deadlines == [50.0, 50.0, 61.0]
+
+
 @pytest.mark.parametrize("error", [BAD, RemoteError("no", retryable=False), ConnectError("reset")])
 def test_a_lease_that_is_anothers_by_now_is_no_business_of_ours(error: StreamingQueueError) -> None:
     @virtually
@@ -425,7 +450,7 @@ def test_with_too_little_time_left_another_attempt_is_none(after_s: float, end: 
 @virtually
 async def test_a_question_without_time_is_buried_whose_fault_it_ever_was() -> None:
     bench = Bench(question_timeout_s=5.0)
-    bench.fails(ConnectError("reset"), 5.0)
+    bench.fails(ConnectError("reset"), 4.96)
     await bench.make()
     assert bench.queue.told[0][0] == "bury"
     assert bench.queue.told[0][2].type == "SendTimeoutError"

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from unit.core.pool_in_virtual_time import PoolInVirtualTime
 from unit.core.virtual_loop import virtually
 
+from streaming_queue.errors import RemoteError
 from streaming_queue.telemetry.events import WorkerDown
 
 
@@ -38,8 +39,9 @@ async def test_a_silent_worker_is_probed_and_after_two_misses_lost() -> None:
         assert bench.probes == [(0.8, "A"), (1.8, "A")]
         assert bench.pool.is_up("A")
         await bench.at(2.81)
-        assert [event.worker for event in bench.told(WorkerDown)] == ["A"]
-        assert bench.tasks
+        (down,) = bench.told(WorkerDown)
+        assert (down.worker, down.final) == ("A", False)
+        assert "2 times in a row" in down.reason
 
 
 @virtually
@@ -88,6 +90,16 @@ async def test_an_answer_to_a_question_is_a_sign_of_life_even_under_the_probe() 
         await bench.at(1.6)
         assert bench.probes == [(0.8, "A")], "another probe is due three quarters of a second after the answer"
         assert bench.pool.is_up("A")
+
+
+@virtually
+async def test_a_failed_question_is_a_sign_of_life_too() -> None:
+    async with watched("A") as bench:
+        bench.finds["A"] = [True]
+        await bench.at(0.55)
+        bench.fail("A", RemoteError("no"))
+        await bench.at(1.35)
+        assert bench.probes == [(1.3, "A")]
 
 
 @virtually
