@@ -60,6 +60,12 @@ def until(condition, seconds: float = 5.0) -> None:
         time.sleep(0.005)
 
 
+@pytest.fixture(autouse=True)
+def no_display_is_left():
+    yield
+    until(lambda: not displays())
+
+
 def test_messages_are_prefixed_plain_lines_on_standard_error(streams):
     output = plain(streams)
     for level in ("info", "success", "warning", "error", "progress", "system"):

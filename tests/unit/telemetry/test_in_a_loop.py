@@ -19,8 +19,9 @@ from streaming_queue.telemetry.events import IntakeFinished, Queued, RoundFinish
 async def test_no_event_blocks(monkeypatch, stream):
     monkeypatch.setattr(console, "FRAME_S", 0.005)
     monkeypatch.setattr(console, "PLAIN_S", 0.005)
+    output = Output(stdout=stream(), stderr=stream())
+    await asyncio.to_thread(output.prepare)  # as a runner does
     with blockbuster_ctx():
-        output = Output(stdout=stream(), stderr=stream())
         output(started())
         output(Queued(200, 0, 200))
         output(IntakeFinished(200, 0, 0))
