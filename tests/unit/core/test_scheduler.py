@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +37,11 @@ from streaming_queue.telemetry.events import (
     WorkerUp,
 )
 
-pytestmark = pytest.mark.usefixtures("no_stray_tasks")
+pytestmark = pytest.mark.usefixtures("virtual_time", "no_stray_tasks")
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class Pool:
@@ -67,6 +70,9 @@ class Pool:
             intake_done=self.intake_done,
             choice=choice,
         )
+        self.scheduler._attempts._budget._clock = now
+        for worker in self.scheduler.pool.workers.values():
+            worker.breaker._clock = now
 
     async def behave(self, worker_id: str, lease: Lease) -> str:
         return f"{lease.question.text}!"
@@ -94,7 +100,7 @@ class Pool:
 
 @pytest.fixture
 async def queue():
-    queue = MemoryQueue()
+    queue = MemoryQueue(clock=now)
     yield queue
     await queue.close()
 
@@ -250,9 +256,9 @@ async def test_with_no_worker_left_the_rest_fails_with_the_reason(queue: MemoryQ
         return "yes"
 
     pool.behave = behave
-    started = time.monotonic()
+    started = now()
     assert await pool.run()
-    assert time.monotonic() - started >= 0.2
+    assert now() - started >= 0.2
     counts = await queue.counts()
     assert counts.open == 0
     assert counts.done >= 15
@@ -285,9 +291,9 @@ async def test_a_rate_limited_worker_is_left_alone_for_as_long_as_it_asked(queue
 
     async def behave(worker_id: str, lease: Lease) -> str:
         if not limited_at:
-            limited_at.append(time.monotonic())
+            limited_at.append(now())
             raise RateLimitedError("slow down", retry_after_s=0.3)
-        limited_at.append(time.monotonic())
+        limited_at.append(now())
         return "yes"
 
     pool.behave = behave
@@ -400,7 +406,7 @@ async def test_cancelling_the_run_gives_every_lease_back(queue: MemoryQueue) -> 
 
 
 async def test_leases_are_kept_while_a_question_takes_longer_than_they_last() -> None:
-    queue = MemoryQueue(lease_s=0.15)
+    queue = MemoryQueue(lease_s=0.15, clock=now)
     await fill(queue, 2)
     pool = Pool(queue, workers=2, concurrency=1, lease_s=0.15)
 
@@ -632,8 +638,8 @@ async def test_a_worker_that_came_back_is_given_more_and_more(queue: MemoryQueue
     assert worker.limit(spared=True) == 8
 
 
-def test_each_answer_earns_a_worker_that_came_back_one_slot_more() -> None:
-    worker = WorkerHealth("W1", slots=4, began_anew=time.monotonic())
+async def test_each_answer_earns_a_worker_that_came_back_one_slot_more() -> None:
+    worker = WorkerHealth("W1", slots=4, began_anew=now())
     assert worker.limit(spared=True) == 1
     assert worker.limit(spared=False) == 4
     worker.proven = 2
@@ -685,9 +691,9 @@ async def test_a_worker_that_answers_again_has_all_its_slots_long_before_ten_sec
         return "yes"
 
     pool.behave = behave
-    began = time.monotonic()
+    began = now()
     assert not await pool.run()
-    assert time.monotonic() - began < 1.5
+    assert now() - began < 1.5
 
 
 async def test_one_silent_worker_does_not_delay_finding_the_next(
@@ -696,15 +702,15 @@ async def test_one_silent_worker_does_not_delay_finding_the_next(
     monkeypatch.setattr(health, "PROBE_TIMEOUT_S", 0.4)
     await fill(queue, 10_000)
     pool = Pool(queue, workers=3, concurrency=1, drain_s=0, probe_interval_s=0.1)
-    began, silent = time.monotonic(), asyncio.Event()
+    began, silent = now(), asyncio.Event()
     found: list[float] = []
 
     async def behave(worker_id: str, lease: Lease) -> str:
-        if worker_id == "W1" or (worker_id == "W2" and time.monotonic() - began > 0.2):
+        if worker_id == "W1" or (worker_id == "W2" and now() - began > 0.2):
             await silent.wait()
         await asyncio.sleep(0.005)
         while len(found) < len(pool.of(WorkerDown)):
-            found.append(time.monotonic())
+            found.append(now())
         if len(found) == 2:
             pool.scheduler.drain()
         return "yes"
@@ -734,12 +740,12 @@ async def test_an_attempt_has_its_time_and_a_question_too(queue: MemoryQueue) ->
     pool.behave = behave
     pool.scheduler._attempts._ask = noting
     pool.healthy = {"W1", "W2"}
-    started = time.monotonic()
+    started = now()
     assert await pool.run()
     (buried,) = pool.of(Buried)
     assert buried.failure.type == "SendTimeoutError"
     assert "scheduler.question_timeout_s (0.3 s)" in buried.failure.message
-    assert time.monotonic() - started >= 0.2
+    assert now() - started >= 0.2
     assert len(deadlines) >= 2
     assert max(deadlines) <= deadlines[0] + 0.3
 
@@ -760,9 +766,9 @@ async def one_slow(pool: Pool) -> None:
 async def test_at_the_end_what_is_slow_is_asked_elsewhere_too_and_the_loser_is_cancelled(queue: MemoryQueue) -> None:
     await fill(queue, 60)
     pool = Pool(queue, hedge=True)
-    started = time.monotonic()
+    started = now()
     await one_slow(pool)
-    assert time.monotonic() - started < 4.0
+    assert now() - started < 4.0
     assert len(pool.of(Answered)) == 60
     assert {event.worker for event in pool.of(Hedged)} <= {"W2", "W3"}
     assert len(pool.of(Hedged)) == 2

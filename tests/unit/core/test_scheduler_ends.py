@@ -15,7 +15,7 @@ from streaming_queue.messages import Failure
 from streaming_queue.telemetry.events import WorkerLeft
 
 __all__ = ["queue"]
-pytestmark = pytest.mark.usefixtures("no_stray_tasks")
+pytestmark = pytest.mark.usefixtures("virtual_time", "no_stray_tasks")
 
 
 async def test_the_last_worker_goes_while_the_only_question_waits_for_its_retry(queue) -> None:

@@ -15,7 +15,7 @@ from streaming_queue.queue.memory import MemoryQueue
 from streaming_queue.telemetry.events import Answered, Hedged
 
 __all__ = ["queue"]
-pytestmark = pytest.mark.usefixtures("no_stray_tasks")
+pytestmark = pytest.mark.usefixtures("virtual_time", "no_stray_tasks")
 
 
 class Choice:

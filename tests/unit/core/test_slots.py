@@ -69,7 +69,7 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(no_stray_tasks: None):
+async def bench(virtual_time: Any, no_stray_tasks: None):
     bench = Bench()
     yield bench
     bench.slots.close()
@@ -96,7 +96,7 @@ async def test_free_slots_are_taken_in_turn_and_no_more_than_there_are(bench: Be
     assert sum(member["answered"] for member in figures["members"].values()) == 7
 
 
-async def test_the_figures_tell_of_each_member(no_stray_tasks: None) -> None:
+async def test_the_figures_tell_of_each_member(virtual_time: Any, no_stray_tasks: None) -> None:
     bench = Bench(dict.fromkeys("ABCDE", 1))
     errors = {
         "A": AuthError("401"),
@@ -179,7 +179,9 @@ async def test_a_member_is_used_again_when_its_probe_finds_it(bench: Bench) -> N
     assert set(bench.contexts) == {None}, "a probe is nobody's question"
 
 
-async def test_a_member_that_stands_still_loses_its_questions_to_another(no_stray_tasks: None) -> None:
+async def test_a_member_that_stands_still_loses_its_questions_to_another(
+    virtual_time: Any, no_stray_tasks: None
+) -> None:
     bench = Bench({"A": 1, "B": 1}, gone_after_s=0.05)
     bench.healthy.add("B")
 
@@ -209,7 +211,9 @@ async def test_what_was_passed_on_in_part_is_not_asked_again(bench: Bench) -> No
     assert [event.worker for event in bench.of(WorkerDown)] == ["A"]
 
 
-async def test_a_member_that_came_back_is_given_one_question_at_first_however_many_wait(no_stray_tasks: None) -> None:
+async def test_a_member_that_came_back_is_given_one_question_at_first_however_many_wait(
+    virtual_time: Any, no_stray_tasks: None
+) -> None:
     bench = Bench({"A": 4, "B": 4})
     held, lost = asyncio.Event(), asyncio.Event()
 
@@ -375,7 +379,7 @@ async def test_what_a_member_answers_badly_is_the_callers_to_decide_and_goes_els
     assert not bench.slots._failed_at, "who was answered is forgotten"
 
 
-async def test_a_question_that_comes_again_goes_elsewhere_each_time(no_stray_tasks: None) -> None:
+async def test_a_question_that_comes_again_goes_elsewhere_each_time(virtual_time: Any, no_stray_tasks: None) -> None:
     bench = Bench(dict.fromkeys("ABCD", 4))
 
     async def behave(member: str, question: str) -> str:

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from streaming_queue.core import attempts, breaker, health, lookout, retry_budget, scheduler, worker_health
+from streaming_queue.core import attempts, breaker, health, lookout, retry_budget, scheduler, slots, worker_health
 
-MODULES: tuple[ModuleType, ...] = (attempts, breaker, health, lookout, retry_budget, scheduler, worker_health)
+MODULES: tuple[ModuleType, ...] = (attempts, breaker, health, lookout, retry_budget, scheduler, slots, worker_health)
 
 
 MOST_TURNS = 10_000
