@@ -20,13 +20,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "mutants"
-COPIED = ("src", "tests", "examples")
+COPIED = ("src", "tests", "examples", "docs")
 PYTEST = ["-o", "addopts=--import-mode=importlib", "-p", "no:xdist", "-p", "no:cacheprovider", "--timeout=10"]
 DETERMINISTIC = ["--hypothesis-seed=1", "-m", "not interop and not faults", "-k", "not runTest"]
 """`runTest`: a state machine takes seconds for each mutant, and finds by chance what a test of a rule should show."""
 SETTINGS = {
     "source_paths": ["src"],
-    "also_copy": ["examples"],
+    "also_copy": ["examples", "docs"],
     "pytest_add_cli_args": PYTEST + DETERMINISTIC,
     "timeout_multiplier": 3.0,
     "timeout_constant": 5.0,
