@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -48,7 +48,12 @@ class Pool:
     """Workers by script: `behave(worker_id, lease)` answers or raises; `healthy` is what a probe finds."""
 
     def __init__(
-        self, queue: MemoryQueue, workers: int = 3, choice: ProtocolChoice | None = None, **settings: Any
+        self,
+        queue: MemoryQueue,
+        workers: int = 3,
+        choice: ProtocolChoice | None = None,
+        may_end: Callable[[], Awaitable[bool]] | None = None,
+        **settings: Any,
     ) -> None:
         self.queue = queue
         self.events: list[Event] = []
@@ -69,6 +74,7 @@ class Pool:
             settings=SchedulerSettings(**options | settings),
             intake_done=self.intake_done,
             choice=choice,
+            may_end=may_end,
         )
         self.scheduler._attempts._budget._clock = now
         for worker in self.scheduler.pool.workers.values():
@@ -918,7 +924,6 @@ async def test_no_duplicate_is_sent_while_paused(queue: MemoryQueue) -> None:
 
 async def test_the_end_is_asked_for_and_put_off_while_something_is_put_back(queue: MemoryQueue) -> None:
     await fill(queue, 3)
-    pool = Pool(queue)
     answers = iter([False, True])
 
     async def may_end() -> bool:
@@ -927,6 +932,5 @@ async def test_the_end_is_asked_for_and_put_off_while_something_is_put_back(queu
             await fill(queue, 5)
         return ends
 
-    pool.scheduler._may_end = may_end
-    assert await pool.run()
+    assert await Pool(queue, may_end=may_end).run()
     assert (await queue.counts()).done == 5

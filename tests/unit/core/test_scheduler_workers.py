@@ -25,6 +25,7 @@ class Choice:
         self.held = held
         self.reachable: list[list[str]] = []
         self.shunned: list[Collection[str]] = []
+        self.ends: list[tuple[str, Any]] = []
         self.on_change: Any = None
 
     def is_free(self, worker_id: str) -> bool:
@@ -37,9 +38,11 @@ class Choice:
     def reached(self, worker_ids: Collection[str]) -> None:
         self.reachable.append(list(worker_ids))
 
-    def answered(self, worker_id: str, result: Any) -> None: ...
+    def answered(self, worker_id: str, result: Any) -> None:
+        self.ends.append((worker_id, result.answer))
 
-    def failed(self, worker_id: str, error: Any) -> None: ...
+    def failed(self, worker_id: str, error: Any) -> None:
+        self.ends.append((worker_id, type(error)))
 
 
 def one_slow(pool: Pool, slow: asyncio.Event, released: asyncio.Event) -> None:
@@ -135,6 +138,23 @@ async def test_the_choice_of_protocols_knows_whom_it_can_reach_and_whom_a_questi
     assert choice.reachable[-1] == [worker for worker in ("W1", "W2", "W3") if worker != second]
     assert not choice.shunned[0]
     assert set(choice.shunned[-1]) == {first}
+    assert choice.ends == [(first, ProtocolError), (second, ConnectError), (third, third)]
+
+
+async def test_a_worker_that_is_held_back_is_asked_when_the_choice_says_so(queue: MemoryQueue) -> None:
+    await fill(queue, 1)
+    choice = Choice("W1")
+    pool = Pool(queue, workers=1, choice=choice)  # type: ignore[arg-type]
+
+    def free() -> None:
+        choice.held = ()
+        choice.on_change()
+
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    loop.call_later(0.11, free)
+    assert await pool.run()
+    assert loop.time() - began < 0.12
 
 
 async def test_a_worker_that_joins_has_slots_of_its_own(queue: MemoryQueue) -> None:
