@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -12,6 +13,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from streaming_queue.comm import http_client
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.context import listening
 from streaming_queue.comm.http_client import (
@@ -300,18 +302,28 @@ async def answering():
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(told[-1])
+        if rest:
+            async with asyncio.timeout(10):
+                await heard.wait()
+            writer.write(rest)
         await writer.drain()
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     session = open_session()
+    heard = asyncio.Event()
+    rest = b""
 
-    async def get(head: bytes, body: bytes, limit: int) -> bytes:
+    async def get(head: bytes, body: bytes, limit: int, later: bytes = b"") -> bytes:
+        """`later` comes when the body before it was heard."""
+        nonlocal rest
+        rest = later
         told.append(head + b"\r\n\r\n" + body)
         async with session.get(f"http://127.0.0.1:{port}") as response:
             try:
-                return await read_body(response, "http://peer", limit)
+                with listening(heard.set) if later else nullcontext():
+                    return await read_body(response, "http://peer", limit)
             except ProtocolError:
                 assert response.closed
                 raise
@@ -334,3 +346,20 @@ async def test_a_body_up_to_its_limit(answering, told: bool):
     with pytest.raises(ProtocolError, match=r"^http://peer: ") as raised:
         await answering(head(21), b"x" * 21, 20)
     assert raised.value.retryable, "it is no answer that would be the same again"
+
+
+async def test_a_body_is_read_to_its_end_or_over_its_limit(answering):
+    head = b"HTTP/1.1 200 OK\r\nconnection: close"
+    assert await answering(head, b"x" * 19, 20, later=b"x") == b"x" * 20
+    with pytest.raises(ProtocolError):
+        await answering(head, b"x" * 20, 20, later=b"x")
+
+
+@pytest.mark.parametrize(("status", "retryable"), [(200, False), (299, False), (300, True), (404, True)])
+async def test_an_answer_over_the_limit_would_be_the_same_again(
+    answering, monkeypatch: pytest.MonkeyPatch, status: int, retryable: bool
+):
+    monkeypatch.setattr(http_client, "MAX_EVENT_BYTES", 20)
+    with pytest.raises(ProtocolError, match=r"^http://peer: ") as raised:
+        await answering(b"HTTP/1.1 %d X\r\ncontent-length: 21" % status, b"x" * 21, 20)
+    assert raised.value.retryable is retryable

@@ -135,8 +135,10 @@ async def test_each_event_has_the_whole_limit() -> None:
     stream = await read(read_events, b"data: 4567890\ndata:67\n\n")
     assert stream.items == [b"4567890\n67"], "20 bytes"
     stream = Stream()
-    with pytest.raises(ProtocolError) as raised:
+    with pytest.raises(ProtocolError, match=r"^http://peer: ") as raised:
         await read(read_events, one + two + b"\n", one + b"data:678\n", b"\n", stream=stream)
     assert stream.items == [b"4567890\n6"]
     assert not raised.value.retryable
     assert stream.given_up
+    with pytest.raises(ProtocolError, match=r"^http://peer: "):
+        await read(read_events, b"x" * 21)

@@ -90,11 +90,11 @@ async def test_a_reply_in_time_is_watched_by_nobody() -> None:
 async def test_what_comes_over_the_wire_puts_the_look_off() -> None:
     agent = Agent(True)
     async with watching(agent) as watch:
-        for moment in (4, 8, 15):
+        for moment in (4, 9.5, 15):
             asyncio.get_running_loop().call_later(moment, watch.heard)
         await watch.answer(after(24))
         assert agent.looks == []
-        assert agent.signs == [4, 8, 15]
+        assert agent.signs == [4, 9.5, 15]
         await watch.answer(after(2))
         assert agent.looks == [25]
         asyncio.get_running_loop().call_later(6, watch.heard)  # at 32
@@ -112,6 +112,7 @@ async def test_an_agent_that_is_out_of_reach_three_times_in_a_row_is_given_up() 
         assert agent.looks == [10, 20, 30]
         with pytest.raises(ConnectError):
             await watch.answer(for_ever())
+        assert agent.now == 30, "at once"
         await asyncio.sleep(100)
     assert agent.looks == [10, 20, 30]
     assert agent.signs == []
