@@ -46,10 +46,12 @@ async def test_given_up_it_raises_the_first_reason_and_its_task_goes_on() -> Non
 
 
 async def test_what_is_over_cannot_be_given_up() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    errand = Errand("A", task)
     asking = asyncio.get_running_loop().create_future()
-    errand, task = await begun(asking)
     asking.set_result("yes")
-    await task
+    assert await errand.run(asking) == "yes"
     errand.give_up(GONE)
     assert not task.cancelling()
 

@@ -165,8 +165,11 @@ async def test_a_process_that_stood_still_hears_its_workers_before_it_probes_the
 
         loop = asyncio.get_running_loop()
         loop.call_later(0.45, stand_still)
-        await bench.at(2)
+        bench.finds["A"] = [True]
+        await bench.at(2.2)
         assert bench.probes == []
+        await bench.at(2.4)
+        assert [worker for _, worker in bench.probes] == ["A"], "it goes on"
 
 
 @virtually

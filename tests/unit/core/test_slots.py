@@ -396,6 +396,34 @@ async def test_a_question_that_comes_again_goes_elsewhere_each_time(virtual_time
     bench.slots.close()
 
 
+async def test_a_question_that_comes_again_waits_for_a_member_that_it_did_not_fail_at(
+    virtual_time: Any, no_stray_tasks: None
+) -> None:
+    bench = Bench({"A": 1, "B": 1})
+    held = asyncio.Event()
+
+    async def behave(member: str, question: str) -> str:
+        if question == "q" and member == "A":
+            raise ProtocolError("garbage")
+        if question == "held":
+            await held.wait()
+        return member
+
+    bench.behave = behave
+    with pytest.raises(ProtocolError):
+        await bench.ask("q", "key")
+    holding = asyncio.create_task(bench.ask("held"))
+    await asyncio.sleep(0)
+    asking = asyncio.create_task(bench.ask("q", "key"))
+    await asyncio.sleep(0.001)
+    assert not asking.done(), "A is free, and B is not"
+    held.set()
+    assert await asyncio.gather(holding, asking) == ["B", "B"]
+    assert bench.slots._pool.states()["B"]["answered"] == 2
+    assert not bench.slots._failed_at
+    bench.slots.close()
+
+
 async def test_a_question_that_failed_everywhere_may_go_anywhere(bench: Bench) -> None:
     async def behave(member: str, question: str) -> str:
         raise ProtocolError("garbage")
