@@ -265,13 +265,20 @@ async def test_a_commit_cancelled_under_way_is_recorded(path, result):
     queue = await SQLiteQueue.open(path)
     await queue.put(questions(1))
     (lease,) = await queue.lease(1)
-    gate = threading.Event()
-    stalled = asyncio.create_task(queue._call(lambda _: gate.wait(5)))
+    loop, gate, stalls = asyncio.get_running_loop(), threading.Event(), asyncio.Event()
+
+    def stall(_):
+        loop.call_soon_threadsafe(stalls.set)
+        return gate.wait(60)
+
+    stalled = asyncio.create_task(queue._call(stall))
+    await stalls.wait()
     commit = asyncio.create_task(queue.commit(lease, result()))
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0)  # it is asked for
+    await asyncio.sleep(0)  # it is handed over
     commit.cancel()
     gate.set()
-    await stalled
+    assert await stalled
     with pytest.raises(asyncio.CancelledError):
         await commit
     assert len(await queue.results()) == 1  # asked after the commit, and so told after it
