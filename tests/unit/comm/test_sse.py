@@ -110,7 +110,7 @@ async def test_a_line_of_more_ends_the_stream(pieces: tuple[bytes, ...]) -> None
     stream = Stream()
     with pytest.raises(ProtocolError, match=r"^http://peer: ") as raised:
         await read(read_lines, *pieces, b"never", stream=stream)
-    assert not raised.value.retryable
+    assert raised.value.retryable
     assert stream.given_up
 
 
@@ -138,7 +138,7 @@ async def test_each_event_has_the_whole_limit() -> None:
     with pytest.raises(ProtocolError, match=r"^http://peer: ") as raised:
         await read(read_events, one + two + b"\n", one + b"data:678\n", b"\n", stream=stream)
     assert stream.items == [b"4567890\n6"]
-    assert not raised.value.retryable
+    assert raised.value.retryable
     assert stream.given_up
     with pytest.raises(ProtocolError, match=r"^http://peer: "):
         await read(read_events, b"x" * 21)
