@@ -18,6 +18,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from mutmut.stats import status_by_exit_code
+
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "mutants"
 COPIED = ("src", "tests", "examples", "docs")
@@ -31,7 +33,7 @@ SETTINGS = {
     "timeout_multiplier": 3.0,
     "timeout_constant": 5.0,
 }
-STATUS = {None: "not tried", 0: "survived", 1: "killed", 33: "no test", 5: "no test", 24: "timeout", -24: "timeout"}
+NOTICED = ("killed", "timeout")
 
 
 def set_up(name: str, group: dict[str, Any]) -> Path:
@@ -58,7 +60,7 @@ def results(folder: Path, modules: list[str]) -> dict[str, dict[str, str]]:
     for module in modules:
         meta = folder / "mutants" / f"{module}.meta"
         codes = json.loads(meta.read_text())["exit_code_by_key"] if meta.exists() else {}
-        ends[module] = {mutant: STATUS.get(code, "killed") for mutant, code in codes.items()}
+        ends[module] = {mutant: status_by_exit_code[code] for mutant, code in codes.items()}
     return ends
 
 
@@ -71,7 +73,7 @@ def main() -> int:
     folder = set_up(name, group)
     if mutants == ["survivors"]:
         ends = results(folder, group["modules"]).values()
-        mutants = [mutant for module in ends for mutant, end in module.items() if end in ("survived", "no test")]
+        mutants = [mutant for module in ends for mutant, end in module.items() if end not in NOTICED]
         if not mutants:
             sys.exit(f"{name}: there are none")
     command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", "1", *mutants]
@@ -81,10 +83,13 @@ def main() -> int:
         count = Counter(mutant_ends.values())
         print(f"{module:60} {dict(count)}")
         total += count
-    killed = total["killed"] + total["timeout"]
+    killed = sum(total[end] for end in NOTICED)
     print(f"{name}: {killed} of {total.total()} killed, {killed / max(1, total.total()):.1%}")
     return done.returncode
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
