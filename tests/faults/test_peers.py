@@ -98,7 +98,8 @@ def test_few_file_descriptors_are_told_of_or_are_enough(stq, history) -> None:
     )  # fmt: skip
     assert "Traceback" not in done.stderr
     if done.returncode:
-        assert "Too many open files" in done.stderr + (stq.directory / "run" / "results.jsonl").read_text()
+        rows = stq.directory / "run" / "results.jsonl"
+        assert "Too many open files" in done.stderr + (rows.read_text() if rows.exists() else "")
         history.look()
         done = stq("resume", "run", "-s", "mock.latency_ms=1")
     history.check(done.returncode, count=200)

@@ -174,6 +174,7 @@ class Exchange:
     async def _later(self) -> AsyncGenerator[Any, None]:
         """The events of the run that is known, asked for until they end, but for those that were taken already."""
         pause_s = FIRST_PAUSE_S
+        ended: dict[str, Any] | None = None
         while True:
             document = await self._peer.ask("GET", self._peer.runs / str(self.run_id) / "events")
             events = document.get("events")
@@ -182,9 +183,12 @@ class Exchange:
             fresh = events[self._reading.seen :]
             for event in fresh:
                 yield event
-            if not fresh and (run := await self._known()).get("status") not in UNDER_WAY:
-                yield _end_of(run)
+            if not fresh and ended is not None:
+                yield _end_of(ended)
                 return
+            if not fresh and (run := await self._known()).get("status") not in UNDER_WAY:
+                ended = run  # its last events may have come since the list was read
+                continue
             heard()
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

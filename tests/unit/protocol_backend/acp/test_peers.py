@@ -523,6 +523,18 @@ async def test_a_run_that_has_ended_ends_though_its_events_do_not_say_so(backend
         assert await read(backend, server) == [{"type": MESSAGE, "data": "fine"}]
 
 
+async def test_pieces_that_come_between_the_list_and_the_end_are_read(backend: AcpCommBackend):
+    begun = [CREATED, OPENED, part("fi")]
+    lists = iter([begun, [*begun, part("ne"), told("completed", "fine")]])
+    later = {
+        "GET_runs__ID": answer(state("completed", "fine")),
+        "GET_runs__ID__events": lambda: answer({"events": next(lists)}),
+    }
+    async with Server("reset", POST_runs=stream(*begun, end=False), **later) as server:
+        events = await read(backend, server)
+    assert [event["data"] for event in events] == ["fi", "ne", "fine"]
+
+
 @pytest.mark.parametrize("known", [True, False])
 @WAYS
 async def test_a_strangers_run_that_is_gone_is_lost(backend: AcpCommBackend, way: Any, known: bool):
