@@ -91,8 +91,12 @@ class RemoteCoordinator:
             ConnectError, SendTimeoutError: the coordinator was out of reach for 30 s; its round may go on.
             ProtocolError: as `figures`, or it has no round.
         """
+        served_until: float | None = None
         while True:
             figures = await self._figures_patiently()
+            if figures["state"] == "idle" and served_until is not None and time.monotonic() < served_until:
+                await asyncio.sleep(POLL_S)  # the coordinator was started anew; it may go on with the round
+                continue
             if figures["state"] == "idle" or (error is not None and figures.get("round_id") == before is not None):
                 raise error or ProtocolError(f"{self._where} has no round (any more); `stq dispatch` begins one")
             if figures["state"] != "running":
@@ -102,6 +106,7 @@ class RemoteCoordinator:
             self._show(figures)
             began = time.monotonic()
             await self._listen()
+            served_until = time.monotonic() + PATIENCE_S
             await asyncio.sleep(max(0.0, POLL_S - (time.monotonic() - began)))
 
     async def _listen(self) -> None:

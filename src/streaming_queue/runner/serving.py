@@ -166,13 +166,13 @@ class CoordinatorService(RunnerBase):
 
     async def _flow(self, worker_ids: list[str]) -> int:
         coordinator = self._coordinator()
+        if self.config.output.resume:
+            coordinator.begin_round()
         addresses = self.network.get_agents()
         reasons = await self.network.probe(worker_ids)
         for worker_id, reason in reasons.items():
             state = "" if answers(reason) else f", which does not answer yet: {reason}"
             self.output.system(f"{worker_id} at {masked(addresses[worker_id])}{state}")
-        if self.config.output.resume:
-            coordinator.begin_round()
         if self.config.network.token is not None and self.config.network.operator_token is None:
             self.output.warning(
                 "network.token may only ask: dispatch by message needs network.operator_token "

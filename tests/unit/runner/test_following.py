@@ -113,6 +113,25 @@ async def test_progress_streams_back_and_the_outcome_with_its_summary(elsewhere:
     assert remote.summary == {"answered": 9}
 
 
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_a_coordinator_started_anew_has_time_to_go_on_with_its_round(elsewhere: Any, comes_back: bool) -> None:
+    there = await elsewhere("http")
+    there.script.begin()
+    follow = asyncio.create_task(there.remote.follow())
+    await soon(lambda: "attach" in there.script.commands)
+    await there.die()
+    there.script = Scripted()
+    await there.serve()
+    await soon(lambda: "status" in there.script.commands)
+    if comes_back:
+        there.script.begin()
+        there.script.end()
+        assert (await follow)["done"] == 9
+    else:
+        with pytest.raises(ProtocolError):
+            await asyncio.wait_for(follow, 30)
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_a_lost_connection_is_no_outcome(elsewhere: Any, protocol: str) -> None:
     there = await elsewhere(protocol)
