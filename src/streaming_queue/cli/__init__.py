@@ -1,6 +1,6 @@
-"""The command line: `stq VERB`. A verb is a function in a file of its own here, and a line in `VERBS`.
+"""The command line: `stq COMMAND`. A command is a function in a file of its own here, and a line in `COMMANDS`.
 
-It may return its exit code (None: 0) or raise; heavy imports belong inside it, so that `stq --help` stays quick.
+A command may return its exit code (None: 0) or raise; heavy imports belong inside it, so that `stq --help` stays quick.
 """
 
 from __future__ import annotations
@@ -16,11 +16,16 @@ import typer
 from streaming_queue.cli import anp, config, dlq, protocol, protocols, queue, serve, workers
 from streaming_queue.cli.doctor import doctor
 from streaming_queue.cli.failstorm import failstorm
+from streaming_queue.cli.help import SectionedGroup, epilog
 from streaming_queue.cli.remote import ask, attach, dispatch, status
 from streaming_queue.cli.repair import repair
+from streaming_queue.cli.results import results
 from streaming_queue.cli.resume import resume
 from streaming_queue.cli.run import run
+from streaming_queue.cli.runs import runs
+from streaming_queue.cli.steer import pause, stop
 from streaming_queue.cli.text import echo, print_error, print_traceback
+from streaming_queue.cli.top import top
 from streaming_queue.errors import StreamingQueueError
 from streaming_queue.exit_codes import ExitCode, exit_code
 from streaming_queue.system import check_system
@@ -28,19 +33,34 @@ from streaming_queue.telemetry.log_lines import LogLines, log_to
 
 __all__ = ["app", "main"]
 
-VERBS: tuple[Callable[..., Any], ...] = (
-    run,
-    resume,
-    ask,
-    status,
-    dispatch,
-    attach,
-    doctor,
-    repair,
-    failstorm,
-    protocols.protocols,
+COMMANDS: tuple[tuple[str, Callable[..., Any] | typer.Typer, str, str], ...] = (
+    ("Ask", run, "stq run -q questions.jsonl -o runs/first", "docs/input.md"),
+    ("Ask", ask, "stq ask http://127.0.0.1:10001 'What is the capital of France?'", "docs/processes.md"),
+    ("Read", runs, "stq runs", "docs/results.md"),
+    ("Read", top, "stq top runs/first", "docs/control.md"),
+    ("Read", results, "stq results runs/first --format csv > answers.csv", "docs/results.md"),
+    ("Steer", pause, "stq pause runs/first", "docs/control.md"),
+    ("Steer", resume, "stq resume runs/first", "docs/control.md"),
+    ("Steer", stop, "stq stop runs/first --wait", "docs/control.md"),
+    ("Steer", dlq.app, "stq dlq replay runs/first --reason ConnectError", "docs/control.md"),
+    ("Steer", workers.app, "stq workers list runs/first", "docs/control.md"),
+    ("Set up", serve.app, "stq serve worker --port 10001", "docs/processes.md"),
+    ("Set up", doctor, "stq doctor runs/first", "docs/doctor.md"),
+    ("Set up", config.app, "stq config show config.yaml", "docs/configuration.md"),
+    ("Set up", protocol.app, "stq protocol list", "docs/guide/new-backend.md"),
+    ("Set up", failstorm, "stq failstorm -p http --cycles 3", "docs/reliability.md"),
 )
-GROUPS: tuple[typer.Typer, ...] = (serve.app, queue.app, workers.app, dlq.app, config.app, protocol.app, anp.app)
+"""Each command that help shows: its section, what does it, a command line that works, the page that tells more."""
+ALIASES: tuple[tuple[Callable[..., Any] | typer.Typer, str, str], ...] = (
+    (status, "stq status http://127.0.0.1:10001", "docs/processes.md"),
+    (dispatch, "stq dispatch http://127.0.0.1:9998 --follow", "docs/processes.md"),
+    (attach, "stq attach http://127.0.0.1:9998", "docs/processes.md"),
+    (queue.app, "stq queue stats runs/first", "docs/control.md"),
+    (repair, "stq repair runs/first", "docs/repair.md"),
+    (protocols.protocols, "stq protocols", "docs/conformance.md"),
+    (anp.app, "stq anp identity new did.json", "docs/protocols/anp.md"),
+)
+"""Commands under other names, which keep working until 1.0."""
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 """The parser's class for a wrong command line; typer brings its own parser or click's, depending on its version."""
@@ -49,15 +69,31 @@ _LAST_STANDARD_DESCRIPTOR = 2
 
 app = typer.Typer(
     name="stq",
+    cls=SectionedGroup,
+    options_metavar="",
+    subcommand_metavar="COMMAND [RUN] [OPTIONS]",
     help="A durable queue in front of LLM agents that speak any protocol.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in VERBS:
-    app.command()(_verb)
-for _group in GROUPS:
-    app.add_typer(_group)
+
+
+def _add(command: Callable[..., Any] | typer.Typer, example: str, page: str, section: str | None) -> None:
+    """Add a command to the app; one without a section is hidden."""
+    options: dict[str, Any] = {"epilog": epilog(example, page), "hidden": section is None, "rich_help_panel": section}
+    if isinstance(command, typer.Typer):
+        SectionedGroup.names.append(str(command.info.name))
+        app.add_typer(command, **options)
+    else:
+        SectionedGroup.names.append(command.__name__)
+        app.command(**options)(command)
+
+
+for _section, _command, _example, _page in COMMANDS:
+    _add(_command, _example, _page, _section)
+for _command, _example, _page in ALIASES:
+    _add(_command, _example, _page, None)
 
 
 def _version(asked: bool) -> None:

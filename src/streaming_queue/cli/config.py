@@ -8,16 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
+from streaming_queue.cli.help import epilog
 from streaming_queue.cli.options import AsJson, ConfigPath, Sets
 from streaming_queue.cli.text import columns, echo, echo_json
 from streaming_queue.errors import ConfigError
 
+PAGE = "docs/configuration.md"
+
 app = typer.Typer(name="config", help="Show, describe or write the configuration.", rich_markup_mode=None)
 
 
-@app.command()
+@app.command(epilog=epilog("stq config show config.yaml", PAGE))
 def show(path: ConfigPath = None, sets: Sets = None, as_json: AsJson = False) -> None:
-    """Print every setting, its value and where it comes from; secrets are hidden."""
+    """Print every setting, its value and its origin; secrets are hidden."""
     from streaming_queue.cli.config_file import one_line
     from streaming_queue.config import KEYS, load_config
 
@@ -33,7 +36,7 @@ def show(path: ConfigPath = None, sets: Sets = None, as_json: AsJson = False) ->
     echo(columns(rows))
 
 
-@app.command()
+@app.command(epilog=epilog("stq config schema > schema.json", PAGE))
 def schema() -> None:
     """Print the JSON Schema of a configuration file."""
     from streaming_queue.cli.config_file import json_schema
@@ -41,7 +44,7 @@ def schema() -> None:
     echo_json(json.dumps(json_schema(), indent=2))
 
 
-@app.command()
+@app.command(epilog=epilog("stq config init config.yaml", PAGE))
 def init(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The file to write.")] = Path("config.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,

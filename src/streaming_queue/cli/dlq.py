@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streaming_queue.cli import completion
+from streaming_queue.cli.help import epilog
 from streaming_queue.cli.options import AsJson, RunPath, Trust
 from streaming_queue.cli.steering import on_run, print_json
 from streaming_queue.cli.text import columns, echo
@@ -19,21 +21,28 @@ if TYPE_CHECKING:
 
     from streaming_queue.control.base import RunControl
 
-app = typer.Typer(name="dlq", help="List, show, replay or purge a run's dead letters.", rich_markup_mode=None)
+PAGE = "docs/control.md"
+
+app = typer.Typer(name="dlq", help="List, show, replay or purge dead letters.", rich_markup_mode=None)
 
 _MESSAGE = 80
 """Characters of a failure's message in the table."""
 
 Reason = Annotated[
     str | None,
-    typer.Option("--reason", metavar="TYPE", help="Those with this type of failure only, e.g. ConnectError."),
+    typer.Option(
+        "--reason",
+        metavar="TYPE",
+        help="Those with this type of failure only, e.g. ConnectError.",
+        autocompletion=completion.reasons,
+    ),
 ]
 Ids = Annotated[
     list[str] | None, typer.Option("--id", metavar="ID", help="The question with this id only; may be repeated.")
 ]
 
 
-@app.command("list")
+@app.command("list", epilog=epilog("stq dlq list runs/first", PAGE))
 def list_(
     directory: RunPath,
     reason: Reason = None,
@@ -72,7 +81,7 @@ def list_(
         echo(one_line(f"the next: {shlex.join(more)}"))
 
 
-@app.command()
+@app.command(epilog=epilog("stq dlq show runs/first q17", PAGE))
 def show(
     directory: RunPath,
     question_id: Annotated[str, typer.Argument(metavar="ID", help="The question's id.", show_default=False)],
@@ -105,11 +114,14 @@ def show(
     echo(f"\n{columns(rows)}")
 
 
-@app.command()
+@app.command(epilog=epilog("stq dlq replay runs/first --reason ConnectError", PAGE))
 def replay(
     directory: RunPath, reason: Reason = None, ids: Ids = None, trust: Trust = False, as_json: AsJson = False
 ) -> None:
-    """Put dead letters back: all, or those chosen. A run that goes on asks them at once, another when it is resumed."""
+    """Put dead letters back: all, or those chosen.
+
+    A run that goes on asks them at once; another one asks them when it is resumed.
+    """
 
     async def command(run: RunControl) -> tuple[int, bool]:
         return await run.replay(ids=ids or None, reason=reason), run.live
@@ -123,7 +135,7 @@ def replay(
     _say(f"{count:,} put back; {then}" if count else "nothing to put back: no such dead letters")
 
 
-@app.command()
+@app.command(epilog=epilog("stq dlq purge runs/first --yes", PAGE))
 def purge(
     directory: RunPath,
     reason: Reason = None,
@@ -132,7 +144,7 @@ def purge(
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete dead letters, questions and all: all of them, or those chosen."""
+    """Delete dead letters: all, or those chosen."""
     if not yes:
         raise ConfigError("purge deletes questions for good; --yes says that it is meant, `stq dlq list` shows which")
 

@@ -6,12 +6,15 @@ import json
 import shutil
 import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streaming_queue.cli.options import AsJson, ConfigPath, ProtocolName, Sets, Trust
+from streaming_queue.cli.repair import repair as export
 from streaming_queue.cli.text import Coloured, echo, echo_json
+from streaming_queue.errors import ConfigError
 from streaming_queue.telemetry.text import one_line
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ def doctor(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="DIR|ADDRESS|FILE",
+            metavar="RUN|ADDRESS|FILE",
             help="A run's directory, an agent's address (http://host:port, stdio:COMMAND), or a file of settings. "
             "[the settings]",
             show_default=False,
@@ -37,6 +40,13 @@ def doctor(
     protocol: ProtocolName = None,
     sets: Sets = None,
     trust: Trust = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Export what a damaged run still has into a new directory.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="NEW", help="The new directory, with --repair. [RUN-repaired]"),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Check this machine, a run or an agent, and say what to do.
@@ -44,6 +54,12 @@ def doctor(
     Nothing is changed, and no model is asked. Exit 0: no problem; 2: settings, machine or directory; 69: an agent or
     the provider does not answer; 77: one refuses the credential.
     """
+    if repair:
+        if target is None:
+            raise ConfigError("--repair: name the directory of the run")
+        return export(Path(target), output, as_json=as_json)
+    if output is not None:
+        raise ConfigError("--output goes with --repair")
     import asyncio
 
     from streaming_queue.doctor.examination import examine

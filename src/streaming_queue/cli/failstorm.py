@@ -36,7 +36,7 @@ def failstorm(
         typer.Option("--output", "-o", metavar="DIR", help="Directory for plots and runs. [runs/<time>-failstorm]"),
     ] = None,
 ) -> int:
-    """Hit workers again and again under a steady load, and measure what is seen of it.
+    """Fail workers under load and measure the recovery.
 
     Ends with 4 where a target of docs/reliability.md is missed.
     """

@@ -7,18 +7,35 @@ from typing import Annotated
 
 import typer
 
+from streaming_queue.cli import completion
+
 ConfigPath = Annotated[
     Path | None,
     typer.Argument(metavar="CONFIG", help="YAML file of settings; without it, the defaults hold.", show_default=False),
 ]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Any setting, e.g. -s qa.worker.count=8; may be repeated."),
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="Any setting, e.g. -s qa.worker.count=8; may be repeated.",
+        autocompletion=completion.keys,
+    ),
 ]
 ProtocolName = Annotated[
-    str | None, typer.Option("--protocol", "-p", help="Name (see `stq protocols`) or package.module:Class.")
+    str | None,
+    typer.Option(
+        "--protocol",
+        "-p",
+        help="Name (see `stq protocol list`) or package.module:Class.",
+        autocompletion=completion.protocols,
+    ),
 ]
-RunPath = Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.", show_default=False)]
+RunPath = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="The run: its directory.", show_default=False, autocompletion=completion.runs),
+]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Follow settings of the run that act on this machine and lack your mark.")
 ]

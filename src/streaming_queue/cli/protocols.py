@@ -12,9 +12,9 @@ from streaming_queue.telemetry.text import one_line
 
 
 def protocols(as_json: AsJson = False) -> None:
-    """List the protocols: what each can do, asks and is written down in.
+    """List protocols with their capabilities and specifications.
 
-    What is not installed is listed with the command that installs it.
+    A protocol that is not installed is listed with the command that installs it.
     """
     from streaming_queue.comm import registry
 

@@ -67,7 +67,7 @@ def ask(
 
 
 def status(address: Address, protocol: ProtocolName = None, sets: Sets = None, as_json: AsJson = False) -> None:
-    """Print what an agent says of itself: ready, or how far its round is."""
+    """Print the status of an agent."""
     from streaming_queue.runner import remote
     from streaming_queue.runner.event_loop import run_fast
     from streaming_queue.telemetry.json_lines import JsonLines
@@ -86,7 +86,7 @@ def dispatch(
     sets: Sets = None,
     as_json: AsJson = False,
 ) -> int:
-    """Have a coordinator begin its round, or join the one under way.
+    """Dispatch: have a coordinator begin its round, or follow it.
 
     With --follow the exit code is the round's; leaving ends the following, not the round.
     """
@@ -100,7 +100,7 @@ def dispatch(
 
 
 def attach(address: Address, protocol: ProtocolName = None, sets: Sets = None, as_json: AsJson = False) -> int:
-    """Follow the round under way at a coordinator, or show how its last one ended.
+    """Follow the round of a coordinator, or show how it ended.
 
     The exit code is the round's; leaving ends the following, not the round.
     """

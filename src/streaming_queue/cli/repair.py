@@ -25,7 +25,7 @@ def repair(
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Export what can still be read of a run: its rows, and the questions that are left.
+    """Export the rows and questions that a damaged run still has.
 
     DIR is not changed. Exit 0: all was there; 2: no run, at work, or NEW is not empty; 3: some of it is missing.
     """

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from streaming_queue.cli.options import Concurrency, JsonLines, Limit, RunPath, Sets, Trust, Workers
 from streaming_queue.cli.run import execute
+from streaming_queue.cli.steer import show
+from streaming_queue.cli.steering import on_run
+from streaming_queue.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streaming_queue.control.base import RunControl
 
 
 def resume(
@@ -15,16 +26,26 @@ def resume(
     trust: Trust = False,
     json: JsonLines = False,
 ) -> int:
-    """Go on with a run that was stopped or killed, or whose dead letters were replayed.
+    """Go on with a run that was paused, stopped or killed.
 
-    Answers are kept, the rest is asked. New settings hold from here on, for later resumes too. Settings of DIR that
-    start, import or write something are followed if you wrote them on this machine, or with --trust.
+    Answers are kept, the rest is asked. New settings hold from here on, for later resumes too. A paused run goes on
+    in its own process; it takes no new settings. Settings of RUN that start, import or write something are followed if
+    you wrote them on this machine, or with --trust.
     """
     from streaming_queue.config import resume_config
+    from streaming_queue.errors import ConfigError
+    from streaming_queue.queue.lock import find_owner
     from streaming_queue.report.run_directory import RunDirectory
 
     flags = {"qa.worker.count": workers, "qa.worker.concurrency": concurrency, "qa.coordinator.limit": limit}
-    manifest = RunDirectory.open(directory).manifest
+    run = RunDirectory.open(directory)
+    manifest = run.manifest
+    if find_owner(run.queue_path) is not None:
+        if sets or any(value is not None for value in flags.values()):
+            raise ConfigError(
+                f"{directory}: the run goes on, so it takes no new settings; `stq stop {directory}` first"
+            )
+        return _unpause(directory, as_json=json)
     config = resume_config(
         manifest["config"],
         directory,
@@ -35,3 +56,13 @@ def resume(
         trust=trust,
     )
     return execute(config, json=json)
+
+
+def _unpause(directory: Path, *, as_json: bool) -> int:
+    """Hand out the questions of a paused run again."""
+
+    async def command(run: RunControl) -> Mapping[str, Any]:
+        return await run.resume()
+
+    show(on_run(directory, command), as_json=as_json)
+    return ExitCode.OK

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streaming_queue.cli.help import epilog
 from streaming_queue.cli.options import ConfigPath, ProtocolName, Sets
 from streaming_queue.cli.run import Provider
 from streaming_queue.cli.text import echo
@@ -17,7 +18,9 @@ from streaming_queue.errors import ConfigError
 if TYPE_CHECKING:
     from streaming_queue.telemetry.console import Output
 
-app = typer.Typer(name="serve", help="Serve a worker or a coordinator until it is told to stop.", rich_markup_mode=None)
+PAGE = "docs/processes.md"
+
+app = typer.Typer(name="serve", help="Serve a worker or a coordinator.", rich_markup_mode=None)
 
 
 class LogForm(StrEnum):
@@ -35,7 +38,7 @@ Model = Annotated[str | None, typer.Option("--model", help="The provider's model
 Log = Annotated[LogForm, typer.Option("--log", help="Lines for people, or one JSON record a line.")]
 
 
-@app.command()
+@app.command(epilog=epilog("stq serve worker --port 10001", PAGE))
 def worker(
     config: ConfigPath = None,
     protocol: ProtocolName = None,
@@ -62,7 +65,7 @@ def worker(
     sets: Sets = None,
     log: Log = LogForm.text,
 ) -> int:
-    """Serve a worker: it answers questions over the protocol, by itself or by a pool of other agents.
+    """Serve a worker, which answers questions by itself or by a pool.
 
     Prints its address when it is ready. SIGTERM lets what is in flight finish and ends it with 0.
     """
@@ -104,7 +107,7 @@ def worker(
     return run_fast(serve())
 
 
-@app.command()
+@app.command(epilog=epilog("stq serve coordinator --port 9998 --worker http://127.0.0.1:10001", PAGE))
 def coordinator(
     config: ConfigPath = None,
     protocol: ProtocolName = None,

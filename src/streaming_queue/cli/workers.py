@@ -6,24 +6,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streaming_queue.cli.help import epilog
 from streaming_queue.cli.options import AsJson, RunPath
-from streaming_queue.cli.steering import on_run, print_json
+from streaming_queue.cli.steering import on_run, print_json, workers_table
+from streaming_queue.cli.text import echo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streaming_queue.control.base import RunControl
 
-app = typer.Typer(name="workers", help="List a run's workers, add and remove some.", rich_markup_mode=None)
+PAGE = "docs/control.md"
 
-LONGEST_REASON = 600
+app = typer.Typer(name="workers", help="List, add, drain or remove workers.", rich_markup_mode=None)
 
 WorkerId = Annotated[str, typer.Argument(metavar="ID", help="The worker, as `list` names it.")]
 
 
-@app.command("list")
+@app.command("list", epilog=epilog("stq workers list runs/first", PAGE))
 def list_(directory: RunPath, as_json: AsJson = False) -> None:
-    """Print each worker, its state, what it has in flight and what it did."""
+    """Print each worker with its state and its figures."""
 
     async def ask(run: RunControl) -> Sequence[dict[str, Any]]:
         return await run.workers()
@@ -31,7 +33,7 @@ def list_(directory: RunPath, as_json: AsJson = False) -> None:
     _show(on_run(directory, ask), as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=epilog("stq workers add runs/first http://127.0.0.1:10005", PAGE))
 def add(
     directory: RunPath,
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Where it serves.")],
@@ -41,7 +43,10 @@ def add(
     worker_id: Annotated[str | None, typer.Option("--id", help="Its name. [the next Worker-N]")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have a worker that runs already take part; one that does not answer its probe is refused."""
+    """Add a worker that runs already.
+
+    A worker that does not answer its probe is refused.
+    """
 
     async def command(run: RunControl) -> Sequence[dict[str, Any]]:
         return await run.add_worker(address, protocol=protocol, worker_id=worker_id)
@@ -49,14 +54,17 @@ def add(
     _show(on_run(directory, command), as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=epilog("stq workers drain runs/first Worker-2 --wait", PAGE))
 def drain(
     directory: RunPath,
     worker_id: WorkerId,
     wait: Annotated[bool, typer.Option("--wait", help="Return when it has left.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a worker nothing more; it leaves when its questions have ended."""
+    """Ask a worker no more questions.
+
+    It leaves when its questions have ended.
+    """
     import asyncio
 
     from streaming_queue.control.reach import POLL_S
@@ -71,9 +79,12 @@ def drain(
     _show(on_run(directory, command), as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=epilog("stq workers remove runs/first Worker-2", PAGE))
 def remove(directory: RunPath, worker_id: WorkerId, as_json: AsJson = False) -> None:
-    """Have a worker leave at once; its questions go to others and lose no attempt."""
+    """Remove a worker at once.
+
+    Its questions go to other workers and lose no attempt.
+    """
 
     async def command(run: RunControl) -> Sequence[dict[str, Any]]:
         return await run.remove_worker(worker_id, at_once=True)
@@ -82,27 +93,7 @@ def remove(directory: RunPath, worker_id: WorkerId, as_json: AsJson = False) -> 
 
 
 def _show(workers: Sequence[dict[str, Any]], *, as_json: bool) -> None:
-    from streaming_queue.cli.text import columns, echo
-    from streaming_queue.telemetry.text import NONE, one_line
-
     if as_json:
         print_json(workers)
         return
-    rows = [("WORKER", "STATE", "IN FLIGHT", "ANSWERED", "FAILED", "PROTOCOL", "ADDRESS")]
-    rows += [
-        (
-            worker["id"],
-            worker["state"],
-            f"{worker['busy']} of {worker['limit']}",
-            f"{worker['answered']:,}",
-            f"{worker['failed']:,}",
-            worker["protocol"],
-            worker["address"] or NONE,
-        )
-        for worker in workers
-    ]
-    echo(columns(rows))
-    for worker in workers:
-        if reason := worker.get("reason"):
-            since = f" since {worker['since']}" if worker.get("since") else ""
-            echo(f"{worker['id']} is {worker['state']}{since}: {one_line(reason, LONGEST_REASON)}")
+    echo(workers_table(workers))

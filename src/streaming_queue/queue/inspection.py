@@ -15,8 +15,9 @@ import orjson
 
 from streaming_queue.errors import QueueError
 from streaming_queue.links import refuse_links
-from streaming_queue.messages import Counts
+from streaming_queue.messages import Counts, Outcome
 from streaming_queue.queue.lock import owner_of
+from streaming_queue.queue.sqlite_reading import read_ended
 from streaming_queue.queue.sqlite_schema import (
     damaged,
     files_of,
@@ -95,6 +96,23 @@ def is_large_with_log(path: Path) -> bool:
     """Whether a process was killed over a database too large to be copied and read beside its log."""
     log = path.with_name(path.name + "-wal")
     return unclean_stop(path) and path.stat().st_size + log.stat().st_size > MOST_COPIED_BYTES
+
+
+def outcomes(path: Path, page: int = 200) -> Iterator[Outcome]:
+    """The recorded ends of the database at `path`, in their order; a run that goes on may add more meanwhile. Blocks.
+
+    Memory is bounded by a page. Raises like `inspect`.
+    """
+    path = path.resolve(strict=True)
+    try:
+        with _reader(path, "mode=ro") if owner_of(path) is not None else reading(path) as database:
+            refuse_foreign(path, database)
+            after = 0
+            while not is_empty(database) and (found := read_ended(database, after, page)):
+                yield from found
+                after = found[-1].number
+    except sqlite3.Error as error:
+        raise storage_error(path, error) from error
 
 
 @contextmanager

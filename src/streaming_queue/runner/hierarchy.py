@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from streaming_queue.comm import registry
@@ -15,6 +16,9 @@ from streaming_queue.errors import ConfigError
 from streaming_queue.masking import masked
 from streaming_queue.runner.backends import create_backend
 from streaming_queue.telemetry.events import Listener
+
+MOST_SHOWN = 8
+"""How many agents of a network are shown with their addresses."""
 
 StartWorkers = Callable[[NetworkBase, Sequence[str]], Awaitable[None]]
 """Register the workers of these names in this network; those that do not run yet are started."""
@@ -86,16 +90,19 @@ async def make_pool(
 
 
 def describe(network: NetworkBase, subs: Sequence[SubCoordinatorExecutor]) -> str:
-    """Who is where, as a tree: each agent and its address, a pool's members in brackets after their protocol."""
+    """Agents and their addresses as a tree, a pool's members in brackets after their protocol; the first few."""
     networks = {sub.agent_id: sub.network for sub in subs}
     words = []
-    for agent_id, address in network.get_agents().items():
+    agents = network.get_agents()
+    for agent_id, address in islice(agents.items(), MOST_SHOWN):
         pool = networks.get(agent_id)
         if pool is None:
             words.append(f"{agent_id} {masked(address)}")
         else:
             protocol = pool.comm_backend.protocol_of(agent_id)
             words.append(f"{agent_id} {address} ({protocol}: {describe(pool, subs)})")
+    if len(agents) > MOST_SHOWN:
+        words.append(f"and {len(agents) - MOST_SHOWN} more")
     return ", ".join(words)
 
 

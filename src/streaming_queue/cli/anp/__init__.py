@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from streaming_queue.cli.anp.new import new
+from streaming_queue.cli.help import epilog
 
 __all__ = ["app"]
 
@@ -16,6 +17,6 @@ def _group() -> None:
     """A group of one verb is still a group."""
 
 
-identity.command()(new)
+identity.command(epilog=epilog("stq anp identity new did.json", "docs/protocols/anp.md"))(new)
 app = typer.Typer(name="anp", help="For the protocol anp.", rich_markup_mode=None)
 app.add_typer(identity)

@@ -1,4 +1,4 @@
-"""`stq protocol VERB`: for whoever writes a backend. A verb is a function in a file of its own here."""
+"""`stq protocol VERB`: protocols and their backends. A verb is a function in a file of its own here."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ from typing import Any
 
 import typer
 
+from streaming_queue.cli.help import epilog
 from streaming_queue.cli.protocol.bench import bench
 from streaming_queue.cli.protocol.new import new
 from streaming_queue.cli.protocol.test import test
+from streaming_queue.cli.protocols import protocols
 
 __all__ = ["app"]
 
-VERBS: tuple[Callable[..., Any], ...] = (new, test, bench)
+PAGE = "docs/guide/new-backend.md"
+VERBS: tuple[tuple[Callable[..., Any], str, str], ...] = (
+    (new, "stq protocol new my-proto", PAGE),
+    (test, "stq protocol test my_module:MyBackend", "docs/conformance.md"),
+    (bench, "stq protocol bench -p http -p grpc", "docs/performance.md"),
+)
 
-app = typer.Typer(name="protocol", help="For whoever writes a protocol's backend.", rich_markup_mode=None)
-for _verb in VERBS:
-    app.command()(_verb)
+app = typer.Typer(name="protocol", help="List protocols; write, test and measure a backend.", rich_markup_mode=None)
+app.command("list", epilog=epilog("stq protocol list", PAGE))(protocols)
+for _verb, _example, _page in VERBS:
+    app.command(epilog=epilog(_example, _page))(_verb)
