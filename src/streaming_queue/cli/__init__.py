@@ -58,7 +58,7 @@ ALIASES: tuple[tuple[Callable[..., Any] | typer.Typer, str, str], ...] = (
     (queue.app, "stq queue stats runs/first", "docs/control.md"),
     (repair, "stq repair runs/first", "docs/repair.md"),
     (protocols.protocols, "stq protocols", "docs/conformance.md"),
-    (anp.app, "stq anp identity new did.json", "docs/protocols/anp.md"),
+    (anp.app, "stq anp identity new", "docs/protocols/anp.md"),
 )
 """Commands under other names, which keep working until 1.0."""
 

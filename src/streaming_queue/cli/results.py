@@ -48,7 +48,7 @@ def _print_csv(rows: Iterable[Mapping[str, Any]]) -> None:
 
     from streaming_queue.messages import Outcome, Question
 
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv.writer(sys.stdout, lineterminator="\r\n")
     writer.writerow(Outcome(0, Question(""), 0, 0.0).row())
     for row in rows:
         writer.writerow([_cell(value) for value in row.values()])

@@ -65,7 +65,7 @@ def worker(
     sets: Sets = None,
     log: Log = LogForm.text,
 ) -> int:
-    """Serve a worker, which answers questions by itself or by a pool.
+    """Serve a worker, alone or in front of a pool.
 
     Prints its address when it is ready. SIGTERM lets what is in flight finish and ends it with 0.
     """
@@ -131,7 +131,7 @@ def coordinator(
     ] = False,
     log: Log = LogForm.text,
 ) -> int:
-    """Serve a coordinator: `stq dispatch ADDRESS` makes it ask its workers.
+    """Serve a coordinator, which asks on `stq dispatch`.
 
     Without --worker it starts workers as a run does. Prints its address when it is ready. SIGTERM lets what is in
     flight finish, keeps the rest, and ends it with 0.

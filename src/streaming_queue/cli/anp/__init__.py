@@ -9,7 +9,9 @@ from streaming_queue.cli.help import epilog
 
 __all__ = ["app"]
 
-identity = typer.Typer(name="identity", help="Whom agents are called as.", rich_markup_mode=None)
+END = epilog("stq anp identity new", "docs/protocols/anp.md")
+
+identity = typer.Typer(name="identity", help="Identities that agents call as.", epilog=END, rich_markup_mode=None)
 
 
 @identity.callback()
@@ -17,6 +19,6 @@ def _group() -> None:
     """A group of one verb is still a group."""
 
 
-identity.command(epilog=epilog("stq anp identity new did.json", "docs/protocols/anp.md"))(new)
+identity.command(epilog=END)(new)
 app = typer.Typer(name="anp", help="For the protocol anp.", rich_markup_mode=None)
 app.add_typer(identity)

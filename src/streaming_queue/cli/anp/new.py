@@ -26,7 +26,7 @@ def new(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make an identity: a did:wba, its document and its private key (mode 0600).
+    """Make a did:wba identity with its document and key.
 
     Nothing is overwritten.
     """

@@ -19,7 +19,7 @@ PAGE = "docs/guide/new-backend.md"
 VERBS: tuple[tuple[Callable[..., Any], str, str], ...] = (
     (new, "stq protocol new my-proto", PAGE),
     (test, "stq protocol test my_module:MyBackend", "docs/conformance.md"),
-    (bench, "stq protocol bench -p http -p grpc", "docs/performance.md"),
+    (bench, "stq protocol bench grpc --against http,ws", "docs/performance.md"),
 )
 
 app = typer.Typer(name="protocol", help="List protocols; write, test and measure a backend.", rich_markup_mode=None)

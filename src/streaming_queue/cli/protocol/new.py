@@ -17,7 +17,7 @@ def new(
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where to write it. [./NAME]", file_okay=False)
     ] = None,
 ) -> None:
-    """Write an installable package for a new protocol, which works as it is.
+    """Write a package with a working backend.
 
     Four TODOs in it mark where your own protocol goes. Nothing is overwritten.
     """
