@@ -84,8 +84,7 @@ def workers_table(workers: Sequence[Mapping[str, Any]]) -> str:
         for worker in workers
     ]
     reasons = [
-        f"{worker['id']} is {worker['state']}{_since(worker)}: "
-        f"{one_line(worker['reason'], LONGEST_REASON)}"
+        f"{worker['id']} is {worker['state']}{_since(worker)}: {one_line(worker['reason'], LONGEST_REASON)}"
         for worker in workers
         if worker.get("reason")
     ]
