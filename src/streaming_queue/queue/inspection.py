@@ -103,6 +103,7 @@ def outcomes(path: Path, page: int = 200) -> Iterator[Outcome]:
 
     Memory is bounded by a page. Raises like `inspect`.
     """
+    refuse_links(files_of(path), QueueError)
     path = path.resolve(strict=True)
     try:
         with _reader(path, "mode=ro") if owner_of(path) is not None else reading(path) as database:
