@@ -22,8 +22,8 @@ from a2a.types.a2a_pb2 import Role, SendMessageRequest
 from pair import QUESTION, Ask, Close, Side, main, ours
 from starlette.applications import Starlette
 
-from streaming_queue.comm.asgi import serve
 from streaming_queue.comm.base import HostOptions
+from streaming_queue.comm.host.asgi import serve
 from streaming_queue.protocol_backend.a2a.comm import A2ACommBackend
 from streaming_queue.protocol_backend.a2a.own_card import Face
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from streaming_queue.config import Auto, Config
-from streaming_queue.core.auto import ProtocolChoice
-from streaming_queue.core.bandit import (
+from streaming_queue.core.scheduling.auto import ProtocolChoice
+from streaming_queue.core.scheduling.bandit import (
     ENOUGH,
     MOST_FAILURES,
     MOST_SHIFTS,

@@ -9,7 +9,7 @@ from pathlib import Path
 from streaming_queue.config import Config
 from streaming_queue.control.base import LARGEST_PAGE, PAGE
 from streaming_queue.control.commands import COMMANDS
-from streaming_queue.control.reach import PATIENCE_S
+from streaming_queue.control.open_control import PATIENCE_S
 from streaming_queue.control.record import REASONS
 from streaming_queue.control.stopped import StoppedRun
 from streaming_queue.report.run_directory import RunDirectory

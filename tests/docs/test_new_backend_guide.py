@@ -16,7 +16,7 @@ from plugin.environment import Environment
 
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import CallContext, RequestContext
-from streaming_queue.comm.execution import Execution
+from streaming_queue.comm.host.execution import Execution
 from streaming_queue.errors import RateLimitedError, error_from_event
 from streaming_queue.messages import payload_text
 

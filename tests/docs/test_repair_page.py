@@ -52,7 +52,7 @@ def lose_twenty():
 
 def test_the_command_prints_what_is_shown(command):
     asked, *shown = SHOWN.splitlines()
-    assert asked == "$ stq repair run"
+    assert asked == "$ stq doctor run --repair"
     lose_twenty()
     code, printed = command("repair run")
     assert (code, printed.splitlines()) == (3, shown)

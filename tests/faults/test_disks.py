@@ -103,7 +103,7 @@ def test_a_damaged_database_is_a_typed_error_and_what_was_acknowledged_is_export
     done = stq("doctor", "run", "--json")
     found = {finding["check"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert (done.returncode, found["queue.db"]["level"]) == (ExitCode.USAGE, "problem")
-    assert "stq repair run" in found["queue.db"]["remedy"]
+    assert "stq doctor run --repair" in found["queue.db"]["remedy"]
     rows = (stq.directory / "run" / "results.jsonl").read_bytes()
     resumed = stq("resume", "run")
     assert resumed.returncode in {ExitCode.USAGE, ExitCode.INTERNAL}, resumed.stderr

@@ -1,4 +1,4 @@
-"""Networks that lose, cut, hold back and crawl; clocks that jump."""
+"""Networks that lose, cut, hold back and slow down; clocks that jump."""
 
 from __future__ import annotations
 

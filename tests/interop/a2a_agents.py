@@ -17,9 +17,9 @@ from a2a.types.a2a_pb2 import AgentCapabilities, AgentCard, AgentInterface, Agen
 from a2a.types.a2a_pb2_grpc import add_A2AServiceServicer_to_server
 from starlette.applications import Starlette
 
-from streaming_queue.comm.asgi import serve
 from streaming_queue.comm.base import HostLimits, HostOptions
 from streaming_queue.comm.grpc_wire import keep_engine
+from streaming_queue.comm.host.asgi import serve
 
 
 class SdkSlowMessage(AgentExecutor):

@@ -11,8 +11,8 @@ from interop.a2a_agents import SdkSlowMessage, SdkTask, sdk_server
 from unit.comm.agents import Agent, Gate, message, soon
 from unit.comm.relay import Relay
 
-from streaming_queue.comm import recovery, watch
 from streaming_queue.comm.base import HostLimits, HostOptions
+from streaming_queue.comm.client import liveness, reconnect
 from streaming_queue.comm.context import listening
 from streaming_queue.errors import ConnectError
 from streaming_queue.messages import DELTA, MESSAGE, STATUS
@@ -37,8 +37,8 @@ async def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "LONGEST_PAUSE_S", 0.05)
     monkeypatch.setattr(exchange, "LOOK_AFTER_S", 0.1)
     monkeypatch.setattr(exchange, "SILENT_STREAM_S", 0.1)
-    monkeypatch.setattr(watch, "LOOK_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(recovery, "HELD_S", 0.05)
+    monkeypatch.setattr(liveness, "LOOK_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(reconnect, "HELD_S", 0.05)
     monkeypatch.setattr(handler, "TASK_AFTER_S", 0.05)
 
 
@@ -306,7 +306,7 @@ async def test_nothing_is_told_twice_when_a_stream_is_taken_up_again(backend: An
 
 
 async def test_a_hung_host_is_given_up(backend: Any, relay: Relay, ours: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(watch, "LOOK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(liveness, "LOOK_TIMEOUT_S", 0.05)
     gate = Gate()
     await ours(gate)
     asking = begin(backend, "send", **KEYED)

@@ -17,9 +17,9 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared._httpx_utils import create_mcp_http_client
 from unit.comm.agents import Agent, Gate, message, soon
 
-from streaming_queue.comm.asgi import serve
 from streaming_queue.comm.base import HostOptions
 from streaming_queue.comm.context import listening
+from streaming_queue.comm.host.asgi import serve
 from streaming_queue.errors import AgentFailedError, AuthError, ConfigError, ProtocolError
 from streaming_queue.messages import DELTA, MESSAGE, STATUS
 from streaming_queue.protocol_backend.mcp.comm import McpCommBackend

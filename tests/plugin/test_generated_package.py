@@ -45,7 +45,7 @@ def test_what_is_told_is_how_to_go_on(author: Author) -> None:
 
 
 def test_it_is_a_protocol_like_any_other(author: Author) -> None:
-    (entry,) = (each for each in json.loads(author.run("stq protocols --json")) if each["name"] == "my-proto")
+    (entry,) = (each for each in json.loads(author.run("stq protocol list --json")) if each["name"] == "my-proto")
     assert entry["installed"]
     assert entry["class"] == "my_proto.comm:MyProtoCommBackend"
     assert entry["capabilities"] == ["host", "streaming", "cancel", "metadata"]

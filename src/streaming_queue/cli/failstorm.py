@@ -42,13 +42,13 @@ def failstorm(
     """
     import json
 
-    from streaming_queue.failstorm.storms import weather
+    from streaming_queue.failstorm.storms import run_storms
     from streaming_queue.failstorm.targets import misses
     from streaming_queue.runner.event_loop import run_fast
     from streaming_queue.telemetry.console import Output
 
     plan = Plan(workers=workers, kill=kill, every_s=every, cycles=cycles, fault=fault)
-    summaries = run_fast(weather(protocol or [], plan, output, Output()))
+    summaries = run_fast(run_storms(protocol or [], plan, output, Output()))
     missed = {summary.protocol: misses(summary, fault) for summary in summaries}
     if as_json:
         told = {summary.protocol: summary.entry() | {"missed": missed[summary.protocol]} for summary in summaries}

@@ -1,4 +1,4 @@
-"""`stq protocols`: what can be named as a protocol, and what it needs."""
+"""`stq protocol list`: what can be named as a protocol, and what it needs."""
 
 from __future__ import annotations
 

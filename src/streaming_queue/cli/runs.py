@@ -36,7 +36,7 @@ async def _entries(folder: Path) -> list[dict[str, Any]]:
     """The facts of each run in a folder, the oldest first; what is no run is left out."""
     import asyncio
 
-    from streaming_queue.control.reach import reach
+    from streaming_queue.control.open_control import open_control
     from streaming_queue.errors import ConfigError, StreamingQueueError
     from streaming_queue.report.run_directory import RunDirectory
 
@@ -49,7 +49,7 @@ async def _entries(folder: Path) -> list[dict[str, Any]]:
         entry = {"run": str(path), "state": "unreadable", "protocol": manifest["protocol"]}
         counts: dict[str, int] = {}
         try:
-            async with reach(path) as run:
+            async with open_control(path) as run:
                 stats = await run.stats()
             entry["state"], counts = stats["state"], stats["counts"]
         except StreamingQueueError:  # one broken run does not hide the others; `stq doctor` says why

@@ -37,7 +37,7 @@ def stop(
 
     The run ends with 75. `stq resume` goes on with it.
     """
-    from streaming_queue.control.reach import drained
+    from streaming_queue.control.open_control import drained
 
     async def command(run: RunControl) -> Mapping[str, Any]:
         told = await run.drain()

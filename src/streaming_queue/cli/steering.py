@@ -18,13 +18,13 @@ LONGEST_REASON = 600
 
 
 def on_run(directory: Path, action: Callable[[RunControl], Awaitable[T]], *, trust: bool = False) -> T:
-    """Do `action` with the control of the run in `directory`, going on or stopped. Raises like `control.reach`."""
+    """Do `action` with the control of the run in `directory`. Raises like `control.open_control`."""
     import asyncio
 
-    from streaming_queue.control.reach import reach
+    from streaming_queue.control.open_control import open_control
 
     async def act() -> T:
-        async with reach(directory, trust=trust) as run:
+        async with open_control(directory, trust=trust) as run:
             return await action(run)
 
     return asyncio.run(act())

@@ -72,10 +72,10 @@ async def _states(directory: Path) -> AsyncIterator[Mapping[str, Any]]:
     """The state of the run each second, until it is stopped."""
     import asyncio
 
-    from streaming_queue.control.reach import reach
+    from streaming_queue.control.open_control import open_control
 
     while True:
-        async with reach(directory) as run:
+        async with open_control(directory) as run:
             yield {**await run.stats(), "workers": list(await run.workers()) if run.live else []}
             if not run.live:
                 return

@@ -67,7 +67,7 @@ def drain(
     """
     import asyncio
 
-    from streaming_queue.control.reach import POLL_S
+    from streaming_queue.control.open_control import POLL_S
 
     async def command(run: RunControl) -> Sequence[dict[str, Any]]:
         workers = await run.remove_worker(worker_id)

@@ -49,7 +49,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What people are told of a protocol (`stq protocols`); all of it may be left out.
+    """What people are told of a protocol (`stq protocol list`); all of it may be left out.
 
     `probe` is what `health_check` asks, in a phrase. `specification` is what the protocol is written down in, with its
     version, and `link` where that can be read.

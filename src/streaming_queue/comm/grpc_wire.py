@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES
 from streaming_queue.comm.base import EndpointOptions, HostLimits, HostOptions
-from streaming_queue.comm.listener import Listener, listen
+from streaming_queue.comm.host.listener import Listener, listen
 from streaming_queue.errors import ConfigError, ConnectError, ProtocolError
 
 if TYPE_CHECKING:

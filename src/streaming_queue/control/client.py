@@ -11,7 +11,7 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
-from streaming_queue.comm import http_client
+from streaming_queue.comm.client import http
 from streaming_queue.control.base import PAGE, RunControl
 from streaming_queue.errors import ConnectError, ProtocolError, SendTimeoutError
 
@@ -36,7 +36,7 @@ class ControlClient(RunControl):
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
-        self._session = http_client.open_session()
+        self._session = http.open_session()
         return self
 
     async def __aexit__(
@@ -128,16 +128,16 @@ class ControlClient(RunControl):
         if status == 200:
             raise self._foreign(command)
         where = str(self._directory)
-        raise http_client.told_error(document, None, where) or http_client.refusal(status, body, None, self._address)
+        raise http.told_error(document, None, where) or http.refusal(status, body, None, self._address)
 
     async def _post(self, command: str, body: bytes) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         try:
             url = f"{self._address}/{command}"
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                return response.status, await http_client.read_body(response, self._address)
+                return response.status, await http.read_body(response, self._address)
         except (aiohttp.ClientError, OSError) as error:
-            raise http_client.translate(error, self._address) from error
+            raise http.translate(error, self._address) from error
 
     def _foreign(self, command: str) -> ProtocolError:
         return ProtocolError(f"{self._address}: what came back for {command!r} is no answer of a run", retryable=False)

@@ -36,7 +36,7 @@ class Steered(Protocol):
         """End when what is in flight has ended."""
 
 
-class Crew(Protocol):
+class Membership(Protocol):
     """The workers of the run."""
 
     def workers(self) -> list[dict[str, Any]]:
@@ -58,13 +58,18 @@ class SchedulerControl(RunControl):
     live = True
 
     def __init__(
-        self, queue: WorkQueue, directory: RunDirectory, steered: Steered, emit: Listener, crew: Crew | None = None
+        self,
+        queue: WorkQueue,
+        directory: RunDirectory,
+        steered: Steered,
+        emit: Listener,
+        membership: Membership | None = None,
     ) -> None:
         self._queue = queue
         self._directory = directory
         self._steered = steered
         self._emit = emit
-        self._crew = crew
+        self._membership = membership
         self._ending = False
         self._changing = asyncio.Lock()
 
@@ -97,7 +102,7 @@ class SchedulerControl(RunControl):
     async def drain(self) -> dict[str, Any]:
         """See RunControl."""
         if not self._steered.draining:
-            self._emit(Notice("warning", "stq queue drain: finishing what is in flight"))
+            self._emit(Notice("warning", "stq stop: finishing what is in flight"))
             self._steered.drain()
         return await self.stats()
 
@@ -118,10 +123,10 @@ class SchedulerControl(RunControl):
         return self._members.workers()
 
     @property
-    def _members(self) -> Crew:
-        if self._crew is None:
+    def _members(self) -> Membership:
+        if self._membership is None:
             raise ConfigError(f"{self._directory.path}: the workers of this run are nobody's to change")
-        return self._crew
+        return self._membership
 
     async def dead_letters(self, *, reason: str | None = None, after: int = 0, limit: int = PAGE) -> dict[str, Any]:
         """See RunControl."""

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager, suppress
 
 from starlette.types import Receive, Scope, Send
 
-from streaming_queue.comm.asgi import read_body, serve
 from streaming_queue.comm.base import HostLimits, HostOptions
+from streaming_queue.comm.host.asgi import read_body, serve
 from streaming_queue.control.base import RunControl
 from streaming_queue.control.commands import COMMANDS, read_arguments
 from streaming_queue.errors import ConfigError, ProtocolError, QueueError, StreamingQueueError, error_event

@@ -139,5 +139,5 @@ class StoppedRun(RunControl):
             path = self._directory.path
             raise StreamingQueueError(
                 f"{self._directory.manifest_path}: cannot be written: {error.strerror}; "
-                f"`stq queue stats {path}` says what was changed, `stq resume {path}` writes all files again"
+                f"`stq top {path}` says what was changed, `stq resume {path}` writes all files again"
             ) from error

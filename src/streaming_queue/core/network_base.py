@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import current_call
 from streaming_queue.comm.probing import answers
+from streaming_queue.core.idle_timeout import IdleTimeouts
 from streaming_queue.core.network_health import NetworkHealth
-from streaming_queue.core.silence import SilenceWatch
 from streaming_queue.core.topology import Topology
 from streaming_queue.errors import (
     ConnectError,
@@ -94,7 +94,7 @@ class NetworkBase:
         self.message_timeout_s = message_timeout_s
         self.services: list[Service] = []
         self._topology = Topology()
-        self._watch = SilenceWatch()
+        self._watch = IdleTimeouts()
         self._addresses: dict[str, str] = {}
         self._killed: set[str] = set()
         self.health = NetworkHealth(lambda: self.comm_backend, self._addresses, self._killed)

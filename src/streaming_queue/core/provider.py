@@ -8,7 +8,7 @@ from streaming_queue.config import Config
 from streaming_queue.llm.choice import choose
 
 
-def settle_provider(config: Config, settings: dict[str, Any]) -> dict[str, Any] | None:
+def resolve_provider(config: Config, settings: dict[str, Any]) -> dict[str, Any] | None:
     """The facts of the provider that answers; None where workers that run already do, or they do not all by one.
 
     In `settings`, the public ones of `config`, each choice that is made here is named, so that a resume makes it again.

@@ -9,10 +9,10 @@ from typing import Any
 
 from streaming_queue.comm.context import CallContext, annotate, calling
 from streaming_queue.config import Config, Core
-from streaming_queue.core.crew import Crew
+from streaming_queue.core.membership import Membership
 from streaming_queue.core.network_base import NetworkBase
-from streaming_queue.core.round import Round, open_directory
-from streaming_queue.core.scheduler import Ask
+from streaming_queue.core.run import Run, open_directory
+from streaming_queue.core.scheduling.scheduler import Ask
 from streaming_queue.core.status_text import status_text
 from streaming_queue.errors import (
     AgentFailedError,
@@ -46,7 +46,7 @@ class QACoordinatorBase:
         self.listeners: list[Listener] = [output] if callable(output) else []
         self.on_row: Callable[[dict[str, Any]], None] | None = None
         """Told each row of results once it is recorded, in a thread of its own."""
-        self._round: Round | None = None
+        self._round: Run | None = None
         self._running: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
         self._draining = False
@@ -57,7 +57,7 @@ class QACoordinatorBase:
         """Say which network to use and whom to ask; without `worker_ids` every neighbour is a worker."""
         self.agent_network = network
         self.worker_ids = list(worker_ids or ())
-        self._crew = Crew(network, self.coordinator_id, self.worker_ids)
+        self._membership = Membership(network, self.coordinator_id, self.worker_ids)
         self.protocol_name = protocol_name
         if self not in network.services:
             network.services.append(self)
@@ -80,9 +80,9 @@ class QACoordinatorBase:
         """Ask the worker at `address` nothing more; it takes part no longer once its questions have ended."""
         return f"{await self._joined_by().leave(address) or 'nobody'} leaves"
 
-    def _joined_by(self) -> Crew:
+    def _joined_by(self) -> Membership:
         self._network()
-        return self._crew
+        return self._membership
 
     async def dispatch_round(self) -> str:
         """Work through the whole source and say how it went; a call during a round attaches to that round.
@@ -165,7 +165,7 @@ class QACoordinatorBase:
         if not self.worker_ids:
             raise ConfigError(f"{self.coordinator_id} has no workers: register some, or name them in set_network()")
         directory = await asyncio.to_thread(open_directory, self.config)
-        round_ = Round(
+        round_ = Run(
             self.config,
             directory,
             worker_ids=self.worker_ids,
@@ -175,12 +175,12 @@ class QACoordinatorBase:
             emit=fan_out(self.listeners),
             on_row=self.on_row,
             network_metrics=network.snapshot_metrics,
-            crew=self._crew,
+            membership=self._membership,
         )
         self._round = round_
         if self._draining:
             round_.drain()
-        with self._crew.at_work(round_):
+        with self._membership.at_work(round_):
             await round_.run()
 
     def _asker(self, run_id: str) -> Ask:

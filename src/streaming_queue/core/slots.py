@@ -9,9 +9,9 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from streaming_queue.core.dispenser import Dispenser
-from streaming_queue.core.errand import Errand
-from streaming_queue.core.health import UNFIT, WorkerPool
+from streaming_queue.core.in_flight_call import InFlightCall
+from streaming_queue.core.pool.worker_pool import UNFIT, WorkerPool
+from streaming_queue.core.scheduling.handoff import Handoff
 from streaming_queue.errors import (
     AgentFailedError,
     ConnectError,
@@ -87,14 +87,14 @@ class Slots:
             probe_interval_s=probe_interval_s,
             gone_after_s=gone_after_s,
         )
-        self._free = Dispenser[_Question, str](self._may_take)
+        self._free = Handoff[_Question, str](self._may_take)
         for number in range(max(slots.values(), default=0)):
             for member in slots:
                 if number < slots[member]:
                     self._free.offer(member)
         self._tasks = _Background()
         self._watching: asyncio.Task[None] | None = None
-        self._errands: dict[Errand, None] = {}
+        self._calls_in_flight: dict[InFlightCall, None] = {}
         self._failed_at: dict[str, set[str]] = {}
         self._second_chances: dict[str, asyncio.TimerHandle] = {}
 
@@ -156,12 +156,12 @@ class Slots:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("members are asked in tasks only")
-        errand = Errand(member, task)
-        self._errands[errand] = None
+        call_in_flight = InFlightCall(member, task)
+        self._calls_in_flight[call_in_flight] = None
         try:
-            return await errand.run(asking)
+            return await call_in_flight.run(asking)
         finally:
-            del self._errands[errand]
+            del self._calls_in_flight[call_in_flight]
 
     def figures(self) -> dict[str, Any]:
         """Where the pool stands: `slots`, `busy`, `waiting` questions, and `members` with their state and figures."""
@@ -219,8 +219,10 @@ class Slots:
         self._free.rematch()
 
     def _on_gone(self, member: str, error: StreamingQueueError) -> None:
-        for errand in [errand for errand in self._errands if errand.worker_id == member]:
-            errand.give_up(error)
+        for call_in_flight in [
+            call_in_flight for call_in_flight in self._calls_in_flight if call_in_flight.worker_id == member
+        ]:
+            call_in_flight.give_up(error)
 
     def _failed(self, member: str, question: _Question, error: StreamingQueueError, key: str | None) -> None:
         """Return where the question may be asked elsewhere at once, else raise."""

@@ -61,7 +61,7 @@ def _queue(directory: RunDirectory) -> tuple[Inspection | None, Finding]:
             return None, problem("queue.db", f"{path} is gone, but results.jsonl has rows of it", remedy)
         return None, warning("queue.db", "there is none: nothing was taken in yet", _resume(directory))
     except QueueError as error:
-        remedy = f"stq repair {shlex.quote(str(directory.path))} exports what can be read, to a new directory"
+        remedy = f"stq doctor {shlex.quote(str(directory.path))} --repair exports what can be read, to a new directory"
         return None, problem("queue.db", str(error), remedy)
     if found.counts is None:
         seen = f"{path.stat().st_size / 1024**2:,.0f} MiB, and a process was killed over it: too large to look into"
@@ -105,7 +105,7 @@ def _rows(path: Path) -> int | None:
 def _next(directory: RunDirectory, inspection: Inspection) -> Finding:
     counts, complete = inspection.counts, (inspection.bookmark or {}).get("complete") is True
     if inspection.owner:
-        return ok("next", "the run goes on", f"wait for it; `stq queue drain {_quoted(directory)}` ends it early")
+        return ok("next", "the run goes on", f"wait for it; `stq stop {_quoted(directory)}` ends it early")
     if counts is None or counts.open or not complete:
         left = "not known how many" if counts is None else f"{counts.open:,}"
         more = "" if complete or counts is None else ", and not all of the source was read"

@@ -20,7 +20,7 @@ from streaming_queue.runner.serving import can_be_served
 from streaming_queue.telemetry.console import Output
 
 
-async def weather(protocols: Sequence[str], plan: Plan, directory: Path | None, output: Output) -> list[Summary]:
+async def run_storms(protocols: Sequence[str], plan: Plan, directory: Path | None, output: Output) -> list[Summary]:
     """A storm for each protocol (none named: for all installed that have a socket), one after the other.
 
     `directory` (None: a new one under runs/) gets for each the plot NAME.svg, all that was seen as NAME.json, the run

@@ -204,7 +204,7 @@ def damaged(path: Path, what: str) -> QueueError:
     """The error for a file that is no whole database."""
     return QueueError(
         f"{path} is damaged or no queue database ({what}): restore it from a copy, or move it and its -wal file away "
-        "to start anew; of a run, `stq repair DIR` exports what can be read"
+        "to start anew; of a run, `stq doctor RUN --repair` exports what can be read"
     )
 
 

@@ -25,7 +25,7 @@ SLOW_S = 10.0
 
 
 @asynccontextmanager
-async def reached(config: Config, address: str, *, commanded: bool = False) -> AsyncIterator[NetworkBase]:
+async def connect_agent(config: Config, address: str, *, commanded: bool = False) -> AsyncIterator[NetworkBase]:
     """A network of one agent, at `address`; where it is `commanded`, the agent is shown `network.operator_token`.
 
     Raises ConfigError on an address that the protocol does not speak.
@@ -69,7 +69,7 @@ async def ask(
 async def _ask(config: Config, address: str, question: str, key: str, show: Callable[[str, str], None] | None) -> Reply:
     context = CallContext(kind="question", idempotency_key=key)
     payload = {"text": question}
-    async with reached(config, address) as network:
+    async with connect_agent(config, address) as network:
         with calling(context):
             if show is None:
                 reply = await network.route_message(RUNNER_ID, AGENT_ID, payload)
@@ -90,7 +90,7 @@ async def _ask(config: Config, address: str, question: str, key: str, show: Call
 
 async def status(config: Config, address: str) -> Reply:
     """An agent's status, in words and, where it tells them, in figures (`metadata`). Raises the failure."""
-    async with reached(config, address) as network:
+    async with connect_agent(config, address) as network:
         with calling(CallContext(kind="command")):
             reply = await network.route_message(RUNNER_ID, AGENT_ID, {"text": "status"})
     if "error" in reply:
@@ -105,7 +105,7 @@ async def dispatch(
 
     `ended` is told the round's summary. A signal ends the following only.
     """
-    async with reached(config, address, commanded=True) as network:
+    async with connect_agent(config, address, commanded=True) as network:
         remote = RemoteCoordinator(network, AGENT_ID, output)
         before = await remote.round_id()
         reply = await remote.command("dispatch", detach=True)
@@ -126,7 +126,7 @@ async def attach(config: Config, address: str, output: Output, *, ended: Callabl
 
     Raises like `RemoteCoordinator.follow`; ConfigError where there was no round yet.
     """
-    async with reached(config, address, commanded=True) as network:
+    async with connect_agent(config, address, commanded=True) as network:
         remote = RemoteCoordinator(network, AGENT_ID, output)
         if (await remote.figures())["state"] == "idle":
             raise ConfigError(f"the coordinator at {address} has had no round yet; `stq dispatch {address}` begins one")

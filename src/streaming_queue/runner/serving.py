@@ -20,7 +20,7 @@ from streaming_queue.exit_codes import ExitCode
 from streaming_queue.masking import masked
 from streaming_queue.runner.backends import can_host, create_backend
 from streaming_queue.runner.hierarchy import make_pool
-from streaming_queue.runner.membership import Membership
+from streaming_queue.runner.registration import Registration
 from streaming_queue.runner.roles import load_executor, worker_class
 from streaming_queue.runner.runner_base import RunnerBase
 from streaming_queue.runner.signals import stop_signals
@@ -65,7 +65,7 @@ async def serve_worker(
         raise ConfigError("protocol auto is for a run to choose by: name the one protocol of this worker with -p")
     if not can_host(type(backend)):
         raise ConfigError(
-            f"protocol {config.protocol!r} hosts no agents: choose one of those with `host` in stq protocols"
+            f"protocol {config.protocol!r} hosts no agents: choose one of those with `host` in stq protocol list"
         )
     stop = asyncio.Event()
     joining, config = config, config.without_operator()
@@ -97,7 +97,7 @@ async def serve_worker(
                 "choose another protocol to serve it or for qa.worker.mode process"
             )
         ready(handle.base_url)
-        membership = Membership(joining, join, handle.base_url, output) if join else None
+        membership = Registration(joining, join, handle.base_url, output) if join else None
         await _first(stop.wait(), until, membership.keep() if membership else None)
         if membership:
             await membership.leave()

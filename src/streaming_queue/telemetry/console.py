@@ -234,7 +234,7 @@ class Output:
 
     def _on_steered(self, event: Paused | Continued | Replayed | Purged) -> None:
         if isinstance(event, Paused):
-            self.warning(f"paused: what is in flight ends; `stq queue resume {event.directory}` goes on")
+            self.warning(f"paused: what is in flight ends; `stq resume {event.directory}` goes on")
         elif isinstance(event, Continued):
             self.success("no longer paused")
         elif isinstance(event, Replayed):

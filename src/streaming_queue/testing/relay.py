@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from streaming_queue.comm import local_logins
 from streaming_queue.comm.local_logins import Entry
-from streaming_queue.testing.tape import Tape
+from streaming_queue.testing.wire_capture import WireCapture
 
 LOOPBACK = "127.0.0.1"
 _PIECE = 64 * 1024
@@ -26,8 +26,8 @@ class Relay:
     """
 
     def __init__(self, host: str, port: int) -> None:
-        self.sent = Tape()
-        self.received = Tape()
+        self.sent = WireCapture()
+        self.received = WireCapture()
         self.port = 0
         self._agent = (host, port)
         self._listening: asyncio.Server | None = None

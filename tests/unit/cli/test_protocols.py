@@ -65,15 +65,15 @@ def test_every_state_is_told(listed, needy):
 
 def test_what_a_protocol_says_of_itself_is_told(listed, monkeypatch):
     class Mine(InprocCommBackend):
-        about = About("a knock at the door", "Mine 2.1", "https://mine.example/2.1")
+        about = About("a check_auth at the door", "Mine 2.1", "https://mine.example/2.1")
 
     monkeypatch.setitem(sys.modules, "mine_backend", types.SimpleNamespace(Mine=Mine))
     specs = [BackendSpec("mine", "mine_backend:Mine", "my own")]
     abilities, origins = listed(specs).split("\n\n")
-    assert abilities.endswith("  a knock at the door")
+    assert abilities.endswith("  a check_auth at the door")
     assert origins.splitlines()[1:] == ["mine      my own", "          Mine 2.1: https://mine.example/2.1"]
     (entry,) = json.loads(listed(specs, "--json"))
-    wanted = {"probe": "a knock at the door", "specification": "Mine 2.1", "link": "https://mine.example/2.1"}
+    wanted = {"probe": "a check_auth at the door", "specification": "Mine 2.1", "link": "https://mine.example/2.1"}
     assert wanted.items() <= entry.items()
 
 

@@ -14,7 +14,7 @@ from unit.control.runs import ids, owner
 
 from streaming_queue.control import client as client_module
 from streaming_queue.control.client import ControlClient
-from streaming_queue.control.reach import reach
+from streaming_queue.control.open_control import open_control
 from streaming_queue.control.server import serve_control
 from streaming_queue.errors import AuthError, ConfigError, ConnectError, ProtocolError, SendTimeoutError
 
@@ -140,7 +140,7 @@ async def test_an_answer_of_another_kind_is_none(run, control, monkeypatch, resu
 
 
 async def test_a_live_run_is_reached_by_its_directory(announced, directory):
-    async with reach(directory.path) as run:
+    async with open_control(directory.path) as run:
         assert run.live
         assert ids(await run.dead_letters()) == ["q1", "q2", "q3", "q4"]
 

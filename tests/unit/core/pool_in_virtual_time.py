@@ -8,7 +8,7 @@ from typing import Any
 
 from unit.core.virtual_loop import VirtualLoop
 
-from streaming_queue.core.health import WorkerPool
+from streaming_queue.core.pool.worker_pool import WorkerPool
 from streaming_queue.errors import StreamingQueueError
 from streaming_queue.telemetry.events import Event
 

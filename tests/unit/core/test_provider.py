@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from streaming_queue.config import Config, resume_config
-from streaming_queue.core.provider import settle_provider
+from streaming_queue.core.provider import resolve_provider
 
 
 def settled(settings):
     config = Config.of(settings)
     written = config.public()
-    return settle_provider(config, written), written
+    return resolve_provider(config, written), written
 
 
 def test_the_one_that_answers_is_named_and_chosen_again():

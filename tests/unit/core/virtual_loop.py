@@ -11,9 +11,20 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from streaming_queue.core import attempts, breaker, health, lookout, retry_budget, scheduler, slots, worker_health
+from streaming_queue.core import slots
+from streaming_queue.core.pool import breaker, stall_detector, worker_health, worker_pool
+from streaming_queue.core.scheduling import attempts, retry_budget, scheduler
 
-MODULES: tuple[ModuleType, ...] = (attempts, breaker, health, lookout, retry_budget, scheduler, slots, worker_health)
+MODULES: tuple[ModuleType, ...] = (
+    attempts,
+    breaker,
+    retry_budget,
+    scheduler,
+    slots,
+    stall_detector,
+    worker_health,
+    worker_pool,
+)
 
 
 MOST_TURNS = 10_000

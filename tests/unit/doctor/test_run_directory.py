@@ -104,7 +104,7 @@ def test_a_run_that_is_going_on(make, monkeypatch):
     assert set(levels(found).values()) == {"ok"}
     assert found["owner"].seen == "process 7 is at work on it"
     assert "so its pages were not checked" in found["queue.db"].seen
-    assert f"`stq queue drain '{directory.path}'` ends it early" in found["next"].remedy
+    assert f"`stq stop '{directory.path}'` ends it early" in found["next"].remedy
 
 
 def test_a_database_too_large_to_look_into(make, monkeypatch):
@@ -141,7 +141,7 @@ def test_a_damaged_database(make, damage):
     assert levels(found) == {"run.json": "ok", "queue.db": "problem"}
     assert found["queue.db"].code == 2
     assert "damaged" in found["queue.db"].seen
-    assert "stq repair" in found["queue.db"].remedy
+    assert "--repair" in found["queue.db"].remedy
 
 
 def test_a_database_that_is_gone(make):

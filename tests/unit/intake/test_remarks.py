@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming_queue.config import Config
-from streaming_queue.core.reading import Reading
+from streaming_queue.core.feed import Feed
 from streaming_queue.intake import names, remarks
 from streaming_queue.intake.fields import RecordError
 from streaming_queue.intake.names import folded
@@ -166,7 +166,7 @@ async def test_the_description_names_what_is_used(write, read, key):
 async def test_a_run_says_it_too(write):
     said: list[Notice] = []
     config = Config(qa={"coordinator": {"data_file": write('{"q": "a", "answer": {}, "level": 1}\n' * 3)}})
-    reading = Reading(config, MemoryQueue(), lambda event: said.append(event) if isinstance(event, Notice) else None)
+    reading = Feed(config, MemoryQueue(), lambda event: said.append(event) if isinstance(event, Notice) else None)
     await reading.run()
     assert [notice.level for notice in said] == ["info", "info", "warning"]
     assert "not used: 'level'" in said[1].text

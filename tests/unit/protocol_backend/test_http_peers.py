@@ -529,10 +529,10 @@ async def test_a_description_is_the_health_and_the_date(backend: HttpCommBackend
     async with Peer(answer(HEALTH, "200 OK", "Date: Tue, 24 Nov 2026 01:02:03 GMT")) as peer:
         date = datetime(2026, 11, 24, 1, 2, 3, tzinfo=UTC)
         assert await describe(backend, peer.port) == {"status": "ok", "agent_id": "w", "version": 7, "date": date}
-        probe, knock = peer.requests
+        probe, check_auth = peer.requests
     assert probe.startswith(b"GET /health HTTP/1.1\r\n")
-    assert knock.startswith(b"POST /cancel HTTP/1.1\r\n")
-    assert all(b"bearer s3cret" in request.lower() for request in (probe, knock))
+    assert check_auth.startswith(b"POST /cancel HTTP/1.1\r\n")
+    assert all(b"bearer s3cret" in request.lower() for request in (probe, check_auth))
 
 
 @pytest.mark.parametrize("header", ["X: y", "Date: yesterday", "Age: 30\r\nDate: Tue, 24 Nov 2026 01:02:03 GMT"])

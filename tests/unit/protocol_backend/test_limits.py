@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from unit.comm.agents import LIMITS, Agent, message
 
-from streaming_queue.comm import answer_limit, execution, strict_json
+from streaming_queue.comm import answer_limit, strict_json
 from streaming_queue.comm.base import HostOptions
+from streaming_queue.comm.host import execution
 from streaming_queue.comm.registry import create
 from streaming_queue.errors import ProtocolError
 from streaming_queue.messages import DELTA, StreamEvent

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from streaming_queue.testing import Relay
-from streaming_queue.testing.tape import KEPT_BYTES, Tape
+from streaming_queue.testing.wire_capture import KEPT_BYTES, WireCapture
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 
@@ -189,12 +189,12 @@ async def test_an_agent_that_is_not_there_is_a_reset():
 
 
 def test_a_tape_keeps_the_last_bytes_and_shows_them_harmless():
-    tape = Tape()
-    assert tape.excerpt() == "nothing"
-    tape.add(b"\x1b[31mred\n")
-    assert tape.excerpt() == r"9 bytes: b'\x1b[31mred\n'"
-    tape.add(b"a" * KEPT_BYTES + b"the end")
-    assert tape.total == KEPT_BYTES + 16
-    assert b"red" not in tape
-    assert tape.excerpt().startswith("the last 400 of 65,552 bytes: b'aaa")
-    assert tape.excerpt().endswith("the end'")
+    wire_capture = WireCapture()
+    assert wire_capture.excerpt() == "nothing"
+    wire_capture.add(b"\x1b[31mred\n")
+    assert wire_capture.excerpt() == r"9 bytes: b'\x1b[31mred\n'"
+    wire_capture.add(b"a" * KEPT_BYTES + b"the end")
+    assert wire_capture.total == KEPT_BYTES + 16
+    assert b"red" not in wire_capture
+    assert wire_capture.excerpt().startswith("the last 400 of 65,552 bytes: b'aaa")
+    assert wire_capture.excerpt().endswith("the end'")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def bench(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name (see `stq protocols`) or package.module:Class.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name (`stq protocol list`) or package.module:Class.")],
     against: Annotated[str, typer.Option("--against", metavar="NAMES", help="Others, joined by commas.")] = "http",
     questions: Annotated[int, typer.Option("-n", "--questions", min=1, help="Questions in each round.")] = 1000,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds, of which the median counts.")] = 3,

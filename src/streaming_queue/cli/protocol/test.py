@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def test(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name (see `stq protocols`) or package.module:Class.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name (`stq protocol list`) or package.module:Class.")],
     as_json: AsJson = False,
     junit: Annotated[
         Path | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit XML file too.", dir_okay=False)

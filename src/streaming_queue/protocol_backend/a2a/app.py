@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
 
 from streaming_queue.comm import strict_json
-from streaming_queue.comm.asgi import cancelled_on_disconnect, read_body
+from streaming_queue.comm.host.asgi import cancelled_on_disconnect, read_body
 from streaming_queue.errors import ConnectError, error_event
 from streaming_queue.protocol_backend.a2a.dialect import CARD_PATH, RPC_MEMBERS, V1
 from streaming_queue.protocol_backend.a2a.event_stream import plain_routes

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from streaming_queue.comm.cancels import CANCEL_TIMEOUT_S, Cancels
+from streaming_queue.comm.client.cancels import CANCEL_TIMEOUT_S, Cancels
 from streaming_queue.errors import ConfigError, ConnectError, ProtocolError, RemoteError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.a2a.card import GRPC, JSONRPC, about
@@ -112,11 +112,11 @@ class Peer:
     async def describe(self) -> dict[str, Any]:
         """What the card says to people, and the agent's clock, if the interface we would use answers us.
 
-        Raises like `refresh_card` and `Interface.knock`.
+        Raises like `refresh_card` and `Interface.check_auth`.
         """
         body, date = await self._transport.fetch_card()
         interface = await self._choose(body)
-        await interface.knock()
+        await interface.check_auth()
         facts = about(body, interface.card)
         return facts if date is None else {**facts, "date": date}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from streaming_queue.comm.http_client import excerpt
+from streaming_queue.comm.client.http import excerpt
 from streaming_queue.comm.strict_json import read_answer
 from streaming_queue.errors import ConfigError, ProtocolError
 from streaming_queue.protocol_backend.a2a.dialect import KIND_03, KINDS, Dialect

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from yarl import URL
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
-from streaming_queue.comm.http_backend import HttpBackend
+from streaming_queue.comm.client.backend import HttpBackend
 from streaming_queue.errors import ConfigError, SendTimeoutError
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.a2a.card import BINDINGS, JSONRPC

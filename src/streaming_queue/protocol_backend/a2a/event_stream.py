@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from streaming_queue.comm.execution import HEARTBEAT_S
+from streaming_queue.comm.host.execution import HEARTBEAT_S
 
 _HEARTBEAT = b": still at it\r\n\r\n"
 _STREAM = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
@@ -29,7 +29,7 @@ class EventStream(Response):
     """What an `EventSourceResponse` would send, and a comment after each `HEARTBEAT_S` of silence.
 
     An error before the first event is the response's status. The peer's leaving cancels it from outside
-    (`comm.asgi.cancelled_on_disconnect`).
+    (`comm.host.asgi.cancelled_on_disconnect`).
     """
 
     def __init__(self, response: EventSourceResponse) -> None:

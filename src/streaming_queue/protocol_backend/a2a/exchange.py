@@ -14,10 +14,10 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
+from streaming_queue.comm.client.http import is_broken
+from streaming_queue.comm.client.liveness import LOOK_TIMEOUT_S, LostReplyError, Watch
+from streaming_queue.comm.client.reconnect import Reconnect
 from streaming_queue.comm.context import heard
-from streaming_queue.comm.http_client import is_broken
-from streaming_queue.comm.recovery import Recovery
-from streaming_queue.comm.watch import LOOK_TIMEOUT_S, LostReplyError, Watch
 from streaming_queue.errors import CommError, ConnectError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.a2a.codec import Result, decode_result, encode_message
@@ -91,7 +91,7 @@ class Exchange:
 
     async def _ask(self, params: Mapping[str, Any]) -> None:
         """One call, made again where the message may come back."""
-        recovery = Recovery(keyed=self._may_return, broken=_is_lost)
+        recovery = Reconnect(keyed=self._may_return, broken=_is_lost)
         while True:
             with recovery:
                 result = await self._call(params)
@@ -107,7 +107,7 @@ class Exchange:
 
     async def _open_stream(self) -> AsyncGenerator[StreamEvent, None]:
         """The events of the streaming method, until its stream ends, or breaks when there is a task to go on with."""
-        recovery = Recovery(keyed=True, broken=self._may_go_on)
+        recovery = Reconnect(keyed=True, broken=self._may_go_on)
         while not self._progress.running:
             with recovery:
                 async with aclosing(self._listen("stream", self._params, self._message_id)) as results:

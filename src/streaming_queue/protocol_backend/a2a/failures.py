@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from streaming_queue.comm.http_client import excerpt, parse_retry_after, refusal
+from streaming_queue.comm.client.http import excerpt, parse_retry_after, refusal
 from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import (
     AgentFailedError,

@@ -18,10 +18,10 @@ from google.protobuf.message import Message
 from grpc import ChannelConnectivity, StatusCode
 from grpc.aio import EOF, AioRpcError
 
+from streaming_queue.comm.client.liveness import Watch
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.grpc_wire import open_channel
 from streaming_queue.comm.strict_json import MAX_ANSWER_VALUES
-from streaming_queue.comm.watch import Watch
 from streaming_queue.errors import ConfigError, ConnectError, ProtocolError
 from streaming_queue.protocol_backend.a2a.card import Card
 from streaming_queue.protocol_backend.a2a.codec import Result, decode_result, encode_json
@@ -115,7 +115,7 @@ class GrpcInterface:
         finally:
             call.cancel()
 
-    async def knock(self) -> None:
+    async def check_auth(self) -> None:
         """Ask for a task that does not exist: any answer of A2A will do; what is none is raised, as by `call`."""
         method, request = self._method("get_task", {"id": uuid.uuid4().hex})
         async with self._translated(request):

@@ -20,9 +20,9 @@ from a2a.utils.grpc_status import status_to_grpc
 from a2a.utils.proto_utils import to_stream_response
 from google.rpc import error_details_pb2, status_pb2
 
-from streaming_queue.comm.admission import Admission, Refusal
 from streaming_queue.comm.base import HostOptions
 from streaming_queue.comm.grpc_wire import bind, keep_engine, server_options, stop
+from streaming_queue.comm.host.admission import Admission, Refusal
 from streaming_queue.comm.strict_json import MAX_VALUES
 from streaming_queue.errors import ConfigError
 from streaming_queue.messages import ERROR
@@ -61,7 +61,7 @@ class GrpcDoor:
 async def open_door(handler: AgentHandler | NativeHandler, host: str, options: HostOptions, name: str) -> GrpcDoor:
     """Serve `handler` by gRPC on a free port of `host`; returns when it is ready.
 
-    Raises ConfigError like `comm.listener.listen`, and where the host has TLS, which gRPC cannot take from it.
+    Raises ConfigError like `comm.host.listener.listen`, and where the host has TLS, which gRPC cannot take from it.
     """
     if options.tls is not None:
         raise ConfigError(f"{name}: gRPC cannot use its ssl.SSLContext: set a2a.grpc to false, or serve without TLS")

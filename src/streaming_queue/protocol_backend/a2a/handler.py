@@ -38,7 +38,7 @@ from a2a.utils.task import apply_history_length, validate_history_length, valida
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from streaming_queue.comm.context import RequestContext
-from streaming_queue.comm.execution import Execution, Executions
+from streaming_queue.comm.host.execution import Execution, Executions
 from streaming_queue.errors import AgentFailedError, StreamingQueueError, error_event
 from streaming_queue.messages import ERROR, MESSAGE, StreamEvent
 from streaming_queue.protocol_backend.a2a.agent_errors import plain, to_a2a, unfit

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from streaming_queue.comm.asgi import AsgiServer, serve
-from streaming_queue.comm.execution import Executions
+from streaming_queue.comm.host.asgi import AsgiServer, serve
+from streaming_queue.comm.host.execution import Executions
 from streaming_queue.protocol_backend.a2a.app import A2AApp
 from streaming_queue.protocol_backend.a2a.dialect import CARD_PATH
 from streaming_queue.protocol_backend.a2a.grpc_half import load_half
@@ -70,7 +70,7 @@ class A2AAgent:
 async def spawn(agent_id: str, host: str, port: int, executor: Any, backend: A2ACommBackend) -> A2AAgent:
     """Host `executor` by the options of `backend`; returns when it is ready.
 
-    Raises like `comm.asgi.serve`, `Face.of` and, with gRPC, `grpc_service.open_door`.
+    Raises like `comm.host.asgi.serve`, `Face.of` and, with gRPC, `grpc_service.open_door`.
     """
     options, name = backend.host_options, f"agent {agent_id!r}"
     native = is_native(executor)

@@ -11,10 +11,10 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from streaming_queue.comm.client.http import read_body
+from streaming_queue.comm.client.lines import EVENT_STREAM, read_events
+from streaming_queue.comm.client.liveness import Watch
 from streaming_queue.comm.context import heard
-from streaming_queue.comm.http_client import read_body
-from streaming_queue.comm.sse import EVENT_STREAM, read_events
-from streaming_queue.comm.watch import Watch
 from streaming_queue.protocol_backend.a2a.card import JSONRPC, Card
 from streaming_queue.protocol_backend.a2a.codec import Result, decode_object, decode_result, decode_rpc, encode_json
 from streaming_queue.protocol_backend.a2a.dialect import A2A_JSON, CALL_EXTENSION, EXTENSIONS_HEADER, VERSION_HEADER
@@ -74,7 +74,7 @@ class Interface:
                     async for data in events:
                         yield self._event(data, request_id)
 
-    async def knock(self) -> None:
+    async def check_auth(self) -> None:
         """Ask for a task that does not exist: whoever reads the card may still be refused behind it.
 
         Any answer of A2A will do; what is none is raised, as by `call`.

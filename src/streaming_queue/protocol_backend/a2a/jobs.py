@@ -22,7 +22,7 @@ from a2a.types.a2a_pb2 import (
 )
 from google.protobuf.json_format import ParseDict
 
-from streaming_queue.comm.execution import CANCEL_BOUND_S, Execution, Executions
+from streaming_queue.comm.host.execution import CANCEL_BOUND_S, Execution, Executions
 from streaming_queue.errors import AgentFailedError
 from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
 from streaming_queue.protocol_backend.a2a.agent_errors import plain, status_message, unfit

@@ -23,7 +23,7 @@ from a2a.types.a2a_pb2 import (
 )
 
 from streaming_queue import __version__
-from streaming_queue.comm.admission import host_name
+from streaming_queue.comm.host.admission import host_name
 from streaming_queue.comm.skills import ANSWER, ANSWERS, Skill, declared
 from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION
 

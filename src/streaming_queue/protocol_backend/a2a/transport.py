@@ -10,10 +10,10 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
+from streaming_queue.comm.client.http import agent_headers, agent_url, peer_date, read_body
+from streaming_queue.comm.client.http_session import HttpSession
+from streaming_queue.comm.client.liveness import Watch
 from streaming_queue.comm.grpc_wire import call_metadata
-from streaming_queue.comm.http_client import agent_headers, agent_url, peer_date, read_body
-from streaming_queue.comm.http_session import HttpSession
-from streaming_queue.comm.watch import Watch
 from streaming_queue.errors import CommError, ProtocolError
 from streaming_queue.protocol_backend.a2a.card import MAX_CARD_BYTES, Card, read_card
 from streaming_queue.protocol_backend.a2a.dialect import CARD_PATH

@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from streaming_queue.comm.asgi import cancelled_on_disconnect, read_body
 from streaming_queue.comm.context import RequestContext
-from streaming_queue.comm.execution import HEARTBEAT_S, Execution, Executions
+from streaming_queue.comm.host.asgi import cancelled_on_disconnect, read_body
+from streaming_queue.comm.host.execution import HEARTBEAT_S, Execution, Executions
 from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError, error_event
 from streaming_queue.messages import ERROR, MESSAGE
 from streaming_queue.protocol_backend.acp.codec import ASYNC, CANCELLING, CREATED, EVENT_STREAM, JSON, STREAM, message

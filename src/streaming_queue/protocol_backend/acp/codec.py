@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from streaming_queue.comm.http_client import excerpt
+from streaming_queue.comm.client.http import excerpt
 from streaming_queue.comm.payload import encode_payload, malformed
 from streaming_queue.comm.strict_json import read_answer
 from streaming_queue.errors import ProtocolError

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
-from streaming_queue.comm.http_backend import HttpBackend
+from streaming_queue.comm.client.backend import HttpBackend
 from streaming_queue.errors import CommError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.acp.exchange import Exchange

@@ -13,13 +13,13 @@ from typing import Any
 
 import aiohttp
 
+from streaming_queue.comm.client.http import is_broken
+from streaming_queue.comm.client.lines import read_events
+from streaming_queue.comm.client.liveness import LostReplyError, Watch
+from streaming_queue.comm.client.reconnect import Reconnect
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.context_headers import write_context, write_trace
-from streaming_queue.comm.http_client import is_broken
-from streaming_queue.comm.recovery import Recovery
-from streaming_queue.comm.sse import read_events
 from streaming_queue.comm.strict_json import read_answer
-from streaming_queue.comm.watch import LostReplyError, Watch
 from streaming_queue.errors import ConnectError, ProtocolError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.acp.codec import (
@@ -69,7 +69,7 @@ class Exchange:
                 async for _ in events:
                     pass
             return self._reading.answer()
-        recovery = Recovery(keyed=self._may_return, broken=is_broken)
+        recovery = Reconnect(keyed=self._may_return, broken=is_broken)
         while True:
             with recovery:
                 run = await self._come_back() or await self._begin()
@@ -77,7 +77,7 @@ class Exchange:
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
         """What comes, as it comes, in mode stream; after a broken connection what is new. Raises like `answer`."""
-        recovery = Recovery(keyed=True, broken=self._may_go_on)
+        recovery = Reconnect(keyed=True, broken=self._may_go_on)
         while True:
             with recovery:
                 known = await self._come_back() is not None

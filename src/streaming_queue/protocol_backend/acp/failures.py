@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from streaming_queue.comm.answer_limit import AnswerMeter
-from streaming_queue.comm.http_client import excerpt, parse_retry_after, refusal
+from streaming_queue.comm.client.http import excerpt, parse_retry_after, refusal
 from streaming_queue.errors import (
     AgentFailedError,
     ConfigError,

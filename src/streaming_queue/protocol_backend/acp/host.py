@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from streaming_queue.comm.asgi import AsgiServer, serve
-from streaming_queue.comm.asgi_agent import AsgiAgent
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import Executor
-from streaming_queue.comm.execution import Executions
+from streaming_queue.comm.host.agent import AsgiAgent
+from streaming_queue.comm.host.asgi import AsgiServer, serve
+from streaming_queue.comm.host.execution import Executions
 from streaming_queue.protocol_backend.acp.app import AcpApp
 from streaming_queue.protocol_backend.acp.failures import error_body
 from streaming_queue.protocol_backend.acp.manifest import own_manifest
@@ -23,7 +23,7 @@ class AcpAgent(AsgiAgent):
 async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend: BaseCommBackend) -> AcpAgent:
     """Host `executor` by the options of `backend`; returns when it is ready.
 
-    Raises like `comm.asgi.serve` and `own_manifest`.
+    Raises like `comm.host.asgi.serve` and `own_manifest`.
     """
     options = backend.host_options
     manifest = own_manifest(agent_id, executor)

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from streaming_queue.comm.execution import Execution
+from streaming_queue.comm.host.execution import Execution
 from streaming_queue.messages import StreamEvent
 from streaming_queue.protocol_backend.acp.codec import new_id
 

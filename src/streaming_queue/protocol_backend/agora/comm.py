@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
-from streaming_queue.comm.cancels import cancel_key
-from streaming_queue.comm.http_backend import HttpBackend
-from streaming_queue.comm.http_client import is_broken
-from streaming_queue.comm.recovery import Recovery
+from streaming_queue.comm.client.backend import HttpBackend
+from streaming_queue.comm.client.cancels import cancel_key
+from streaming_queue.comm.client.http import is_broken
+from streaming_queue.comm.client.reconnect import Reconnect
 from streaming_queue.errors import ProtocolError, RemoteError
 from streaming_queue.messages import Reply
 from streaming_queue.protocol_backend.agora import routine
@@ -123,7 +123,7 @@ class AgoraCommBackend(HttpBackend[Peer]):
 
     async def _ask_by_key(self, peer: Peer, body: bytes, key: str | None) -> Response:
         """Ask; a connection that breaks is made anew where a key leads back to the work under way."""
-        recovery = Recovery(keyed=key is not None, broken=is_broken)
+        recovery = Reconnect(keyed=key is not None, broken=is_broken)
         while True:
             with recovery:
                 return await peer.ask(body)

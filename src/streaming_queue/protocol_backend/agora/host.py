@@ -10,11 +10,11 @@ from urllib.parse import quote
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from streaming_queue.comm.asgi import AsgiServer, cancelled_on_disconnect, read_body, serve
-from streaming_queue.comm.asgi_agent import AsgiAgent
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import Executor, RequestContext
-from streaming_queue.comm.execution import HEARTBEAT_S, Executions
+from streaming_queue.comm.host.agent import AsgiAgent
+from streaming_queue.comm.host.asgi import AsgiServer, cancelled_on_disconnect, read_body, serve
+from streaming_queue.comm.host.execution import HEARTBEAT_S, Executions
 from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError, error_event
 from streaming_queue.messages import StreamEvent
 from streaming_queue.protocol_backend.agora import routine
@@ -74,7 +74,7 @@ class AgoraAgent(AsgiAgent):
 async def spawn(
     agent_id: str, host: str, port: int, executor: Executor, backend: BaseCommBackend, *, sources: Sources
 ) -> AgoraAgent:
-    """Host `executor` by the options of `backend`; returns when it is ready. Raises like `comm.asgi.serve`."""
+    """Host `executor` by the options of `backend`; returns when it is ready. Raises like `comm.host.asgi.serve`."""
     options = backend.host_options
     executions = Executions(executor, grace_s=options.limits.disconnect_grace_s)
     app = AgoraApp(agent_id, executions, backend.request, sources)

@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
-from streaming_queue.comm.http_client import (
+from streaming_queue.comm.client.http import (
     agent_headers,
     agent_url,
     excerpt,
@@ -23,7 +23,7 @@ from streaming_queue.comm.http_client import (
     refusal,
     told_error,
 )
-from streaming_queue.comm.http_session import HttpSession
+from streaming_queue.comm.client.http_session import HttpSession
 from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import ProtocolError
 from streaming_queue.protocol_backend.agora.envelope import JSON, Response

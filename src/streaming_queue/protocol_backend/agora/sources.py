@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
-from streaming_queue.comm.http_client import read_body
+from streaming_queue.comm.client.http import read_body
 from streaming_queue.comm.payload import malformed
 from streaming_queue.errors import CommError, ConfigError
 from streaming_queue.protocol_backend.agora.document import MAX_DOCUMENT_BYTES, names_of, read_data_uri, read_document

@@ -10,10 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
-from streaming_queue.comm.cancels import cancel_key
+from streaming_queue.comm.client.backend import HttpBackend
+from streaming_queue.comm.client.cancels import cancel_key
+from streaming_queue.comm.client.http import peer_date
 from streaming_queue.comm.context import RequestContext
-from streaming_queue.comm.http_backend import HttpBackend
-from streaming_queue.comm.http_client import peer_date
 from streaming_queue.errors import ConfigError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.anp.documents import Neighbours, is_did

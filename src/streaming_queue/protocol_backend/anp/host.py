@@ -9,11 +9,11 @@ from dataclasses import replace
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from streaming_queue.comm.asgi import AsgiServer, cancelled_on_disconnect, read_body, serve
-from streaming_queue.comm.asgi_agent import AsgiAgent
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import Executor, RequestContext
-from streaming_queue.comm.execution import HEARTBEAT_S, Execution, Executions
+from streaming_queue.comm.host.agent import AsgiAgent
+from streaming_queue.comm.host.asgi import AsgiServer, cancelled_on_disconnect, read_body, serve
+from streaming_queue.comm.host.execution import HEARTBEAT_S, Execution, Executions
 from streaming_queue.comm.payload import decode_payload
 from streaming_queue.errors import ConfigError, ProtocolError, RateLimitedError, StreamingQueueError, error_event
 from streaming_queue.protocol_backend.anp.description import (
@@ -73,7 +73,7 @@ async def spawn(
     gate: Gate,
     identity: Callable[[int], Identity],
 ) -> AnpAgent:
-    """Host `executor` by the options of `backend`; returns when it is ready. Raises like `comm.asgi.serve`.
+    """Host `executor` by the options of `backend`; returns when it is ready. Raises like `comm.host.asgi.serve`.
 
     `identity` gives the agent's, once its port is known. Other machines may reach an agent whose callers are all known.
     """

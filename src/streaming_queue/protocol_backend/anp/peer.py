@@ -16,7 +16,7 @@ from yarl import URL
 
 from streaming_queue.comm import strict_json
 from streaming_queue.comm.base import EndpointOptions
-from streaming_queue.comm.http_client import (
+from streaming_queue.comm.client.http import (
     agent_headers,
     agent_url,
     excerpt,
@@ -26,8 +26,8 @@ from streaming_queue.comm.http_client import (
     refusal,
     told_error,
 )
-from streaming_queue.comm.http_session import HttpSession
-from streaming_queue.comm.recovery import Recovery
+from streaming_queue.comm.client.http_session import HttpSession
+from streaming_queue.comm.client.reconnect import Reconnect
 from streaming_queue.errors import AuthError, ConfigError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.anp.description import AD_PATH, CANCEL, EVENT_STREAM
@@ -127,7 +127,7 @@ class Peer:
 
     async def send(self, payload: Mapping[str, Any]) -> Reply:
         """The answer; a connection that breaks is made anew where the message has an idempotency key."""
-        recovery = Recovery(keyed=_is_keyed(payload), broken=is_broken)
+        recovery = Reconnect(keyed=_is_keyed(payload), broken=is_broken)
         while True:
             with recovery:
                 interface = await self.interface()
@@ -136,7 +136,7 @@ class Peer:
 
     async def stream(self, payload: Mapping[str, Any]) -> AsyncGenerator[StreamEvent, None]:
         """The events of the answer; after a broken connection those that are new."""
-        recovery = Recovery(keyed=_is_keyed(payload), broken=is_broken)
+        recovery = Reconnect(keyed=_is_keyed(payload), broken=is_broken)
         told, ended = 0, False
         while not ended:
             with recovery:

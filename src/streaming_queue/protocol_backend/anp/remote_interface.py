@@ -9,7 +9,7 @@ from typing import Any
 from yarl import URL
 
 from streaming_queue.comm.answer_limit import AnswerMeter
-from streaming_queue.comm.http_client import excerpt
+from streaming_queue.comm.client.http import excerpt
 from streaming_queue.comm.payload import encode_payload
 from streaming_queue.errors import ConfigError, ProtocolError, RemoteError
 from streaming_queue.messages import Reply, payload_text

@@ -7,8 +7,8 @@ from contextlib import aclosing
 
 import aiohttp
 
-from streaming_queue.comm import sse
 from streaming_queue.comm.answer_limit import AnswerMeter
+from streaming_queue.comm.client import lines
 from streaming_queue.comm.context import heard
 from streaming_queue.errors import ProtocolError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
@@ -21,7 +21,7 @@ async def read_events(
 ) -> AsyncGenerator[StreamEvent, None]:
     """Deltas and statuses as they come, then the answer, the end. Raises like `decode_response`."""
     meter = AnswerMeter(address)
-    async with aclosing(sse.read_events(response, address, heard)) as bodies:
+    async with aclosing(lines.read_events(response, address, heard)) as bodies:
         async for body in bodies:
             event = decode_event(body, address)
             if event is None:

@@ -20,9 +20,9 @@ from grpc.aio import AioRpcError
 from grpc_health.v1 import health_pb2
 
 from streaming_queue.comm.answer_limit import AnswerMeter
-from streaming_queue.comm.cancels import CANCEL_TIMEOUT_S, Cancels, cancel_key
+from streaming_queue.comm.client.cancels import CANCEL_TIMEOUT_S, Cancels, cancel_key
+from streaming_queue.comm.client.reconnect import Reconnect
 from streaming_queue.comm.context import heard
-from streaming_queue.comm.recovery import Recovery
 from streaming_queue.errors import BackendClosedError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.grpc import agent_pb2
@@ -81,7 +81,7 @@ class Peer:
         body, headers, seconds = encode_message(payload, message_id)
         metadata = _Entries((*self.target.metadata, *headers.items()))
         until = _moment(seconds)
-        recovery = Recovery(keyed=_is_keyed(payload), broken=partial(_broke, channel))
+        recovery = Reconnect(keyed=_is_keyed(payload), broken=partial(_broke, channel))
         try:
             with self._translated(len(body)), SignsOfLife(partial(self._is_at_work, message_id)):
                 while True:
@@ -100,7 +100,7 @@ class Peer:
         body, headers, seconds = encode_message(payload, message_id)
         metadata = _Entries((*self.target.metadata, *headers.items()))
         until = _moment(seconds)
-        recovery = Recovery(keyed=_is_keyed(payload), broken=partial(_broke, channel))
+        recovery = Reconnect(keyed=_is_keyed(payload), broken=partial(_broke, channel))
         told, ended = 0, False
         try:
             with self._translated(len(body)), SignsOfLife(partial(self._is_at_work, message_id)):

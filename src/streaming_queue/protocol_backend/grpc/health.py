@@ -9,7 +9,7 @@ from grpc import StatusCode
 from grpc.aio import ServicerContext
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from streaming_queue.comm.execution import Executions
+from streaming_queue.comm.host.execution import Executions
 from streaming_queue.protocol_backend.grpc.codec import SERVICE
 
 HEALTH_SERVICE: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name

@@ -10,8 +10,8 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from streaming_queue.comm.context import Executor
-from streaming_queue.comm.execution import Executions
 from streaming_queue.comm.grpc_wire import bind, keep_engine, server_options, stop
+from streaming_queue.comm.host.execution import Executions
 from streaming_queue.errors import ConfigError
 from streaming_queue.protocol_backend.grpc.codec import SERVICE
 from streaming_queue.protocol_backend.grpc.comm import GrpcCommBackend

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 
 from streaming_queue.comm.context import listener
-from streaming_queue.comm.execution import HEARTBEAT_S
+from streaming_queue.comm.host.execution import HEARTBEAT_S
 
 
 class SignsOfLife:

@@ -14,10 +14,10 @@ from google.protobuf.message import DecodeError, Message
 from grpc import StatusCode
 from grpc.aio import EOF, ServicerContext
 
-from streaming_queue.comm.admission import Admission, Refusal
 from streaming_queue.comm.base import HostOptions
 from streaming_queue.comm.context import Executor, RequestContext
-from streaming_queue.comm.execution import HEARTBEAT_S, Execution, Executions
+from streaming_queue.comm.host.admission import Admission, Refusal
+from streaming_queue.comm.host.execution import HEARTBEAT_S, Execution, Executions
 from streaming_queue.comm.payload import malformed
 from streaming_queue.errors import (
     AgentFailedError,

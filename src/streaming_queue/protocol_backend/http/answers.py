@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import orjson
 
-from streaming_queue.comm.http_client import excerpt, parse_retry_after, refusal, told_error
+from streaming_queue.comm.client.http import excerpt, parse_retry_after, refusal, told_error
 from streaming_queue.comm.strict_json import read_answer, read_or_none
 from streaming_queue.errors import (
     AgentFailedError,

@@ -14,10 +14,10 @@ import orjson
 from yarl import URL
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
-from streaming_queue.comm.cancels import cancel_key
-from streaming_queue.comm.http_backend import HttpBackend
-from streaming_queue.comm.http_client import excerpt, is_broken, peer_date, read_body, refusal, told_error
-from streaming_queue.comm.recovery import Recovery
+from streaming_queue.comm.client.backend import HttpBackend
+from streaming_queue.comm.client.cancels import cancel_key
+from streaming_queue.comm.client.http import excerpt, is_broken, peer_date, read_body, refusal, told_error
+from streaming_queue.comm.client.reconnect import Reconnect
 from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import ProtocolError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
@@ -59,7 +59,7 @@ class HttpCommBackend(HttpBackend[Target]):
         del src_id
         target = self._peer(dst_id)
         body, headers = encode_request(payload)
-        recovery = Recovery(keyed="idempotency-key" in headers, broken=is_broken)
+        recovery = Reconnect(keyed="idempotency-key" in headers, broken=is_broken)
         try:
             with self._session.translated(target.address):
                 while True:
@@ -79,7 +79,7 @@ class HttpCommBackend(HttpBackend[Target]):
         target = self._peer(dst_id)
         body, headers = encode_request(payload)
         headers["Accept"] = f"{NDJSON}, {JSON}"
-        recovery = Recovery(keyed="idempotency-key" in headers, broken=is_broken)
+        recovery = Reconnect(keyed="idempotency-key" in headers, broken=is_broken)
         told = 0
         ended = False
         try:

@@ -9,11 +9,11 @@ from contextlib import aclosing
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from streaming_queue.comm.asgi import cancelled_on_disconnect, read_body, serve
-from streaming_queue.comm.asgi_agent import AsgiAgent
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import Executor, RequestContext
-from streaming_queue.comm.execution import HEARTBEAT_S, Executions
+from streaming_queue.comm.host.agent import AsgiAgent
+from streaming_queue.comm.host.asgi import cancelled_on_disconnect, read_body, serve
+from streaming_queue.comm.host.execution import HEARTBEAT_S, Executions
 from streaming_queue.errors import ConfigError, ProtocolError, StreamingQueueError, error_event
 from streaming_queue.messages import ERROR, MESSAGE, StreamEvent
 from streaming_queue.protocol_backend.http.answers import encode_end, encode_events
@@ -37,7 +37,7 @@ class HttpAgent(AsgiAgent):
 
 
 async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend: BaseCommBackend) -> HttpAgent:
-    """Host `executor` by the options of `backend`; returns when it is ready. Raises like `comm.asgi.serve`."""
+    """Host `executor` by the options of `backend`; returns when it is ready. Raises like `comm.host.asgi.serve`."""
     options = backend.host_options
     executions = Executions(executor, grace_s=options.limits.disconnect_grace_s)
     app = HttpAgentApp(agent_id, executions, backend.request)

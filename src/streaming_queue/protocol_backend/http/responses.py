@@ -8,9 +8,9 @@ from contextlib import aclosing
 import aiohttp
 
 from streaming_queue.comm.answer_limit import AnswerMeter
+from streaming_queue.comm.client.http import read_body
+from streaming_queue.comm.client.lines import read_lines
 from streaming_queue.comm.context import heard
-from streaming_queue.comm.http_client import read_body
-from streaming_queue.comm.sse import read_lines
 from streaming_queue.errors import ProtocolError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.http.answers import decode_answer, decode_event

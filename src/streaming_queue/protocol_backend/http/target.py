@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
-from streaming_queue.comm.http_client import agent_headers, agent_url
+from streaming_queue.comm.client.http import agent_headers, agent_url
 from streaming_queue.protocol_backend.http.codec import JSON
 
 

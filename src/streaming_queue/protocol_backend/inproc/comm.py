@@ -9,7 +9,7 @@ from typing import Any
 
 from streaming_queue.comm.base import About, Capabilities
 from streaming_queue.comm.context import heard
-from streaming_queue.comm.execution import HEARTBEAT_S, Executions
+from streaming_queue.comm.host.execution import HEARTBEAT_S, Executions
 from streaming_queue.comm.probing import ProbingBackend
 from streaming_queue.errors import BackendClosedError, ConfigError, ConnectError, error_from_event
 from streaming_queue.messages import ERROR, Reply, StreamEvent

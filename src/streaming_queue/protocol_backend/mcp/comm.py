@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
-from streaming_queue.comm.http_backend import HttpBackend
+from streaming_queue.comm.client.backend import HttpBackend
 from streaming_queue.errors import ConfigError
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.mcp.address import SCHEMES, command_of

@@ -12,13 +12,13 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from streaming_queue.comm import strict_json
-from streaming_queue.comm.asgi import AsgiServer, cancelled_on_disconnect, read_body, serve
-from streaming_queue.comm.asgi_agent import AsgiAgent
 from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.comm.client.lines import EVENT_STREAM
 from streaming_queue.comm.context import Executor, RequestContext
-from streaming_queue.comm.execution import HEARTBEAT_S, Execution, Executions
+from streaming_queue.comm.host.agent import AsgiAgent
+from streaming_queue.comm.host.asgi import AsgiServer, cancelled_on_disconnect, read_body, serve
+from streaming_queue.comm.host.execution import HEARTBEAT_S, Execution, Executions
 from streaming_queue.comm.skills import declared
-from streaming_queue.comm.sse import EVENT_STREAM
 from streaming_queue.errors import AgentFailedError, ConfigError, StreamingQueueError, error_event
 from streaming_queue.messages import ERROR, MESSAGE, StreamEvent
 from streaming_queue.protocol_backend.mcp.codec import read_context, write_end, write_progress
@@ -75,7 +75,7 @@ class McpAgent(AsgiAgent):
 async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend: BaseCommBackend) -> McpAgent:
     """Host `executor` by the options of `backend`; returns when it is ready.
 
-    Raises like `comm.asgi.serve`, and ConfigError where the executor's `description` is no text.
+    Raises like `comm.host.asgi.serve`, and ConfigError where the executor's `description` is no text.
     """
     options = backend.host_options
     executions = Executions(executor, grace_s=options.limits.disconnect_grace_s)

@@ -12,8 +12,7 @@ import aiohttp
 from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
-from streaming_queue.comm.context import heard
-from streaming_queue.comm.http_client import (
+from streaming_queue.comm.client.http import (
     agent_headers,
     agent_url,
     excerpt,
@@ -23,8 +22,9 @@ from streaming_queue.comm.http_client import (
     refusal,
     told_error,
 )
-from streaming_queue.comm.http_session import HttpSession
-from streaming_queue.comm.sse import EVENT_STREAM, read_events
+from streaming_queue.comm.client.http_session import HttpSession
+from streaming_queue.comm.client.lines import EVENT_STREAM, read_events
+from streaming_queue.comm.context import heard
 from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import CommError, ProtocolError, RemoteError, StreamingQueueError
 from streaming_queue.protocol_backend.mcp.dialect import JSON, SESSION_HEADER

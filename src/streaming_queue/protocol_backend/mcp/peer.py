@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 from streaming_queue.comm.answer_limit import AnswerMeter
-from streaming_queue.comm.cancels import Cancels
-from streaming_queue.comm.http_client import is_broken
+from streaming_queue.comm.client.cancels import Cancels
+from streaming_queue.comm.client.http import is_broken
+from streaming_queue.comm.client.reconnect import Reconnect
 from streaming_queue.comm.probing import StartingError
-from streaming_queue.comm.recovery import Recovery
 from streaming_queue.errors import (
     AgentFailedError,
     BackendClosedError,
@@ -148,7 +148,7 @@ class Peer:
         """
         try:
             agreement = await self.agreement()
-            recovery = Recovery(keyed=agreement.session.ours and question.key is not None, broken=_is_lost)
+            recovery = Reconnect(keyed=agreement.session.ours and question.key is not None, broken=_is_lost)
             renewed = False
             while question.reply is None:
                 agreement = await self.agreement()

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from streaming_queue.comm.http_client import excerpt
+from streaming_queue.comm.client.http import excerpt
 from streaming_queue.comm.payload import malformed
 from streaming_queue.comm.strict_json import read_answer
 from streaming_queue.errors import AgentFailedError, ProtocolError, RemoteError, StreamingQueueError

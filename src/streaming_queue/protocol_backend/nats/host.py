@@ -13,10 +13,10 @@ from typing import Any
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from streaming_queue.comm.admission import Admission, Refusal
 from streaming_queue.comm.base import HostOptions
 from streaming_queue.comm.context import Executor, RequestContext
-from streaming_queue.comm.execution import HEARTBEAT_S, Execution, Executions
+from streaming_queue.comm.host.admission import Admission, Refusal
+from streaming_queue.comm.host.execution import HEARTBEAT_S, Execution, Executions
 from streaming_queue.errors import (
     AgentFailedError,
     CommError,

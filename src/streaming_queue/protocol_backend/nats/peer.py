@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from streaming_queue.comm.answer_limit import AnswerMeter
-from streaming_queue.comm.cancels import Cancels
+from streaming_queue.comm.client.cancels import Cancels
+from streaming_queue.comm.client.reconnect import Reconnect
 from streaming_queue.comm.context import heard
-from streaming_queue.comm.recovery import Recovery
 from streaming_queue.errors import CommError, ConnectError, ProtocolError, SendTimeoutError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.nats.codec import (
@@ -48,7 +48,7 @@ class Peer:
         Raises like `BaseCommBackend.send`.
         """
         body, headers = self._encode(payload)
-        recovery, patience = self._recovery(headers)
+        recovery, patience = self._reconnect(headers)
         while True:
             try:
                 with recovery:
@@ -79,7 +79,7 @@ class Peer:
         """The events as they come, to the whole answer; after a loss those that are new. Raises like `send`."""
         body, headers = self._encode(payload)
         headers[STREAM_HEADER] = STREAM
-        recovery, patience = self._recovery(headers)
+        recovery, patience = self._reconnect(headers)
         told = 0
         while True:
             try:
@@ -119,8 +119,8 @@ class Peer:
         finally:
             self._inbox.forget(request)
 
-    def _recovery(self, headers: Mapping[str, str]) -> tuple[Recovery, Patience]:
-        recovery = Recovery(keyed=_KEY in headers, broken=lambda error: isinstance(error, LostError))
+    def _reconnect(self, headers: Mapping[str, str]) -> tuple[Reconnect, Patience]:
+        recovery = Reconnect(keyed=_KEY in headers, broken=lambda error: isinstance(error, LostError))
         return recovery, Patience(self._inbox.link)
 
     def _encode(self, payload: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:

@@ -23,7 +23,7 @@ from typing import Any, cast
 import orjson
 
 from streaming_queue.comm.base import HostOptions
-from streaming_queue.comm.listener import listen
+from streaming_queue.comm.host.listener import listen
 from streaming_queue.comm.local_logins import Entry
 from streaming_queue.config.private_files import write_private
 from streaming_queue.errors import BackendNotInstalledError, ConfigError, ConnectError

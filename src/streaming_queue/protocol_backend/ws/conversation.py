@@ -11,7 +11,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 
 from streaming_queue.comm.context import RequestContext
-from streaming_queue.comm.execution import HEARTBEAT_S, Execution, Executions
+from streaming_queue.comm.host.execution import HEARTBEAT_S, Execution, Executions
 from streaming_queue.comm.payload import decode_payload, malformed
 from streaming_queue.errors import ProtocolError, RateLimitedError, StreamingQueueError, error_event
 from streaming_queue.messages import ERROR, MESSAGE, StreamEvent

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
-from streaming_queue.comm.http_client import CONNECT_TIMEOUT_S, excerpt, parse_retry_after, refusal, told_error
+from streaming_queue.comm.client.http import CONNECT_TIMEOUT_S, excerpt, parse_retry_after, refusal, told_error
 from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import AuthError, CommError, ConnectError, ProtocolError, StreamingQueueError, os_reason
 

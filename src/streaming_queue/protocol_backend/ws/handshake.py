@@ -11,8 +11,8 @@ from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from streaming_queue.comm.admission import Admission, Refusal, too_many_connections
 from streaming_queue.comm.base import HostLimits
+from streaming_queue.comm.host.admission import Admission, Refusal, too_many_connections
 from streaming_queue.comm.payload import malformed
 from streaming_queue.errors import ConfigError
 from streaming_queue.protocol_backend.ws.connection import HostSide

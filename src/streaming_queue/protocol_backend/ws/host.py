@@ -7,11 +7,11 @@ import logging
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 
-from streaming_queue.comm.admission import Admission
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import Executor
-from streaming_queue.comm.execution import Executions
-from streaming_queue.comm.listener import BACKLOG, Listener, listen
+from streaming_queue.comm.host.admission import Admission
+from streaming_queue.comm.host.execution import Executions
+from streaming_queue.comm.host.listener import BACKLOG, Listener, listen
 from streaming_queue.protocol_backend.ws.connection import CLOSE_TIMEOUT_S, HostSide, library_log
 from streaming_queue.protocol_backend.ws.conversation import Conversation
 from streaming_queue.protocol_backend.ws.frames import SUBPROTOCOL
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend: BaseCommBackend) -> WsAgent:
-    """Host `executor` by the options of `backend`; returns when it is ready. Raises like `comm.listener.listen`."""
+    """Host `executor` by the options of `backend`; returns when it is ready. Raises like `listen`."""
     listener = await listen(host, port, backend.host_options, f"agent {agent_id!r}")
     agent = WsAgent(agent_id, listener, executor, backend)
     try:

@@ -13,8 +13,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit, text_bytes
+from streaming_queue.comm.client.http import peer_date
 from streaming_queue.comm.context import listener
-from streaming_queue.comm.http_client import peer_date
 from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import ERROR, MESSAGE
 from streaming_queue.protocol_backend.ws.connection import ClientSide

@@ -14,8 +14,8 @@ from websockets.exceptions import WebSocketException
 
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, AnswerMeter
 from streaming_queue.comm.base import EndpointOptions
-from streaming_queue.comm.http_client import CONNECT_TIMEOUT_S, agent_headers, agent_url
-from streaming_queue.comm.recovery import Recovery
+from streaming_queue.comm.client.http import CONNECT_TIMEOUT_S, agent_headers, agent_url
+from streaming_queue.comm.client.reconnect import Reconnect
 from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import StreamEvent
 from streaming_queue.protocol_backend.ws.connection import CLOSE_TIMEOUT_S, ClientSide, library_log
@@ -120,7 +120,7 @@ class Peer:
         data = encode_request(number, payload, streaming=streaming)
         metadata = payload.get("metadata") or {}
         link = await self._fit(data)
-        recovery = Recovery(
+        recovery = Reconnect(
             keyed=isinstance(metadata.get("idempotency_key"), str),
             broken=lambda error: error is link.lost and isinstance(error, ConnectError),
         )

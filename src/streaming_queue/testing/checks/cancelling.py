@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from streaming_queue.comm.execution import HEARTBEAT_S
+from streaming_queue.comm.host.execution import HEARTBEAT_S
 from streaming_queue.messages import DELTA
-from streaming_queue.testing import census
+from streaming_queue.testing import resource_count
 from streaming_queue.testing.checks.under_way import CANCEL_S, begun, leave
 from streaming_queue.testing.executors import Agent, Gate, Stubborn
 from streaming_queue.testing.expect import SLACK_S, eventually, expect, expect_equal, within
@@ -90,14 +90,14 @@ class Cancelling:
         await lab.host(gate)
         for number in range(120):
             if number == 20:
-                before = census.tasks()
+                before = resource_count.tasks()
             gate.started.clear()
             await leave(await begun(lab, gate, idempotency_key=str(number)))
         await eventually(
-            lambda: len(census.tasks()) <= len(before),
+            lambda: len(resource_count.tasks()) <= len(before),
             SLACK_S,
             f"{len(before)} tasks",
-            lambda: f"{len(census.tasks())}: {', '.join(sorted(set(census.tasks()))[:10])}",
+            lambda: f"{len(resource_count.tasks())}: {', '.join(sorted(set(resource_count.tasks()))[:10])}",
         )
 
     @holds("cancel-6", grace_s=SHORT_GRACE_S)

@@ -7,7 +7,7 @@ import gc
 from typing import Any
 
 from streaming_queue.comm.base import BaseCommBackend, Capabilities
-from streaming_queue.testing import census
+from streaming_queue.testing import resource_count
 from streaming_queue.testing.executors import Agent, message
 from streaming_queue.testing.expect import expect, expect_equal, told, unmet
 from streaming_queue.testing.lab import Lab
@@ -77,7 +77,11 @@ async def _ask(lab: Lab, count: int, series: str) -> None:
 
 async def _alive() -> dict[str, list[str] | int | None]:
     gc.collect()
-    return {"tasks": census.tasks(), "sockets": await census.sockets(), "threads": census.threads()}
+    return {
+        "tasks": resource_count.tasks(),
+        "sockets": await resource_count.sockets(),
+        "threads": resource_count.threads(),
+    }
 
 
 def _counts(alive: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streaming_queue.errors import BackendClosedError, CommError, ConnectError
-from streaming_queue.testing import census
+from streaming_queue.testing import resource_count
 from streaming_queue.testing.checks.hosting import unhealthy
 from streaming_queue.testing.checks.under_way import begun
 from streaming_queue.testing.executors import Echo, Gate, Stubborn
@@ -98,14 +98,14 @@ class Closing:
 
     @holds("close-3")
     async def test_closing_leaves_no_task(self, lab: Lab) -> None:
-        before = census.tasks()
+        before = resource_count.tasks()
         await lab.agent()
         for way in WAYS:
             await lab.ask(way)
         await lab.backend.health_check("w")
         await lab.backend.close()
-        await eventually(lambda: len(census.tasks()) <= len(before), SLACK_S, "no task of the backend", _left)
+        await eventually(lambda: len(resource_count.tasks()) <= len(before), SLACK_S, "no task of the backend", _left)
 
 
 def _left() -> Any:
-    return ", ".join(census.tasks())
+    return ", ".join(resource_count.tasks())

@@ -537,7 +537,7 @@ async def test_a_host_that_vanished_without_a_word_is_given_up(
     connect: Any, make: Any, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(exchange, "LOOK_AFTER_S", 0.05)
-    monkeypatch.setattr("streaming_queue.comm.watch.LOOK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("streaming_queue.comm.client.liveness.LOOK_TIMEOUT_S", 0.05)
     gate = Gate()
     _, handle = await connect(gate)
     backend = make()

@@ -16,7 +16,7 @@ from unit.comm.raw import ask, get, post
 
 from streaming_queue.comm.base import HostLimits
 from streaming_queue.comm.context import annotate
-from streaming_queue.comm.execution import HEARTBEAT_S
+from streaming_queue.comm.host.execution import HEARTBEAT_S
 from streaming_queue.errors import RateLimitedError
 from streaming_queue.messages import DELTA, MESSAGE, STATUS
 from streaming_queue.protocol_backend.acp import codec, exchange, runs, sessions

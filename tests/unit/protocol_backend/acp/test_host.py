@@ -17,7 +17,7 @@ from streaming_queue.errors import ConfigError, ConnectError, RateLimitedError
 from streaming_queue.messages import DELTA, STATUS
 from streaming_queue.protocol_backend.acp import app, runs
 from streaming_queue.protocol_backend.acp.comm import AcpCommBackend
-from streaming_queue.testing import census
+from streaming_queue.testing import resource_count
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 
@@ -546,11 +546,11 @@ async def test_a_thousand_runs_of_every_mode_leave_no_task_and_bounded_memory(
     async with connection(port) as peer:
         for number in range(1050):
             if number == 50:
-                before = census.tasks()
+                before = resource_count.tasks()
             await peer.write(run("x", ("sync", "async", "stream")[number % 3], session_id=str(uuid.uuid4())))
             await peer.answer()
         await soon(lambda: not agent._executions._running)
-        assert sorted(census.tasks()) == sorted(before)
+        assert sorted(resource_count.tasks()) == sorted(before)
         kept = agent.app.runs
         assert len(kept) == 100
         assert not kept._under_way

@@ -13,7 +13,8 @@ from unit.comm.agents import LIMITS, Agent, Gate, message, soon
 from unit.comm.http2_peers import NO_GRPC, SPEAKS_ANOTHER, Serve
 from unit.protocol_backend.grpc.peers import FINE, Relay, event, send, serving, stream, tcp
 
-from streaming_queue.comm import grpc_wire, recovery
+from streaming_queue.comm import grpc_wire
+from streaming_queue.comm.client import reconnect
 from streaming_queue.comm.context import listening
 from streaming_queue.errors import ConnectError, ProtocolError, SendTimeoutError
 from streaming_queue.messages import DELTA
@@ -184,7 +185,7 @@ async def test_a_connection_that_breaks_at_once_again_is_a_connection_error(spaw
 
 
 async def test_each_connection_that_held_is_made_anew(spawn: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(recovery, "HELD_S", 0.05)
+    monkeypatch.setattr(reconnect, "HELD_S", 0.05)
     gate = Gate()
     port, backend = await spawn(gate)
     relay = Relay(port)

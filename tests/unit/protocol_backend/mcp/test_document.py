@@ -18,7 +18,7 @@ import yaml
 from unit.comm.agents import Agent, message
 
 from streaming_queue.comm.base import HostLimits
-from streaming_queue.comm.execution import HEARTBEAT_S
+from streaming_queue.comm.host.execution import HEARTBEAT_S
 from streaming_queue.config import Config
 from streaming_queue.protocol_backend.mcp import child, dialect, service, tools
 from streaming_queue.protocol_backend.mcp.comm import McpCommBackend

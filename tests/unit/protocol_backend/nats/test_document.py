@@ -17,7 +17,7 @@ from unit.protocol_backend.nats.servers import NatsServer
 from streaming_queue.comm.answer_limit import MAX_ANSWER_BYTES
 from streaming_queue.comm.base import HostLimits
 from streaming_queue.comm.context import HEADER_BY_KEY
-from streaming_queue.comm.execution import HEARTBEAT_S
+from streaming_queue.comm.host.execution import HEARTBEAT_S
 from streaming_queue.config import Nats
 from streaming_queue.config.load import PROVIDER_VARIABLES
 from streaming_queue.errors import ConfigError, ConnectError, RateLimitedError

@@ -1,0 +1,93 @@
+"""Where a run's control is: with the process that works on it, or here, where nobody does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from streaming_queue.control.base import RunControl
+from streaming_queue.control.client import ControlClient
+from streaming_queue.control.stopped import StoppedRun
+from streaming_queue.errors import AuthError, ConnectError, SendTimeoutError
+from streaming_queue.queue.lock import Owner, find_owner, is_left_behind
+from streaming_queue.report.run_directory import RunDirectory
+
+PATIENCE_S = 5.0
+"""How long a run may take from its directory to its control."""
+POLL_S = 0.1
+REPORT_S = 60.0
+"""How long a run may take to write its files when it has drained."""
+
+
+@asynccontextmanager
+async def open_control(path: Path, *, trust: bool = False) -> AsyncIterator[RunControl]:
+    """The control of the run in the directory `path`. One that is just starting is waited for, 5 s at the most.
+
+    `trust` is as in `StoppedRun`.
+
+    Raises:
+        ConfigError: it is not the directory of a run.
+        ConnectError: a process has it that takes no commands: it is ending, or is a command like this one.
+        AuthError: it is another user's.
+    """
+    directory = await asyncio.to_thread(RunDirectory.open, path)
+    owner = await _owner(directory)
+    if owner is None:
+        # What it was when the run went on may be past.
+        yield StoppedRun(await asyncio.to_thread(RunDirectory.open, path), trust=trust)
+        return
+    control = owner.control or {}
+    async with ControlClient(path, str(control.get("address")), str(control.get("token"))) as client:
+        yield client
+
+
+async def drained(path: Path) -> None:
+    """Wait until no process works on the run in `path` any more, which has been told to drain.
+
+    Raises:
+        SendTimeoutError: it takes a minute longer than the run's `scheduler.drain_s`.
+    """
+    directory = await asyncio.to_thread(RunDirectory.open, path)
+    timeout_s = directory.manifest["config"]["scheduler"]["drain_s"] + REPORT_S
+    until = time.monotonic() + timeout_s
+    while owner := await _look(directory):
+        if time.monotonic() > until:
+            raise SendTimeoutError(f"{path}: {owner} is still at work on it after {timeout_s:g} s")
+        await asyncio.sleep(POLL_S)
+
+
+async def _owner(directory: RunDirectory) -> Owner | None:
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        owner = await _look(directory)
+        if owner is None and not await asyncio.to_thread(_is_starting, directory):
+            return None
+        if owner is not None and owner.control is not None:
+            return owner
+        if time.monotonic() > until:
+            break
+        await asyncio.sleep(POLL_S)
+    if owner is None:
+        return None
+    raise ConnectError(
+        f"{directory.path} is in use by {owner}, which takes no commands now: it is starting or ending, or is a "
+        "command like this one; try again"
+    )
+
+
+async def _look(directory: RunDirectory) -> Owner | None:
+    try:
+        return await asyncio.to_thread(find_owner, directory.queue_path)
+    except PermissionError as error:
+        raise AuthError(
+            f"{directory.path}: its lock file is for the user who runs it, and you are not: {error.filename}"
+        ) from error
+
+
+def _is_starting(directory: RunDirectory) -> bool:
+    """Whether the run has its directory and may not have its queue yet."""
+    running = RunDirectory.open(directory.path).manifest["state"] == "running"
+    return running and not is_left_behind(directory.queue_path)

@@ -1,0 +1,101 @@
+"""From the source into the queue: no question twice, none left out, and not too far ahead of the answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from streaming_queue.config import Config
+from streaming_queue.errors import ConfigError
+from streaming_queue.intake import Remark, Source, is_pipe, open_source
+from streaming_queue.queue.base import WorkQueue
+from streaming_queue.telemetry.events import IntakeFinished, Listener, Notice, Queued
+
+BATCH = 500
+_NOTHING_READ = {"lines": 0, "questions": 0, "skipped": 0, "duplicates": 0, "complete": False, "limited": False}
+
+
+class Feed:
+    """Moves a source into the queue, each batch in one transaction with how far the source has been read.
+
+    While the window (`qa.coordinator.window`) is full of questions that have not ended it reads no further, and whoever
+    writes into a pipe waits, too. `done` is set when all is read that is to be read; `error` then says why the source
+    could not be read on: what was read of it is worked through all the same.
+    """
+
+    def __init__(self, config: Config, queue: WorkQueue, emit: Listener) -> None:
+        self.done = asyncio.Event()
+        self.error: ConfigError | None = None
+        self._coordinator = config.qa.coordinator
+        self._strict = config.output.strict
+        self._queue = queue
+        self._emit = emit
+        self._has_room = asyncio.Event()
+
+    def make_room(self) -> None:
+        """A question has ended."""
+        self._has_room.set()
+
+    async def run(self) -> None:
+        """Read on from where the queue's bookmark stands. Raises QueueError."""
+        mark = _NOTHING_READ | (await self._queue.bookmark() or {})
+        limit = self._coordinator.question_limit
+        more = mark["limited"] and (limit is None or limit > mark["questions"])
+        try:
+            if not mark["complete"] or more:
+                mark |= {"complete": False, "limited": False}
+                if source := await self._open(mark):
+                    async with source:
+                        self._emit(Notice("info", source.describe()))
+                        await self._copy(source, mark)
+                limited = limit is not None and mark["questions"] >= limit
+                await self._queue.put([], bookmark=mark | {"complete": True, "limited": limited})
+        except ConfigError as error:
+            self.error = error
+            self._emit(Notice("error", str(error)))
+        self.done.set()
+        total = (await self._queue.counts()).total
+        self._emit(IntakeFinished(total, mark["skipped"], mark["duplicates"]))
+
+    async def _copy(self, source: Source, mark: dict[str, Any]) -> None:
+        window = self._coordinator.window
+        size = BATCH if window is None else max(1, min(BATCH, window // 2))
+        await self._room(size)
+        async for batch in source.batches(size):
+            mark["lines"] = batch.lines
+            mark["questions"] += len(batch.questions)
+            mark["skipped"] += len(batch.problems)
+            for problem in batch.problems:
+                self._emit(Notice("warning", f"{problem}: skipped"))
+            report = await self._queue.put(batch.questions, bookmark=mark)
+            mark["duplicates"] += report.known
+            for wished, given in report.renamed:
+                self._emit(Notice("warning", f"id {wished!r} stands for another text already: stored as {given!r}"))
+            self._emit(Queued(report.added, report.known, (await self._queue.counts()).total))
+            self._remark(source.remarks())
+            await self._room(size)
+        self._remark(source.remarks(final=True))
+
+    def _remark(self, remarks: list[Remark]) -> None:
+        for remark in remarks:
+            self._emit(Notice(remark.level, remark.text))
+
+    async def _room(self, size: int) -> None:
+        """Wait until `size` more questions fit into the window."""
+        window = self._coordinator.window
+        while window is not None and (await self._queue.counts()).open + size > window:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    async def _open(self, mark: Mapping[str, Any]) -> Source | None:
+        path = self._coordinator.data_file
+        limit = self._coordinator.question_limit
+        left = None if limit is None else limit - mark["questions"]
+        if left is not None and left <= 0:
+            return None
+        if mark["lines"] and await asyncio.to_thread(is_pipe, path):
+            kept = f"{mark['questions']} questions had been read from the pipe and are kept"
+            self._emit(Notice("warning", f"{kept}; what was still in it is gone"))
+            return None
+        return await open_source(path, strict=self._strict, limit=left, skip=mark["lines"])

@@ -1,0 +1,158 @@
+"""The workers of a coordinator: who they are, and how they join and leave while a round goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from streaming_queue.comm.composite import CompositeBackend, backend_of
+from streaming_queue.comm.wire_address import check_wire_address
+from streaming_queue.config.redaction import redacted
+from streaming_queue.core.network_base import NetworkBase
+from streaming_queue.errors import ConfigError, UnknownAgentError
+
+_IDLE = {
+    "state": "idle", "busy": 0, "limit": 0, "answered": 0, "failed": 0, "reason": None, "since": None,
+}  # fmt: skip
+_NUMBERED = re.compile(r"Worker-([1-9]\d{0,8})", re.ASCII)
+
+
+class Scheduling(Protocol):
+    """The round under way, as far as its workers go."""
+
+    def add_worker(self, worker_id: str) -> None:
+        """Have a worker take part."""
+
+    async def remove_worker(self, worker_id: str, *, at_once: bool = False) -> None:
+        """Have a worker take part no longer; return when its questions have ended, or `at_once` went elsewhere."""
+
+    def worker_states(self) -> dict[str, dict[str, Any]]:
+        """The state and figures of each worker."""
+
+
+class Membership:
+    """Workers of `coordinator_id` in a network; `worker_ids` is the coordinator's own list, kept up to date here."""
+
+    def __init__(self, network: NetworkBase, coordinator_id: str, worker_ids: list[str]) -> None:
+        self._network = network
+        self._coordinator_id = coordinator_id
+        self._worker_ids = worker_ids
+        self._leaving: set[asyncio.Task[None]] = set()
+        """They end with the round at the latest."""
+        self.round: Scheduling | None = None
+        """The round under way, if one is."""
+
+    def workers(self) -> list[dict[str, Any]]:
+        """Each worker: id, address, protocol, and where its round has it: state, busy, limit, answered, failed.
+
+        Where it is not up also `reason`, of a lost one the last that its probes told, and `since`.
+        """
+        addresses, states = self._network.get_agents(), self.round.worker_states() if self.round else {}
+        return [
+            {
+                "id": worker_id,
+                "address": redacted(addresses.get(worker_id)),
+                "protocol": self._network.comm_backend.protocol_of(worker_id),
+                **self._with_reason(worker_id, states.get(worker_id, _IDLE)),
+            }
+            for worker_id in self._worker_ids
+        ]
+
+    def _with_reason(self, worker_id: str, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        last = self._network.health.last_reason(worker_id) if state["state"] == "down" else None
+        return state if last is None else {**state, "reason": str(last)}
+
+    async def add(self, address: str, *, protocol: str | None = None, worker_id: str | None = None) -> str:
+        """Have the worker at `address` take part; its id. One that does already keeps its own.
+
+        All addresses come here over a wire (a message, or the control endpoint), so `address` must name a socket, and
+        `protocol` one that the workers speak already: neither can start a program or import a module.
+
+        Raises:
+            ConfigError: the address or the protocol does not fit, or the id is taken.
+            ConnectError: no healthy worker answers there, and why.
+            AuthError: the worker refuses our credential.
+        """
+        alike = self._alike(protocol)
+        backend = self._network.comm_backend
+        check_wire_address(address, backend_of(backend, alike).socket_schemes)
+        addresses = self._network.get_agents()
+        for known in self._worker_ids:
+            if addresses.get(known) == address and worker_id in (None, known):
+                return known
+        worker_id = worker_id or self._next_id()
+        if worker_id in self._network.get_topology():
+            raise ConfigError(f"an agent {worker_id!r} is in the network already; leave the id out, or choose another")
+        if isinstance(backend, CompositeBackend):
+            backend.assign(worker_id, backend.backend_of(alike))
+        await self._network.register_agent(worker_id, address)
+        try:
+            await self._network.connect_agents(self._coordinator_id, worker_id)
+            await self._network.health.require([worker_id])
+            await self._network.health.require_credential(worker_id)
+        except BaseException:
+            await self._network.unregister_agent(worker_id)
+            raise
+        self._worker_ids.append(worker_id)
+        if self.round:
+            self.round.add_worker(worker_id)
+        return worker_id
+
+    async def remove(self, worker_id: str, *, at_once: bool = False) -> None:
+        """Have a worker leave: `at_once`, and its questions go elsewhere, or by itself when they have ended.
+
+        Raises UnknownAgentError, naming those there are.
+        """
+        if worker_id not in self._worker_ids:
+            raise UnknownAgentError(f"no worker {worker_id!r} takes part; those that do: {', '.join(self._worker_ids)}")
+        leaving = asyncio.create_task(self._remove(worker_id, at_once=at_once), name=f"leaving:{worker_id}")
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+        await (leaving if at_once else asyncio.sleep(0))  # so that it has begun
+
+    async def _remove(self, worker_id: str, *, at_once: bool) -> None:
+        if self.round:
+            await self.round.remove_worker(worker_id, at_once=at_once)
+        if worker_id in self._worker_ids:
+            self._worker_ids.remove(worker_id)
+            await self._network.unregister_agent(worker_id)
+
+    async def leave(self, address: str) -> str | None:
+        """Have the worker at `address` leave when its questions have ended; its id, None where nobody has it."""
+        addresses = self._network.get_agents()
+        found = next((worker_id for worker_id in self._worker_ids if addresses.get(worker_id) == address), None)
+        if found is not None:
+            await self.remove(found)
+        return found
+
+    @contextmanager
+    def at_work(self, round_: Scheduling) -> Iterator[None]:
+        """They work for `round_` within the block."""
+        self.round = round_
+        try:
+            yield
+        finally:
+            self.round = None
+
+    def _next_id(self) -> str:
+        numbers = [
+            int(match[1]) for agent_id in self._network.get_topology() if (match := _NUMBERED.fullmatch(agent_id))
+        ]
+        return f"Worker-{max(numbers, default=0) + 1}"
+
+    def _alike(self, protocol: str | None) -> str:
+        """A worker that is reached by `protocol`, None: by the one that all are reached by. Raises ConfigError."""
+        protocol_of = self._network.comm_backend.protocol_of
+        speakers = {protocol_of(worker_id): worker_id for worker_id in self._worker_ids}
+        spoken = ", ".join(sorted(speakers))
+        if protocol is None and len(speakers) > 1:
+            raise ConfigError(f"the workers of this run speak {spoken}: say which this one speaks")
+        if protocol not in (None, *speakers):
+            raise ConfigError(
+                f"no worker of this run speaks {protocol}, only {spoken or 'nobody'}; begin a run with a group of each "
+                "protocol in workers to mix them"
+            )
+        return speakers[protocol] if protocol else next(iter(speakers.values()), "")

@@ -1,0 +1,50 @@
+"""How a pool goes on whose workers all keep failing: a provider is down, say, and nobody can be left alone for it."""
+
+from __future__ import annotations
+
+PAUSE_S = 0.25
+LONGEST_S = 2.0
+
+
+class DegradedRate:
+    """Each is asked one question at a time, and then all rest, so that an outage costs few of them an attempt.
+
+    The rest is `pause_s` for each such worker, 2 s at the most: a question every `pause_s`. A worker that answers goes
+    on as ever.
+    """
+
+    def __init__(self, pause_s: float = PAUSE_S) -> None:
+        self._pause_s = pause_s
+        self._workers: set[str] = set()
+        self._resting = False
+
+    def __len__(self) -> int:
+        """How many workers are asked at the degraded rate."""
+        return len(self._workers)
+
+    def begin(self, worker_id: str) -> bool:
+        """Ask a worker at the degraded rate; return whether it is the first."""
+        before = len(self._workers)
+        self._workers.add(worker_id)
+        return not before
+
+    def end(self, worker_id: str) -> bool:
+        """Ask a worker at its full rate again; return whether it was degraded."""
+        was_degraded = worker_id in self._workers
+        self._workers.discard(worker_id)
+        return was_degraded
+
+    def takes(self, worker_id: str, busy: int) -> bool:
+        """Whether a worker that is `busy` with some questions may be asked another now."""
+        return worker_id not in self._workers or (not busy and not self._resting)
+
+    def asked(self, worker_id: str) -> float | None:
+        """A question leaves; the seconds until `rested` is to be called, None where it need not be."""
+        if worker_id not in self._workers or self._resting:
+            return None
+        self._resting = True
+        return min(self._pause_s * len(self._workers), LONGEST_S)
+
+    def rested(self) -> None:
+        """The rest is over."""
+        self._resting = False

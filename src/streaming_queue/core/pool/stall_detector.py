@@ -1,0 +1,92 @@
+"""Finds the workers that hold their questions and their connection, and do nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Protocol
+
+from streaming_queue.core.pool.worker_health import WorkerHealth
+from streaming_queue.errors import ConnectError
+
+PROBE_TIMEOUT_S = 1.0
+MISSES = 2
+"""Probes in a row without an answer, and no answer to a question meanwhile, after which a worker is taken for gone."""
+SILENCE = 0.75
+"""A worker of which nothing was heard for so long, as a share of the interval, is probed."""
+LOOK = 0.1
+"""How often that is looked for, as a share of the interval."""
+
+
+class Tasks(Protocol):
+    """Who owns the tasks that wait and probe: an `asyncio.TaskGroup`, or somebody who calls `WorkerPool.stop`."""
+
+    def create_task(self, coro: Coroutine[None, None, None], /, *, name: str) -> asyncio.Task[None]:
+        """Begin a task."""
+
+
+class StallDetector:
+    """Probes those of `workers` that have questions and of which nothing was heard for a while.
+
+    `probe` says within `PROBE_TIMEOUT_S` whether a worker is healthy; `lost` is told of one that is not.
+    """
+
+    def __init__(
+        self,
+        workers: Mapping[str, WorkerHealth],
+        *,
+        probe: Callable[[WorkerHealth], Awaitable[bool]],
+        lost: Callable[[str, ConnectError, Tasks], None],
+        interval_s: float,
+    ) -> None:
+        self._workers = workers
+        self._probe = probe
+        self._lost = lost
+        self._interval_s = interval_s
+        self._looking: dict[str, asyncio.Task[None]] = {}
+
+    async def watch(self, tasks: Tasks) -> None:
+        """Look for them for ever; probes are run in `tasks`."""
+        look_s = LOOK * self._interval_s
+        while True:
+            woken = time.monotonic() + look_s
+            await asyncio.sleep(look_s)
+            now = time.monotonic()
+            if now - woken > self._interval_s / 2:
+                continue  # this process itself stood still: what was heard meanwhile is not known yet
+            for worker_id, worker in self._workers.items():
+                heard_at = max(worker.seen_at, worker.probed_at)
+                silent = worker.up and worker.busy and now - heard_at >= SILENCE * self._interval_s
+                if silent and worker_id not in self._looking:
+                    looking = tasks.create_task(self._look_after(worker, tasks), name=f"look-after:{worker_id}")
+                    self._looking[worker_id] = looking
+
+    def forget(self, worker_id: str) -> None:
+        """Look after a worker no longer."""
+        if looking := self._looking.pop(worker_id, None):
+            looking.cancel()
+
+    def stop(self) -> None:
+        """Cancel every probe."""
+        for looking in self._looking.values():
+            looking.cancel()
+
+    async def _look_after(self, worker: WorkerHealth, tasks: Tasks) -> None:
+        try:
+            await self._probe_silent(worker, tasks)
+        finally:
+            self._looking.pop(worker.worker_id, None)
+
+    async def _probe_silent(self, worker: WorkerHealth, tasks: Tasks) -> None:
+        since = worker.seen_at
+        for _ in range(MISSES):
+            asked_at = time.monotonic()
+            healthy = await self._probe(worker)
+            if healthy:
+                worker.probed_at = time.monotonic()
+            if healthy or worker.seen_at > since or not worker.up:
+                return
+            if time.monotonic() - asked_at > 2 * PROBE_TIMEOUT_S:
+                return  # this process stood still
+        self._lost(worker.worker_id, ConnectError(f"it does not answer its probe, {MISSES} times in a row"), tasks)

@@ -1,0 +1,288 @@
+"""Leased questions at workers: asked, and then recorded, given back or buried by the class of the error."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from streaming_queue.core.in_flight_call import InFlightCall
+from streaming_queue.core.pool.stall_detector import Tasks
+from streaming_queue.core.pool.worker_pool import WorkerPool
+from streaming_queue.core.scheduling.auto import ProtocolChoice
+from streaming_queue.core.scheduling.hedging import Hedging
+from streaming_queue.core.scheduling.retry_budget import RetryBudget
+from streaming_queue.core.scheduling.settings import SchedulerSettings
+from streaming_queue.errors import (
+    ConnectError,
+    LeaseLostError,
+    RateLimitedError,
+    SendTimeoutError,
+    StreamingQueueError,
+)
+from streaming_queue.messages import Failure, Result
+from streaming_queue.queue.base import Lease, WorkQueue
+from streaming_queue.telemetry.events import Answered, Buried, Duplicate, Hedged, Listener, Retried, Sent
+
+TOO_LATE_S = 0.05
+"""With less than this left no question is sent: its answer would come too late."""
+
+Ask = Callable[[str, Lease, float | None], Awaitable[tuple[str, Mapping[str, Any]]]]
+"""Ask a worker a leased question, until a moment of the monotonic clock: its answer and the metadata that came back.
+
+Raises StreamingQueueError.
+"""
+
+
+class Attempt(InFlightCall):
+    """A leased question at a worker, in the task of a slot."""
+
+    __slots__ = ("began", "is_duplicate", "lease")
+
+    def __init__(self, worker_id: str, lease: Lease, task: asyncio.Task[Any], *, is_duplicate: bool) -> None:
+        super().__init__(worker_id, task)
+        self.lease = lease
+        self.is_duplicate = is_duplicate
+        self.began = time.perf_counter()
+
+
+class SupersededError(StreamingQueueError):
+    """Another worker was first with the answer; nobody sees this but us."""
+
+
+class Attempts:
+    """What is under way, and how each ends."""
+
+    def __init__(
+        self,
+        queue: WorkQueue,
+        ask: Ask,
+        pool: WorkerPool,
+        *,
+        protocol_of: Callable[[str], str],
+        emit: Listener,
+        settings: SchedulerSettings,
+        choice: ProtocolChoice | None = None,
+    ) -> None:
+        self.under_way: dict[Attempt, None] = {}
+        self.failed_at: dict[str, set[str]] = {}
+        """The workers that each question failed at so far."""
+        self.hedging = Hedging() if settings.hedge else None
+        self._queue = queue
+        self._ask = ask
+        self._pool = pool
+        self._protocol_of = protocol_of
+        self._emit = emit
+        self._settings = settings
+        self._choice = choice
+        self._budget = RetryBudget(share=settings.retry_share, per_s=settings.retry_per_s)
+        self._deadlines: dict[str, float] = {}
+        self._waiters: list[asyncio.Future[None]] = []
+
+    async def make(
+        self, worker_id: str, lease: Lease, task: asyncio.Task[Any], tasks: Tasks, *, is_duplicate: bool = False
+    ) -> None:
+        """Ask the worker in `task`, the caller's own, and see to whatever comes of it. Raises QueueError only."""
+        attempt = Attempt(worker_id, lease, task, is_duplicate=is_duplicate)
+        self.under_way[attempt] = None
+        self._pool.asked(worker_id)
+        self._budget.asked()
+        if self.hedging:
+            self.hedging.asked(duplicate=is_duplicate)
+        self._emit(Hedged(lease.id, worker_id) if is_duplicate else Sent(lease.id, worker_id, lease.attempt))
+        queue_ms = lease.waited_ms + (time.monotonic() - lease.leased_at) * 1000
+        try:
+            try:
+                answer, metadata = await attempt.run(self._answer(attempt))
+            except StreamingQueueError as error:
+                await self._failed(attempt, error, tasks)
+            else:
+                await self._answered(attempt, answer, metadata, queue_ms)
+        finally:
+            self._pool.left(worker_id)
+        self.under_way.pop(attempt, None)  # one that is cancelled stays: its lease is to be given back
+        self._tell_ended()
+
+    async def _answer(self, attempt: Attempt) -> tuple[str, Mapping[str, Any]]:
+        """What the worker says, as long as it may take. Raises what the worker raises, and SendTimeoutError."""
+        until = self._until(attempt.lease)
+        if until is None:
+            return await self._ask(attempt.worker_id, attempt.lease, None)
+        try:
+            async with asyncio.timeout(until - time.monotonic()):
+                return await self._ask(attempt.worker_id, attempt.lease, until)
+        except TimeoutError as error:
+            if isinstance(error, StreamingQueueError):
+                raise
+            seconds = time.perf_counter() - attempt.began
+            raise SendTimeoutError(f"worker {attempt.worker_id!r} gave no answer within {seconds:.3g} s") from None
+
+    async def _answered(self, attempt: Attempt, answer: str, metadata: Mapping[str, Any], queue_ms: float) -> None:
+        lease, seconds = attempt.lease, time.perf_counter() - attempt.began
+        result = self._result(attempt, answer, metadata, queue_ms=queue_ms, seconds=seconds)
+        self._pool.answered(attempt.worker_id, seconds)
+        if self._choice:
+            self._choice.answered(attempt.worker_id, result)
+        self._forget(lease.id)
+        first = await self._queue.commit(lease, result)
+        self._emit(Answered(lease.id, result, lease.attempt) if first else Duplicate(lease.id, attempt.worker_id))
+        if self.hedging:
+            self.hedging.answered(seconds)
+            for rival in self._rivals(attempt):
+                rival.give_up(SupersededError())
+
+    # --- time ---
+
+    def _until(self, lease: Lease) -> float | None:
+        """When this attempt is over: a moment of the monotonic clock; None: no limit."""
+        settings, now = self._settings, time.monotonic()
+        until = None if settings.attempt_timeout_s is None else now + settings.attempt_timeout_s
+        if settings.question_timeout_s is not None:
+            deadline = self._deadlines.setdefault(lease.id, now + settings.question_timeout_s)
+            until = deadline if until is None else min(until, deadline)
+        return until
+
+    def _is_over(self, lease: Lease) -> bool:
+        """Whether too little time is left for another attempt."""
+        deadline = self._deadlines.get(lease.id)
+        return deadline is not None and deadline - time.monotonic() < TOO_LATE_S
+
+    # --- from outside ---
+
+    async def ended(self) -> None:
+        """Wait until one more attempt has ended."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def _tell_ended(self) -> None:
+        while self._waiters:
+            if not (waiter := self._waiters.pop()).done():
+                waiter.set_result(None)
+
+    def forget(self) -> None:
+        """Know of no attempt any more: the round is over, and their leases are given back."""
+        self.under_way.clear()
+        self._tell_ended()
+
+    def give_up(self, worker_id: str, reason: StreamingQueueError) -> None:
+        """End what is under way at a worker; by the reason's class it goes elsewhere."""
+        for attempt in [attempt for attempt in self.under_way if attempt.worker_id == worker_id]:
+            attempt.give_up(reason)
+
+    def slowest(self, worker_id: str, *, but: Collection[str]) -> Lease | None:
+        """The question that this worker is to be asked, too, for it takes long elsewhere; none of `but`."""
+        if self.hedging is None or (after_s := self.hedging.after_s()) is None:
+            return None
+        now = time.perf_counter()
+        for attempt in self.under_way:  # in the order in which they began
+            if now - attempt.began < after_s:
+                return None
+            taken = attempt.is_duplicate or attempt.lease.id in but or self._rivals(attempt)
+            if attempt.worker_id != worker_id and not taken:
+                return attempt.lease
+        return None
+
+    def _rivals(self, attempt: Attempt) -> list[Attempt]:
+        lease_id = attempt.lease.id
+        return [other for other in self.under_way if other is not attempt and other.lease.id == lease_id]
+
+    # --- ends ---
+
+    def _result(
+        self, attempt: Attempt, answer: str, metadata: Mapping[str, Any], *, queue_ms: float, seconds: float
+    ) -> Result:
+        llm_ms = _number(metadata.get("llm_ms"))
+        model, mock, usage = metadata.get("model"), metadata.get("mock"), metadata.get("usage")
+        return Result(
+            answer=answer,
+            worker=attempt.worker_id,
+            protocol=self._protocol_of(attempt.worker_id),
+            response_time_s=seconds,
+            queue_ms=queue_ms,
+            protocol_ms=None if llm_ms is None else max(0.0, seconds * 1000 - llm_ms),
+            llm_ms=llm_ms,
+            ttft_ms=_number(metadata.get("ttft_ms")),
+            request_bytes=len(attempt.lease.question.text.encode()),
+            response_bytes=len(answer.encode()),
+            model=model if isinstance(model, str) else None,
+            mock=mock if isinstance(mock, bool) else None,
+            usage=usage if isinstance(usage, Mapping) else None,
+        )
+
+    async def _failed(self, attempt: Attempt, error: StreamingQueueError, tasks: Tasks) -> None:
+        """Retry, give back or bury, by the class of the error."""
+        if isinstance(error, SupersededError):
+            return
+        lease, worker_id = attempt.lease, attempt.worker_id
+        if self._choice:
+            self._choice.failed(worker_id, error)
+        workers_own = self._pool.blame(worker_id, error, tasks, suspect=lease.attempt > 1)
+        if not workers_own:
+            self._forgive(lease.id)
+        if self.hedging and any(rival.lease.fence >= lease.fence for rival in self._rivals(attempt)):
+            return  # the other one has the question still, and by no older lease
+        seconds = time.perf_counter() - attempt.began
+        failure = Failure.of(error, worker=worker_id, protocol=self._protocol_of(worker_id), response_time_s=seconds)
+        try:
+            if self._is_over(lease):
+                await self.bury(lease, _overdue(failure, self._settings.question_timeout_s))
+            elif workers_own:
+                await self._elsewhere(lease, error, failure)
+            elif not error.retryable or lease.attempt >= self._settings.max_attempts:
+                await self.bury(lease, failure)
+            else:
+                self.failed_at.setdefault(lease.id, set()).add(worker_id)
+                await self._queue.retry(lease, max(self._jitter_s(lease.attempt), self._budget.reserve()), failure)
+                self._emit(Retried(lease.id, failure, lease.attempt, counted=True))
+        except LeaseLostError:
+            return
+
+    def _forgive(self, question_id: str) -> None:
+        """A question that fails at a second worker is to blame itself: the first is not held to it."""
+        before = self.failed_at.get(question_id, ())
+        if len(before) == 1:
+            self._pool.forgive(next(iter(before)))
+
+    def _jitter_s(self, attempt: int) -> float:
+        settings = self._settings
+        ceiling_s: float = min(settings.retry_cap_s, settings.retry_base_s * 2.0 ** min(attempt - 1, 64))
+        return random.uniform(0, ceiling_s)
+
+    async def _elsewhere(self, lease: Lease, error: StreamingQueueError, failure: Failure) -> None:
+        """Give the question back uncounted; one that was lost with too many workers is poison."""
+        lost = isinstance(error, ConnectError)
+        if lost and lease.losses + 1 >= self._settings.max_attempts:
+            await self.bury(lease, _poison(failure, lease.losses + 1))
+            return
+        delay_s = self._budget.reserve() if isinstance(error, RateLimitedError) else 0.0
+        await self._queue.release(lease, delay_s, failure=failure if lost else None)
+        self._emit(Retried(lease.id, failure, lease.attempt, counted=False))
+
+    async def bury(self, lease: Lease, failure: Failure) -> None:
+        """Give the question up. Raises LeaseLostError."""
+        self._forget(lease.id)
+        await self._queue.bury(lease, failure)
+        self._emit(Buried(lease.id, failure, lease.attempt))
+
+    def _forget(self, question_id: str) -> None:
+        self.failed_at.pop(question_id, None)
+        self._deadlines.pop(question_id, None)
+
+
+def _poison(failure: Failure, losses: int) -> Failure:
+    return replace(failure, message=f"lost {losses} workers in a row, last: {failure.message}")
+
+
+def _overdue(failure: Failure, timeout_s: float | None) -> Failure:
+    told = f"no answer within scheduler.question_timeout_s ({timeout_s:g} s); last: {failure.message}"
+    return replace(failure, type=SendTimeoutError.__name__, message=told)
+
+
+def _number(value: object) -> float | None:
+    if type(value) is float:  # as nearly all are
+        return value
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,112 @@
+"""`protocol: auto`: which workers are given questions, by what their protocols have cost in this very run."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from streaming_queue.config import Auto
+from streaming_queue.core.scheduling.bandit import Bandit, Pull
+from streaming_queue.errors import AgentFailedError, CommError, StreamingQueueError
+from streaming_queue.messages import Result
+from streaming_queue.telemetry.events import Listener, Notice
+
+MOST_TOLD = 20
+"""So many shifts are told while they happen; the report has more."""
+
+
+class ProtocolChoice:
+    """Gives questions to the workers whose protocols do well; the others have a share for exploration.
+
+    A scheduler asks it last of all (`grant`) and tells it of every outcome. `on_change` is called, by the event loop,
+    when a worker that was refused may ask again.
+    """
+
+    def __init__(
+        self, settings: Auto, worker_ids: Iterable[str], *, protocol_of: Callable[[str], str], emit: Listener
+    ) -> None:
+        self.on_change: Callable[[], None] = lambda: None
+        self._settings = settings
+        self._protocol_of = protocol_of
+        self._protocols = {worker_id: protocol_of(worker_id) for worker_id in worker_ids}
+        self._up: Collection[str] = tuple(self._protocols)
+        self._emit = emit
+        self._told = 0
+        self._waking = False
+        self._bandit = Bandit(
+            dict.fromkeys(self._protocols.values()),
+            exploration=settings.exploration,
+            draw=random.Random(settings.seed).random,
+            limit_ms=settings.max_overhead_ms,
+        )
+
+    def is_free(self, worker_id: str) -> bool:
+        """Whether the worker's protocol is not held back."""
+        return self._bandit.is_free(self._protocol(worker_id))
+
+    def grant(self, worker_id: str, shunned: Collection[str] = ()) -> bool:
+        """Whether the worker takes the question at hand, which goes to none of the `shunned`. A yes counts as taken."""
+        protocol, bandit = self._protocol(worker_id), self._bandit
+        if bandit.is_free(protocol):
+            why = Pull.FREELY
+        elif bandit.is_due(protocol):
+            why = Pull.EXPLORED
+        elif shunned and not any(self.is_free(each) for each in self._up if each not in shunned):
+            why = Pull.NO_OTHER
+        else:
+            return False
+        bandit.pull(protocol, why)
+        if bandit.is_any_due:
+            self._wake()
+        return True
+
+    def answered(self, worker_id: str, result: Result) -> None:
+        """A question was answered."""
+        self._bandit.answered(self._protocol(worker_id), cost_ms=result.protocol_ms, work_ms=result.llm_ms)
+        self._heed()
+
+    def failed(self, worker_id: str, error: StreamingQueueError) -> None:
+        """An attempt failed; it counts where the exchange failed, not the agent or its model."""
+        if isinstance(error, CommError) and not isinstance(error, AgentFailedError):
+            self._bandit.failed(self._protocol(worker_id))
+            self._heed()
+
+    def reached(self, worker_ids: Collection[str]) -> None:
+        """These workers, and no others, can be asked now."""
+        self._up = worker_ids
+        self._bandit.reach({self._protocol(worker_id) for worker_id in worker_ids})
+        self._heed()
+
+    def report(self) -> dict[str, Any]:
+        """What was asked for, and every decision: counts by protocol and reason, measurements, shifts."""
+        settings = {name: getattr(self._settings, name) for name in type(self._settings).model_fields}
+        return {"settings": settings, **self._bandit.report()}
+
+    def _protocol(self, worker_id: str) -> str:
+        """A worker's protocol; one that joins later may bring another."""
+        protocol = self._protocols.get(worker_id)
+        if protocol is None:
+            protocol = self._protocols[worker_id] = self._protocol_of(worker_id)
+            self._bandit.add(protocol)
+        return protocol
+
+    def _heed(self) -> None:
+        new = self._bandit.shift_count - self._told
+        for shift in list(self._bandit.shifts)[-new:] if new else ():
+            self._told += 1
+            if self._told <= MOST_TOLD:
+                what = "takes questions freely" if shift.now == "free" else f"is held back, {shift.now}"
+                self._emit(Notice("info", f"auto: {shift.arm} {what}: {shift.because}"))
+        if new or self._bandit.is_any_due:
+            self._wake()
+
+    def _wake(self) -> None:
+        if not self._waking:
+            self._waking = True
+            asyncio.get_running_loop().call_soon(self._wakened)
+
+    def _wakened(self) -> None:
+        self._waking = False
+        self.on_change()

@@ -1,0 +1,121 @@
+"""What is to be given and who waits for it, matched: whoever waits longest takes the oldest that it may take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+Taker = TypeVar("Taker")
+Item = TypeVar("Item")
+
+
+class Handoff(Generic[Taker, Item]):
+    """Matches items with waiting takers. `may_take(taker, item)` decides; nothing is split in advance.
+
+    A coordinator's slots take leases; in a pool, questions take free slots.
+    """
+
+    def __init__(self, may_take: Callable[[Taker, Item], bool]) -> None:
+        self._may_take = may_take
+        self._items: deque[Item] = deque()
+        self._waiting: deque[tuple[Taker, asyncio.Future[Item]]] = deque()
+        self._given: list[Taker] = []
+        self._on_the_way: list[Item] = []
+        self._taken = asyncio.Event()
+
+    def __len__(self) -> int:
+        """How many items wait to be taken."""
+        return len(self._items)
+
+    @property
+    def waiting(self) -> int:
+        """How many takers wait."""
+        return len(self._waiting)
+
+    def given(self, taker: Taker) -> int:
+        """How many items this taker was given that it has not begun with: its `take` has yet to go on."""
+        return self._given.count(taker)
+
+    def on_the_way(self, item: Item) -> int:
+        """How many items like this one were given to takers that have not begun with them."""
+        return self._on_the_way.count(item)
+
+    def offer(self, item: Item) -> None:
+        """Give an item to the taker that waits longest among those that may take it, else keep it for one."""
+        for index, (taker, future) in enumerate(self._waiting):
+            if not future.done() and self._may_take(taker, item):
+                del self._waiting[index]
+                self._give(taker, future, item)
+                return
+        self._items.append(item)
+
+    async def take(self, taker: Taker) -> Item:
+        """The oldest item that this taker may take; waits for one. A cancelled wait loses none."""
+        for index, item in enumerate(self._items):
+            if self._may_take(taker, item):
+                del self._items[index]
+                self._taken.set()
+                return item
+        future: asyncio.Future[Item] = asyncio.get_running_loop().create_future()
+        entry = (taker, future)
+        self._waiting.append(entry)
+        self._taken.set()
+        try:
+            given = await future
+        except BaseException:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+            else:  # it was given an item, and is cancelled before it could have it
+                self._arrived(taker, future.result())
+                self.offer(future.result())
+            raise
+        self._arrived(taker, given)
+        return given
+
+    def _give(self, taker: Taker, future: asyncio.Future[Item], item: Item) -> None:
+        self._given.append(taker)
+        self._on_the_way.append(item)
+        future.set_result(item)
+
+    def _arrived(self, taker: Taker, item: Item) -> None:
+        self._given.remove(taker)
+        self._on_the_way.remove(item)
+
+    def rematch(self) -> None:
+        """Try again what is kept: who may take what has changed."""
+        kept, self._items = self._items, deque()
+        for item in kept:
+            self.offer(item)
+        self._taken.set()
+
+    def invite(self, choose: Callable[[Taker], Item | None]) -> None:
+        """Give everybody who waits what `choose` has for them, if anything."""
+        for entry in tuple(self._waiting):
+            taker, future = entry
+            if not future.done() and (item := choose(taker)) is not None:
+                self._waiting.remove(entry)
+                self._give(taker, future, item)
+
+    def turn_away(self, reason: Callable[[Taker], Exception | None]) -> None:
+        """Fail the wait of each taker for which `reason` has an error."""
+        for taker, future in self._waiting:
+            if not future.done() and (error := reason(taker)) is not None:
+                future.set_exception(error)
+
+    async def hungry(self, below: int) -> None:
+        """Wait until fewer than `below` items are kept."""
+        while len(self._items) >= below:
+            self._taken.clear()
+            await self._taken.wait()
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(tuple(self._items))
+
+    def drop(self) -> list[Item]:
+        """Take out every item that is kept."""
+        dropped = list(self._items)
+        self._items.clear()
+        self._taken.set()
+        return dropped
