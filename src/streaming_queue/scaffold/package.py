@@ -60,12 +60,11 @@ def new_package(name: str, directory: Path | None = None) -> Package:
 
 def render(names: Names) -> Mapping[str, str]:
     """The files of a package: their paths with slashes, and their texts."""
-    major, minor, *_ = __version__.split(".")
     forms = {
         "new-proto": names.protocol,
         "new_proto": names.package,
         "NewProto": names.prefix,
-        "streaming-queue>=0": f"streaming-queue>={major}.{minor}",
+        "streaming-queue>=0": f"streaming-queue>={__version__}",
     }
     return {_renamed(path, forms): _renamed((TEMPLATE / path).read_text(encoding="utf-8"), forms) for path in FILES}
 

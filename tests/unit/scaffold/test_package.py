@@ -67,8 +67,7 @@ def test_distribution_package_and_entry_point_bear_the_name() -> None:
     project = tomllib.loads(render(Names("my-proto"))["pyproject.toml"])["project"]
     assert project["name"] == "my-proto"
     assert project["entry-points"] == {"streaming_queue.backends": {"my-proto": "my_proto.comm:MyProtoCommBackend"}}
-    major, minor, _ = streaming_queue.__version__.split(".")
-    assert project["dependencies"] == [f"streaming-queue>={major}.{minor}"]
+    assert project["dependencies"] == [f"streaming-queue>={streaming_queue.__version__}"]
 
 
 def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
