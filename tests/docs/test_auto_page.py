@@ -45,13 +45,13 @@ def test_the_error_shown_is_the_real_one():
 
 
 def test_the_figures_named_are_the_ones_in_force():
-    assert f"its last {WINDOW} outcomes, once there are {ENOUGH}" in FLOWING
+    assert f"The last {WINDOW} results of each protocol decide, once there are {ENOUGH}" in FLOWING
     assert f"{MOST_FAILURES + 1} or more of them failed" in FLOWING
     assert MUCH_WORSE == 2
-    assert f"than twice as long as by the best protocol (and {SLACK_MS:g} ms)" in FLOWING
+    assert f"more than twice that of the best protocol plus {SLACK_MS:g} ms" in FLOWING
     assert WINDOW // 2 + 1 == 4
     assert f"`auto.exploration` ({Auto().exploration:g})" in FLOWING
-    assert f"the last {MOST_SHIFTS} of them" in FLOWING
+    assert f"the last {MOST_SHIFTS} changes" in FLOWING
 
 
 def test_every_key_of_the_report_is_named():

@@ -47,4 +47,4 @@ async def test_the_executor_shown_merges_what_its_peers_say():
 
 def test_the_limit_told_is_the_limit():
     assert HOP_LIMIT == 8
-    assert "After eight times" in TEXT
+    assert "After eight hops" in TEXT
