@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from streaming_queue.comm.client.http_session import HttpSession
+from streaming_queue.comm.client.http import HttpSession
 from streaming_queue.errors import CommError, RemoteError, StreamingQueueError, TopologyError
 from streaming_queue.protocol_backend.http.comm import HttpCommBackend
 from streaming_queue.protocol_backend.inproc.comm import InprocCommBackend

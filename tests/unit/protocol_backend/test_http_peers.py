@@ -240,10 +240,10 @@ async def test_a_timeout_of_the_connection_is_a_timeout(backend: HttpCommBackend
     async with Peer(GOOD) as peer:
         await backend.register_endpoint("w", f"http://127.0.0.1:{peer.port}")
 
-        def timed_out(*_: Any) -> Any:
+        def timed_out(*_: Any, **__: Any) -> Any:
             raise TimeoutError(110, "Connection timed out")
 
-        monkeypatch.setattr(backend, "_post", timed_out)
+        monkeypatch.setattr(backend._session, "request", timed_out)
         with pytest.raises(SendTimeoutError, match="the connection timed out"):
             await backend.send("c", "w", {"text": "q"})
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from streaming_queue.comm.base import AgentHandle, EndpointOptions
 from streaming_queue.comm.client.cancels import Cancels
-from streaming_queue.comm.client.http_session import HttpSession
+from streaming_queue.comm.client.http import HttpSession
 from streaming_queue.comm.probing import ProbingBackend
 
 PeerT = TypeVar("PeerT")

@@ -1,11 +1,14 @@
-"""What every backend that speaks HTTP to its peers shares: one way to connect, to read and to name what went wrong."""
+"""HTTP as the backends ask over it: one session, one agent's requests, bodies within limits, typed errors."""
 
 from __future__ import annotations
 
+import io
 import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from ssl import SSLContext
+from types import TracebackType
 from typing import Any
 from weakref import WeakSet
 
@@ -17,9 +20,11 @@ from yarl import URL
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.context import heard
+from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import (
     ERRORS_BY_CODE,
     AuthError,
+    BackendClosedError,
     CommError,
     ConfigError,
     ConnectError,
@@ -33,6 +38,7 @@ from streaming_queue.errors import (
 )
 from streaming_queue.messages import ERROR
 
+JSON = "application/json"
 CONNECT_TIMEOUT_S = 5.0
 KEEP_ALIVE_S = 30.0
 PROBES: Mapping[str, int] = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
@@ -42,6 +48,100 @@ BROKEN = (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, OSError)
 """What the library raises when a connection breaks before the whole answer."""
 NOT_BEGUN = (aiohttp.ClientConnectorError, TimeoutError)
 """Those of them where there was no connection, or where another would be no faster."""
+_BYTES_AT_ONCE = 1024 * 1024
+
+
+class HttpSession:
+    """One session for all agents of a backend, opened by the first request. `protocol` stands in its errors.
+
+    `closed` is set when the backend begins to close: failures are told as that from then on. Requests that end what
+    was begun pass until `close`.
+    """
+
+    def __init__(self, protocol: str) -> None:
+        self.closed = False
+        self._protocol = protocol
+        self._opened: aiohttp.ClientSession | None = None
+
+    def check_open(self) -> None:
+        """Raises BackendClosedError."""
+        if self.closed:
+            raise BackendClosedError(f"the {self._protocol} backend is closed")
+
+    def request(
+        self, method: str, url: URL, *, headers: Mapping[str, str], tls: SSLContext | None, body: bytes | None = None
+    ) -> Any:
+        """A request, to be awaited or entered for its response; redirects are not followed.
+
+        Raises BackendClosedError, and what the library does: see `translated`.
+        """
+        if self._opened is None:
+            self.check_open()
+            self._opened = open_session()
+        data = io.BytesIO(body) if body is not None and len(body) > _BYTES_AT_ONCE else body
+        ssl = True if tls is None else tls
+        return self._opened.request(method, url, data=data, headers=headers, ssl=ssl, allow_redirects=False)
+
+    def translated(self, address: str) -> Translated:
+        """A block in which what the library raises becomes one of our errors; one may be entered again and again."""
+        return Translated(self, address)
+
+    def failure(self, error: Exception, address: str) -> CommError:
+        """What the library raised, as one of ours."""
+        if self.closed:
+            return BackendClosedError(f"{address}: the {self._protocol} backend was closed before the answer")
+        return translate(error, address)
+
+    async def close(self) -> None:
+        """Give up all connections; who reads fails. Idempotent."""
+        self.closed = True
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.close()
+
+
+class Translated:
+    """See `HttpSession.translated`. A class, since every question passes one, and a generator costs several times."""
+
+    __slots__ = ("_address", "_session")
+
+    def __init__(self, session: HttpSession, address: str) -> None:
+        self._session = session
+        self._address = address
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, StreamingQueueError):
+            return
+        if isinstance(error, aiohttp.ClientError | OSError):
+            raise self._session.failure(error, self._address) from error
+
+
+class HttpPeer:
+    """An agent at an HTTP address (`address`, as `url`), and what every request to it carries."""
+
+    def __init__(self, agent_id: str, address: str, options: EndpointOptions, session: HttpSession) -> None:
+        """Raises ConfigError on an address or a header that cannot be used."""
+        self.address = address
+        self.url = agent_url(agent_id, address)
+        self.headers = agent_headers(agent_id, options, {"Accept": JSON, "Content-Type": JSON})
+        self.translated = session.translated(address)
+        self._session = session
+        self._tls = options.tls
+
+    def request(
+        self, method: str, url: URL, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        """A request, to be awaited or entered for its response. Raises like `HttpSession.request`."""
+        merged = self.headers
+        if headers:
+            merged = merged.copy()
+            merged.update(headers)
+        return self._session.request(method, url, headers=merged, tls=self._tls, body=body)
 
 
 def open_session() -> aiohttp.ClientSession:
@@ -163,6 +263,13 @@ def refusal(status: int, body: bytes, retry_after_s: float | None, address: str)
     if status == 429:
         return RateLimitedError(said, retry_after_s=retry_after_s)
     return RemoteError(said, retryable=status >= 500, retry_after_s=retry_after_s)
+
+
+def response_error(response: aiohttp.ClientResponse, body: bytes, address: str) -> StreamingQueueError:
+    """The error of ours in the body of a response that is not 2xx, else what its status means."""
+    retry_after_s = parse_retry_after(response.headers.get("Retry-After"))
+    told = told_error(read_or_none(body), retry_after_s, address)
+    return told or refusal(response.status, body, retry_after_s, address)
 
 
 def peer_date(headers: Mapping[str, str]) -> datetime | None:

@@ -1,4 +1,4 @@
-"""Streams as agent protocols send them: lines, and server-sent events (WHATWG HTML, 9.2) as far as their data."""
+"""Streams of lines (NDJSON), and the data of server-sent events (WHATWG HTML, 9.2)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from contextlib import aclosing
 import aiohttp
 
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
+from streaming_queue.comm.context import heard
 from streaming_queue.errors import ProtocolError
 
 EVENT_STREAM = "text/event-stream"
 
 
 async def read_lines(
-    response: aiohttp.ClientResponse, address: str, heard: Callable[[], None]
+    response: aiohttp.ClientResponse, address: str, heard: Callable[[], None] = heard
 ) -> AsyncGenerator[list[bytes], None]:
-    """The lines of a stream, those that are whole at a time; what is cut off at the end is none.
+    """The lines of a stream, as many at a time as are whole; a line that is cut off at the end is dropped.
 
-    `heard` is told of all that comes, heartbeats too. Raises ProtocolError when one line grows over the limit
-    of an event.
+    `heard` is called at each piece, heartbeats too. Raises ProtocolError when one line is over the limit of an event.
     """
     pieces: list[bytes] = []
     size = 0
@@ -37,9 +37,9 @@ async def read_lines(
 
 
 async def read_events(
-    response: aiohttp.ClientResponse, address: str, heard: Callable[[], None]
+    response: aiohttp.ClientResponse, address: str, heard: Callable[[], None] = heard
 ) -> AsyncGenerator[bytes, None]:
-    """The data of each event until the stream ends; an event cut off at the end is none. Raises like `read_lines`."""
+    """The data of each event; an event that is cut off at the end is dropped. Raises like `read_lines`."""
     data: list[bytes] = []
     size = 0
     async with aclosing(read_lines(response, address, heard)) as batches:

@@ -10,8 +10,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
-from streaming_queue.comm.client.http import agent_headers, agent_url, peer_date, read_body
-from streaming_queue.comm.client.http_session import HttpSession
+from streaming_queue.comm.client.http import HttpSession, agent_headers, agent_url, peer_date, read_body
 from streaming_queue.comm.client.liveness import Watch
 from streaming_queue.comm.grpc_wire import call_metadata
 from streaming_queue.errors import CommError, ProtocolError

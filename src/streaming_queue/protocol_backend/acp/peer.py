@@ -13,8 +13,7 @@ import aiohttp
 from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
-from streaming_queue.comm.client.http import agent_headers, agent_url, peer_date, read_body
-from streaming_queue.comm.client.http_session import HttpSession
+from streaming_queue.comm.client.http import HttpSession, agent_headers, agent_url, peer_date, read_body
 from streaming_queue.comm.client.liveness import Watch
 from streaming_queue.errors import ConnectError, ProtocolError, RemoteError
 from streaming_queue.protocol_backend.acp.codec import JSON, decode_object

@@ -14,6 +14,7 @@ from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.client.http import (
+    HttpSession,
     agent_headers,
     agent_url,
     excerpt,
@@ -23,7 +24,6 @@ from streaming_queue.comm.client.http import (
     refusal,
     told_error,
 )
-from streaming_queue.comm.client.http_session import HttpSession
 from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import ProtocolError
 from streaming_queue.protocol_backend.agora.envelope import JSON, Response

@@ -17,6 +17,7 @@ from yarl import URL
 from streaming_queue.comm import strict_json
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.client.http import (
+    HttpSession,
     agent_headers,
     agent_url,
     excerpt,
@@ -26,7 +27,6 @@ from streaming_queue.comm.client.http import (
     refusal,
     told_error,
 )
-from streaming_queue.comm.client.http_session import HttpSession
 from streaming_queue.comm.client.reconnect import Reconnect
 from streaming_queue.errors import AuthError, ConfigError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+import aiohttp
 import orjson
 
-from streaming_queue.comm.client.http import excerpt, parse_retry_after, refusal, told_error
-from streaming_queue.comm.strict_json import read_answer, read_or_none
+from streaming_queue.comm.client.http import excerpt, parse_retry_after, response_error, told_error
+from streaming_queue.comm.strict_json import read_answer
 from streaming_queue.errors import (
     AgentFailedError,
     ProtocolError,
@@ -79,25 +80,25 @@ def _unfit(error: TypeError) -> StreamEvent:
     return error_event(AgentFailedError(f"the agent's answer cannot be sent as JSON: {error}"))
 
 
-def decode_answer(status: int, body: bytes, retry_after: str | None, origin: str) -> Reply:
-    """The reply in a response that was read to its end; `origin` is put before errors.
+def decode_answer(response: aiohttp.ClientResponse, body: bytes, origin: str) -> Reply:
+    """The reply in a response's whole body; `origin` is put before errors.
 
     Raises:
         StreamingQueueError: what the agent raised, as the same class.
-        ProtocolError: it is no answer of this contract: HTML, garbage, the wrong shape, nothing at all.
-        AuthError, RateLimitedError, RemoteError: a status of somebody who does not speak the contract, say a proxy.
+        ProtocolError: it is no answer of this contract: HTML, garbage, the wrong shape, an empty body.
+        AuthError, RateLimitedError, RemoteError: the status of a stranger, say a proxy.
     """
-    document = read_answer(body, origin) if 200 <= status < 300 else read_or_none(body)
-    retry_after_s = parse_retry_after(retry_after)
-    if (error := told_error(document, retry_after_s, origin)) is not None:
-        raise error
-    if not 200 <= status < 300:
-        raise refusal(status, body, retry_after_s, origin)
+    if not 200 <= response.status < 300:
+        raise response_error(response, body, origin)
+    document = read_answer(body, origin)
     if not isinstance(document, dict):
         what = "no JSON object" if body else "an empty body"
-        raise ProtocolError(f"{origin}: answered {status} with {what}{excerpt(body)}")
+        raise ProtocolError(f"{origin}: answered {response.status} with {what}{excerpt(body)}")
     if document.get("error") is not None:
-        raise RemoteError(f"{origin}: answered {status} with an error{excerpt(body)}", retry_after_s=retry_after_s)
+        retry_after_s = parse_retry_after(response.headers.get("Retry-After"))
+        raise told_error(document, retry_after_s, origin) or RemoteError(
+            f"{origin}: answered {response.status} with an error{excerpt(body)}", retry_after_s=retry_after_s
+        )
     text, metadata = document.get("text"), document.get("metadata")
     if not isinstance(text, str):
         raise ProtocolError(f'{origin}: the answer has no "text"{excerpt(body)}')

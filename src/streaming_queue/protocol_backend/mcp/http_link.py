@@ -13,6 +13,7 @@ from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.client.http import (
+    HttpSession,
     agent_headers,
     agent_url,
     excerpt,
@@ -22,7 +23,6 @@ from streaming_queue.comm.client.http import (
     refusal,
     told_error,
 )
-from streaming_queue.comm.client.http_session import HttpSession
 from streaming_queue.comm.client.lines import EVENT_STREAM, read_events
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.strict_json import read_or_none

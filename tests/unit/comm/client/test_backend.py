@@ -219,7 +219,7 @@ async def test_a_cancel_is_told_before_the_asker_leaves(backend: PlainBackend, s
 async def test_a_cancel_that_nobody_takes_has_a_second(
     backend: PlainBackend, server: Server, caplog: pytest.LogCaptureFixture
 ):
-    caplog.set_level(logging.DEBUG, "streaming_queue.comm.client.cancels")
+    caplog.set_level(logging.DEBUG, "streaming_queue.comm.client.exchange")
     asking = asyncio.create_task(backend.send("c", "w", {"text": "silent"}))
     await server.was_asked("/silent")
     asking.cancel()

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from streaming_queue.comm.client.http_session import HttpSession
+from streaming_queue.comm.client.http import HttpSession
 from streaming_queue.errors import BackendClosedError, ConnectError, ProtocolError, RemoteError
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")

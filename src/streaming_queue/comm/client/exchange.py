@@ -1,0 +1,235 @@
+"""One exchange: one message to an agent, from the first request to the answer.
+
+1. A backend subclasses `Exchange`. `events()` sends the message once and yields what comes; `cancel()` tells the agent.
+2. `resumes(error)` says whether the agent has the work after a broken connection. Then `events()` runs again, and the
+   exchange passes over the events that the caller has. `replays = False` where `events()` yields new events only.
+3. `ask()` returns the whole answer. It folds `events()`; a backend overrides `ask()` where one request costs less CPU.
+4. The caller leaves before the answer: the exchange cancels within a second. `cancellable` says whether it can; a
+   command is never cancelled. `leaves` names further errors after which the exchange cancels.
+5. `ExchangeBackend` makes `send` and `stream` of `_exchange(dst_id, payload)`. The exchange also translates errors
+   (`translated`), checks the answer's size, and raises ProtocolError where `events()` ends without an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
+from typing import Any, ClassVar
+
+from streaming_queue.comm.answer_limit import AnswerMeter
+from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.errors import ProtocolError, StreamingQueueError
+from streaming_queue.messages import MESSAGE, Reply, StreamEvent
+
+logger = logging.getLogger(__name__)
+
+CANCEL_TIMEOUT_S = 1.0
+HELD_S = 1.0
+"""A connection that held for so long may break again."""
+
+
+class Exchange(ABC):
+    """One message (`payload`) to the agent at `address`; see the top of the module. It serves one call.
+
+    A broken connection is resumed once, and again after each connection that held for a second: an answer may take
+    an hour, and a network may break more than once an hour. `resumed` counts these. A backend sets `reply` where the
+    wire's answer holds more than its event: `ask` returns it.
+    """
+
+    leaves: ClassVar[tuple[type[BaseException], ...]] = ()
+    replays: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        address: str,
+        payload: Mapping[str, Any],
+        cancels: Cancels,
+        translated: AbstractContextManager[None] = nullcontext(),  # noqa: B008  # it has no state
+    ) -> None:
+        """`translated` turns the library's errors into ours; it is entered for the exchange, and for its cancel."""
+        self.address = address
+        self.payload = payload
+        self.metadata: Mapping[str, Any] = payload.get("metadata") or {}
+        self.streaming = False
+        self.resumed = 0
+        self.reply: Reply | None = None
+        self._cancels = cancels
+        self._translated = translated
+        self._once_more = True
+
+    @property
+    def key(self) -> str | None:
+        """The idempotency key, None without one."""
+        key = self.metadata.get("idempotency_key")
+        return key if isinstance(key, str) and key else None
+
+    # --- hooks of a backend ---
+
+    @abstractmethod
+    def events(self) -> AsyncGenerator[StreamEvent, None]:
+        """Send the message once; yield events, the answer last. `streaming` says whether the caller reads pieces."""
+
+    async def ask(self) -> Reply:
+        """Send the message once; return the whole answer. Default: fold `events`."""
+        meter = AnswerMeter(self.address)
+        async with aclosing(self.events()) as events:
+            async for event in events:
+                meter.take(event)
+                if event["type"] == MESSAGE:
+                    return self.reply or reply_of(event)
+        raise self._no_answer()
+
+    def resumes(self, error: Exception) -> bool:
+        """Whether the connection broke, and the agent finds the work again. Default: never."""
+        del error
+        return False
+
+    @property
+    def cancellable(self) -> bool:
+        """Whether the agent can find the work that `cancel` names. Default: by the idempotency key."""
+        return self.key is not None
+
+    @abstractmethod
+    async def cancel(self) -> None:
+        """Tell the agent that the caller left. Its failure is only logged."""
+
+    # --- what a backend gets ---
+
+    async def answer(self) -> Reply:
+        """The whole answer. Raises like `BaseCommBackend.send`."""
+        try:
+            with self._translated:
+                while True:
+                    began = time.monotonic()
+                    try:
+                        reply = await self.ask()
+                        AnswerMeter(self.address).whole(reply["text"])
+                        return reply
+                    except Exception as error:
+                        if not self._begins_again(error, began):
+                            raise
+        except BaseException as error:
+            if isinstance(error, (asyncio.CancelledError, *self.leaves)):
+                await self._leave()
+            raise
+
+    async def stream(self) -> AsyncGenerator[StreamEvent, None]:
+        """The events of the answer, each once. Raises like `answer`."""
+        self.streaming = True
+        told, ended = 0, False
+        try:
+            with self._translated:
+                while True:
+                    began = time.monotonic()
+                    seen = 0 if self.replays else told
+                    meter = AnswerMeter(self.address)
+                    try:
+                        async with aclosing(self.events()) as events:
+                            async for event in events:
+                                meter.take(event)
+                                ended = event["type"] == MESSAGE
+                                seen += 1
+                                if ended or seen > told:
+                                    told = seen
+                                    yield event
+                                if ended:
+                                    return
+                        raise self._no_answer()
+                    except Exception as error:
+                        if not self._begins_again(error, began):
+                            raise
+        except BaseException as error:
+            if not ended and isinstance(error, (asyncio.CancelledError, GeneratorExit, *self.leaves)):
+                await self._leave()
+            raise
+
+    def _begins_again(self, error: Exception, began: float) -> bool:
+        if not self.resumes(error):
+            return False
+        held = time.monotonic() - began > HELD_S
+        passes, self._once_more = held or self._once_more, held
+        self.resumed += passes
+        return passes
+
+    def _no_answer(self) -> ProtocolError:
+        return ProtocolError(f"{self.address}: the stream ended without an answer")
+
+    async def _leave(self) -> None:
+        if self.metadata.get("kind") != "command" and self.cancellable:
+            await self._cancels.tell(self.address, self._cancel)
+
+    async def _cancel(self) -> None:
+        with self._translated:
+            await self.cancel()
+
+
+class ExchangeBackend(BaseCommBackend):
+    """A backend whose `send` and `stream` are one exchange."""
+
+    @abstractmethod
+    def _exchange(self, dst_id: str, payload: Mapping[str, Any]) -> Exchange:
+        """The exchange of one message. Raises BackendClosedError and UnknownAgentError."""
+
+    async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
+        """Deliver `payload` and return the answer; a broken connection is resumed where the agent has the work."""
+        del src_id
+        return await self._exchange(dst_id, payload).answer()
+
+    async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
+        """Like `send`, with the agent's events as they come; after a broken connection the new ones."""
+        del src_id
+        async with aclosing(self._exchange(dst_id, payload).stream()) as events:
+            async for event in events:
+                yield event
+
+
+class Cancels:
+    """The cancels in flight of one backend or agent. Each has a second, and outlives its caller's task."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def tell(self, address: str, cancel: Callable[[], Awaitable[object]]) -> None:
+        """Await `cancel`, one second at the most; a failure is only logged. After `aclose` it does nothing."""
+        if self._closed:
+            return
+        task = asyncio.create_task(_within_bound(address, cancel), name=f"cancel:{address}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+
+    async def aclose(self) -> None:
+        """Wait for the cancels in flight; they end within their second. Idempotent."""
+        self._closed = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CANCEL_TIMEOUT_S)
+
+
+async def _within_bound(address: str, cancel: Callable[[], Awaitable[object]]) -> None:
+    try:
+        async with asyncio.timeout(CANCEL_TIMEOUT_S):
+            await cancel()
+    except (StreamingQueueError, OSError) as error:
+        logger.debug("%s: the cancel did not arrive (%s); the agent's grace ends the question", address, error)
+
+
+def answer_event(reply: Reply) -> StreamEvent:
+    """The event that ends a stream with this reply."""
+    event: StreamEvent = {"type": MESSAGE, "data": reply["text"]}
+    if "metadata" in reply:
+        event["metadata"] = reply["metadata"]
+    return event
+
+
+def reply_of(event: StreamEvent) -> Reply:
+    """The reply that this event is; `raw` is the event."""
+    reply = Reply(raw=event, text=event["data"])
+    if event.get("metadata"):
+        reply["metadata"] = event["metadata"]
+    return reply
