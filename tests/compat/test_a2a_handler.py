@@ -10,6 +10,8 @@ import pytest
 pytestmark = pytest.mark.timeout(600)  # the first builds the environment
 
 TEXT = "What is the capital of France?"
+SLOW_MS = 25_000
+"""Longer than a command takes to start on a busy machine."""
 
 
 @pytest.fixture
@@ -73,14 +75,14 @@ def test_a_task_is_begun_found_and_cancelled(handler: Any, agent: Any) -> None:
 
 
 def test_a_task_is_followed_again(handler: Any, agent: Any) -> None:
-    worker = agent("worker", 6000)
+    worker = agent("worker", SLOW_MS)
     task = handler("task", "resubscribe", worker.begin(), "--url", worker.url)
     assert task["status"]["state"] == "TASK_STATE_COMPLETED"
     assert task["artifacts"][0]["parts"][0]["text"].startswith("[mock]")
 
 
 def test_a_follow_up_keeps_its_tasks_context(handler: Any, agent: Any) -> None:
-    url = agent("worker", 8000).url
+    url = agent("worker", SLOW_MS).url
     begun = handler("message", "send", "--url", url, "--text", TEXT, "--no-wait")
     answer = handler("message", "send", "--url", url, "--text", "And of Spain?", "--task-id", begun["id"])
     assert answer["contextId"] == begun["contextId"]
