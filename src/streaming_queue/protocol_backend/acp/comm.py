@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, suppress
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.client.backend import HttpBackend
+from streaming_queue.comm.client.exchange import ExchangeBackend
 from streaming_queue.errors import CommError
-from streaming_queue.messages import MESSAGE, Reply, StreamEvent
-from streaming_queue.protocol_backend.acp.exchange import Exchange
-from streaming_queue.protocol_backend.acp.failures import AwaitingError, NotFoundError
+from streaming_queue.protocol_backend.acp.exchange import AcpExchange
 from streaming_queue.protocol_backend.acp.peer import Peer
 
 if TYPE_CHECKING:
     from streaming_queue.protocol_backend.acp.host import AcpAgent
 
 
-class AcpCommBackend(HttpBackend[Peer]):
+class AcpCommBackend(ExchangeBackend, HttpBackend[Peer]):
     """Agents behind the REST interface of ACP servers; one session, its connections kept alive.
 
-    There is no limit on an answer's time: the caller cancels `send`. Redirects are not followed, proxies in the
-    environment not used, and a credential goes to its agent's address only.
+    There is no limit on an answer's time: the caller cancels `send`. The backend follows no redirects and uses no
+    proxies of the environment. A credential goes to its agent's address only.
     """
 
     name = "acp"
@@ -48,50 +45,8 @@ class AcpCommBackend(HttpBackend[Peer]):
         with suppress(CommError):
             await peer.manifest()
 
-    async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
-        """Run the agent on the payload; `raw` is the run as it completed."""
-        del src_id
-        peer = self._peer(dst_id)
-        try:
-            with peer.translated:
-                exchange = Exchange(peer, await peer.manifest(), payload)
-                try:
-                    return await exchange.answer()
-                except (asyncio.CancelledError, AwaitingError):
-                    await self._cancel(peer, exchange, payload)
-                    raise
-        except NotFoundError as error:
-            raise peer.gone(error) from error
-
-    async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
-        """Like `send`, with the agent's events as they come; after a broken connection those that are new."""
-        del src_id
-        peer = self._peer(dst_id)
-        try:
-            with peer.translated:
-                exchange = Exchange(peer, await peer.manifest(), payload)
-                ended = False
-                try:
-                    async with aclosing(exchange.events()) as events:
-                        async for event in events:
-                            ended = event["type"] == MESSAGE
-                            yield event
-                except (asyncio.CancelledError, GeneratorExit, AwaitingError):
-                    if not ended:
-                        await self._cancel(peer, exchange, payload)
-                    raise
-        except NotFoundError as error:
-            raise peer.gone(error) from error
-
-    async def _cancel(self, peer: Peer, exchange: Exchange, payload: Mapping[str, Any]) -> None:
-        """Tell the agent that nobody waits for its run any more; one second at the most."""
-        metadata = payload.get("metadata") or {}
-        if metadata.get("kind") != "command" and exchange.run_id is not None:
-            await self._cancels.tell(peer.address, partial(self._post_cancel, peer, exchange.run_id))
-
-    async def _post_cancel(self, peer: Peer, run_id: str) -> None:
-        with peer.translated:
-            await peer.ask("POST", peer.runs / run_id / "cancel")
+    def _exchange(self, dst_id: str, payload: Mapping[str, Any]) -> AcpExchange:
+        return AcpExchange(self._peer(dst_id), payload, self._cancels)
 
     async def _probe(self, peer: Peer) -> bool:
         """Whether GET `/ping` answers 200 and GET `/agents` has the agent."""

@@ -1,7 +1,7 @@
-"""One message, from its first request to its end, whatever becomes of the wire meanwhile.
+"""One message as an ACP run.
 
-A run that is known is come back to by its id; no message is sent twice, but one with an idempotency key to a host of
-ours that has no such run: it never came there, or comes back to the same work.
+A run that is known is found again by its id. No message is sent twice, except one with an idempotency key to a host of
+ours that has no such run: the message did not arrive, or leads to the same work.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 
 import aiohttp
 
+from streaming_queue.comm.client.exchange import Cancels, Exchange
 from streaming_queue.comm.client.http import is_broken
 from streaming_queue.comm.client.lines import read_events
 from streaming_queue.comm.client.liveness import LostReplyError, Watch
-from streaming_queue.comm.client.reconnect import Reconnect
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.context_headers import write_context, write_trace
 from streaming_queue.comm.strict_json import read_answer
 from streaming_queue.errors import ConnectError, ProtocolError
-from streaming_queue.messages import MESSAGE, Reply, StreamEvent
+from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.acp.codec import (
     EVENT_STREAM,
     JSON,
@@ -33,154 +33,142 @@ from streaming_queue.protocol_backend.acp.codec import (
     new_id,
     read_id,
 )
-from streaming_queue.protocol_backend.acp.failures import NotFoundError, decode_run
-from streaming_queue.protocol_backend.acp.manifest import Manifest
+from streaming_queue.protocol_backend.acp.failures import AwaitingError, NotFoundError, decode_run
 from streaming_queue.protocol_backend.acp.peer import Peer
 from streaming_queue.protocol_backend.acp.reading import LAST, Reading
 
 SILENT_S = 20.0
-"""How long a stranger's stream may be silent before its run is asked for; it need not send signs of life."""
+"""A stranger's stream may be silent for so long before its run is asked for; a stranger need not send signs of life."""
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 READ_OUT_S = 0.1
 
 
-class Exchange:
-    """A message (`payload`) to `peer`, and what becomes of it. `run_id` is its run, where that is known."""
+class AcpExchange(Exchange):
+    """A message to `peer`; `run_id` names its run as soon as that is known."""
 
-    def __init__(self, peer: Peer, manifest: Manifest, payload: Mapping[str, Any]) -> None:
+    leaves = (AwaitingError,)
+
+    def __init__(self, peer: Peer, payload: Mapping[str, Any], cancels: Cancels) -> None:
+        super().__init__(peer.address, payload, cancels, peer.translated)
         self.run_id: str | None = None
         self._peer = peer
-        self._manifest = manifest
-        self._payload = payload
-        metadata = payload.get("metadata") or {}
-        self._headers, self._rest = write_trace(metadata) if manifest.is_ours else write_context(metadata)
-        self._may_return = manifest.is_ours and isinstance(metadata.get("idempotency_key"), str)
-        self._reading = Reading(peer.address)
+        self._name: str | None = None
+        self._is_ours = False
 
-    async def answer(self) -> Reply:
-        """The whole answer.
+    async def _choose(self) -> None:
+        """Read who is asked, once."""
+        if self._name is None:
+            manifest = await self._peer.manifest()
+            self._name, self._is_ours = manifest.name, manifest.is_ours
 
-        A host of ours is asked in mode sync, which costs least: it names the run as we wish and shows signs of life.
-        Of a stranger's the run is known from the beginning by a stream only. Raises like `decode_run` and `Peer.ask`.
-        """
-        if not self._manifest.is_ours:
-            async with aclosing(self.events()) as events:
-                async for _ in events:
-                    pass
-            return self._reading.answer()
-        recovery = Reconnect(keyed=self._may_return, broken=is_broken)
-        while True:
-            with recovery:
-                run = await self._come_back() or await self._begin()
-                return decode_run(run, self._peer.address) or await self._awaited()
-
-    async def events(self) -> AsyncGenerator[StreamEvent, None]:
-        """What comes, as it comes, in mode stream; after a broken connection what is new. Raises like `answer`."""
-        recovery = Reconnect(keyed=True, broken=self._may_go_on)
-        while True:
-            with recovery:
-                known = await self._come_back() is not None
-                async with aclosing(self._later() if known else self._stream()) as events:
-                    async for event in events:
-                        told = self._reading.take(event)
-                        if told is not None:
-                            yield told
-                            if told["type"] == MESSAGE:
-                                return
-                raise ProtocolError(f"{self._peer.address}: the stream ended without an answer")
-
-    def _may_go_on(self, error: BaseException) -> bool:
-        """Whether a stream that broke is no loss: its run is known and goes on, or the message may come back."""
+    def resumes(self, error: Exception) -> bool:
+        """Whether the wire broke, and the agent is found at work again: by the key at our hosts, else by the run."""
         lost = is_broken(error) or isinstance(error, LostReplyError)
-        return lost and (self._may_return or (self.run_id is not None and not self._manifest.is_ours))
+        return lost and (self.key if self._is_ours else self.run_id) is not None
 
-    def _request(self, mode: str) -> tuple[bytes, dict[str, str]]:
-        body = encode_run_request(self._manifest.name, self._payload, self._rest, mode)
-        accept = JSON if mode == SYNC else f"{EVENT_STREAM}, {JSON}"
-        headers = {**self._headers, "Accept": accept}
-        if self._manifest.is_ours:
-            headers[RUN_ID] = self.run_id = new_id()
-        return body, headers
+    async def ask(self) -> Reply:
+        """The whole answer; `raw` is the run as it completed.
 
-    async def _begin(self) -> dict[str, Any]:
-        body, headers = self._request(SYNC)
-        async with await self._peer.request("POST", self._peer.runs, body, headers) as response:
-            self._note(response.headers.get(RUN_ID))
-            return await self._peer.read(response)
-
-    def _note(self, run_id: str | None) -> None:
-        self.run_id = read_id(run_id) or self.run_id
-
-    async def _come_back(self) -> dict[str, Any] | None:
-        """The run as it stands, None where there is none yet. Raises ConnectError where it is gone for good."""
-        if self.run_id is None:
-            return None
-        try:
-            return await self._peer.ask("GET", self._peer.runs / self.run_id)
-        except NotFoundError as error:
-            if self._may_return:
-                self.run_id = None
-                return None
-            raise ConnectError(f"{self._peer.address}: the connection broke, and its run is not known there") from error
-
-    async def _known(self) -> dict[str, Any]:
-        """The run that was known a moment ago. Raises ConnectError where it is no more."""
+        A host of ours is asked in mode sync, which costs least: it takes our name for the run and shows signs of life.
+        A stranger tells the run's name at once in a stream only.
+        """
+        await self._choose()
+        if not self._is_ours:
+            return await super().ask()
         run = await self._come_back()
         if run is None:
-            raise ConnectError(f"{self._peer.address}: it has forgotten the run that was under way")
-        return run
+            async with self._post(SYNC) as response:
+                run = await self._begun(response)
+        return decode_run(run, self.address) or await self._awaited()
+
+    async def events(self) -> AsyncGenerator[StreamEvent, None]:
+        """The events of the run, from its first one."""
+        await self._choose()
+        reading = Reading(self.address)
+        known = await self._come_back() is not None
+        async with aclosing(self._later() if known else self._stream()) as events:
+            async for event in events:
+                told = reading.take(event)
+                if told is not None:
+                    self.reply = reading.reply
+                    yield told
+
+    def _post(self, mode: str) -> Any:
+        headers, rest = (write_trace if self._is_ours else write_context)(self.metadata)
+        body = encode_run_request(str(self._name), self.payload, rest, mode)
+        headers["Accept"] = JSON if mode == SYNC else f"{EVENT_STREAM}, {JSON}"
+        if self._is_ours:
+            headers[RUN_ID] = self.run_id = new_id()
+        return self._peer.request("POST", self._peer.runs, body, headers)
+
+    async def _begun(self, response: aiohttp.ClientResponse) -> dict[str, Any]:
+        """The run in the response to the request that begins it."""
+        self.run_id = read_id(response.headers.get(RUN_ID)) or self.run_id
+        try:
+            return await self._peer.read(response)
+        except NotFoundError as error:
+            raise self._peer.gone(error) from error
+
+    async def _come_back(self) -> dict[str, Any] | None:
+        """The run as it stands; None where there is none yet, or where the message may be sent again."""
+        try:
+            return None if self.run_id is None else await self._peer.ask("GET", self._peer.runs / self.run_id)
+        except NotFoundError as error:
+            if not (self._is_ours and self.key):
+                raise ConnectError(f"{self.address}: the connection broke, and its run is not known there") from error
+            self.run_id = None
+            return None
+
+    async def _known(self, *path: str) -> dict[str, Any]:
+        """The run that was known a moment ago, or its events. Raises ConnectError where it is gone."""
+        try:
+            return await self._peer.ask("GET", self._peer.runs.joinpath(str(self.run_id), *path))
+        except NotFoundError as error:
+            raise ConnectError(f"{self.address}: it has forgotten the run that was in flight") from error
 
     async def _awaited(self) -> Reply:
         """The reply of the run that is known, asked for until it is there."""
         pause_s = FIRST_PAUSE_S
-        while True:
-            if (reply := decode_run(await self._known(), self._peer.address)) is not None:
-                return reply
-            heard()
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        while (reply := decode_run(await self._known(), self.address)) is None:
+            pause_s = await _pause(pause_s)
+        return reply
 
     async def _stream(self) -> AsyncGenerator[Any, None]:
-        """The events of a run that is begun, but for those that were taken already."""
-        body, headers = self._request(STREAM)
-        skip = self._reading.seen
-        watching = None if self._manifest.is_ours else Watch(self._is_at_work, SILENT_S, self._peer.address)
+        """The events of a run that begins."""
+        watching = None if self._is_ours else Watch(self._is_at_work, SILENT_S, self.address)
         try:
-            async with await self._peer.request("POST", self._peer.runs, body, headers, watching) as response:
-                self._note(response.headers.get(RUN_ID))
+            opening = self._post(STREAM)
+            async with await (opening if watching is None else watching.response(opening)) as response:
+                self.run_id = read_id(response.headers.get(RUN_ID)) or self.run_id
                 if response.status != 200 or response.content_type != EVENT_STREAM:
-                    yield await self._ended(await self._peer.read(response))
+                    yield await self._ended(await self._begun(response))
                     return
                 tell = heard if watching is None else watching.heard
-                async with aclosing(read_events(response, self._peer.address, tell)) as events:
+                async with aclosing(read_events(response, self.address, tell)) as events:
                     async for data in events:
-                        event = read_answer(data, self._peer.address)
+                        event = read_answer(data, self.address)
                         if isinstance(event, dict) and event.get("type") in LAST:
                             await _read_out(events)
-                        if skip == 0:
-                            yield event
-                        else:
-                            skip -= 1
+                        yield event
         finally:
             if watching is not None:
                 await watching.aclose()
 
     async def _ended(self, run: dict[str, Any]) -> dict[str, Any]:
         """The end of a run that came as JSON from a host that does not stream."""
-        self._note(run.get("run_id"))
+        self.run_id = read_id(run.get("run_id")) or self.run_id
         return _end_of(dict((await self._awaited())["raw"]) if run.get("status") in UNDER_WAY else run)
 
     async def _later(self) -> AsyncGenerator[Any, None]:
-        """The events of the run that is known, asked for until they end, but for those that were taken already."""
-        pause_s = FIRST_PAUSE_S
+        """The events of the run that is known, asked for until they end."""
+        pause_s, taken = FIRST_PAUSE_S, 0
         ended: dict[str, Any] | None = None
         while True:
-            document = await self._peer.ask("GET", self._peer.runs / str(self.run_id) / "events")
-            events = document.get("events")
+            events = (await self._known("events")).get("events")
             if not isinstance(events, list):
-                raise ProtocolError(f"{self._peer.address}: what it answers is no list of events")
-            fresh = events[self._reading.seen :]
+                raise ProtocolError(f"{self.address}: what it answers is no list of events")
+            fresh, taken = events[taken:], max(taken, len(events))
             for event in fresh:
                 yield event
             if not fresh and ended is not None:
@@ -189,22 +177,36 @@ class Exchange:
             if not fresh and (run := await self._known()).get("status") not in UNDER_WAY:
                 ended = run  # its last events may have come since the list was read
                 continue
-            heard()
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            pause_s = await _pause(pause_s)
 
     async def _is_at_work(self) -> bool | None:
-        """Whether the run is under way; None where its id is not known."""
+        """Whether the run is in flight; None where its id is not known."""
         if self.run_id is None:
             return None
         with self._peer.translated:
             run = await self._peer.ask("GET", self._peer.runs / self.run_id)
         return run.get("status") in UNDER_WAY
 
+    @property
+    def cancellable(self) -> bool:
+        """Whether the run is known."""
+        return self.run_id is not None
+
+    async def cancel(self) -> None:
+        """POST to the run's `/cancel`."""
+        await self._peer.ask("POST", self._peer.runs / str(self.run_id) / "cancel")
+
 
 def _end_of(run: dict[str, Any]) -> dict[str, Any]:
     """The event that tells of a run as it stands."""
     return {"type": f"run.{run.get('status')}", "run": run}
+
+
+async def _pause(seconds: float) -> float:
+    """Wait for a run that is at work; returns the next pause."""
+    heard()
+    await asyncio.sleep(seconds)
+    return min(2 * seconds, LONGEST_PAUSE_S)
 
 
 async def _read_out(events: AsyncGenerator[bytes, None]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import aiohttp
 import orjson
 
-from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.client.http import excerpt, parse_retry_after, refusal
+from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import (
     AgentFailedError,
     ConfigError,
@@ -27,7 +28,6 @@ from streaming_queue.protocol_backend.acp.codec import (
     FAILED,
     UNDER_WAY,
     UnreadableError,
-    decode_object,
     messages_text,
 )
 
@@ -67,21 +67,18 @@ def told_error(error: Any, address: str) -> StreamingQueueError | None:
     return error_from_event({**data, "message": error.get("message")}, address)
 
 
-def http_error(status: int, body: bytes, retry_after: str | None, address: str) -> StreamingQueueError:
+def http_error(response: aiohttp.ClientResponse, body: bytes, address: str) -> StreamingQueueError:
     """What a response means whose status is not 2xx."""
-    try:
-        document = decode_object(body, address)
-    except ProtocolError:
-        document = {}
+    found = read_or_none(body)
+    document = found if isinstance(found, dict) else {}
+    retry_after_s = parse_retry_after(response.headers.get("Retry-After"))
     if (error := told_error(document, address)) is not None:
-        if error.retry_after_s is None:
-            error.retry_after_s = parse_retry_after(retry_after)
+        error.retry_after_s = retry_after_s if error.retry_after_s is None else error.retry_after_s
         return error
-    if status == 404 and document.get("code") == NOT_FOUND:
-        return NotFoundError(
-            f"{address}: answered 404{excerpt(str(document.get('message')).encode())}", retryable=False
-        )
-    return refusal(status, body, parse_retry_after(retry_after), address)
+    if response.status == 404 and document.get("code") == NOT_FOUND:
+        said = excerpt(str(document.get("message")).encode())
+        return NotFoundError(f"{address}: answered 404{said}", retryable=False)
+    return refusal(response.status, body, retry_after_s, address)
 
 
 def event_error(error: Any, address: str) -> StreamingQueueError:
@@ -102,7 +99,7 @@ def decode_run(run: Any, address: str) -> Reply | None:
     Raises:
         StreamingQueueError: the run failed or was cancelled; from a host of ours the class that its agent raised.
         AwaitingError: it awaits input.
-        ProtocolError: it is no run, or completed without a text, or with too long a one.
+        ProtocolError: it is no run, or completed without a text.
     """
     status = run.get("status") if isinstance(run, Mapping) else None
     if status in UNDER_WAY:
@@ -128,7 +125,6 @@ def _reply(run: dict[str, Any], address: str) -> Reply:
         raise ProtocolError(f"{address}: the output of the run cannot be read: {error}") from error
     if text is None:
         raise ProtocolError(f"{address}: the run completed without a text")
-    AnswerMeter(address).whole(text)
     reply = Reply(raw=run, text=text)
     metadata = run.get("metadata")
     if isinstance(metadata, dict) and metadata:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
@@ -13,10 +12,9 @@ import aiohttp
 from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
-from streaming_queue.comm.client.http import HttpSession, agent_headers, agent_url, peer_date, read_body
-from streaming_queue.comm.client.liveness import Watch
+from streaming_queue.comm.client.http import HttpPeer, HttpSession, peer_date, read_body
 from streaming_queue.errors import ConnectError, ProtocolError, RemoteError
-from streaming_queue.protocol_backend.acp.codec import JSON, decode_object
+from streaming_queue.protocol_backend.acp.codec import decode_object
 from streaming_queue.protocol_backend.acp.failures import NotFoundError, http_error
 from streaming_queue.protocol_backend.acp.manifest import Manifest, choose
 
@@ -28,57 +26,34 @@ AGENTS_ASKED = 1000
 """As many agents as a list may have (specification, `listAgents`)."""
 
 
-class Peer:
+class Peer(HttpPeer):
     """An agent. Its manifest is read before the first message, by every probe, and when a host says it is gone.
 
-    `address` is where its server is; one of several agents there is named by `/agents/NAME` at its end.
+    `url` is where its server is; one of several agents there is named by `/agents/NAME` at the end of `address`.
     """
 
     def __init__(self, agent_id: str, address: str, options: EndpointOptions, session: HttpSession) -> None:
         """Raises ConfigError on an address or a header that cannot be used."""
-        url = agent_url(agent_id, address)
-        path, separator, name = url.raw_path.rpartition("/agents/")
+        super().__init__(agent_id, address, options, session)
+        path, separator, name = self.url.raw_path.rpartition("/agents/")
         self._name = unquote(name) if separator and name and "/" not in name else None
-        base = url.with_path(path, encoded=True) if self._name else url
-        self.address = address
-        self.translated = session.translated(address)
-        self.runs = base / "runs"
+        if self._name:
+            self.url = self.url.with_path(path, encoded=True)
+        self.runs = self.url / "runs"
         self._agent_id = agent_id
-        self._server = str(base).rstrip("/")
-        self._ping = base / "ping"
-        self._agents = (base / "agents").with_query(limit=AGENTS_ASKED)
-        self._headers = agent_headers(agent_id, options, {"Accept": JSON, "Content-Type": JSON})
-        self._tls = options.tls
-        self._session = session
         self._manifest: Manifest | None = None
         self._reading: asyncio.Task[Manifest] | None = None
 
-    async def request(
-        self,
-        method: str,
-        url: URL,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        watch: Watch | None = None,
-    ) -> aiohttp.ClientResponse:
-        """Send a request and await its response, to be read within `async with`. Raises what the library does."""
-        merged = self._headers.copy()
-        merged.update(headers or {})
-        opening = self._session.request(method, url, headers=merged, tls=self._tls, body=body)
-        return await (opening if watch is None else watch.response(opening))
-
-    async def ask(
-        self, method: str, url: URL, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> dict[str, Any]:
+    async def ask(self, method: str, url: URL) -> dict[str, Any]:
         """One request, the JSON object that answers it. Raises what the library does, and CommError."""
-        async with await self.request(method, url, body, headers) as response:
+        async with self.request(method, url) as response:
             return await self.read(response)
 
     async def read(self, response: aiohttp.ClientResponse) -> dict[str, Any]:
         """The JSON object in a response. Raises what the library does, and what an error means (`http_error`)."""
         body = await read_body(response, self.address)
         if not 200 <= response.status < 300:
-            raise http_error(response.status, body, response.headers.get("Retry-After"), self.address)
+            raise http_error(response, body, self.address)
         return decode_object(body, self.address)
 
     async def manifest(self) -> Manifest:
@@ -111,17 +86,17 @@ class Peer:
 
         Raises what the library does, and CommError.
         """
-        await self._get(self._ping)
-        document, date = await self._get(self._agents)
-        self._manifest = choose(document, self._agent_id, self._name, self._server)
+        await self._get(self.url / "ping")
+        document, date = await self._get((self.url / "agents").with_query(limit=AGENTS_ASKED))
+        self._manifest = choose(document, self._agent_id, self._name, str(self.url).rstrip("/"))
         return self._manifest, date
 
     async def _get(self, url: URL) -> tuple[dict[str, Any], datetime | None]:
-        async with await self.request("GET", url) as response:
+        async with self.request("GET", url) as response:
             body = await read_body(response, str(url), MAX_MANIFEST_BYTES)
             if response.status != 200:
                 origin = self.address if response.status in (401, 403) else str(url)  # all of the agent is refused
-                raise http_error(response.status, body, response.headers.get("Retry-After"), origin)
+                raise http_error(response, body, origin)
             return decode_object(body, str(url)), peer_date(response.headers)
 
     def gone(self, error: NotFoundError) -> ConnectError:

@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
-from streaming_queue.comm.answer_limit import AnswerMeter
+from streaming_queue.comm.client.exchange import answer_event
 from streaming_queue.errors import ProtocolError
-from streaming_queue.messages import DELTA, MESSAGE, STATUS, Reply, StreamEvent
+from streaming_queue.messages import DELTA, STATUS, Reply, StreamEvent
 from streaming_queue.protocol_backend.acp.codec import UnreadableError, part_text
 from streaming_queue.protocol_backend.acp.failures import decode_run, event_error
 
@@ -18,23 +18,20 @@ LAST = frozenset({"run.completed", "run.failed", "run.cancelled", "run.awaiting"
 
 
 class Reading:
-    """Makes events of ours of ACP's. `seen` counts those taken."""
+    """Makes events of ours of ACP's; `reply` is there with the last one."""
 
     def __init__(self, address: str) -> None:
-        self.seen = 0
-        self._reply: Reply | None = None
+        self.reply: Reply | None = None
         self._address = address
         self._whole = False
-        self._meter = AnswerMeter(address)
 
     def take(self, event: Any) -> StreamEvent | None:
         """What the next event means, None where it means nothing to us.
 
         Raises:
             StreamingQueueError: the run failed, was cancelled or awaits input (`decode_run`).
-            ProtocolError: it is no event, or the answer grew over its limit.
+            ProtocolError: it is no event.
         """
-        self.seen += 1
         kind = event.get("type") if isinstance(event, Mapping) else None
         if not isinstance(kind, str):
             raise self._unreadable("what came is no event")
@@ -48,28 +45,18 @@ class Reading:
         elif kind == "error":
             raise event_error(event.get("error"), self._address)
         elif kind in LAST:
-            self._reply = decode_run(event.get("run"), self._address)
-            if self._reply is None:
-                raise self._unreadable(f"a {kind} event has a run that is under way")
-            return _end(self._reply)
+            self.reply = decode_run(event.get("run"), self._address)
+            if self.reply is None:
+                raise self._unreadable(f"a {kind} event has a run that is in flight")
+            return answer_event(self.reply)
         return None
-
-    def answer(self) -> Reply:
-        """The reply of the run that completed. Raises ProtocolError where none did."""
-        if self._reply is None:
-            raise self._unreadable("the stream ended without an answer")
-        return self._reply
 
     def _piece(self, part: Any) -> StreamEvent | None:
         try:
             text = part_text(part)
         except UnreadableError as error:
             raise self._unreadable(str(error)) from error
-        if not text:
-            return None
-        piece: StreamEvent = {"type": DELTA, "data": text}
-        self._meter.take(piece)
-        return piece
+        return {"type": DELTA, "data": text} if text else None
 
     def _unreadable(self, reason: str) -> ProtocolError:
         return ProtocolError(f"{self._address}: {reason}")
@@ -83,10 +70,3 @@ def _word(generic: Any) -> StreamEvent:
     if isinstance(generic, dict):
         word["metadata"] = generic
     return word
-
-
-def _end(reply: Reply) -> StreamEvent:
-    end: StreamEvent = {"type": MESSAGE, "data": reply["text"]}
-    if "metadata" in reply:
-        end["metadata"] = reply["metadata"]
-    return end
