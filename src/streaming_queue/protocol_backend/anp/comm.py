@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.client.backend import HttpBackend
-from streaming_queue.comm.client.cancels import cancel_key
+from streaming_queue.comm.client.exchange import ExchangeBackend
 from streaming_queue.comm.client.http import peer_date
 from streaming_queue.comm.context import RequestContext
 from streaming_queue.errors import ConfigError
-from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.anp.documents import Neighbours, is_did
+from streaming_queue.protocol_backend.anp.exchange import AnpExchange
 from streaming_queue.protocol_backend.anp.gate import Gate
 from streaming_queue.protocol_backend.anp.identity import Identity
 from streaming_queue.protocol_backend.anp.peer import Peer
@@ -32,7 +30,7 @@ EPHEMERAL_NAME = "ephemeral"
 OPERATOR_NAME = "operator"
 
 
-class AnpCommBackend(HttpBackend[Peer]):
+class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
     """Agents behind `http://` or `https://` addresses, at which an agent description lies.
 
     `identity` is a directory that `stq anp identity new` made; without, one is made that lives as long as the backend.
@@ -125,7 +123,7 @@ class AnpCommBackend(HttpBackend[Peer]):
     def _peer_called_by(
         self, caller: Callable[[], Awaitable[Identity]], agent_id: str, address: str, options: EndpointOptions
     ) -> Peer:
-        return Peer(agent_id, address, options, method=self._method, caller=caller, session=self._session)
+        return Peer(agent_id, address, options, self._session, method=self._method, caller=caller)
 
     def _asked(self, agent_id: str, payload: Mapping[str, Any]) -> Peer:
         """The agent that `payload` goes to; a command for an agent hosted here is signed by `_commander`."""
@@ -144,47 +142,11 @@ class AnpCommBackend(HttpBackend[Peer]):
         """Read the agent's documents, and sign once, so that its token is there. Raises like `send`."""
         del src_id
         peer = self._peer(dst_id)
-        with self._session.translated(peer.address):
+        with peer.translated:
             await peer.connect()
 
-    async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
-        """Call the agent's method; `raw` is the result.
-
-        A connection that breaks is made anew if there is an idempotency key: the agent may still be at it.
-        """
-        del src_id
-        peer = self._asked(dst_id, payload)
-        try:
-            with self._session.translated(peer.address):
-                return await peer.send(payload)
-        except asyncio.CancelledError:
-            await self._cancel(peer, payload)
-            raise
-
-    async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
-        """Like `send`, with the agent's events as they come, where its interface says that it streams."""
-        del src_id
-        peer = self._asked(dst_id, payload)
-        ended = False
-        try:
-            with self._session.translated(peer.address):
-                async with aclosing(peer.stream(payload)) as events:
-                    async for event in events:
-                        ended = event["type"] == MESSAGE
-                        yield event
-        except (asyncio.CancelledError, GeneratorExit):
-            if not ended:
-                await self._cancel(peer, payload)
-            raise
-
-    async def _cancel(self, peer: Peer, payload: Mapping[str, Any]) -> None:
-        """Tell the agent that nobody waits for its answer any more; one second at the most."""
-        if (key := cancel_key(payload)) is not None:
-            await self._cancels.tell(peer.address, partial(self._send_cancel, peer, key))
-
-    async def _send_cancel(self, peer: Peer, key: str) -> None:
-        with self._session.translated(peer.address):
-            await peer.cancel(key)
+    def _exchange(self, dst_id: str, payload: Mapping[str, Any]) -> AnpExchange:
+        return AnpExchange(self._asked(dst_id, payload), payload, self._cancels)
 
     async def _probe(self, peer: Peer) -> bool:
         """Whether the agent's description can be read."""
@@ -194,7 +156,7 @@ class AnpCommBackend(HttpBackend[Peer]):
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
         """The agent's name and DID, how it is asked, and as whom, if it takes our identity."""
         peer = self._peer(agent_id)
-        with self._session.translated(peer.address):
+        with peer.translated:
             description, headers = await peer.description()
             interface = await peer.interface()
             await peer.introduce()

@@ -8,7 +8,6 @@ from typing import Any
 
 from yarl import URL
 
-from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.client.http import excerpt
 from streaming_queue.comm.payload import encode_payload
 from streaming_queue.errors import ConfigError, ProtocolError, RemoteError
@@ -93,11 +92,9 @@ def read_interface(documents: Iterable[Any], address: str, wanted: str | None) -
 def read_answer(result: Any, address: str) -> Reply:
     """The reply in a result: a text, or an object that holds one.
 
-    Raises RemoteError when it holds an error, ProtocolError when no text can be found in it, or too long a one.
+    Raises RemoteError when it holds an error, ProtocolError when it holds no text.
     """
-    meter = AnswerMeter(address)
     if isinstance(result, str):
-        meter.whole(result)
         return Reply(raw=result, text=result)
     if not isinstance(result, dict):
         raise ProtocolError(f"{address}: the result is neither a text nor an object")
@@ -105,7 +102,6 @@ def read_answer(result: Any, address: str) -> Reply:
         raise RemoteError(f"{address}: answered with an error{excerpt(str(result['error']).encode())}")
     for key in _ANSWERS:
         if isinstance(result.get(key), str):
-            meter.whole(result[key])
             reply = Reply(raw=result, text=result[key])
             if isinstance(result.get("metadata"), dict):
                 reply["metadata"] = result["metadata"]
