@@ -67,6 +67,11 @@ class Exchange(ABC):
         key = self.metadata.get("idempotency_key")
         return key if isinstance(key, str) and key else None
 
+    @property
+    def is_command(self) -> bool:
+        """Whether the work goes on when the caller leaves."""
+        return self.metadata.get("kind") == "command"
+
     # --- hooks of a backend ---
 
     @abstractmethod
@@ -159,7 +164,7 @@ class Exchange(ABC):
         return ProtocolError(f"{self.address}: the stream ended without an answer")
 
     async def _leave(self) -> None:
-        if self.metadata.get("kind") != "command" and self.cancellable:
+        if self.cancellable and not self.is_command:
             await self._cancels.tell(self.address, self._cancel)
 
     async def _cancel(self) -> None:

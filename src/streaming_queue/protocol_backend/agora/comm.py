@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.client.backend import HttpBackend
-from streaming_queue.comm.client.cancels import cancel_key
+from streaming_queue.comm.client.exchange import Cancels, Exchange, ExchangeBackend, answer_event
 from streaming_queue.comm.client.http import is_broken
-from streaming_queue.comm.client.reconnect import Reconnect
 from streaming_queue.errors import ProtocolError, RemoteError
-from streaming_queue.messages import Reply
+from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.agora import routine
 from streaming_queue.protocol_backend.agora.document import SOURCE
-from streaming_queue.protocol_backend.agora.envelope import REJECTED, Response, encode_request, reason_in
+from streaming_queue.protocol_backend.agora.envelope import REJECTED, encode_request, reason_in
 from streaming_queue.protocol_backend.agora.negotiation import Stage
 from streaming_queue.protocol_backend.agora.peer import Peer
 from streaming_queue.protocol_backend.agora.sources import Sources
@@ -28,7 +24,7 @@ if TYPE_CHECKING:
     from streaming_queue.protocol_backend.agora.host import AgoraAgent
 
 
-class AgoraCommBackend(HttpBackend[Peer]):
+class AgoraCommBackend(ExchangeBackend, HttpBackend[Peer]):
     """Agents behind `http://` or `https://` addresses that speak Agora.
 
     A peer that lists our protocol document is asked by its routine at once; another in natural language, until it
@@ -59,79 +55,11 @@ class AgoraCommBackend(HttpBackend[Peer]):
         """Look at the documents that the agent lists."""
         del src_id
         peer = self._peer(dst_id)
-        with self._session.translated(peer.address):
-            await self._meet(peer)
+        with peer.translated:
+            await peer.meet()
 
-    async def _meet(self, peer: Peer) -> None:
-        if peer.negotiation.stage is Stage.UNKNOWN:
-            peer.negotiation.met((await peer.listing()).documents)
-
-    async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
-        """Ask the agent in the way that was agreed on with it; `raw` is Agora's response."""
-        del src_id
-        peer = self._peer(dst_id)
-        negotiation = peer.negotiation
-        with self._session.translated(peer.address):
-            await self._meet(peer)
-            # an offer may run what it carries twice, so no command makes one
-            if negotiation.stage is Stage.AGREED or (not _is_command(payload) and negotiation.begin_offer()):
-                try:
-                    reply = await self._send_by_document(peer, payload)
-                finally:
-                    negotiation.offer_broke()
-                if reply is not None:
-                    return reply
-            return await self._send_in_words(peer, payload)
-
-    async def _send_in_words(self, peer: Peer, payload: Mapping[str, Any]) -> Reply:
-        response = (await peer.ask(encode_request(routine.text_of(payload)))).read(peer.address)
-        body = response.get("body")
-        if response["status"] == REJECTED or not isinstance(body, str):
-            told = f"rejected natural language{reason_in(response)}" if body is None else "its answer is no text"
-            raise ProtocolError(f"{peer.address}: {told}", retryable=False)
-        AnswerMeter(peer.address).whole(body)
-        peer.negotiation.understood()
-        return Reply(raw=response, text=body)
-
-    async def _send_by_document(self, peer: Peer, payload: Mapping[str, Any]) -> Reply | None:
-        """Ask by the document, which comes along when it is an offer; None when the peer does not take to it."""
-        negotiation = peer.negotiation
-        offered = negotiation.stage is Stage.OFFERED
-        body = encode_request(routine.write_question(payload), negotiation.name, SOURCE if offered else None)
-        key = _key(payload)
-        try:
-            answer = await (peer.ask(body) if offered else self._ask_by_key(peer, body, key))
-        except asyncio.CancelledError:
-            if not offered and (key := cancel_key(payload)) is not None:
-                await self._cancels.tell(peer.address, partial(self._cancel, peer, key))
-            raise
-        try:
-            response = answer.read(peer.address)
-            if response["status"] == REJECTED:
-                negotiation.declined(f"it rejected our protocol document{reason_in(response)}")
-                return None
-            reply = routine.read_reply(response["body"], peer.address)
-        except (RemoteError, ProtocolError) as error:
-            if offered and not answer.away:  # whatever was wrong, the question is not to suffer for the offer
-                negotiation.declined(str(error))
-                return None
-            negotiation.forget()
-            raise
-        if offered:
-            negotiation.taken()
-        return routine.reply_of(reply, response, peer.address)
-
-    async def _ask_by_key(self, peer: Peer, body: bytes, key: str | None) -> Response:
-        """Ask; a connection that breaks is made anew where a key leads back to the work under way."""
-        recovery = Reconnect(keyed=key is not None, broken=is_broken)
-        while True:
-            with recovery:
-                return await peer.ask(body)
-
-    async def _cancel(self, peer: Peer, key: str) -> None:
-        body = encode_request(routine.write_cancel(key), peer.negotiation.name)
-        with self._session.translated(peer.address):
-            await peer.ask(body)
+    def _exchange(self, dst_id: str, payload: Mapping[str, Any]) -> AgoraExchange:
+        return AgoraExchange(self._peer(dst_id), payload, self._cancels)
 
     async def _probe(self, peer: Peer) -> bool:
         """Whether the agent lists protocol documents, or else says that it takes POST."""
@@ -145,7 +73,7 @@ class AgoraCommBackend(HttpBackend[Peer]):
         That is shown by a cancel of nothing, where it knows our document.
         """
         peer = self._peer(agent_id)
-        with self._session.translated(peer.address):
+        with peer.translated:
             listing = await peer.listing()
             date = listing.date if listing.documents is not None else await peer.check_takes_posts()
             peer.negotiation.met(listing.documents)
@@ -167,13 +95,76 @@ class AgoraCommBackend(HttpBackend[Peer]):
         return await self._host(_host_half, agent_id, host, port, executor, sources=Sources(self._sources))
 
 
-def _key(payload: Mapping[str, Any]) -> str | None:
-    key = (payload.get("metadata") or {}).get("idempotency_key")
-    return key if isinstance(key, str) else None
+class AgoraExchange(Exchange):
+    """A question in the way that was agreed on with the agent; `raw` is Agora's response."""
 
+    def __init__(self, peer: Peer, payload: Mapping[str, Any], cancels: Cancels) -> None:
+        super().__init__(peer.address, payload, cancels, peer.translated)
+        self._peer = peer
+        self._agreed = False
 
-def _is_command(payload: Mapping[str, Any]) -> bool:
-    return (payload.get("metadata") or {}).get("kind") == "command"
+    def resumes(self, error: Exception) -> bool:
+        """Whether a connection broke under a message with a key that the agreed document carries."""
+        return self.cancellable and is_broken(error)
+
+    @property
+    def cancellable(self) -> bool:
+        """Whether the agent knows the key, by our document."""
+        return self._agreed and self.key is not None
+
+    async def cancel(self) -> None:
+        """Send the document's cancel."""
+        await self._peer.ask(encode_request(routine.write_cancel(str(self.key)), self._peer.negotiation.name))
+
+    async def events(self) -> AsyncGenerator[StreamEvent, None]:
+        """The whole answer: Agora has no stream."""
+        yield answer_event(await self.ask())
+
+    async def ask(self) -> Reply:
+        """Ask by the document, where the agent takes it; else in natural language."""
+        negotiation = self._peer.negotiation
+        await self._peer.meet()
+        self._agreed = self._agreed or negotiation.stage is Stage.AGREED
+        # an offer may run what it carries twice, so no command makes one
+        if self._agreed or (not self.is_command and negotiation.begin_offer()):
+            try:
+                reply = await self._by_document(offered=not self._agreed)
+            finally:
+                negotiation.offer_broke()
+            if reply is not None:
+                return reply
+            self._agreed = False
+        return await self._in_words()
+
+    async def _in_words(self) -> Reply:
+        response = (await self._peer.ask(encode_request(routine.text_of(self.payload)))).read(self.address)
+        body = response.get("body")
+        if response["status"] == REJECTED or not isinstance(body, str):
+            told = f"rejected natural language{reason_in(response)}" if body is None else "its answer is no text"
+            raise ProtocolError(f"{self.address}: {told}", retryable=False)
+        self._peer.negotiation.understood()
+        return Reply(raw=response, text=body)
+
+    async def _by_document(self, *, offered: bool) -> Reply | None:
+        """Ask by the document, which an offer brings along; None when the agent does not take it."""
+        negotiation = self._peer.negotiation
+        body = encode_request(routine.write_question(self.payload), negotiation.name, SOURCE if offered else None)
+        answer = await self._peer.ask(body)
+        try:
+            response = answer.read(self.address)
+            if response["status"] == REJECTED:
+                negotiation.declined(f"it rejected our protocol document{reason_in(response)}")
+                return None
+            reply = routine.read_reply(response["body"], self.address)
+        except (RemoteError, ProtocolError) as error:
+            if offered and not answer.away:  # a bad offer must not fail the question
+                negotiation.declined(str(error))
+                return None
+            negotiation.forget()
+            raise
+        if offered:
+            negotiation.taken()
+        return routine.reply_of(reply, response, self.address)
 
 
 def _host_half() -> Callable[..., Awaitable[AgoraAgent]]:
