@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ssl import SSLContext
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 import aiohttp
@@ -19,6 +19,7 @@ from yarl import URL
 
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
 from streaming_queue.comm.base import EndpointOptions
+from streaming_queue.comm.client.exchange import Cancels, Exchange
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import (
@@ -142,6 +143,21 @@ class HttpPeer:
             merged = merged.copy()
             merged.update(headers)
         return self._session.request(method, url, headers=merged, tls=self._tls, body=body)
+
+
+PeerT = TypeVar("PeerT", bound=HttpPeer)
+
+
+class HttpExchange(Exchange, Generic[PeerT]):
+    """An exchange with an agent at an HTTP address; its host finds the work again by the idempotency key."""
+
+    def __init__(self, peer: PeerT, payload: Mapping[str, Any], cancels: Cancels) -> None:
+        super().__init__(peer.address, payload, cancels, peer.translated)
+        self.peer = peer
+
+    def resumes(self, error: Exception) -> bool:
+        """Whether a connection broke under a message with a key."""
+        return self.key is not None and is_broken(error)
 
 
 def open_session() -> aiohttp.ClientSession:

@@ -7,14 +7,13 @@ ours that has no such run: the message did not arrive, or leads to the same work
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Any
 
 import aiohttp
 
-from streaming_queue.comm.client.exchange import Cancels, Exchange
-from streaming_queue.comm.client.http import is_broken
+from streaming_queue.comm.client.http import HttpExchange, is_broken
 from streaming_queue.comm.client.lines import read_events
 from streaming_queue.comm.client.liveness import LostReplyError, Watch
 from streaming_queue.comm.context import heard
@@ -44,22 +43,18 @@ LONGEST_PAUSE_S = 5.0
 READ_OUT_S = 0.1
 
 
-class AcpExchange(Exchange):
-    """A message to `peer`; `run_id` names its run as soon as that is known."""
+class AcpExchange(HttpExchange[Peer]):
+    """A message as a run; `run_id` names the run as soon as that is known."""
 
     leaves = (AwaitingError,)
-
-    def __init__(self, peer: Peer, payload: Mapping[str, Any], cancels: Cancels) -> None:
-        super().__init__(peer.address, payload, cancels, peer.translated)
-        self.run_id: str | None = None
-        self._peer = peer
-        self._name: str | None = None
-        self._is_ours = False
+    run_id: str | None = None
+    _name: str | None = None
+    _is_ours = False
 
     async def _choose(self) -> None:
         """Read who is asked, once."""
         if self._name is None:
-            manifest = await self._peer.manifest()
+            manifest = await self.peer.manifest()
             self._name, self._is_ours = manifest.name, manifest.is_ours
 
     def resumes(self, error: Exception) -> bool:
@@ -100,20 +95,20 @@ class AcpExchange(Exchange):
         headers["Accept"] = JSON if mode == SYNC else f"{EVENT_STREAM}, {JSON}"
         if self._is_ours:
             headers[RUN_ID] = self.run_id = new_id()
-        return self._peer.request("POST", self._peer.runs, body, headers)
+        return self.peer.request("POST", self.peer.runs, body, headers)
 
     async def _begun(self, response: aiohttp.ClientResponse) -> dict[str, Any]:
         """The run in the response to the request that begins it."""
         self.run_id = read_id(response.headers.get(RUN_ID)) or self.run_id
         try:
-            return await self._peer.read(response)
+            return await self.peer.read(response)
         except NotFoundError as error:
-            raise self._peer.gone(error) from error
+            raise self.peer.gone(error) from error
 
     async def _come_back(self) -> dict[str, Any] | None:
         """The run as it stands; None where there is none yet, or where the message may be sent again."""
         try:
-            return None if self.run_id is None else await self._peer.ask("GET", self._peer.runs / self.run_id)
+            return None if self.run_id is None else await self.peer.ask("GET", self.peer.runs / self.run_id)
         except NotFoundError as error:
             if not (self._is_ours and self.key):
                 raise ConnectError(f"{self.address}: the connection broke, and its run is not known there") from error
@@ -123,7 +118,7 @@ class AcpExchange(Exchange):
     async def _known(self, *path: str) -> dict[str, Any]:
         """The run that was known a moment ago, or its events. Raises ConnectError where it is gone."""
         try:
-            return await self._peer.ask("GET", self._peer.runs.joinpath(str(self.run_id), *path))
+            return await self.peer.ask("GET", self.peer.runs.joinpath(str(self.run_id), *path))
         except NotFoundError as error:
             raise ConnectError(f"{self.address}: it has forgotten the run that was in flight") from error
 
@@ -183,8 +178,8 @@ class AcpExchange(Exchange):
         """Whether the run is in flight; None where its id is not known."""
         if self.run_id is None:
             return None
-        with self._peer.translated:
-            run = await self._peer.ask("GET", self._peer.runs / self.run_id)
+        with self.peer.translated:
+            run = await self.peer.ask("GET", self.peer.runs / self.run_id)
         return run.get("status") in UNDER_WAY
 
     @property
@@ -194,7 +189,7 @@ class AcpExchange(Exchange):
 
     async def cancel(self) -> None:
         """POST to the run's `/cancel`."""
-        await self._peer.ask("POST", self._peer.runs / str(self.run_id) / "cancel")
+        await self.peer.ask("POST", self.peer.runs / str(self.run_id) / "cancel")
 
 
 def _end_of(run: dict[str, Any]) -> dict[str, Any]:

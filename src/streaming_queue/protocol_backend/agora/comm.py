@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.client.backend import HttpBackend
-from streaming_queue.comm.client.exchange import Cancels, Exchange, ExchangeBackend, answer_event
-from streaming_queue.comm.client.http import is_broken
+from streaming_queue.comm.client.exchange import ExchangeBackend, answer_event
+from streaming_queue.comm.client.http import HttpExchange
 from streaming_queue.errors import ProtocolError, RemoteError
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.agora import routine
@@ -95,17 +95,14 @@ class AgoraCommBackend(ExchangeBackend, HttpBackend[Peer]):
         return await self._host(_host_half, agent_id, host, port, executor, sources=Sources(self._sources))
 
 
-class AgoraExchange(Exchange):
+class AgoraExchange(HttpExchange[Peer]):
     """A question in the way that was agreed on with the agent; `raw` is Agora's response."""
 
-    def __init__(self, peer: Peer, payload: Mapping[str, Any], cancels: Cancels) -> None:
-        super().__init__(peer.address, payload, cancels, peer.translated)
-        self._peer = peer
-        self._agreed = False
+    _agreed = False
 
     def resumes(self, error: Exception) -> bool:
-        """Whether a connection broke under a message with a key that the agreed document carries."""
-        return self.cancellable and is_broken(error)
+        """Whether a connection broke under a message whose key the agent knows."""
+        return self._agreed and super().resumes(error)
 
     @property
     def cancellable(self) -> bool:
@@ -114,7 +111,7 @@ class AgoraExchange(Exchange):
 
     async def cancel(self) -> None:
         """Send the document's cancel."""
-        await self._peer.ask(encode_request(routine.write_cancel(str(self.key)), self._peer.negotiation.name))
+        await self.peer.ask(encode_request(routine.write_cancel(str(self.key)), self.peer.negotiation.name))
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
         """The whole answer: Agora has no stream."""
@@ -122,8 +119,8 @@ class AgoraExchange(Exchange):
 
     async def ask(self) -> Reply:
         """Ask by the document, where the agent takes it; else in natural language."""
-        negotiation = self._peer.negotiation
-        await self._peer.meet()
+        negotiation = self.peer.negotiation
+        await self.peer.meet()
         self._agreed = self._agreed or negotiation.stage is Stage.AGREED
         # an offer may run what it carries twice, so no command makes one
         if self._agreed or (not self.is_command and negotiation.begin_offer()):
@@ -137,19 +134,19 @@ class AgoraExchange(Exchange):
         return await self._in_words()
 
     async def _in_words(self) -> Reply:
-        response = (await self._peer.ask(encode_request(routine.text_of(self.payload)))).read(self.address)
+        response = (await self.peer.ask(encode_request(routine.text_of(self.payload)))).read(self.address)
         body = response.get("body")
         if response["status"] == REJECTED or not isinstance(body, str):
             told = f"rejected natural language{reason_in(response)}" if body is None else "its answer is no text"
             raise ProtocolError(f"{self.address}: {told}", retryable=False)
-        self._peer.negotiation.understood()
+        self.peer.negotiation.understood()
         return Reply(raw=response, text=body)
 
     async def _by_document(self, *, offered: bool) -> Reply | None:
         """Ask by the document, which an offer brings along; None when the agent does not take it."""
-        negotiation = self._peer.negotiation
+        negotiation = self.peer.negotiation
         body = encode_request(routine.write_question(self.payload), negotiation.name, SOURCE if offered else None)
-        answer = await self._peer.ask(body)
+        answer = await self.peer.ask(body)
         try:
             response = answer.read(self.address)
             if response["status"] == REJECTED:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
-from streaming_queue.comm.client.exchange import Cancels, Exchange, answer_event
-from streaming_queue.comm.client.http import JSON, is_broken
+from streaming_queue.comm.client.exchange import answer_event
+from streaming_queue.comm.client.http import JSON, HttpExchange
 from streaming_queue.comm.client.lines import EVENT_STREAM, read_events
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.anp.peer import Peer
@@ -15,32 +14,24 @@ from streaming_queue.protocol_backend.anp.remote_interface import read_answer
 from streaming_queue.protocol_backend.anp.rpc import decode_event, decode_response
 
 
-class AnpExchange(Exchange):
-    """A call of the method that the agent's documents name; its host finds the work again by the idempotency key."""
-
-    def __init__(self, peer: Peer, payload: Mapping[str, Any], cancels: Cancels) -> None:
-        super().__init__(peer.address, payload, cancels, peer.translated)
-        self._peer = peer
-
-    def resumes(self, error: Exception) -> bool:
-        """Whether a connection broke under a message with a key."""
-        return self.key is not None and is_broken(error)
+class AnpExchange(HttpExchange[Peer]):
+    """A call of the method that the agent's documents name."""
 
     async def ask(self) -> Reply:
         """The answer; `raw` is the result."""
-        interface = await self._peer.interface()
-        call = self._peer.new_call(interface.method, interface.params(self.payload))
-        async with self._peer.call(interface.url, call) as response:
-            return read_answer(await self._peer.result(response, call), self.address)
+        interface = await self.peer.interface()
+        call = self.peer.new_call(interface.method, interface.params(self.payload))
+        async with self.peer.call(interface.url, call) as response:
+            return read_answer(await self.peer.result(response, call), self.address)
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
         """The events of a stream, where the interface offers one; else the whole answer."""
-        interface = await self._peer.interface()
-        call = self._peer.new_call(interface.method, interface.params(self.payload))
+        interface = await self.peer.interface()
+        call = self.peer.new_call(interface.method, interface.params(self.payload))
         accept = f"{EVENT_STREAM}, {JSON}" if interface.streams else JSON
-        async with self._peer.call(interface.url, call, accept) as response:
+        async with self.peer.call(interface.url, call, accept) as response:
             if response.status != 200 or response.content_type != EVENT_STREAM:
-                yield answer_event(read_answer(await self._peer.result(response, call), self.address))
+                yield answer_event(read_answer(await self.peer.result(response, call), self.address))
                 return
             async with aclosing(read_events(response, self.address)) as bodies:
                 async for body in bodies:
@@ -52,4 +43,4 @@ class AnpExchange(Exchange):
 
     async def cancel(self) -> None:
         """Call the agent's cancel with the key."""
-        await self._peer.cancel(str(self.key))
+        await self.peer.cancel(str(self.key))

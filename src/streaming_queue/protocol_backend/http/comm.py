@@ -13,8 +13,8 @@ import orjson
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.client.backend import HttpBackend
-from streaming_queue.comm.client.exchange import Cancels, Exchange, ExchangeBackend, answer_event
-from streaming_queue.comm.client.http import HttpPeer, excerpt, is_broken, peer_date, read_body, response_error
+from streaming_queue.comm.client.exchange import ExchangeBackend, answer_event
+from streaming_queue.comm.client.http import HttpExchange, HttpPeer, excerpt, peer_date, read_body, response_error
 from streaming_queue.comm.client.lines import read_lines
 from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import ProtocolError
@@ -50,8 +50,8 @@ class HttpCommBackend(ExchangeBackend, HttpBackend[Peer]):
     def _new_peer(self, agent_id: str, address: str, options: EndpointOptions) -> Peer:
         return Peer(agent_id, address, options, self._session)
 
-    def _exchange(self, dst_id: str, payload: Mapping[str, Any]) -> HttpExchange:
-        return HttpExchange(self._peer(dst_id), payload, self._cancels)
+    def _exchange(self, dst_id: str, payload: Mapping[str, Any]) -> Question:
+        return Question(self._peer(dst_id), payload, self._cancels)
 
     async def _probe(self, peer: Peer) -> bool:
         """Whether GET `/health` answers 200 and `"status": "ok"`."""
@@ -79,17 +79,8 @@ class HttpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         return await self._host(_host_half, agent_id, host, port, executor)
 
 
-class HttpExchange(Exchange):
+class Question(HttpExchange[Peer]):
     """POST `/message`; the host finds the work again by the idempotency key."""
-
-    def __init__(self, peer: Peer, payload: Mapping[str, Any], cancels: Cancels) -> None:
-        super().__init__(peer.address, payload, cancels, peer.translated)
-        self._peer = peer
-        self._body, self._headers = encode_request(payload)
-
-    def resumes(self, error: Exception) -> bool:
-        """Whether a connection broke under a message with a key."""
-        return self.key is not None and is_broken(error)
 
     async def ask(self) -> Reply:
         """The answer's JSON as `raw`."""
@@ -98,8 +89,7 @@ class HttpExchange(Exchange):
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
         """The lines of a streamed answer; the whole answer of an agent that does not stream."""
-        self._headers["Accept"] = f"{NDJSON}, {JSON}"
-        async with self._post() as response:
+        async with self._post(f"{NDJSON}, {JSON}") as response:
             if response.status != 200 or response.content_type != NDJSON:
                 yield answer_event(await self._read(response))
                 return
@@ -109,15 +99,17 @@ class HttpExchange(Exchange):
                         if line.strip():
                             yield decode_event(line, self.address)
 
-    def _post(self) -> Any:
-        return self._peer.request("POST", self._peer.message, self._body, self._headers)
+    def _post(self, accept: str = JSON) -> Any:
+        body, headers = encode_request(self.payload)
+        headers["Accept"] = accept
+        return self.peer.request("POST", self.peer.message, body, headers)
 
     async def _read(self, response: aiohttp.ClientResponse) -> Reply:
         return decode_answer(response, await read_body(response, self.address), self.address)
 
     async def cancel(self) -> None:
         """POST the key to `/cancel`."""
-        async with _post_cancel(self._peer, str(self.key)) as response:
+        async with _post_cancel(self.peer, str(self.key)) as response:
             await response.read()
 
 
