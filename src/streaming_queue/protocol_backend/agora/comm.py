@@ -15,13 +15,17 @@ from streaming_queue.errors import ProtocolError, RemoteError
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.agora import routine
 from streaming_queue.protocol_backend.agora.document import SOURCE
-from streaming_queue.protocol_backend.agora.envelope import REJECTED, encode_request, reason_in
+from streaming_queue.protocol_backend.agora.envelope import REJECTED, encode_request, read_response, reason_in
 from streaming_queue.protocol_backend.agora.negotiation import Stage
 from streaming_queue.protocol_backend.agora.peer import Peer
 from streaming_queue.protocol_backend.agora.sources import Sources
 
 if TYPE_CHECKING:
     from streaming_queue.protocol_backend.agora.host import AgoraAgent
+
+
+AWAY = (502, 503, 504)
+"""A proxy, or a host about to stop, says with these that no agent is there to answer."""
 
 
 class AgoraCommBackend(ExchangeBackend, HttpBackend[Peer]):
@@ -80,7 +84,7 @@ class AgoraCommBackend(ExchangeBackend, HttpBackend[Peer]):
             if peer.negotiation.stage is Stage.AGREED:
                 nothing = encode_request(routine.write_cancel(f"describe/{uuid.uuid4().hex}"), peer.negotiation.name)
                 with suppress(RemoteError, ProtocolError):  # it knows no cancel, say: that is no refusal
-                    (await peer.ask(nothing)).read(peer.address)
+                    read_response(*await peer.ask(nothing), peer.address)
         known = {"agent_id": listing.agent_id, "protocols": list(listing.documents or ())}
         facts = {**known, "speaks": peer.negotiation.stage.value, "date": date}
         return {key: value for key, value in facts.items() if value is not None}
@@ -134,7 +138,7 @@ class AgoraExchange(HttpExchange[Peer]):
         return await self._in_words()
 
     async def _in_words(self) -> Reply:
-        response = (await self.peer.ask(encode_request(routine.text_of(self.payload)))).read(self.address)
+        response = read_response(*await self.peer.ask(encode_request(routine.text_of(self.payload))), self.address)
         body = response.get("body")
         if response["status"] == REJECTED or not isinstance(body, str):
             told = f"rejected natural language{reason_in(response)}" if body is None else "its answer is no text"
@@ -146,15 +150,15 @@ class AgoraExchange(HttpExchange[Peer]):
         """Ask by the document, which an offer brings along; None when the agent does not take it."""
         negotiation = self.peer.negotiation
         body = encode_request(routine.write_question(self.payload), negotiation.name, SOURCE if offered else None)
-        answer = await self.peer.ask(body)
+        answer, raw = await self.peer.ask(body)
         try:
-            response = answer.read(self.address)
+            response = read_response(answer, raw, self.address)
             if response["status"] == REJECTED:
                 negotiation.declined(f"it rejected our protocol document{reason_in(response)}")
                 return None
             reply = routine.read_reply(response["body"], self.address)
         except (RemoteError, ProtocolError) as error:
-            if offered and not answer.away:  # a bad offer must not fail the question
+            if offered and answer.status not in AWAY:  # a bad offer must not fail the question
                 negotiation.declined(str(error))
                 return None
             negotiation.forget()

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
 import orjson
 
 from streaming_queue.comm import strict_json
-from streaming_queue.comm.client.http import excerpt, parse_retry_after, refusal, told_error
+from streaming_queue.comm.client.http import excerpt, response_error, told_error
 from streaming_queue.comm.payload import malformed
-from streaming_queue.comm.strict_json import read_answer, read_or_none
+from streaming_queue.comm.strict_json import read_answer
 from streaming_queue.errors import ProtocolError, RemoteError
 
 JSON = "application/json"
@@ -77,39 +78,25 @@ def encode_response(document: Mapping[str, Any]) -> bytes:
         return orjson.dumps(failure(f"the agent's answer cannot be sent as JSON: {error}"))
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """An HTTP answer that was read to its end."""
+def read_response(response: aiohttp.ClientResponse, raw: bytes, origin: str) -> dict[str, Any]:
+    """Agora's response, a success or a rejection, in a body (`raw`); `origin` is put before errors.
 
-    status: int
-    raw: bytes
-    retry_after: str | None
-
-    @property
-    def away(self) -> bool:
-        """Whether a proxy, or a host about to stop, says that nobody is there to answer."""
-        return self.status in (502, 503, 504)
-
-    def read(self, origin: str) -> dict[str, Any]:
-        """Agora's response, a success or a rejection; `origin` is put before errors.
-
-        Raises:
-            RemoteError: the peer failed, by its own word.
-            ProtocolError: it is no response of Agora's: HTML, garbage, another status word, no body.
-            AuthError, RateLimitedError, RemoteError: a status other than 2xx, as a host of ours or a proxy says it.
-        """
-        document = read_answer(self.raw, origin) if 200 <= self.status < 300 else read_or_none(self.raw)
-        retry_after_s = parse_retry_after(self.retry_after)
-        if (told := told_error(document, retry_after_s, origin)) is not None:
-            raise told
-        if not 200 <= self.status < 300:
-            raise refusal(self.status, self.raw, retry_after_s, origin)
-        word = document.get("status") if isinstance(document, dict) else None
-        if isinstance(document, dict) and (word == REJECTED or (word == SUCCESS and "body" in document)):
-            return document
-        if isinstance(document, dict) and word in FAILURES:
-            raise RemoteError(f"{origin}: answered {word}{reason_in(document)}")
-        raise ProtocolError(f"{origin}: what it answered is no response of Agora's{excerpt(self.raw)}")
+    Raises:
+        RemoteError: the peer failed, by its own word.
+        ProtocolError: it is no response of Agora's: HTML, garbage, another status word, no body.
+        AuthError, RateLimitedError, RemoteError: a status other than 2xx, of a host of ours or a proxy.
+    """
+    if not 200 <= response.status < 300:
+        raise response_error(response, raw, origin)
+    document = read_answer(raw, origin)
+    if (told := told_error(document, None, origin)) is not None:
+        raise told
+    word = document.get("status") if isinstance(document, dict) else None
+    if isinstance(document, dict) and (word == REJECTED or (word == SUCCESS and "body" in document)):
+        return document
+    if isinstance(document, dict) and word in FAILURES:
+        raise RemoteError(f"{origin}: answered {word}{reason_in(document)}")
+    raise ProtocolError(f"{origin}: what it answered is no response of Agora's{excerpt(raw)}")
 
 
 def reason_in(document: Mapping[str, Any]) -> str:

@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
+import aiohttp
 from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.client.http import HttpPeer, HttpSession, excerpt, peer_date, read_body, response_error
 from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import ProtocolError
-from streaming_queue.protocol_backend.agora.envelope import Response
 from streaming_queue.protocol_backend.agora.negotiation import Negotiation, Stage
 
 LISTINGS = (".well-known/agora", "wellknown")
@@ -43,11 +43,10 @@ class Peer(HttpPeer):
         super().__init__(agent_id, address, options, session)
         self.negotiation = Negotiation(address)
 
-    async def ask(self, body: bytes) -> Response:
-        """Send a request; the response, read within bounds. Raises ProtocolError when it is too large."""
+    async def ask(self, body: bytes) -> tuple[aiohttp.ClientResponse, bytes]:
+        """Send a request; the response and its body, for `read_response`. Raises ProtocolError on too large a body."""
         async with self.request("POST", self.url, body) as response:
-            raw = await read_body(response, self.address)
-            return Response(response.status, raw, response.headers.get("Retry-After"))
+            return response, await read_body(response, self.address)
 
     async def meet(self) -> None:
         """Look at the documents that the agent lists, unless we know how to ask it. Raises like `listing`."""
