@@ -28,6 +28,7 @@ from streaming_queue.protocol_backend.acp.codec import (
     STREAM,
     SYNC,
     UNDER_WAY,
+    UnreadableError,
     encode_run_request,
     new_id,
     read_id,
@@ -84,9 +85,12 @@ class AcpExchange(HttpExchange[Peer]):
         known = await self._come_back() is not None
         async with aclosing(self._later() if known else self._stream()) as events:
             async for event in events:
-                told = reading.take(event)
+                try:
+                    told = reading.take(event)
+                except UnreadableError as error:
+                    raise ProtocolError(f"{self.address}: {error}") from error
+                self.reply = reading.reply
                 if told is not None:
-                    self.reply = reading.reply
                     yield told
 
     def _post(self, mode: str) -> Any:

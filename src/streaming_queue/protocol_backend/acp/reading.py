@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 
 from streaming_queue.comm.client.exchange import answer_event
-from streaming_queue.errors import ProtocolError
 from streaming_queue.messages import DELTA, STATUS, Reply, StreamEvent
 from streaming_queue.protocol_backend.acp.codec import UnreadableError, part_text
 from streaming_queue.protocol_backend.acp.failures import decode_run, event_error
@@ -30,16 +29,17 @@ class Reading:
 
         Raises:
             StreamingQueueError: the run failed, was cancelled or awaits input (`decode_run`).
-            ProtocolError: it is no event.
+            UnreadableError: it is no event.
         """
         kind = event.get("type") if isinstance(event, Mapping) else None
         if not isinstance(kind, str):
-            raise self._unreadable("what came is no event")
+            raise UnreadableError("what came is no event")
         if kind == "message.created":
             # One that has its parts already is told in parts all the same: they are no news then.
             self._whole = bool(isinstance(event.get("message"), Mapping) and event["message"].get("parts"))
         elif kind == "message.part" and not self._whole:
-            return self._piece(event.get("part"))
+            text = part_text(event.get("part"))
+            return {"type": DELTA, "data": text} if text else None
         elif kind == "generic":
             return _word(event.get("generic"))
         elif kind == "error":
@@ -47,19 +47,9 @@ class Reading:
         elif kind in LAST:
             self.reply = decode_run(event.get("run"), self._address)
             if self.reply is None:
-                raise self._unreadable(f"a {kind} event has a run that is in flight")
+                raise UnreadableError(f"a {kind} event has a run that is in flight")
             return answer_event(self.reply)
         return None
-
-    def _piece(self, part: Any) -> StreamEvent | None:
-        try:
-            text = part_text(part)
-        except UnreadableError as error:
-            raise self._unreadable(str(error)) from error
-        return {"type": DELTA, "data": text} if text else None
-
-    def _unreadable(self, reason: str) -> ProtocolError:
-        return ProtocolError(f"{self._address}: {reason}")
 
 
 def _word(generic: Any) -> StreamEvent:
