@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.client.backend import HttpBackend
 from streaming_queue.comm.client.exchange import ExchangeBackend
-from streaming_queue.errors import CommError
+from streaming_queue.errors import BackendClosedError, CommError
 from streaming_queue.protocol_backend.acp.exchange import AcpExchange
 from streaming_queue.protocol_backend.acp.peer import Peer
 
@@ -36,14 +36,14 @@ class AcpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         return Peer(agent_id, address, options, self._session)
 
     async def _close_peer(self, peer: Peer) -> None:
-        await peer.aclose()
+        await peer.manifest.aclose(BackendClosedError(f"{peer.address}: the acp backend was closed"))
 
     async def connect(self, src_id: str, dst_id: str) -> None:
         """Read the agent's manifest, before the first message. One that cannot be read now is read with that."""
         del src_id
         peer = self._peer(dst_id)
         with suppress(CommError):
-            await peer.manifest()
+            await peer.manifest.get()
 
     def _exchange(self, dst_id: str, payload: Mapping[str, Any]) -> AcpExchange:
         return AcpExchange(self._peer(dst_id), payload, self._cancels)

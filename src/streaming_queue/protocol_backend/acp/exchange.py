@@ -55,7 +55,7 @@ class AcpExchange(HttpExchange[Peer]):
     async def _choose(self) -> None:
         """Read who is asked, once."""
         if self._name is None:
-            manifest = await self.peer.manifest()
+            manifest = await self.peer.manifest.get()
             self._name, self._is_ours = manifest.name, manifest.is_ours
 
     def resumes(self, error: Exception) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
@@ -13,12 +12,11 @@ from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.client.http import HttpPeer, HttpSession, peer_date, read_body
+from streaming_queue.comm.client.once import Once
 from streaming_queue.errors import ConnectError, ProtocolError, RemoteError
 from streaming_queue.protocol_backend.acp.codec import decode_object
 from streaming_queue.protocol_backend.acp.failures import NotFoundError, http_error
 from streaming_queue.protocol_backend.acp.manifest import Manifest, choose
-
-logger = logging.getLogger(__name__)
 
 MANIFEST_TIMEOUT_S = 5.0
 MAX_MANIFEST_BYTES = 1024 * 1024
@@ -41,8 +39,8 @@ class Peer(HttpPeer):
             self.url = self.url.with_path(path, encoded=True)
         self.runs = self.url / "runs"
         self._agent_id = agent_id
-        self._manifest: Manifest | None = None
-        self._reading: asyncio.Task[Manifest] | None = None
+        self.manifest: Once[Manifest] = Once(self._read_manifest, f"manifest:{address}")
+        """Raises AuthError where it is refused to us, ConnectError where there is none, or none of this agent."""
 
     async def ask(self, method: str, url: URL) -> dict[str, Any]:
         """One request, the JSON object that answers it. Raises what the library does, and CommError."""
@@ -56,30 +54,15 @@ class Peer(HttpPeer):
             raise http_error(response, body, self.address)
         return decode_object(body, self.address)
 
-    async def manifest(self) -> Manifest:
-        """The agent's manifest; all who need it at once read it once.
-
-        Raises:
-            AuthError: it is refused to us.
-            ConnectError: there is none, or none of this agent.
-        """
-        if self._manifest is None:
-            if self._reading is None or self._reading.done():
-                self._reading = asyncio.create_task(self._read_in_time(), name=f"manifest:{self.address}")
-                self._reading.add_done_callback(_noted)
-            try:
-                self._manifest = await asyncio.shield(self._reading)
-            except (ProtocolError, RemoteError) as error:
-                raise ConnectError(str(error), retry_after_s=error.retry_after_s) from error
-        return self._manifest
-
-    async def _read_in_time(self) -> Manifest:
+    async def _read_manifest(self) -> Manifest:
         try:
             async with asyncio.timeout(MANIFEST_TIMEOUT_S):
                 with self.translated:
                     return (await self.probe())[0]
         except TimeoutError as error:
             raise ConnectError(f"{self.address}: it did not say within {MANIFEST_TIMEOUT_S:g} s who it is") from error
+        except (ProtocolError, RemoteError) as error:
+            raise ConnectError(str(error), retry_after_s=error.retry_after_s) from error
 
     async def probe(self) -> tuple[Manifest, datetime | None]:
         """Ask whether the server is there, and the agent with it; its manifest, and its clock.
@@ -88,8 +71,8 @@ class Peer(HttpPeer):
         """
         await self._get(self.url / "ping")
         document, date = await self._get((self.url / "agents").with_query(limit=AGENTS_ASKED))
-        self._manifest = choose(document, self._agent_id, self._name, str(self.url).rstrip("/"))
-        return self._manifest, date
+        manifest = self.manifest.value = choose(document, self._agent_id, self._name, str(self.url).rstrip("/"))
+        return manifest, date
 
     async def _get(self, url: URL) -> tuple[dict[str, Any], datetime | None]:
         async with self.request("GET", url) as response:
@@ -100,18 +83,6 @@ class Peer(HttpPeer):
             return decode_object(body, str(url)), peer_date(response.headers)
 
     def gone(self, error: NotFoundError) -> ConnectError:
-        """What it means that a host knows the agent no more: out of reach, until its manifest is read again."""
-        self._manifest = None
+        """The error for a host that knows the agent no more: out of reach, until its manifest is read again."""
+        self.manifest.value = None
         return ConnectError(str(error))
-
-    async def aclose(self) -> None:
-        """Read no manifest any more."""
-        if self._reading is not None and not self._reading.done():
-            self._reading.cancel()
-            await asyncio.wait({self._reading})
-
-
-def _noted(reading: asyncio.Task[Manifest]) -> None:
-    """Its failure is seen by those who wait, if any still do."""
-    if not reading.cancelled():
-        reading.exception()

@@ -11,6 +11,7 @@ from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.client.backend import HttpBackend
 from streaming_queue.comm.client.exchange import ExchangeBackend
 from streaming_queue.comm.client.http import peer_date
+from streaming_queue.comm.client.once import Once
 from streaming_queue.comm.context import RequestContext
 from streaming_queue.errors import ConfigError
 from streaming_queue.protocol_backend.anp.documents import Neighbours, is_did
@@ -70,8 +71,9 @@ class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         self._gate = Gate(self._trust)
         self._operators = set(operators)
         self._has_lists = bool(trusted or operators)
-        self._made: asyncio.Task[Identity] | None = None
-        self._made_to_command: asyncio.Task[Identity] | None = None
+        self._identity: Once[Identity] = Once(self._make_identity, "anp:identity")
+        self._commander: Once[Identity] = Once(self._make_commander, "anp:commander")
+        """Whom we command our own agents as: known to this process alone, and to no file."""
         self._commanded: dict[str, Peer] = {}
         self._trust_read: asyncio.Task[None] | None = None
 
@@ -80,9 +82,7 @@ class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
     async def identity(self) -> Identity:
         """Whom we call as; made or read at the first time. Raises ConfigError."""
         self._session.check_open()
-        if self._made is None:
-            self._made = asyncio.create_task(self._make_identity(), name="anp:identity")
-        return await asyncio.shield(self._made)
+        return await self._identity.get()
 
     async def _make_identity(self) -> Identity:
         made = await asyncio.to_thread(self._load_or_create)
@@ -90,12 +90,6 @@ class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         if self._directory is None:  # one from a directory may be its workers', too
             self._operators.add(made.did)
         return made
-
-    async def _commander(self) -> Identity:
-        """Whom we command our own agents as: known to this process alone, and to no file."""
-        if self._made_to_command is None:
-            self._made_to_command = asyncio.create_task(self._make_commander(), name="anp:commander")
-        return await asyncio.shield(self._made_to_command)
 
     async def _make_commander(self) -> Identity:
         made = await asyncio.to_thread(Identity.create, OPERATOR_NAME)
@@ -134,7 +128,7 @@ class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         known = self._commanded.get(agent_id)
         if known is None or known.address != peer.address:
             options = self.options.get(agent_id, EndpointOptions())
-            known = self._peer_called_by(self._commander, agent_id, peer.address, options)
+            known = self._peer_called_by(self._commander.get, agent_id, peer.address, options)
             self._commanded[agent_id] = known
         return known
 
@@ -202,8 +196,8 @@ class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
     async def close(self) -> None:
         """Stop every agent hosted here and give up all connections; messages under way fail."""
         await super().close()
-        if made := {task for task in (self._made, self._made_to_command) if task is not None}:
-            await asyncio.wait(made)
+        await self._identity.settle()
+        await self._commander.settle()
         await asyncio.to_thread(self._neighbours.withdraw)
 
 
