@@ -43,20 +43,20 @@ JSON = "application/json"
 CONNECT_TIMEOUT_S = 5.0
 KEEP_ALIVE_S = 30.0
 PROBES: Mapping[str, int] = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
-"""The kernel's probes of an idle connection (tcp(7)): from 15 s on, every 5 s; three without an answer end it."""
+"""The kernel probes an idle connection (tcp(7)) after 15 s, then every 5 s; three lost probes end it."""
 
 BROKEN = (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, OSError)
-"""What the library raises when a connection breaks before the whole answer."""
+"""The library's errors for a connection that breaks before the whole answer."""
 NOT_BEGUN = (aiohttp.ClientConnectorError, TimeoutError)
-"""Those of them where there was no connection, or where another would be no faster."""
+"""The errors among them without a connection, or where a new connection would be no faster."""
 _BYTES_AT_ONCE = 1024 * 1024
 
 
 class HttpSession:
-    """One session for all agents of a backend, opened by the first request. `protocol` stands in its errors.
+    """One session for all agents of a backend; the first request opens it. Errors name `protocol`.
 
-    `closed` is set when the backend begins to close: failures are told as that from then on. Requests that end what
-    was begun pass until `close`.
+    The backend sets `closed` when it begins to close. From then on a failure is a BackendClosedError, and requests
+    still pass until `close`, so that cancels arrive.
     """
 
     def __init__(self, protocol: str) -> None:
@@ -74,7 +74,7 @@ class HttpSession:
     ) -> Any:
         """A request, to be awaited or entered for its response; redirects are not followed.
 
-        Raises BackendClosedError, and what the library does: see `translated`.
+        Raises BackendClosedError, and the library's errors: see `translated`.
         """
         if self._opened is None:
             self.check_open()
@@ -84,17 +84,17 @@ class HttpSession:
         return self._opened.request(method, url, data=data, headers=headers, ssl=ssl, allow_redirects=False)
 
     def translated(self, address: str) -> Translated:
-        """A block in which what the library raises becomes one of our errors; one may be entered again and again."""
+        """A block that turns the library's errors into ours; it may be entered many times, also at once."""
         return Translated(self, address)
 
     def failure(self, error: Exception, address: str) -> CommError:
-        """What the library raised, as one of ours."""
+        """The library's error as one of ours."""
         if self.closed:
             return BackendClosedError(f"{address}: the {self._protocol} backend was closed before the answer")
         return translate(error, address)
 
     async def close(self) -> None:
-        """Give up all connections; who reads fails. Idempotent."""
+        """Give up all connections; reads that wait fail. Idempotent."""
         self.closed = True
         opened, self._opened = self._opened, None
         if opened is not None:
@@ -102,7 +102,7 @@ class HttpSession:
 
 
 class Translated:
-    """See `HttpSession.translated`. A class, since every question passes one, and a generator costs several times."""
+    """See `HttpSession.translated`. A class: each question enters one, and a generator costs several times more."""
 
     __slots__ = ("_address", "_session")
 
@@ -123,7 +123,7 @@ class Translated:
 
 
 class HttpPeer:
-    """An agent at an HTTP address (`address`, as `url`), and what every request to it carries."""
+    """An agent at an HTTP address (`address`, parsed: `url`), and the headers of every request to it."""
 
     def __init__(self, agent_id: str, address: str, options: EndpointOptions, session: HttpSession) -> None:
         """Raises ConfigError on an address or a header that cannot be used."""
@@ -161,9 +161,9 @@ class HttpExchange(Exchange, Generic[PeerT]):
 
 
 def open_session() -> aiohttp.ClientSession:
-    """A session without cookies, proxies from the environment or a limit on an answer's time.
+    """A session without cookies, without proxies of the environment, without a limit on an answer's time.
 
-    Closing it fails whoever reads: the library leaves the reader of a response that is not whole waiting for ever.
+    Its close fails the reads that wait: the library lets the reader of an incomplete response wait for ever.
     """
     responses: WeakSet[aiohttp.ClientResponse] = WeakSet()
 
@@ -191,7 +191,7 @@ def open_session() -> aiohttp.ClientSession:
 
 
 def _probed_socket(address: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
-    """A socket whose idle connection the kernel probes, so that a peer that vanished is told from one that works."""
+    """A socket whose idle connection the kernel probes: a peer that vanished ends it, a peer that works does not."""
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -202,12 +202,12 @@ def _probed_socket(address: tuple[int, int, int, str, tuple[object, ...]]) -> so
 
 
 def is_broken(error: BaseException | None) -> bool:
-    """Whether a connection broke under a request: there was one, and another may do."""
+    """Whether a connection broke under a request, so that a new connection may help."""
     return isinstance(error, BROKEN) and not isinstance(error, NOT_BEGUN)
 
 
 def agent_url(agent_id: str, address: str, schemes: tuple[str, str] = ("http", "https")) -> URL:
-    """The URL an agent is registered with, without a slash at its end. Raises ConfigError when it cannot be used."""
+    """The URL of an agent, without a slash at its end. Raises ConfigError when it cannot be used."""
     try:
         url = URL(address.rstrip("/"))
         usable = url.scheme in schemes and url.host and url.user is None
@@ -223,7 +223,7 @@ def agent_url(agent_id: str, address: str, schemes: tuple[str, str] = ("http", "
 
 
 def agent_headers(agent_id: str, options: EndpointOptions, defaults: Mapping[str, str]) -> CIMultiDict[str]:
-    """What every request to an agent carries. Raises ConfigError on a header that cannot be sent."""
+    """The headers of every request to an agent. Raises ConfigError on a header that cannot be sent."""
     headers = CIMultiDict({"Accept-Encoding": "identity", **defaults, **options.headers})
     if options.credential is not None:
         headers["Authorization"] = f"Bearer {options.credential}"
@@ -234,7 +234,7 @@ def agent_headers(agent_id: str, options: EndpointOptions, defaults: Mapping[str
 
 
 def translate(error: Exception, address: str) -> CommError:
-    """What the library raised, as one of ours, most specific first."""
+    """The library's error as one of ours, the most specific class first."""
     reason = str(error) or type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
         return ConnectError(f"{address}: no trust in its TLS: {reason}; check the agent's tls option", retryable=False)
@@ -250,9 +250,9 @@ def translate(error: Exception, address: str) -> CommError:
 
 
 async def read_body(response: aiohttp.ClientResponse, address: str, limit: int = MAX_EVENT_BYTES) -> bytes:
-    """The body, unless it is over `limit` bytes: then reading stops. Raises ProtocolError.
+    """The body. Raises ProtocolError over `limit` bytes, without reading on.
 
-    A body whose length is not told in advance may be long in coming: each piece is a sign of life.
+    A body without a Content-Length may take long: each piece is a sign of life.
     """
     length = response.content_length
     if length is not None and length <= limit:
@@ -282,14 +282,14 @@ def refusal(status: int, body: bytes, retry_after_s: float | None, address: str)
 
 
 def response_error(response: aiohttp.ClientResponse, body: bytes, address: str) -> StreamingQueueError:
-    """The error of ours in the body of a response that is not 2xx, else what its status means."""
+    """The error for a response other than 2xx: by our error in its body, else by its status."""
     retry_after_s = parse_retry_after(response.headers.get("Retry-After"))
     told = told_error(read_or_none(body), retry_after_s, address)
     return told or refusal(response.status, body, retry_after_s, address)
 
 
 def peer_date(headers: Mapping[str, str]) -> datetime | None:
-    """The peer's clock (RFC 9110, 6.6.1), to the second; None where it does not tell, or a cache speaks for it."""
+    """The peer's clock (RFC 9110, 6.6.1), to the second; None without a Date, or where a cache answers."""
     if "Age" in headers:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The client half, and the door to the host half (`host.py`)."""
+"""The client half of acp; `host.py` is the host half."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AcpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         await peer.manifest.aclose(BackendClosedError(f"{peer.address}: the acp backend was closed"))
 
     async def connect(self, src_id: str, dst_id: str) -> None:
-        """Read the agent's manifest, before the first message. One that cannot be read now is read with that."""
+        """Read the agent's manifest before the first message. If that fails, the first message reads it again."""
         del src_id
         peer = self._peer(dst_id)
         with suppress(CommError):
@@ -54,7 +54,7 @@ class AcpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         return True
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
-        """What the agent's manifest says. The list of agents is behind the credential, as the runs are."""
+        """The agent's manifest. The list of agents needs the credential, as runs do."""
         peer = self._peer(agent_id)
         with peer.translated:
             manifest, date = await peer.probe()

@@ -38,14 +38,14 @@ from streaming_queue.protocol_backend.acp.peer import Peer
 from streaming_queue.protocol_backend.acp.reading import LAST, Reading
 
 SILENT_S = 20.0
-"""A stranger's stream may be silent for so long before its run is asked for; a stranger need not send signs of life."""
+"""After so much silence in a stranger's stream we ask for its run: a stranger need not send signs of life."""
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 READ_OUT_S = 0.1
 
 
 class AcpExchange(HttpExchange[Peer]):
-    """A message as a run; `run_id` names the run as soon as that is known."""
+    """A message as a run; `run_id` is the run's id once it is known."""
 
     leaves = (AwaitingError,)
     run_id: str | None = None
@@ -53,21 +53,21 @@ class AcpExchange(HttpExchange[Peer]):
     _is_ours = False
 
     async def _choose(self) -> None:
-        """Read who is asked, once."""
+        """Read the manifest of the agent, once."""
         if self._name is None:
             manifest = await self.peer.manifest.get()
             self._name, self._is_ours = manifest.name, manifest.is_ours
 
     def resumes(self, error: Exception) -> bool:
-        """Whether the wire broke, and the agent is found at work again: by the key at our hosts, else by the run."""
+        """Whether the connection broke and the work can be found: by the key at our hosts, by the run at others."""
         lost = is_broken(error) or isinstance(error, LostReplyError)
         return lost and (self.key if self._is_ours else self.run_id) is not None
 
     async def ask(self) -> Reply:
         """The whole answer; `raw` is the run as it completed.
 
-        A host of ours is asked in mode sync, which costs least: it takes our name for the run and shows signs of life.
-        A stranger tells the run's name at once in a stream only.
+        We ask a host of ours in mode sync, which costs least: it takes our id for the run and sends signs of life.
+        We ask a stranger in mode stream: only a stream tells the id of the run at its beginning.
         """
         await self._choose()
         if not self._is_ours:
@@ -79,7 +79,7 @@ class AcpExchange(HttpExchange[Peer]):
         return decode_run(run, self.address) or await self._awaited()
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
-        """The events of the run, from its first one."""
+        """The events of the run, from the first."""
         await self._choose()
         reading = Reading(self.address)
         known = await self._come_back() is not None
@@ -110,7 +110,7 @@ class AcpExchange(HttpExchange[Peer]):
             raise self.peer.gone(error) from error
 
     async def _come_back(self) -> dict[str, Any] | None:
-        """The run as it stands; None where there is none yet, or where the message may be sent again."""
+        """The run as it stands; None where there is no run yet, or where the message may be sent again."""
         try:
             return None if self.run_id is None else await self.peer.ask("GET", self.peer.runs / self.run_id)
         except NotFoundError as error:
@@ -120,21 +120,21 @@ class AcpExchange(HttpExchange[Peer]):
             return None
 
     async def _known(self, *path: str) -> dict[str, Any]:
-        """The run that was known a moment ago, or its events. Raises ConnectError where it is gone."""
+        """The known run, or its events. Raises ConnectError when the agent has forgotten the run."""
         try:
             return await self.peer.ask("GET", self.peer.runs.joinpath(str(self.run_id), *path))
         except NotFoundError as error:
             raise ConnectError(f"{self.address}: it has forgotten the run that was in flight") from error
 
     async def _awaited(self) -> Reply:
-        """The reply of the run that is known, asked for until it is there."""
+        """The reply of the known run; we ask for it until it is there."""
         pause_s = FIRST_PAUSE_S
         while (reply := decode_run(await self._known(), self.address)) is None:
             pause_s = await _pause(pause_s)
         return reply
 
     async def _stream(self) -> AsyncGenerator[Any, None]:
-        """The events of a run that begins."""
+        """The events of a new run."""
         watching = None if self._is_ours else Watch(self._is_at_work, SILENT_S, self.address)
         try:
             opening = self._post(STREAM)
@@ -155,12 +155,12 @@ class AcpExchange(HttpExchange[Peer]):
                 await watching.aclose()
 
     async def _ended(self, run: dict[str, Any]) -> dict[str, Any]:
-        """The end of a run that came as JSON from a host that does not stream."""
+        """The last event of a run that a host without streams answers as JSON."""
         self.run_id = read_id(run.get("run_id")) or self.run_id
         return _end_of(dict((await self._awaited())["raw"]) if run.get("status") in UNDER_WAY else run)
 
     async def _later(self) -> AsyncGenerator[Any, None]:
-        """The events of the run that is known, asked for until they end."""
+        """The events of the known run; we ask for them until they end."""
         pause_s, taken = FIRST_PAUSE_S, 0
         ended: dict[str, Any] | None = None
         while True:
@@ -197,19 +197,19 @@ class AcpExchange(HttpExchange[Peer]):
 
 
 def _end_of(run: dict[str, Any]) -> dict[str, Any]:
-    """The event that tells of a run as it stands."""
+    """The event for the state of a run."""
     return {"type": f"run.{run.get('status')}", "run": run}
 
 
 async def _pause(seconds: float) -> float:
-    """Wait for a run that is at work; returns the next pause."""
+    """Wait while a run is in flight; returns the next pause."""
     heard()
     await asyncio.sleep(seconds)
     return min(2 * seconds, LONGEST_PAUSE_S)
 
 
 async def _read_out(events: AsyncGenerator[bytes, None]) -> None:
-    """Let a stream whose last event is there end by itself, so that its connection can be used again."""
+    """Read a stream to its end after its last event, so that its connection can be used again."""
     with suppress(TimeoutError, aiohttp.ClientError, OSError):
         async with asyncio.timeout(READ_OUT_S):
             async for _ in events:

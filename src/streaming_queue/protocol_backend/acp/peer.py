@@ -1,4 +1,4 @@
-"""One agent, as its peers ask it: where it is, its manifest, requests to it."""
+"""One agent on the asking side: its address, its manifest, requests to it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from streaming_queue.protocol_backend.acp.manifest import Manifest, choose
 MANIFEST_TIMEOUT_S = 5.0
 MAX_MANIFEST_BYTES = 1024 * 1024
 AGENTS_ASKED = 1000
-"""As many agents as a list may have (specification, `listAgents`)."""
+"""The most agents that a list may have (specification, `listAgents`)."""
 
 
 class Peer(HttpPeer):
-    """An agent. Its manifest is read before the first message, by every probe, and when a host says it is gone.
+    """An agent. The first message and every probe read its manifest, and a message after a host said it is gone.
 
-    `url` is where its server is; one of several agents there is named by `/agents/NAME` at the end of `address`.
+    `url` is its server; `/agents/NAME` at the end of `address` names one of several agents there.
     """
 
     def __init__(self, agent_id: str, address: str, options: EndpointOptions, session: HttpSession) -> None:
@@ -40,15 +40,15 @@ class Peer(HttpPeer):
         self.runs = self.url / "runs"
         self._agent_id = agent_id
         self.manifest: Once[Manifest] = Once(self._read_manifest, f"manifest:{address}")
-        """Raises AuthError where it is refused to us, ConnectError where there is none, or none of this agent."""
+        """Raises AuthError where the agent refuses it to us, ConnectError where there is none of this agent."""
 
     async def ask(self, method: str, url: URL) -> dict[str, Any]:
-        """One request, the JSON object that answers it. Raises what the library does, and CommError."""
+        """One request; returns the JSON object that answers it. Raises the library's errors and CommError."""
         async with self.request(method, url) as response:
             return await self.read(response)
 
     async def read(self, response: aiohttp.ClientResponse) -> dict[str, Any]:
-        """The JSON object in a response. Raises what the library does, and what an error means (`http_error`)."""
+        """The JSON object in a response. Raises the library's errors, and `http_error`."""
         body = await read_body(response, self.address)
         if not 200 <= response.status < 300:
             raise http_error(response, body, self.address)
@@ -65,10 +65,7 @@ class Peer(HttpPeer):
             raise ConnectError(str(error), retry_after_s=error.retry_after_s) from error
 
     async def probe(self) -> tuple[Manifest, datetime | None]:
-        """Ask whether the server is there, and the agent with it; its manifest, and its clock.
-
-        Raises what the library does, and CommError.
-        """
+        """The agent's manifest, and its clock. Raises the library's errors and CommError."""
         await self._get(self.url / "ping")
         document, date = await self._get((self.url / "agents").with_query(limit=AGENTS_ASKED))
         manifest = self.manifest.value = choose(document, self._agent_id, self._name, str(self.url).rstrip("/"))

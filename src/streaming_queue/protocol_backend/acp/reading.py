@@ -1,4 +1,4 @@
-"""A run as its events tell it to a client. No I/O."""
+"""The events of a run, as a client reads them. No I/O."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from streaming_queue.protocol_backend.acp.codec import UnreadableError, part_tex
 from streaming_queue.protocol_backend.acp.failures import decode_run, event_error
 
 LAST = frozenset({"run.completed", "run.failed", "run.cancelled", "run.awaiting"})
-"""The events with which a stream ends."""
+"""The types of the events that end a stream."""
 
 
 class Reading:
-    """Makes events of ours of ACP's; `reply` is there with the last one."""
+    """Turns ACP's events into ours; the last one sets `reply`."""
 
     def __init__(self, address: str) -> None:
         self.reply: Reply | None = None
@@ -25,7 +25,7 @@ class Reading:
         self._whole = False
 
     def take(self, event: Any) -> StreamEvent | None:
-        """What the next event means, None where it means nothing to us.
+        """Our event for the next event; None where we have none.
 
         Raises:
             StreamingQueueError: the run failed, was cancelled or awaits input (`decode_run`).
@@ -35,7 +35,7 @@ class Reading:
         if not isinstance(kind, str):
             raise UnreadableError("what came is no event")
         if kind == "message.created":
-            # One that has its parts already is told in parts all the same: they are no news then.
+            # A message that has its parts already comes in parts again: those are no news.
             self._whole = bool(isinstance(event.get("message"), Mapping) and event["message"].get("parts"))
         elif kind == "message.part" and not self._whole:
             text = part_text(event.get("part"))
@@ -53,7 +53,7 @@ class Reading:
 
 
 def _word(generic: Any) -> StreamEvent:
-    """A status as one of our hosts wrote it; what a stranger says is a word on its progress, too."""
+    """A status that one of our hosts wrote; the words of a stranger are a status, too."""
     if isinstance(generic, Mapping) and generic.get("type") == STATUS and isinstance(generic.get("data"), str):
         return dict(generic)
     word: StreamEvent = {"type": STATUS, "data": orjson.dumps(generic).decode()}

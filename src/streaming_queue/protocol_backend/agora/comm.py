@@ -1,4 +1,4 @@
-"""The client half, and the door to the host half (`host.py`)."""
+"""The client half of agora; `host.py` is the host half."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 AWAY = (502, 503, 504)
-"""A proxy, or a host about to stop, says with these that no agent is there to answer."""
+"""The statuses of a proxy, or of a host about to stop, without an agent that answers."""
 
 
 class AgoraCommBackend(ExchangeBackend, HttpBackend[Peer]):
@@ -47,9 +47,9 @@ class AgoraCommBackend(ExchangeBackend, HttpBackend[Peer]):
     )
 
     def __init__(self, *, sources: Sequence[str] = (), **options: Any) -> None:
-        """Raises ConfigError on a source that is none."""
+        """Raises ConfigError on a source that cannot be used."""
         super().__init__(**options)
-        Sources(sources)  # a wrong one is told now
+        Sources(sources)  # raises on a wrong one
         self._sources = tuple(sources)
 
     def _new_peer(self, agent_id: str, address: str, options: EndpointOptions) -> Peer:
@@ -66,7 +66,7 @@ class AgoraCommBackend(ExchangeBackend, HttpBackend[Peer]):
         return AgoraExchange(self._peer(dst_id), payload, self._cancels)
 
     async def _probe(self, peer: Peer) -> bool:
-        """Whether the agent lists protocol documents, or else says that it takes POST."""
+        """Whether the agent lists protocol documents, or says that it takes POST."""
         if (await peer.listing()).documents is None:
             await peer.check_takes_posts()
         return True
@@ -83,7 +83,7 @@ class AgoraCommBackend(ExchangeBackend, HttpBackend[Peer]):
             peer.negotiation.met(listing.documents)
             if peer.negotiation.stage is Stage.AGREED:
                 nothing = encode_request(routine.write_cancel(f"describe/{uuid.uuid4().hex}"), peer.negotiation.name)
-                with suppress(RemoteError, ProtocolError):  # it knows no cancel, say: that is no refusal
+                with suppress(RemoteError, ProtocolError):  # an agent without a cancel does not refuse us
                     read_response(*await peer.ask(nothing), peer.address)
         known = {"agent_id": listing.agent_id, "protocols": list(listing.documents or ())}
         facts = {**known, "speaks": peer.negotiation.stage.value, "date": date}
@@ -100,7 +100,7 @@ class AgoraCommBackend(ExchangeBackend, HttpBackend[Peer]):
 
 
 class AgoraExchange(HttpExchange[Peer]):
-    """A question in the way that was agreed on with the agent; `raw` is Agora's response."""
+    """A question by our document, or in natural language; `raw` is Agora's response."""
 
     _agreed = False
 

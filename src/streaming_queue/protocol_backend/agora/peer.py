@@ -1,4 +1,4 @@
-"""One agent that is asked: where it is, what every request to it carries, what was agreed with it."""
+"""One agent on the asking side: its address, its documents, the negotiation with it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from streaming_queue.errors import ProtocolError
 from streaming_queue.protocol_backend.agora.negotiation import Negotiation, Stage
 
 LISTINGS = (".well-known/agora", "wellknown")
-"""Where documents are listed: as RFC 8615 would have it, and as Agora's draft has it (9)."""
+"""The paths of the list of documents: by RFC 8615, and by Agora's draft (9)."""
 AGENT_ID_HEADER = "stq-agent-id"
-"""In our list's answer, percent-encoded: who answers."""
+"""The header of our list with the agent's id, percent-encoded."""
 LISTING_TIMEOUT_S = 5.0
 MAX_LISTING_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The documents that an agent lists, sources by hash, None where it has no list; its id and its clock."""
+    """The documents of an agent (sources by hash; None without a list), its id and its clock."""
 
     documents: Mapping[str, Any] | None = None
     agent_id: str | None = None
@@ -54,7 +54,7 @@ class Peer(HttpPeer):
             self.negotiation.met((await self.listing()).documents)
 
     async def listing(self) -> Listing:
-        """What it lists. Raises CommError when it refuses us, or is not able to answer."""
+        """Its list. Raises CommError when it refuses us, or cannot answer."""
         async with asyncio.timeout(LISTING_TIMEOUT_S):
             for path in LISTINGS:
                 if (found := await self._listing_at(self.url.joinpath(*path.split("/")))) is not None:

@@ -1,4 +1,4 @@
-"""The backend: whom it calls as, whom it asks (`peer.py`), whom it hosts (`host.py`) and lets in (`gate.py`)."""
+"""The backend: its identity, the agents that it asks (`peer.py`) and hosts (`host.py`), their callers (`gate.py`)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OPERATOR_NAME = "operator"
 
 
 class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
-    """Agents behind `http://` or `https://` addresses, at which an agent description lies.
+    """Agents behind `http://` or `https://` addresses with an agent description.
 
     `identity` is a directory that `stq anp identity new` made; without, one is made that lives as long as the backend.
     `trusted` is who may call the agents hosted here: DIDs, files and directories of DID documents, or `*`; without, the
@@ -73,14 +73,14 @@ class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         self._has_lists = bool(trusted or operators)
         self._identity: Once[Identity] = Once(self._make_identity, "anp:identity")
         self._commander: Once[Identity] = Once(self._make_commander, "anp:commander")
-        """Whom we command our own agents as: known to this process alone, and to no file."""
+        """The identity that commands our own agents; only this process knows it, and no file holds it."""
         self._commanded: dict[str, Peer] = {}
         self._trust_read: asyncio.Task[None] | None = None
 
-    # --- who we are ---
+    # --- our identity ---
 
     async def identity(self) -> Identity:
-        """Whom we call as; made or read at the first time. Raises ConfigError."""
+        """The identity that we call as; the first call makes or reads it. Raises ConfigError."""
         self._session.check_open()
         return await self._identity.get()
 
@@ -120,7 +120,7 @@ class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         return Peer(agent_id, address, options, self._session, method=self._method, caller=caller)
 
     def _asked(self, agent_id: str, payload: Mapping[str, Any]) -> Peer:
-        """The agent that `payload` goes to; a command for an agent hosted here is signed by `_commander`."""
+        """The agent that `payload` goes to; `_commander` signs a command for an agent hosted here."""
         peer = self._peer(agent_id)
         is_command = (payload.get("metadata") or {}).get("kind") == "command"
         if self._directory is None or not is_command or all(peer.address != own.base_url for own in self._agents):
@@ -148,7 +148,7 @@ class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         return True
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
-        """The agent's name and DID, how it is asked, and as whom, if it takes our identity."""
+        """The agent's name, DID and method, and our DID, if the agent takes our identity."""
         peer = self._peer(agent_id)
         with peer.translated:
             description, headers = await peer.description()
@@ -194,7 +194,7 @@ class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         await asyncio.shield(self._trust_read)
 
     async def close(self) -> None:
-        """Stop every agent hosted here and give up all connections; messages under way fail."""
+        """Stop every agent hosted here and give up all connections; messages in flight fail."""
         await super().close()
         await self._identity.settle()
         await self._commander.settle()

@@ -1,4 +1,4 @@
-"""One agent to ask: how it wants to be asked, and the bearer token it gave us."""
+"""One agent on the asking side: its interface, and the bearer token that it gave us."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MAX_INTERFACES = 20
 
 
 class Peer(HttpPeer):
-    """An agent at an address: its documents are read once, its token is shown until it is refused.
+    """An agent at an address. We read its documents once, and show its token until it refuses the token.
 
     `caller` gives the identity that asks. The library's errors come out as they are.
     """
@@ -50,7 +50,7 @@ class Peer(HttpPeer):
         method: str | None,
         caller: Callable[[], Awaitable[Identity]],
     ) -> None:
-        """Raises ConfigError on an address, a header or a credential: an identity is shown instead."""
+        """Raises ConfigError on an address or a header that cannot be used, and on a credential."""
         if options.credential is not None:
             raise ConfigError(
                 f"agent {agent_id!r}: over anp an identity is shown, not a credential: set anp.identity, and leave "
@@ -68,7 +68,7 @@ class Peer(HttpPeer):
         self._token = Token()
         self._ids = itertools.count(1)
 
-    # --- what it says about itself ---
+    # --- its documents ---
 
     async def description(self) -> tuple[dict[str, Any], Mapping[str, str]]:
         """Its agent description, and the headers it came with."""
@@ -78,7 +78,7 @@ class Peer(HttpPeer):
         return document, headers
 
     async def interface(self) -> Interface:
-        """How to ask it. Raises ConfigError where anp.method has to say, ProtocolError where it does not tell."""
+        """How to ask it. Raises ConfigError where anp.method must name a method, ProtocolError on bad documents."""
         async with self._reading:
             if self._interface is None:
                 self._interface = await self._read_interface()
@@ -104,13 +104,13 @@ class Peer(HttpPeer):
     # --- asking ---
 
     async def connect(self) -> None:
-        """Read its documents, and have it know us: the first questions then need no signature each."""
+        """Read its documents and introduce us, so that the first questions need no signature each."""
         interface = await self.interface()
         if interface.cancels and not self._token:
             await self.introduce()
 
     async def introduce(self) -> None:
-        """Have it look at our identity, where it has a method that can be called without a question."""
+        """Show it our identity, where it has a method that takes no question."""
         await self.cancel(f"introduction/{secrets.token_hex(8)}")
 
     async def cancel(self, key: str) -> None:
@@ -130,18 +130,18 @@ class Peer(HttpPeer):
         return self._shown("POST", url, encode_call(call), accept)
 
     async def result(self, response: aiohttp.ClientResponse, call: Call) -> Any:
-        """The result in the whole response to a call. Raises like `decode_response`, and what its status means."""
+        """The result in the whole response to a call. Raises like `decode_response`, and the error of its status."""
         body = await read_body(response, self.address)
         self._check(response, body, self.address)
         return decode_response(body, call.call_id, self.address)
 
     def _check(self, response: aiohttp.ClientResponse, body: bytes, address: str) -> None:
-        """Raise what a status other than 200 means."""
+        """Raise the error of a status other than 200."""
         if response.status != 200:
             self._interface = None if response.status in (404, 405) else self._interface
             raise response_error(response, body, address)
 
-    # --- showing who asks ---
+    # --- our identity ---
 
     @asynccontextmanager
     async def _shown(
@@ -168,7 +168,7 @@ class Peer(HttpPeer):
             yield response
 
     async def _refused(self, response: aiohttp.ClientResponse) -> AuthError:
-        """The error that says who we are, why that is refused, and what to do."""
+        """The error that names our DID, the agent's reason and a remedy."""
         body = await read_body(response, self.address, MAX_DOCUMENT_BYTES)
         told = told_error(strict_json.read_or_none(body), None, self.address)
         reason = told or f"{self.address}: answered 401{excerpt(body)}"

@@ -1,4 +1,4 @@
-"""The client half, and the door to the host half (`host.py`); both speak through `codec.py`."""
+"""The client half of http; `host.py` is the host half. Both use `codec.py`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_HEALTH_BYTES = 64 * 1024
 
 
 class Peer(HttpPeer):
-    """An agent, and where it takes messages."""
+    """An agent, and the URL that takes messages."""
 
     def __init__(self, *where: Any) -> None:
         super().__init__(*where)
@@ -59,7 +59,7 @@ class HttpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         return document.get("status") == "ok"
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
-        """What GET `/health` answers, if the agent takes our credential: a cancel of nothing shows that."""
+        """The answer to GET `/health`, if the agent takes our credential: a cancel of an unknown key shows that."""
         peer = self._peer(agent_id)
         with peer.translated:
             document, date = await _read_health(peer)
@@ -83,7 +83,7 @@ class Question(HttpExchange[Peer]):
     """POST `/message`; the host finds the work again by the idempotency key."""
 
     async def ask(self) -> Reply:
-        """The answer's JSON as `raw`."""
+        """The answer; `raw` is its JSON."""
         async with self._post() as response:
             return await self._read(response)
 
@@ -114,7 +114,7 @@ class Question(HttpExchange[Peer]):
 
 
 async def _read_health(peer: Peer) -> tuple[dict[str, Any], datetime | None]:
-    """The document at `/health`, and the agent's clock. Raises what the library does, and ProtocolError."""
+    """The document at `/health`, and the agent's clock. Raises the library's errors and ProtocolError."""
     url = peer.url / "health"
     async with peer.request("GET", url) as response:
         body = await read_body(response, peer.address, MAX_HEALTH_BYTES)
