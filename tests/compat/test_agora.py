@@ -12,8 +12,8 @@ import pytest
 from compat.conftest import environment
 from unit.comm.agents import Agent, message
 
+from streaming_queue.comm.host import respond
 from streaming_queue.errors import RateLimitedError, RemoteError
-from streaming_queue.protocol_backend.agora import host
 from streaming_queue.protocol_backend.agora.comm import AgoraCommBackend
 from streaming_queue.protocol_backend.agora.document import HASH
 
@@ -124,7 +124,7 @@ async def test_their_sender_negotiates_with_our_host_and_gets_its_answers_by_the
     assert [context.get_user_input() for context in contexts] == [f"question {n}" for n in range(6)]
     assert contexts[0].context_id  # theirs is a conversation
     assert contexts[5].context_id is None
-    assert len(agent._app._conversations) == 0
+    assert len(agent.conversations) == 0
     assert HASH in (tmp_path / "sender.json").read_text()
     assert uses(tmp_path) == [
         "conversation",
@@ -154,7 +154,7 @@ async def test_our_failure_is_never_an_answer_at_their_sender(start: Any, backen
 async def test_white_space_before_an_answer_is_nothing_to_their_sender(
     start: Any, backend: AgoraCommBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(respond, "HEARTBEAT_S", 0.02)
 
     async def behave(context: Any, queue: Any) -> None:
         await asyncio.sleep(0.2)

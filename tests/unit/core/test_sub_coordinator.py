@@ -330,8 +330,12 @@ async def test_when_every_member_slows_down_the_parent_is_told_for_how_long(hous
 
 @pytest.fixture
 def quick_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("inproc.comm.HEARTBEAT_S", "http.host.HEARTBEAT_S", "a2a.exchange.LOOK_AFTER_S"):
-        monkeypatch.setattr(f"streaming_queue.protocol_backend.{name}", 0.05)
+    for name in (
+        "protocol_backend.inproc.comm.HEARTBEAT_S",
+        "comm.host.respond.HEARTBEAT_S",
+        "protocol_backend.a2a.exchange.LOOK_AFTER_S",
+    ):
+        monkeypatch.setattr(f"streaming_queue.{name}", 0.05)
 
 
 @pytest.mark.parametrize("protocol", ["inproc", "http", "a2a"])

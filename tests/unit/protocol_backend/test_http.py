@@ -17,6 +17,7 @@ from unit.comm.raw import Answer, ask, connection, get, post
 
 from streaming_queue.comm.base import EndpointOptions, HostLimits, HostOptions
 from streaming_queue.comm.context import listening
+from streaming_queue.comm.host import respond
 from streaming_queue.errors import (
     ERRORS_BY_CODE,
     AgentFailedError,
@@ -28,7 +29,6 @@ from streaming_queue.errors import (
     StreamingQueueError,
 )
 from streaming_queue.messages import DELTA, MESSAGE
-from streaming_queue.protocol_backend.http import host
 from streaming_queue.protocol_backend.http.answers import STATUS_BY_CODE
 from streaming_queue.protocol_backend.http.comm import HttpCommBackend
 
@@ -87,7 +87,7 @@ async def test_an_agent_that_drains_is_not_healthy_and_takes_no_question(spawn: 
 
 
 async def test_an_answer_that_is_long_in_coming_shows_signs_of_life(spawn: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(host, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(respond, "HEARTBEAT_S", 0.05)
     gate, signs = Gate(), 0
 
     def count() -> None:
@@ -104,7 +104,7 @@ async def test_an_answer_that_is_long_in_coming_shows_signs_of_life(spawn: Any, 
 
 
 async def test_a_late_failure_comes_back_as_itself(spawn: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(host, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(respond, "HEARTBEAT_S", 0.02)
 
     async def behave(context: Any, queue: Any) -> None:
         await asyncio.sleep(0.1)
@@ -282,7 +282,7 @@ async def test_the_context_travels_in_headers_and_the_rest_in_the_body(spawn: An
 
 
 async def test_a_stream_is_lines_and_a_blank_one_breaks_the_silence(spawn: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(host, "HEARTBEAT_S", 0.03)
+    monkeypatch.setattr(respond, "HEARTBEAT_S", 0.03)
 
     async def behave(context: Any, queue: Any) -> None:
         await queue.enqueue_event({"type": DELTA, "data": "a"})

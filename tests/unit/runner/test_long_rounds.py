@@ -15,11 +15,10 @@ from unit.runner.test_runner_base import Talk
 
 from streaming_queue.comm import registry
 from streaming_queue.comm.client import reconnect
-from streaming_queue.comm.host import execution
+from streaming_queue.comm.host import execution, respond
 from streaming_queue.config import load_config
 from streaming_queue.core import executors
 from streaming_queue.protocol_backend.a2a import event_stream, exchange
-from streaming_queue.protocol_backend.http import host as http_host
 from streaming_queue.runner import following, remote
 from streaming_queue.runner.runner_base import RunnerBase
 from streaming_queue.testing.relay import Relay
@@ -35,7 +34,7 @@ def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each answer takes three times the silence that is allowed, and ten times a heartbeat."""
     for module, name, seconds in (
         (execution, "HEARTBEAT_S", 0.3),
-        (http_host, "HEARTBEAT_S", 0.3),
+        (respond, "HEARTBEAT_S", 0.3),
         (event_stream, "HEARTBEAT_S", 0.3),
         (exchange, "LOOK_AFTER_S", 0.3),
         (exchange, "SILENT_STREAM_S", 0.6),

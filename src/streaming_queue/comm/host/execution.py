@@ -261,7 +261,7 @@ class Executions:
     def _start(self, context: RequestContext) -> Execution:
         key = context.call_context.idempotency_key
         executor = self._executor
-        if kept := self._answers.find((context.principal, key)) if key else None:
+        if kept := self._answers.get((context.principal, key)) if key else None:
             question, end = kept
             _same_question(key, question, context)
             executor = Repeat(end)

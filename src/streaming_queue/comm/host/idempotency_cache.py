@@ -1,36 +1,86 @@
-"""Answers kept for a while, so that whoever lost the reply gets it without the work being done again."""
+"""Values that a host keeps for a while, within bounds: first of all the answers by idempotency key."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
 
 from streaming_queue.messages import StreamEvent
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 Key = tuple[str | None, str | None]
-"""Principal and idempotency key: a key is its principal's own."""
+"""Principal and idempotency key: a key belongs to its principal."""
 
 KEPT_S = 600.0
 MAX_ANSWERS = 4096
 MAX_CHARACTERS = 16 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    question: str
-    end: StreamEvent
-    until: float
+class ExpiringCache(Generic[K, V]):
+    """The newest values by key, for `kept_s` seconds: `most` values, together of `max_size` at most."""
 
-    @property
-    def size(self) -> int:
-        return len(self.question) + len(self.end["data"])
+    def __init__(
+        self,
+        most: int,
+        *,
+        max_size: float = math.inf,
+        kept_s: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._most = most
+        self._max_size = max_size
+        self._kept_s = kept_s
+        self._clock = clock
+        self._entries: OrderedDict[K, tuple[V, int, float]] = OrderedDict()
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def put(self, key: K, value: V, size: int = 0) -> None:
+        """Keep a value as the newest one. The oldest values go if they are expired, too many or too large."""
+        self.pop(key)
+        now = self._clock()
+        self._entries[key] = (value, size, now + self._kept_s)
+        self.size += size
+        while self._entries:
+            oldest, (_, _, until) = next(iter(self._entries.items()))
+            if len(self._entries) <= self._most and self.size <= self._max_size and until > now:
+                return
+            self.pop(oldest)
+
+    def get(self, key: K) -> V | None:
+        """The value of this key, None if the cache has none or its time is over."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if entry[2] <= self._clock():
+            self.pop(key)
+            return None
+        return entry[0]
+
+    def pop(self, key: K) -> None:
+        """Forget the value of this key."""
+        if (entry := self._entries.pop(key, None)) is not None:
+            self.size -= entry[1]
+
+    def items(self) -> Iterator[tuple[K, V]]:
+        """The keys and values, the oldest first."""
+        return ((key, value) for key, (value, _, _) in self._entries.items())
+
+    def clear(self) -> None:
+        """Forget all values."""
+        self._entries.clear()
+        self.size = 0
 
 
 class Repeat:
-    """An executor that gives a kept answer."""
+    """An executor that repeats a kept answer."""
 
     def __init__(self, end: StreamEvent) -> None:
         self._end = end
@@ -41,44 +91,12 @@ class Repeat:
         await event_queue.enqueue_event(self._end)
 
 
-class IdempotencyCache:
-    """The last answers by key: for ten minutes, 4096 of them and 16 million characters at the most."""
+class IdempotencyCache(ExpiringCache[Key, tuple[str, StreamEvent]]):
+    """The last questions and their answers by key: a caller that lost the reply gets it without the work done again."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._kept: OrderedDict[Key, _Kept] = OrderedDict()
-        self._size = 0
-
-    def __len__(self) -> int:
-        return len(self._kept)
+        super().__init__(MAX_ANSWERS, max_size=MAX_CHARACTERS, kept_s=KEPT_S, clock=clock)
 
     def keep(self, key: Key, question: str, end: StreamEvent) -> None:
-        """Keep the answer `end` (an `agent_text_message`) to `question`; the oldest go where it gets too much."""
-        self._drop(key)
-        kept = self._kept[key] = _Kept(question, end, self._clock() + KEPT_S)
-        self._size += kept.size
-        while self._kept and (
-            len(self._kept) > MAX_ANSWERS
-            or self._size > MAX_CHARACTERS
-            or next(iter(self._kept.values())).until <= self._clock()
-        ):
-            self._drop(next(iter(self._kept)))
-
-    def find(self, key: Key) -> tuple[str, StreamEvent] | None:
-        """The question and its answer, None where there is none (any more)."""
-        kept = self._kept.get(key)
-        if kept is None:
-            return None
-        if kept.until <= self._clock():
-            self._drop(key)
-            return None
-        return kept.question, kept.end
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._kept.clear()
-        self._size = 0
-
-    def _drop(self, key: Key) -> None:
-        if (kept := self._kept.pop(key, None)) is not None:
-            self._size -= kept.size
+        """Keep the answer `end` (an `agent_text_message`) to `question`."""
+        self.put(key, (question, end), len(question) + len(end["data"]))

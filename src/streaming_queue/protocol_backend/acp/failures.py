@@ -17,7 +17,6 @@ from streaming_queue.errors import (
     RemoteError,
     StreamingQueueError,
     UnknownAgentError,
-    error_event,
     error_from_event,
 )
 from streaming_queue.messages import ERROR, Reply, StreamEvent
@@ -52,11 +51,6 @@ def acp_error(event: StreamEvent, code: str | None = None) -> dict[str, Any]:
         code = INVALID_INPUT if bad_input else NOT_FOUND if event["code"] == UnknownAgentError.code else SERVER_ERROR
     data = {key: value for key, value in event.items() if key != "message"}
     return {"code": code, "message": str(event["message"]), "data": data}
-
-
-def error_body(error: StreamingQueueError) -> bytes:
-    """The body of a response that refuses a request."""
-    return orjson.dumps(acp_error(error_event(error)))
 
 
 def told_error(error: Any, address: str) -> StreamingQueueError | None:

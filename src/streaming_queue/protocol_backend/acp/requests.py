@@ -29,7 +29,10 @@ _PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """A run that is asked for: `messages` as they came, `payload` what the agent gets of them and of the headers."""
+    """A request for a run: its `messages`, and the `payload` that the agent gets from them and from the headers.
+
+    `run_id` is the id by which a client of ours wants to know the run; None if it names none.
+    """
 
     agent_name: str
     mode: str
@@ -37,6 +40,7 @@ class RunRequest:
     payload: dict[str, Any]
     session_id: str | None
     session: Mapping[str, Any] | None
+    run_id: str | None
 
 
 def decode_run_request(body: bytes, headers: Mapping[bytes, bytes]) -> RunRequest:
@@ -62,13 +66,9 @@ def decode_run_request(body: bytes, headers: Mapping[bytes, bytes]) -> RunReques
     if metadata or texts:
         payload["metadata"] = {**(metadata or {}), **read_context(texts)}
     session_id, session = requested_session(document)
-    return RunRequest(name, mode, document["input"], payload, session_id, session)
-
-
-def wished_run_id(headers: Mapping[bytes, bytes]) -> str | None:
-    """The id by which a client of ours wants to know the run; None where it names none."""
     wished = headers.get(_RUN_ID)
-    return None if wished is None else read_id(wished.decode("latin-1"))
+    run_id = None if wished is None else read_id(wished.decode("latin-1"))
+    return RunRequest(name, mode, document["input"], payload, session_id, session, run_id)
 
 
 def page(query: bytes) -> tuple[int, int]:

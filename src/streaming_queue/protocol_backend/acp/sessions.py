@@ -1,14 +1,14 @@
-"""The sessions of one hosted agent: what was said in each, message by message, as resources that can be read."""
+"""The sessions of one hosted agent: the messages of each session, as resources that can be read."""
 
 from __future__ import annotations
 
 import uuid
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
+from streaming_queue.comm.host.idempotency_cache import ExpiringCache
 from streaming_queue.comm.payload import malformed
 from streaming_queue.protocol_backend.acp.codec import read_id
 
@@ -20,7 +20,7 @@ Owner = tuple[str | None, str]
 
 
 class Session:
-    """One session: addresses of messages that other hosts keep, then the messages said here, by resource id."""
+    """One session: the URLs of messages that other hosts keep, then the messages said here, by resource id."""
 
     __slots__ = ("elsewhere", "messages", "size", "state")
 
@@ -32,11 +32,10 @@ class Session:
 
 
 class Sessions:
-    """The last sessions: 1000 of them and 16 million characters at the most; those longest unused go first."""
+    """The last sessions: 1000 sessions and 16 million characters at most; the session unused for longest goes first."""
 
     def __init__(self) -> None:
-        self._sessions: OrderedDict[Owner, Session] = OrderedDict()
-        self._size = 0
+        self._sessions = ExpiringCache[Owner, Session](MAX_SESSIONS, max_size=MAX_CHARACTERS)
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -46,38 +45,28 @@ class Sessions:
 
         Raises ProtocolError when `given` is no session.
         """
+        session = self._sessions.get(owner) or Session()
         if given is not None:
             history, state = given.get("history") or [], given.get("state")
             if not isinstance(history, list) or not all(isinstance(url, str) for url in history):
                 raise malformed('the "history" of a session must be a list of URLs')
             if state is not None and not isinstance(state, str):
                 raise malformed('the "state" of a session must be a URL')
-        session = self._sessions.get(owner)
-        if session is None:
-            session = self._sessions[owner] = Session()
-        self._sessions.move_to_end(owner)
-        more = 0
-        if given is not None and not session.messages:
-            session.elsewhere, session.state = history, state
-            more = sum(map(len, history)) - session.size
-        self._count(session, more)
+            if not session.messages:
+                session.elsewhere, session.state = history, state
+                session.size = sum(map(len, history))
+        self._sessions.put(owner, session, session.size)
 
     def record(self, owner: Owner, messages: Iterable[Mapping[str, Any]]) -> None:
-        """Add what was said to the session, unless it was forgotten meanwhile."""
+        """Add messages to the session, unless it was forgotten meanwhile."""
         session = self._sessions.get(owner)
         if session is None:
             return
         for message in messages:
             text = orjson.dumps(message)
             session.messages[str(uuid.uuid4())] = text
-            self._count(session, len(text))
-
-    def _count(self, session: Session, more: int) -> None:
-        session.size += more
-        self._size += more
-        while len(self._sessions) > MAX_SESSIONS or (self._size > MAX_CHARACTERS and self._sessions):
-            _, oldest = self._sessions.popitem(last=False)
-            self._size -= oldest.size
+            session.size += len(text)
+        self._sessions.put(owner, session, session.size)
 
     def document(self, owner: Owner, origin: str) -> dict[str, Any] | None:
         """The session as ACP shows it, its messages as URLs at `origin`; None where there is none (any more)."""

@@ -70,14 +70,6 @@ def failure(reason: str, status: str = FAILURE) -> dict[str, Any]:
     return {"status": status, "error": reason}
 
 
-def encode_response(document: Mapping[str, Any]) -> bytes:
-    """The HTTP body for a response."""
-    try:
-        return orjson.dumps(document)
-    except TypeError as error:
-        return orjson.dumps(failure(f"the agent's answer cannot be sent as JSON: {error}"))
-
-
 def read_response(response: aiohttp.ClientResponse, raw: bytes, origin: str) -> dict[str, Any]:
     """Agora's response, a success or a rejection, in a body (`raw`); `origin` is put before errors.
 

@@ -12,14 +12,7 @@ from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.client.http import excerpt
 from streaming_queue.comm.payload import malformed
 from streaming_queue.comm.strict_json import read_answer
-from streaming_queue.errors import (
-    AgentFailedError,
-    ConfigError,
-    ProtocolError,
-    StreamingQueueError,
-    error_event,
-    error_from_event,
-)
+from streaming_queue.errors import ConfigError, ProtocolError, error_from_event
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent, payload_text
 
 
@@ -71,21 +64,13 @@ def read_request(body: Any) -> dict[str, Any]:
 
 
 def write_end(end: StreamEvent) -> str:
-    """The body for an execution's end."""
-    try:
-        if end["type"] != MESSAGE:
-            return orjson.dumps({"failure": {key: value for key, value in end.items() if key != "type"}}).decode()
-        answer = {"answer": end["data"]}
-        if end.get("metadata"):
-            answer["metadata"] = end["metadata"]
-        return orjson.dumps(answer).decode()
-    except TypeError as error:
-        return write_failure(AgentFailedError(f"the agent's answer cannot be sent as JSON: {error}"))
-
-
-def write_failure(error: StreamingQueueError) -> str:
-    """The body for what is wrong with a request."""
-    return write_end(error_event(error))
+    """The body for an execution's end. Raises TypeError when JSON cannot hold the end."""
+    if end["type"] != MESSAGE:
+        return orjson.dumps({"failure": {key: value for key, value in end.items() if key != "type"}}).decode()
+    answer = {"answer": end["data"]}
+    if end.get("metadata"):
+        answer["metadata"] = end["metadata"]
+    return orjson.dumps(answer).decode()
 
 
 def write_cancelled(cancelled: bool) -> str:

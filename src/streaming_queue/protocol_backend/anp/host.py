@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import aclosing
 from dataclasses import replace
+from typing import Self
 
 import orjson
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope, Send
 
 from streaming_queue.comm.base import BaseCommBackend
-from streaming_queue.comm.context import Executor, RequestContext
-from streaming_queue.comm.host.agent import AsgiAgent
-from streaming_queue.comm.host.asgi import AsgiServer, cancelled_on_disconnect, read_body, serve
-from streaming_queue.comm.host.execution import HEARTBEAT_S, Execution, Executions
+from streaming_queue.comm.context import Executor
+from streaming_queue.comm.host.admission import error_body
+from streaming_queue.comm.host.asgi import cancelled_on_disconnect
+from streaming_queue.comm.host.asgi_agent import GET, POST, AsgiAgent, RefusedError
+from streaming_queue.comm.host.respond import EVENT_STREAM, send_end, send_json, send_stream
 from streaming_queue.comm.payload import decode_payload
-from streaming_queue.errors import ConfigError, ProtocolError, RateLimitedError, StreamingQueueError, error_event
+from streaming_queue.errors import ProtocolError, RateLimitedError, StreamingQueueError
+from streaming_queue.messages import StreamEvent
 from streaming_queue.protocol_backend.anp.description import (
     AD_PATH,
     ASK,
     CANCEL,
-    EVENT_STREAM,
     INTERFACE_PATH,
     RPC_PATH,
     agent_description,
@@ -33,34 +34,13 @@ from streaming_queue.protocol_backend.anp.rpc import (
     METHOD_NOT_FOUND,
     BadCallError,
     Call,
+    CallId,
     decode_call,
     encode_end,
     encode_error,
     encode_event,
     encode_result,
 )
-
-Header = tuple[bytes, bytes]
-
-TRUSTED = "name the callers that may ask in anp.trusted"
-_JSON: Header = (b"content-type", b"application/json")
-_HEARTBEAT = {"type": "http.response.body", "body": b"\n", "more_body": True}
-"""White space before JSON means nothing (RFC 8259, 2)."""
-_STREAM: tuple[Header, ...] = (
-    (b"content-type", EVENT_STREAM.encode()),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-)
-
-
-class AnpAgent(AsgiAgent):
-    """A hosted agent, and its handle. `identity` is whom it says it is."""
-
-    def __init__(
-        self, agent_id: str, identity: Identity, executions: Executions, server: AsgiServer, stop_s: float
-    ) -> None:
-        super().__init__(agent_id, executions, server, stop_s)
-        self.identity = identity
 
 
 async def spawn(
@@ -75,88 +55,82 @@ async def spawn(
 ) -> AnpAgent:
     """Host `executor` by the options of `backend`; returns when it is ready. Raises like `comm.host.asgi.serve`.
 
-    `identity` gives the agent's, once its port is known. Other machines may reach an agent whose callers are all known.
+    `identity` makes the agent's identity for its port. If `gate` knows all callers, other machines may reach the agent.
     """
-    options = replace(backend.host_options, allow_public=backend.host_options.allow_public or not gate.trust.anyone)
-    executions = Executions(executor, grace_s=options.limits.disconnect_grace_s)
-    app = AnpAgentApp(agent_id, executions, backend.request, gate, "https" if options.tls else "http")
-    name = f"agent {agent_id!r}"
-    server = await serve(app, host=host, port=port, options=options, name=name, remedy=TRUSTED)
-    app.identity = identity(server.port)
-    return AnpAgent(agent_id, app.identity, executions, server, options.limits.stop_s)
+    return await AnpAgent(agent_id, executor, backend, gate, identity).serve(host, port)
 
 
-class AnpAgentApp:
-    """The ASGI application of one agent (docs/protocols/anp.md); `request` makes the context of a message."""
+class AnpAgent(AsgiAgent):
+    """A hosted agent (docs/protocols/anp.md). `identity` is its DID, which is None before its port is known."""
+
+    remedy = "name the callers that may ask in anp.trusted"
+    identity: Identity | None = None
 
     def __init__(
-        self, agent_id: str, executions: Executions, request: Callable[..., RequestContext], gate: Gate, scheme: str
+        self,
+        agent_id: str,
+        executor: Executor,
+        backend: BaseCommBackend,
+        gate: Gate,
+        make_identity: Callable[[int], Identity],
     ) -> None:
-        self.identity: Identity | None = None
-        self._agent_id = agent_id
-        self._executions = executions
-        self._request = request
+        super().__init__(agent_id, executor, backend)
         self._gate = gate
-        self._scheme = scheme
+        self._make_identity = make_identity
+        if not gate.trust.anyone:
+            self._options = replace(self._options, allow_public=True)
+        self._scheme = "https" if self._options.tls else "http"
+        self.routes = {
+            AD_PATH: (self._document, GET),
+            INTERFACE_PATH: (self._document, GET),
+            RPC_PATH: (self._rpc, POST),
+        }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        path, method = scope["path"], scope["method"]
-        if path == RPC_PATH:
-            if method == "POST":
-                await self._rpc(scope, receive, send)
-            else:
-                await _send_error(send, 405, ConfigError("this path takes POST"), (b"allow", b"POST"))
-        elif method not in ("GET", "HEAD"):
-            await _send_error(send, 405, ConfigError("this path takes GET, HEAD"), (b"allow", b"GET, HEAD"))
-        else:
-            await self._document(path, scope, send)
+    async def serve(self, host: str, port: int) -> Self:
+        """Serve; returns when the agent is ready, and has its identity. Raises like `comm.host.asgi.serve`."""
+        await super().serve(host, port)
+        self.identity = self._make_identity(self._server.port)
+        self.routes[self.identity.path] = (self._document, GET)
+        return self
 
-    async def _document(self, path: str, scope: Scope, send: Send) -> None:
-        """What anybody may read: the agent's description, its interface and its DID document."""
-        identity = self.identity
+    async def _document(self, scope: Scope, body: bytes, send: Send) -> None:
+        """Send the agent's description, its interface or its DID document: every caller may read them."""
+        del body
+        identity, path = self.identity, scope["path"]
         if identity is None or (path == AD_PATH and not self._executions.ready):
-            await _send_json(send, 503, orjson.dumps({"status": "draining"}))
-            return
-        host = dict(scope["headers"])[b"host"].decode("latin-1")
-        base_url = f"{self._scheme}://{host}"
+            raise RefusedError(503, orjson.dumps({"status": "draining"}))
+        base_url = f"{self._scheme}://{dict(scope['headers'])[b'host'].decode('latin-1')}"
         if path == AD_PATH:
-            document = agent_description(self._agent_id, identity.did, base_url)
+            document = agent_description(self.agent_id, identity.did, base_url)
         elif path == INTERFACE_PATH:
-            document = interface(self._agent_id, base_url)
-        elif path == identity.path:
-            document = dict(identity.document)
+            document = interface(self.agent_id, base_url)
         else:
-            known = f"{AD_PATH}, {INTERFACE_PATH}, {identity.path}, {RPC_PATH}"
-            await _send_error(send, 404, ConfigError(f"there is nothing at this path; known are {known}"))
-            return
-        await _send_json(send, 200, orjson.dumps(document))
+            document = dict(identity.document)
+        await send_json(send, 200, orjson.dumps(document))
 
-    async def _rpc(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_body(receive)
-        if body is None:
-            return
+    async def _rpc(self, scope: Scope, body: bytes, send: Send) -> None:
         try:
             caller = await self._gate.admit(self._signed(scope, body))
         except DeniedError as error:
-            realm = self.identity.did if self.identity else self._agent_id
-            await _send_error(send, 401, error, *error.challenge(realm))
-            return
+            realm = self.identity.did if self.identity else self.agent_id
+            raise RefusedError(401, error_body(error), *error.challenge(realm)) from error
         except RateLimitedError as error:
-            await _send_error(send, 503, error, (b"retry-after", b"%d" % (error.retry_after_s or 1)))
-            return
+            later = (b"retry-after", b"%d" % (error.retry_after_s or 1))
+            raise RefusedError(503, error_body(error), later) from error
         call_id = None
+        failure: StreamingQueueError
         try:
             call = decode_call(body)
             call_id = call.call_id
             await self._answer(call, caller, scope, send)
+            return
         except BadCallError as error:
-            await _send_json(send, 200, encode_error(error.call_id or call_id, error), *caller.headers)
+            failure, call_id = error, error.call_id or call_id
         except ProtocolError as error:
-            wrong = BadCallError(INVALID_PARAMS, str(error))
-            await _send_json(send, 200, encode_error(call_id, wrong), *caller.headers)
+            failure = BadCallError(INVALID_PARAMS, str(error))
         except StreamingQueueError as error:
-            await _send_json(send, 200, encode_error(call_id, error), *caller.headers)
+            failure = error
+        await send_json(send, 200, encode_error(call_id, failure), *caller.headers)
 
     def _signed(self, scope: Scope, body: bytes) -> Request:
         """The request as its maker saw it."""
@@ -167,53 +141,27 @@ class AnpAgentApp:
         return Request(scope["method"], f"{url}?{query.decode('latin-1')}" if query else url, headers, body)
 
     async def _answer(self, call: Call, caller: Caller, scope: Scope, send: Send) -> None:
+        call_id = call.call_id
         if call.method == CANCEL:
             key = call.params.get("idempotency_key")
             if not isinstance(key, str) or not key:
-                raise BadCallError(INVALID_PARAMS, '"idempotency_key" must be a text', call.call_id)
+                raise BadCallError(INVALID_PARAMS, '"idempotency_key" must be a text', call_id)
             cancelled = await self._executions.cancel(key, principal=caller.did)
-            await _send_json(send, 200, encode_result(call.call_id, {"cancelled": cancelled}), *caller.headers)
+            await send_json(send, 200, encode_result(call_id, {"cancelled": cancelled}), *caller.headers)
             return
         if call.method != ASK:
             known = f"there are {ASK} and {CANCEL}"
-            raise BadCallError(METHOD_NOT_FOUND, f"there is no method {call.method[:100]!r}; {known}", call.call_id)
+            raise BadCallError(METHOD_NOT_FOUND, f"there is no method {call.method[:100]!r}; {known}", call_id)
         payload = decode_payload(call.params)
-        streaming = EVENT_STREAM in dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
-        context = self._request(self._agent_id, payload, principal=caller.did, streaming=streaming)
+        streaming = EVENT_STREAM in dict(scope["headers"]).get(b"accept", b"")
+        context = self._request(payload, principal=caller.did, streaming=streaming)
         with cancelled_on_disconnect(scope), self._executions.attach(context) as execution:
             if streaming:
-                await _stream(call, execution, caller, send)
+                await send_stream(send, execution, lambda event: _event(call_id, event), *caller.headers)
             else:
-                await _whole(call, execution, caller, send)
+                await send_end(send, execution, lambda end: (200, encode_end(call_id, end), ()), *caller.headers)
 
 
-async def _whole(call: Call, execution: Execution, caller: Caller, send: Send) -> None:
-    end = await execution.ended_within(HEARTBEAT_S)
-    if end is not None:
-        await _send_json(send, 200, encode_end(call.call_id, end), *caller.headers)
-        return
-    await send({"type": "http.response.start", "status": 200, "headers": [_JSON, *caller.headers]})
-    while end is None:
-        await send(_HEARTBEAT)
-        end = await execution.ended_within(HEARTBEAT_S)
-    await send({"type": "http.response.body", "body": encode_end(call.call_id, end)})
-
-
-async def _stream(call: Call, execution: Execution, caller: Caller, send: Send) -> None:
-    """Answer by server-sent events: notifications, then the response; a comment where nothing happens."""
-    await send({"type": "http.response.start", "status": 200, "headers": [*_STREAM, *caller.headers]})
-    async with aclosing(execution.batches(HEARTBEAT_S)) as batches:
-        async for batch in batches:
-            events = b"".join(b"data: %b\n\n" % encode_event(call.call_id, event) for event in batch)
-            await send({"type": "http.response.body", "body": events or b":\n\n", "more_body": True})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _send_json(send: Send, status: int, body: bytes, *headers: Header) -> None:
-    fields = [_JSON, (b"content-length", b"%d" % len(body)), *headers]
-    await send({"type": "http.response.start", "status": status, "headers": fields})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _send_error(send: Send, status: int, error: StreamingQueueError, *headers: Header) -> None:
-    await _send_json(send, status, orjson.dumps({"error": error_event(error)}), *headers)
+def _event(call_id: CallId, event: StreamEvent) -> bytes:
+    """A server-sent event: a notification, or the response at the end."""
+    return b"data: %b\n\n" % encode_event(call_id, event)

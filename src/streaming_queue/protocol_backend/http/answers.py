@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import aiohttp
 import orjson
 
 from streaming_queue.comm.client.http import excerpt, parse_retry_after, response_error, told_error
 from streaming_queue.comm.strict_json import read_answer
-from streaming_queue.errors import (
-    AgentFailedError,
-    ProtocolError,
-    RemoteError,
-    error_event,
-    error_from_event,
-)
+from streaming_queue.errors import ProtocolError, RemoteError, error_from_event
 from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, Reply, StreamEvent
 
 STATUS_BY_CODE: Mapping[str, int] = {
@@ -49,35 +43,26 @@ STATUS_BY_CODE: Mapping[str, int] = {
 """An error's code -> the status that tells a proxy the same; between our own ends the body is the truth."""
 
 
-def encode_end(end: StreamEvent) -> tuple[int, bytes, float | None]:
-    """The status, the body and the seconds for Retry-After of an execution's end."""
-    try:
-        if end["type"] == MESSAGE:
-            answer = {"text": end["data"]}
-            if end.get("metadata"):
-                answer["metadata"] = end["metadata"]
-            return 200, orjson.dumps(answer), None
-        body = orjson.dumps({"error": end})
-    except TypeError as error:
-        return encode_end(_unfit(error))
-    retry_after_s = end.get("retry_after_s")
-    wish = float(retry_after_s) if isinstance(retry_after_s, int | float) and math.isfinite(retry_after_s) else None
-    return STATUS_BY_CODE.get(str(end.get("code")), 500), body, wish
+def encode_end(end: StreamEvent) -> tuple[int, bytes, tuple[tuple[bytes, bytes], ...]]:
+    """The status, the body and further headers for an execution's end (RFC 9110, 10.2.3 and 11.6.1).
+
+    Raises TypeError when JSON cannot hold the end.
+    """
+    if end["type"] == MESSAGE:
+        answer = {"text": end["data"]}
+        if end.get("metadata"):
+            answer["metadata"] = end["metadata"]
+        return 200, orjson.dumps(answer), ()
+    status, retry_after_s = STATUS_BY_CODE.get(str(end.get("code")), 500), end.get("retry_after_s")
+    headers = [(b"www-authenticate", b"Bearer")] if status == 401 else []
+    if isinstance(retry_after_s, int | float) and math.isfinite(retry_after_s):
+        headers.append((b"retry-after", b"%d" % math.ceil(max(0.0, retry_after_s))))
+    return status, orjson.dumps({"error": end}), tuple(headers)
 
 
-def encode_events(events: Iterable[StreamEvent]) -> bytes:
-    """One line an event."""
-    lines = []
-    for event in events:
-        try:
-            lines.append(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
-        except TypeError as error:
-            lines.append(orjson.dumps(_unfit(error), option=orjson.OPT_APPEND_NEWLINE))
-    return b"".join(lines)
-
-
-def _unfit(error: TypeError) -> StreamEvent:
-    return error_event(AgentFailedError(f"the agent's answer cannot be sent as JSON: {error}"))
+def encode_event(event: StreamEvent) -> bytes:
+    """The line for an event. Raises TypeError when JSON cannot hold the event."""
+    return orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def decode_answer(response: aiohttp.ClientResponse, body: bytes, origin: str) -> Reply:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope, Send
 
 from streaming_queue.comm import strict_json
 from streaming_queue.comm.base import BaseCommBackend
-from streaming_queue.comm.client.lines import EVENT_STREAM
-from streaming_queue.comm.context import Executor, RequestContext
-from streaming_queue.comm.host.agent import AsgiAgent
-from streaming_queue.comm.host.asgi import AsgiServer, cancelled_on_disconnect, read_body, serve
-from streaming_queue.comm.host.execution import HEARTBEAT_S, Execution, Executions
+from streaming_queue.comm.context import Executor
+from streaming_queue.comm.host.asgi import cancelled_on_disconnect
+from streaming_queue.comm.host.asgi_agent import GET, POST, AsgiAgent
+from streaming_queue.comm.host.execution import Execution
+from streaming_queue.comm.host.respond import EVENT_STREAM, Answer, encode_or_fail, send_end, send_json, send_stream
 from streaming_queue.comm.skills import declared
-from streaming_queue.errors import AgentFailedError, ConfigError, StreamingQueueError, error_event
+from streaming_queue.errors import StreamingQueueError, error_event
 from streaming_queue.messages import ERROR, MESSAGE, StreamEvent
 from streaming_queue.protocol_backend.mcp.codec import read_context, write_end, write_progress
 from streaming_queue.protocol_backend.mcp.dialect import (
@@ -40,36 +42,9 @@ from streaming_queue.protocol_backend.mcp.service import (
 )
 
 PATH = "/mcp"
-_JSON_HEADER = (b"content-type", JSON.encode())
 _SESSION = SESSION_HEADER.lower().encode()
-_LATE_START = {"type": "http.response.start", "status": 200, "headers": [_JSON_HEADER]}
-_WHITE_SPACE = {"type": "http.response.body", "body": b"\n", "more_body": True}
-"""White space before JSON means nothing (RFC 8259, 2)."""
-_STREAM_START = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [
-        (b"content-type", EVENT_STREAM.encode()),
-        (b"cache-control", b"no-store"),
-        (b"x-accel-buffering", b"no"),
-    ],
-}
+_EVENT = b"event: message\ndata: %b\n\n"
 _COMMENT = b": at work\n\n"
-
-Header = tuple[bytes, bytes]
-
-
-class McpAgent(AsgiAgent):
-    """A hosted agent, and its handle."""
-
-    def __init__(self, agent_id: str, executions: Executions, server: AsgiServer, stop_s: float) -> None:
-        super().__init__(agent_id, executions, server, stop_s)
-        self.base_url += PATH
-
-    async def stop(self) -> None:
-        """Fail what is under way as retryable, then stop serving; idempotent, bounded even with a hung executor."""
-        await self._executions.aclose(self._stop_s)
-        await self._server.stop()
 
 
 async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend: BaseCommBackend) -> McpAgent:
@@ -77,12 +52,7 @@ async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend
 
     Raises like `comm.host.asgi.serve`, and ConfigError where the executor's `description` is no text.
     """
-    options = backend.host_options
-    executions = Executions(executor, grace_s=options.limits.disconnect_grace_s)
-    description, _ = declared(agent_id, executor)
-    app = McpAgentApp(Service(agent_id, description), executions, backend.request)
-    server = await serve(app, host=host, port=port, options=options, name=f"agent {agent_id!r}")
-    return McpAgent(agent_id, executions, server, options.limits.stop_s)
+    return await McpAgent(agent_id, executor, backend).serve(host, port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,42 +72,23 @@ class Call:
     progress_token: str | int | None
 
 
-class McpAgentApp:
-    """The ASGI application of one agent (docs/protocols/mcp.md); `request` makes the context of a message.
+class McpAgent(AsgiAgent):
+    """A hosted agent (docs/protocols/mcp.md).
 
-    It keeps no session. An id is given to who begins with a handshake only so that ids of requests can be told apart:
-    a cancel finds the request under way that has the same session, id and principal.
+    It keeps no session. A client that begins with a handshake gets a session's id only so that the ids of its requests
+    can be told apart: a cancel finds the request in flight that has the same session, id and principal.
     """
 
-    def __init__(self, service: Service, executions: Executions, request: Callable[..., RequestContext]) -> None:
-        self._service = service
-        self._executions = executions
-        self._request = request
-        self._under_way: dict[tuple[str | None, bytes, str | int], Execution] = {}
+    base_path = PATH
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; what is wrong with it is answered as JSON."""
-        path, method = scope["path"], scope["method"]
-        if path == "/health" and method in ("GET", "HEAD"):
-            await self._health(send)
-        elif path != PATH:
-            error = ConfigError(f"there is nothing at this path; known are {PATH}, /health")
-            await _send_json(send, 404, {"error": error_event(error)})
-        elif method != "POST":
-            error = ConfigError("this path takes POST: there are no streams but answers, and no sessions to end")
-            await _send_json(send, 405, {"error": error_event(error)}, (b"allow", b"POST"))
-        else:
-            await self._post(scope, receive, send)
+    def __init__(self, agent_id: str, executor: Executor, backend: BaseCommBackend) -> None:
+        super().__init__(agent_id, executor, backend)
+        description, _ = declared(agent_id, executor)
+        self._service = Service(agent_id, description)
+        self._in_flight: dict[tuple[str | None, bytes, str | int], Execution] = {}
+        self.routes = {PATH: (self._post, POST), "/health": (self._health, GET)}
 
-    async def _health(self, send: Send) -> None:
-        ready = self._executions.ready
-        document = {"status": "ok" if ready else "draining", "agent_id": self._service.server["name"]}
-        await _send_json(send, 200 if ready else 503, document)
-
-    async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_body(receive)
-        if body is None:
-            return
+    async def _post(self, scope: Scope, body: bytes, send: Send) -> None:
         number: str | int | None = None
         try:
             message = _parsed(dict(scope["headers"]), body)
@@ -153,9 +104,10 @@ class McpAgentApp:
                 ready = self._executions.ready
                 result = self._service.answer(call.method, call.params, modern=call.modern, ready=ready)
                 session = ((_SESSION, secrets.token_hex(16).encode()),) if call.method == "initialize" else ()
-                await _send_json(send, 200, self._response(call, result), *session)
+                await send_json(send, 200, orjson.dumps(self._response(call, result)), *session)
         except Refused as refusal:
-            await _send_json(send, refusal.status, {"jsonrpc": "2.0", "id": number, "error": refusal.error})
+            told = {"jsonrpc": "2.0", "id": number, "error": refusal.error}
+            await send_json(send, refusal.status, orjson.dumps(told))
 
     def _response(self, call: Call, result: Mapping[str, Any]) -> dict[str, Any]:
         return {"jsonrpc": "2.0", "id": call.id, "result": self._service.complete(result, modern=call.modern)}
@@ -169,72 +121,50 @@ class McpAgentApp:
             await self._executions.cancel(key, principal=call.principal)
             return
         number = call.params.get("requestId")
-        execution = self._under_way.get((call.principal, call.session, number)) if call.session and number else None
+        execution = self._in_flight.get((call.principal, call.session, number)) if call.session and number else None
         if execution is not None and not execution.done and not execution.is_command:
             await self._executions.discard(execution)
 
     async def _ask(self, call: Call, question: str, scope: Scope, send: Send) -> None:
         token = call.progress_token
         payload = {"text": question, "metadata": read_context(call.meta)}
-        agent_id = self._service.server["name"]
-        context = self._request(agent_id, payload, principal=call.principal, streaming=token is not None)
+        context = self._request(payload, principal=call.principal, streaming=token is not None)
+        encode = partial(self._encode_end, call)
         try:
             with (
                 cancelled_on_disconnect(scope),
                 self._executions.attach(context) as execution,
                 self._found_by_id(call, execution),
             ):
-                if token is not None:
-                    await self._stream(call, execution, token, send)
+                if token is None:
+                    await send_end(send, execution, encode)
                 else:
-                    await self._answer(call, execution, send)
+                    encode_event = partial(self._encode_event, call, token, itertools.count(1))
+                    await send_stream(send, execution, encode_event, heartbeat=_COMMENT)
         except StreamingQueueError as error:
-            await _send_json(send, 200, self._end(call, error_event(error)))
+            await send_json(send, *encode_or_fail(encode, error_event(error))[:2])
+
+    def _encode_end(self, call: Call, end: StreamEvent) -> Answer:
+        return 200, orjson.dumps(self._response(call, write_end(end))), ()
+
+    def _encode_event(self, call: Call, token: str | int, numbers: Iterator[int], event: StreamEvent) -> bytes:
+        """A server-sent event: progress under `token`, or the response at the end."""
+        if event["type"] in (MESSAGE, ERROR):
+            return _EVENT % self._encode_end(call, event)[1]
+        params = write_progress(event, token, next(numbers))
+        return _EVENT % orjson.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
 
     @contextmanager
     def _found_by_id(self, call: Call, execution: Execution) -> Iterator[None]:
         key = (call.principal, call.session, call.id)
-        if not call.session or key in self._under_way:
+        if not call.session or key in self._in_flight:
             yield
             return
-        self._under_way[key] = execution
+        self._in_flight[key] = execution
         try:
             yield
         finally:
-            del self._under_way[key]
-
-    async def _answer(self, call: Call, execution: Execution, send: Send) -> None:
-        """Answer with the end of an execution; one that is long in coming begins with white space."""
-        end = await execution.ended_within(HEARTBEAT_S)
-        if end is not None:
-            await _send_json(send, 200, self._end(call, end))
-            return
-        await send(_LATE_START)
-        while end is None:
-            await send(_WHITE_SPACE)
-            end = await execution.ended_within(HEARTBEAT_S)
-        await send({"type": "http.response.body", "body": orjson.dumps(self._end(call, end))})
-
-    async def _stream(self, call: Call, execution: Execution, token: str | int, send: Send) -> None:
-        """Answer with a stream of events: progress, which is told under `token`, then the end."""
-        await send(_STREAM_START)
-        count = 0
-        async with aclosing(execution.batches(HEARTBEAT_S)) as batches:
-            async for batch in batches:
-                lines = []
-                for event in batch:
-                    told = _sendable(event)
-                    if told["type"] in (MESSAGE, ERROR):
-                        lines.append(_event(self._end(call, told)))
-                        await send({"type": "http.response.body", "body": b"".join(lines)})
-                        return
-                    count += 1
-                    params = write_progress(told, token, count)
-                    lines.append(_event({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}))
-                await send({"type": "http.response.body", "body": b"".join(lines) or _COMMENT, "more_body": True})
-
-    def _end(self, call: Call, end: StreamEvent) -> dict[str, Any]:
-        return self._response(call, write_end(_sendable(end)))
+            del self._in_flight[key]
 
 
 def _parsed(headers: Mapping[bytes, bytes], body: bytes) -> dict[str, Any]:
@@ -272,7 +202,7 @@ def _read(message: Mapping[str, Any], number: str | int | None, scope: Scope) ->
     meta = params.get("_meta")
     meta = meta if isinstance(meta, dict) else {}
     token = meta.get("progressToken")
-    streams = isinstance(token, str | int) and EVENT_STREAM.encode() in headers.get(b"accept", b"")
+    streams = isinstance(token, str | int) and EVENT_STREAM in headers.get(b"accept", b"")
     return Call(
         id=0 if number is None else number,
         method=method,
@@ -295,23 +225,3 @@ def _question(call: Call) -> str:
     if not isinstance(question, str):
         raise Refused(INVALID_PARAMS, f"the tool {TOOL!r} needs the argument {ARGUMENT!r}, a string", status=status)
     return question
-
-
-def _sendable(event: StreamEvent) -> StreamEvent:
-    """An event, or the failure that JSON cannot hold it."""
-    try:
-        orjson.dumps(event)
-    except TypeError as error:
-        return error_event(AgentFailedError(f"what the agent says cannot be sent as JSON: {error}"))
-    return event
-
-
-def _event(message: Mapping[str, Any]) -> bytes:
-    return b"event: message\ndata: " + orjson.dumps(message) + b"\n\n"
-
-
-async def _send_json(send: Send, status: int, document: Mapping[str, Any], *headers: Header) -> None:
-    body = orjson.dumps(document)
-    fields = [_JSON_HEADER, (b"content-length", b"%d" % len(body)), *headers]
-    await send({"type": "http.response.start", "status": status, "headers": fields})
-    await send({"type": "http.response.body", "body": body})

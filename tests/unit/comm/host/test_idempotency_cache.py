@@ -23,10 +23,10 @@ def test_an_answer_is_found_by_its_key_until_its_time_is_over():
     answers = IdempotencyCache(clock)
     answers.keep((None, "k"), "q", answer("a"))
     clock.now = KEPT_S - 1
-    assert answers.find((None, "k")) == ("q", answer("a"))
-    assert answers.find(("somebody", "k")) is None
+    assert answers.get((None, "k")) == ("q", answer("a"))
+    assert answers.get(("somebody", "k")) is None
     clock.now = KEPT_S
-    assert answers.find((None, "k")) is None
+    assert answers.get((None, "k")) is None
     assert len(answers) == 0
 
 
@@ -44,7 +44,7 @@ def test_the_oldest_go_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch)
     answers = IdempotencyCache()
     for number in range(5):
         answers.keep((None, str(number)), "q", answer("a"))
-    assert [answers.find((None, str(number))) is not None for number in range(5)] == [False, False, True, True, True]
+    assert [answers.get((None, str(number))) is not None for number in range(5)] == [False, False, True, True, True]
 
 
 def test_the_oldest_go_where_they_are_too_long(monkeypatch: pytest.MonkeyPatch):
@@ -55,6 +55,6 @@ def test_the_oldest_go_where_they_are_too_long(monkeypatch: pytest.MonkeyPatch):
     answers.keep((None, "b"), "q", answer("x" * 20))
     assert len(answers) == 2
     answers.keep((None, "c"), "q", answer("x" * 50))
-    assert answers.find((None, "a")) is None
+    assert answers.get((None, "a")) is None
     answers.keep((None, "d"), "q", answer("x" * 101))
     assert len(answers) == 0

@@ -12,10 +12,11 @@ from unit.comm.agents import LIMITS, Agent, Echo, Gate, message, soon
 from unit.comm.raw import Answer, ask, connection, get, post
 
 from streaming_queue.comm.base import HostOptions
+from streaming_queue.comm.host import respond
 from streaming_queue.comm.skills import Skill
 from streaming_queue.errors import ConfigError, ConnectError, RateLimitedError
 from streaming_queue.messages import DELTA, STATUS
-from streaming_queue.protocol_backend.acp import app, runs
+from streaming_queue.protocol_backend.acp import runs
 from streaming_queue.protocol_backend.acp.comm import AcpCommBackend
 from streaming_queue.testing import resource_count
 
@@ -315,7 +316,7 @@ async def test_an_answer_in_one_piece_is_a_message_that_is_whole_from_the_beginn
 
 
 async def test_a_silent_stream_and_a_late_answer_show_signs_of_life(spawn: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(app, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(respond, "HEARTBEAT_S", 0.02)
 
     async def behave(context: Any, queue: Any) -> None:
         await asyncio.sleep(0.1)
@@ -470,7 +471,7 @@ async def test_runs_that_fail_do_not_pile_up_sessions(spawn: Any, monkeypatch: p
     port, backend = await spawn(Agent(behave))
     for _ in range(10):
         await ask(port, run("x", None, session_id=str(uuid.uuid4())))
-    assert len(backend._agents[0].app.sessions) == 5
+    assert len(backend._agents[0].sessions) == 5
 
 
 # --- leaving and coming back ---
@@ -551,13 +552,15 @@ async def test_a_thousand_runs_of_every_mode_leave_no_task_and_bounded_memory(
             await peer.answer()
         await soon(lambda: not agent._executions._running)
         assert sorted(resource_count.tasks()) == sorted(before)
-        kept = agent.app.runs
+        kept = agent.runs
         assert len(kept) == 100
-        assert not kept._under_way
-        assert all(ended.execution is None for ended in kept._ended.values())
-        assert len(agent.app.sessions) == 50
-        assert agent.app.sessions._size == sum(item.size for item in agent.app.sessions._sessions.values())
-        assert kept._size == sum(ended.size for ended in kept._ended.values()) > 0
+        assert not kept._in_flight
+        assert all(ended.execution is None for _, ended in kept._ended.items())
+        assert len(agent.sessions) == 50
+        assert agent.sessions._sessions.size == sum(item.size for _, item in agent.sessions._sessions.items())
+        assert (
+            kept._ended.size == sum(len(event["data"]) for _, ended in kept._ended.items() for event in ended.told) > 0
+        )
         assert agent._executions._by_identity == {}
 
 
@@ -569,7 +572,7 @@ async def test_long_answers_are_forgotten_sooner(spawn: Any, monkeypatch: pytest
     ids = [(await ask(port, run("x" * 1000, None, session_id=str(uuid.uuid4())))).headers["run-id"] for _ in range(4)]
     statuses = [(await ask(port, get(f"/runs/{run_id}"))).status for run_id in ids]
     assert statuses == [404, 404, 200, 200]
-    assert len(agent.app.sessions) == 2
+    assert len(agent.sessions) == 2
 
 
 async def test_a_run_is_kept_for_a_while(spawn: Any, monkeypatch: pytest.MonkeyPatch):

@@ -590,7 +590,7 @@ async def test_a_host_of_ours_is_come_back_to(streams: bool):
             gate.open.set()
             assert await asyncio.wait_for(asking, 5) == "answer 1"
             assert gate.runs == 1
-            assert len(handle.app.runs) == 1
+            assert len(handle.runs) == 1
     finally:
         await client.close()
         await host.close()

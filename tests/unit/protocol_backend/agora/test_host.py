@@ -12,8 +12,9 @@ from unit.comm.raw import Answer, ask, connection, get, post
 
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.context import annotate, listening
+from streaming_queue.comm.host import respond
 from streaming_queue.errors import AuthError, ConnectError, RateLimitedError
-from streaming_queue.protocol_backend.agora import conversations, host
+from streaming_queue.protocol_backend.agora import conversations
 from streaming_queue.protocol_backend.agora.document import HASH, HEX_HASH, QUESTION_ANSWER, read_data_uri
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
@@ -152,7 +153,7 @@ async def test_a_question_is_cancelled_by_its_key(spawn: Any):
 
 
 async def test_an_answer_that_is_long_in_coming_shows_signs_of_life(spawn: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(host, "HEARTBEAT_S", 0.03)
+    monkeypatch.setattr(respond, "HEARTBEAT_S", 0.03)
     gate, signs = Gate(), 0
 
     def count() -> None:

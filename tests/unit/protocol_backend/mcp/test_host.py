@@ -12,9 +12,9 @@ from unit.comm.raw import Answer, ask, connection, get, post
 
 from streaming_queue.comm.base import HostLimits, HostOptions
 from streaming_queue.comm.context import listening
+from streaming_queue.comm.host import respond
 from streaming_queue.errors import AgentFailedError, RateLimitedError
 from streaming_queue.messages import DELTA, MESSAGE, STATUS
-from streaming_queue.protocol_backend.mcp import host as host_module
 from streaming_queue.protocol_backend.mcp.comm import McpCommBackend
 from streaming_queue.protocol_backend.mcp.dialect import (
     CAPABILITIES_KEY,
@@ -213,7 +213,7 @@ async def test_what_json_cannot_hold_is_a_failure(spawn: Any):
 
 
 async def test_a_long_answer_shows_that_it_is_under_way(spawn: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(host_module, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(respond, "HEARTBEAT_S", 0.05)
     gate = Gate()
     port, backend = await spawn(gate)
     for meta in ({}, {"progressToken": 1}):
