@@ -1,4 +1,4 @@
-"""Who may call a host, by what a request's headers say. The same for every protocol that begins with HTTP."""
+"""The callers that a host admits by the headers of a request, for every protocol that begins with HTTP."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streaming_queue.errors import AuthError, ConfigError, RateLimitedError, Str
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A status, the error that tells why, and further headers (lower case, latin-1)."""
+    """A status, the error with the reason, and further headers (lower case, latin-1)."""
 
     status: int
     error: StreamingQueueError
@@ -23,7 +23,7 @@ class Refusal:
 
     @property
     def body(self) -> bytes:
-        """The JSON that is answered, where the protocol has no form of its own."""
+        """The answer's JSON, if the protocol has no form of its own."""
         return error_body(self.error)
 
 
@@ -33,14 +33,14 @@ def error_body(error: StreamingQueueError) -> bytes:
 
 
 def too_many_connections() -> Refusal:
-    """What a caller is told whose connection is one too many."""
+    """The refusal of a connection over the limit."""
     return Refusal(
         503, RateLimitedError("the host has too many connections", retry_after_s=1.0), ((b"retry-after", b"1"),)
     )
 
 
 class Admission:
-    """The rules of one host, by its options. `hosts` and `any_address` are its listener's; the host `*` is any."""
+    """The rules of one host, by its options. `hosts` and `any_address` come from its socket; the host `*` is any."""
 
     def __init__(self, options: HostOptions, *, hosts: Collection[str], any_address: bool = False) -> None:
         self._authenticator = options.authenticator
@@ -53,11 +53,11 @@ class Admission:
 
     @property
     def open(self) -> bool:
-        """Whether the host looks at no credential."""
+        """Whether the host asks for no credential."""
         return self._authenticator is None
 
     def check(self, host: bytes, origin: bytes | None) -> Refusal | None:
-        """What is wrong with a request's Host and Origin: 421 where the host is not ours, 403 for another's page."""
+        """The fault of a request's Host and Origin: 421 if the host is not ours, 403 for a page of another origin."""
         if host not in self._hosts_seen and not self._is_ours(host):
             name = host[:200].decode("latin-1")
             return Refusal(421, ConfigError(f"host {name!r} is not served here: add it to the host's allowed_hosts"))
@@ -77,9 +77,9 @@ class Admission:
         return authority == host or host_name(authority.decode("latin-1")) in self._foreign_origins
 
     async def identify(self, authorization: bytes) -> str | Refusal | None:
-        """The principal behind an Authorization header, None where nobody is asked, a 401 without a valid credential.
+        """The principal of an Authorization header, None if the host asks for no credential, 401 without a valid one.
 
-        Where the options name an `anonymous` principal, a missing header (empty bytes) means that one.
+        If the options name an `anonymous` principal, a missing header (empty bytes) means that principal.
 
         Raises TimeoutError when the authenticator takes longer than the limits give a request's body.
         """

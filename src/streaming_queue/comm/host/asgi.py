@@ -1,4 +1,4 @@
-"""The one in-process host for every protocol that speaks ASGI."""
+"""The in-process server for every protocol on ASGI."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive
 
 from streaming_queue.comm.base import HostOptions
 from streaming_queue.comm.host.admission import Admission, error_body
+from streaming_queue.comm.host.agent import StopsOnce
 from streaming_queue.comm.host.asgi_guard import ErrorBody, Guard
 from streaming_queue.comm.host.asgi_protocol import GuardedProtocol, cancelled_on_disconnect
 from streaming_queue.comm.host.listener import BACKLOG, REMEDY, listen
@@ -27,8 +28,12 @@ logger = logging.getLogger(__name__)
 KEEP_ALIVE_S = 75
 
 
-class AsgiServer:
-    """A running server. `base_url` is where this machine reaches it, `port` the one it listens on."""
+class AsgiServer(StopsOnce):
+    """A running server. `base_url` is its address for this machine, `port` its port.
+
+    `stop` accepts no more requests, lets responses in flight finish, and cuts the rest off. It returns after `stop_s`
+    at most, even if a handler hangs or a stream stays open.
+    """
 
     def __init__(self, server: uvicorn.Server, *, base_url: str, port: int, stop_s: float, name: str) -> None:
         self.base_url = base_url
@@ -37,22 +42,15 @@ class AsgiServer:
         self._stop_s = stop_s
         self._name = name
         self._clock = asyncio.create_task(self._tick(), name=f"date:{name}")
-        self._stopping: asyncio.Task[None] | None = None
+
+    def __str__(self) -> str:
+        return self._name
 
     async def _tick(self) -> None:
         """Keep the Date header current (RFC 9110, 6.6.1)."""
         while True:
             await asyncio.sleep(1)
             await self._server.on_tick(0)
-
-    async def stop(self) -> None:
-        """Accept nothing more, let responses under way finish, and cut the rest off; idempotent.
-
-        Returns after the `stop_s` of the host's limits at the latest, even if a handler hangs or a stream stays open.
-        """
-        if self._stopping is None:
-            self._stopping = asyncio.create_task(self._stop(), name=f"stop:{self._name}")
-        await asyncio.shield(self._stopping)
 
     async def _stop(self) -> None:
         state = self._server.server_state
@@ -66,10 +64,9 @@ class AsgiServer:
         for straggler in list(state.connections):
             straggler.transport.abort()
         await asyncio.sleep(0)
-        tasks = list(state.tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
+        if tasks := list(state.tasks):
+            for task in tasks:
+                task.cancel()
             _, hung = await asyncio.wait(tasks, timeout=0.1 * self._stop_s)
             if hung:
                 logger.warning("%s: %d handlers do not end when they are cancelled", self._name, len(hung))
@@ -94,12 +91,12 @@ async def serve(
 ) -> AsgiServer:
     """Serve `app` in the running loop, behind the guard; returns when it is ready. Port 0 takes a free one.
 
-    `name` and `remedy` stand in errors, as with `listen`. `open_paths` need no credential. `lifespan` runs the
-    application's start-up and shutdown. `error_body` writes what the guard refuses as the protocol does.
+    Errors show `name` and `remedy`, as with `listen`. `open_paths` need no credential. `lifespan` runs the
+    application's start-up and shutdown. `error_body` writes the guard's refusals as the protocol does.
     The authenticated principal is `scope["state"]["principal"]`.
 
     Raises:
-        ConfigError: the address is not one of this machine, or is reached by others although nobody is authenticated.
+        ConfigError: the address is not one of this machine, or other machines reach it without a credential.
         ConnectError: the port is in use.
     """
     listener = await listen(host, port, options, name, remedy=remedy)
@@ -115,7 +112,7 @@ async def serve(
 
 
 async def read_body(receive: Receive) -> bytes | None:
-    """The whole body of a request; None when the caller left (or was refused) before its end."""
+    """The whole body of a request; None if the caller left (or was refused) before its end."""
     body = b""
     while True:
         message = await receive()

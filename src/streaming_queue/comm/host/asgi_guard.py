@@ -1,4 +1,4 @@
-"""What a host demands of a request before the application sees it."""
+"""The checks of a request before the application gets it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from streaming_queue.errors import (
 logger = logging.getLogger(__name__)
 
 ErrorBody = Callable[[StreamingQueueError], bytes]
-"""How a protocol writes an error as JSON."""
+"""Writes an error as the protocol's JSON."""
 
 _LINGER_S = 1.0
-"""How long the rest of a refused body is read and dropped, so that its sender gets to read the refusal."""
+"""The host reads and drops the rest of a refused body this long, in seconds, so that its sender gets the refusal."""
 
 
-class _Exchange:
-    """One request's `receive` and `send`, with the body held to its limits."""
+class _GuardedRequest:
+    """The `receive` and `send` of one request, with limits on its body."""
 
     __slots__ = ("_complete", "_deadline", "_error_body", "_limits", "_receive", "_send", "_size", "refused", "started")
 
@@ -46,7 +46,7 @@ class _Exchange:
         self.started = False
 
     async def receive(self) -> Message:
-        """The next message; a disconnect once the request is refused."""
+        """The next message; a disconnect after the request is refused."""
         if self.refused:
             return {"type": "http.disconnect"}
         if self._complete:
@@ -68,13 +68,13 @@ class _Exchange:
         self._complete = not message.get("more_body", False)
 
     async def send(self, message: Message) -> None:
-        """Pass the application's message on, unless the request is refused."""
+        """Pass on a message of the application, unless the request is refused."""
         if not self.refused:
             self.started = True
             await self._send(message)
 
     async def refuse(self, refusal: Refusal, *, linger_s: float = _LINGER_S) -> Message:
-        """Answer in the application's place, which sees a disconnect."""
+        """Answer in the place of the application, which gets a disconnect."""
         self.refused = True
         if not self.started:
             body = self._error_body(refusal.error)
@@ -109,9 +109,9 @@ def _too_large(limits: HostLimits) -> Refusal:
 class Guard:
     """ASGI middleware around every hosted application.
 
-    A refusal is JSON, as `error_body` writes it: 400 without one Host, 401, 403 and 421 as the admission says,
-    408 and 413 for the body's time and size, 503 for too many connections. `open_paths` need no credential.
-    `connections` are those now open; the server gives them.
+    A refusal is JSON by `error_body`: 400 without exactly one Host, 401, 403 and 421 by the admission, 408 and 413 for
+    the body's time and size, 503 for too many connections. `open_paths` need no credential. The server sets
+    `connections`, the open ones.
     """
 
     def __init__(
@@ -139,25 +139,25 @@ class Guard:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         connection = connection_of(scope)
         complete = b"transfer-encoding" not in headers and connection.has_whole_body(scope)
-        exchange = _Exchange(receive, send, self._limits, self._error_body, complete=complete)
+        request = _GuardedRequest(receive, send, self._limits, self._error_body, complete=complete)
         try:
             refusal = self._refusal(scope, headers)
             if refusal is None and not self._admission.open and scope["path"] not in self._open_paths:
                 refusal = await self._authenticate(scope, headers)
             if refusal is not None:
-                await exchange.refuse(refusal)
+                await request.refuse(refusal)
             else:
-                await self._app(scope, exchange.receive, exchange.send)
+                await self._app(scope, request.receive, request.send)
         except asyncio.CancelledError:
             if not connection.lost:
                 raise
         except Exception:
-            if exchange.refused:
+            if request.refused:
                 return
-            if exchange.started:
+            if request.started:
                 raise
             logger.exception("%s %s failed", scope["method"], scope["path"])
-            await exchange.refuse(Refusal(500, AgentFailedError("the host failed on this request; its log says why")))
+            await request.refuse(Refusal(500, AgentFailedError("the host failed on this request; its log says why")))
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Refusal | None:
         limits = self._limits

@@ -1,4 +1,4 @@
-"""What a host demands of a connection before and beneath a request: uvicorn has no limit of its own there."""
+"""The limits of a connection before and beneath a request: uvicorn has none there."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-import orjson
 from starlette.types import Scope
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from streaming_queue.comm.base import HostLimits
-from streaming_queue.errors import ProtocolError, SendTimeoutError, StreamingQueueError, error_event
+from streaming_queue.comm.host.admission import error_body
+from streaming_queue.errors import ProtocolError, SendTimeoutError, StreamingQueueError
 
 MAX_HEADER_BYTES = 64 * 1024
 
@@ -22,10 +22,10 @@ _CONNECTION = "connection"
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection. Closed when a request's headers are too large (431) or too slow (408), or nobody reads.
+    """One connection. It closes if a request's headers are too large (431) or too slow (408), or its peer stalls.
 
-    A request's headers have `body_deadline_s` to arrive. A peer that leaves an answer's last 64 KiB unread for three
-    times as long is dropped.
+    A request's headers have `body_deadline_s` to arrive. A peer stalls if it leaves an answer's last 64 KiB unread for
+    three times as long.
     """
 
     limits: ClassVar[HostLimits] = HostLimits()
@@ -51,7 +51,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_timer = self.loop.call_later(self.limits.body_deadline_s, self._late)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell those who wait for it."""
+        """Inform the code that waits for the disconnect."""
         super().connection_lost(exc)
         self.lost = True
         for timer in (self._header_timer, self._stall_timer):
@@ -63,7 +63,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._gone.set_result(None)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and watch headers that are not complete."""
+        """Parse, and limit headers that are not complete."""
         super().data_received(data)
         if self.scope is None or (self.cycle is not None and self.cycle.scope is self.scope):
             if self._header_timer is not None:
@@ -88,29 +88,29 @@ class GuardedProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, error: StreamingQueueError) -> None:
         if self.transport.is_closing():
             return
-        body = orjson.dumps({"error": error_event(error)})
+        body = error_body(error)
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
         self.transport.write(STATUS_LINE[status] + head + body)
         self.transport.close()
 
     def pause_writing(self) -> None:
-        """The peer does not keep up: give it a while."""
+        """Give the slow peer some time."""
         super().pause_writing()
         self._stall_timer = self.loop.call_later(3 * self.limits.body_deadline_s, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """The peer reads again."""
+        """Note that the peer reads again."""
         super().resume_writing()
         if self._stall_timer is not None:
             self._stall_timer.cancel()
             self._stall_timer = None
 
     def has_whole_body(self, scope: Scope) -> bool:
-        """Whether the body of the request in `scope` is here to its end, so that nothing needs to bound its time."""
+        """Whether the whole body of the request in `scope` has arrived, so that its time needs no bound."""
         return self.cycle.scope is scope and not self.cycle.more_body
 
     def gone(self) -> asyncio.Future[None]:
-        """Done when the connection is closed."""
+        """A future that is done when the connection is closed."""
         if self._gone is None:
             self._gone = self.loop.create_future()
             if self.lost:
@@ -119,16 +119,16 @@ class GuardedProtocol(HttpToolsProtocol):
 
 
 def connection_of(scope: Scope) -> GuardedProtocol:
-    """The connection that a request came over."""
+    """The connection of a request."""
     connection: GuardedProtocol = scope["state"][_CONNECTION]
     return connection
 
 
 @contextmanager
 def cancelled_on_disconnect(scope: Scope) -> Iterator[None]:
-    """Within the block, the peer's leaving cancels the current task: no second task needs to watch for it.
+    """Cancel the current task if the peer disconnects within the block: no second task needs to watch for that.
 
-    The guard takes the CancelledError that comes out of it.
+    The guard catches the CancelledError that leaves the block.
     """
     connection = connection_of(scope)
     task = asyncio.current_task()

@@ -1,4 +1,4 @@
-"""A host's side of a message: run the executor once, whoever comes, goes and comes back."""
+"""A host's side of a message: the executor runs once, although callers leave and come back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 CANCEL_BOUND_S = 1.0
 HEARTBEAT_S = 15.0
-"""How often, at the least, a host shows its caller that the work goes on."""
+"""A host shows its caller at least this often, in seconds, that the work goes on."""
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:
@@ -36,10 +36,10 @@ def _resolve(waiter: asyncio.Future[None]) -> None:
 
 
 class Execution:
-    """One run of an executor, in a task of its own, and the events it produced. It is the executor's event queue.
+    """One run of an executor in its own task, with the events of the run. It is the executor's event queue.
 
-    The end is one terminal event: the last message enqueued (else the deltas together), with annotations as its
-    metadata, or the failure. Any number of readers may follow from the first event on.
+    The end is one terminal event: the last message (else the deltas together) with the annotations as its metadata,
+    or the failure. Any number of readers may follow from the first event on.
     """
 
     def __init__(self, executor: Executor, context: RequestContext) -> None:
@@ -55,11 +55,11 @@ class Execution:
         self.task = asyncio.create_task(self._run(), name=f"execute:{context.agent_id}")
 
     async def enqueue_event(self, event: Any) -> None:
-        """Take an event from the executor; of an `agent_error` what it lacks is added.
+        """Take an event from the executor, and complete an `agent_error`.
 
         Raises:
             AgentFailedError: it is no event.
-            ProtocolError: the answer is over the limit (`comm.answer_limit`). That is the end of the execution.
+            ProtocolError: the answer is over the limit (`comm.answer_limit`); the execution ends with this error.
         """
         kind = event.get("type") if isinstance(event, dict) else None
         if kind not in (DELTA, STATUS, MESSAGE, ERROR):
@@ -128,7 +128,7 @@ class Execution:
 
     @property
     def is_command(self) -> bool:
-        """Whether it is tagged as a command, which nobody's leaving cancels."""
+        """Whether the message is a command: a command goes on when its caller leaves."""
         return self.context.call_context.kind == "command"
 
     @property
@@ -138,7 +138,7 @@ class Execution:
 
     @property
     def told(self) -> list[StreamEvent]:
-        """What a reader was told so far: deltas and statuses, and the terminal event where it is known."""
+        """The events of a reader so far: deltas and statuses, and the terminal event if it is known."""
         told = [event for event in self._events if event["type"] in (DELTA, STATUS)]
         return told if self._end is None else [*told, self._end]
 
@@ -149,14 +149,14 @@ class Execution:
         return self._end
 
     async def ended_within(self, seconds: float) -> StreamEvent | None:
-        """The terminal event, None where it is not known after so many seconds: then a heartbeat is due."""
+        """The terminal event; None if it is not known after `seconds`: then a heartbeat is due."""
         until = time.monotonic() + seconds
         while self._end is None and (left_s := until - time.monotonic()) > 0:
             await self._wait(left_s)
         return self._end
 
     async def _wait(self, seconds: float | None) -> None:
-        """Wait for an event, `seconds` at the most."""
+        """Wait for an event, `seconds` at most."""
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         self._waiters.append(waiter)
@@ -168,14 +168,14 @@ class Execution:
                 timer.cancel()
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
-        """Deltas and statuses as they come, from the first, then the terminal event."""
+        """Deltas and statuses from the first on, then the terminal event."""
         async with aclosing(self.batches()) as batches:
             async for batch in batches:
                 for event in batch:
                     yield event
 
     async def batches(self, heartbeat_s: float | None = None) -> AsyncGenerator[list[StreamEvent], None]:
-        """Like `events`, but all that is there at a time; an empty list after each `heartbeat_s` of silence."""
+        """Like `events`, all new events at a time; an empty list after each `heartbeat_s` of silence."""
         seen = 0
         while True:
             batch = [event for event in self._events[seen:] if event["type"] in (DELTA, STATUS)]
@@ -191,21 +191,21 @@ class Execution:
                 yield []
 
     def stop(self, reason: StreamingQueueError) -> None:
-        """Cancel the executor; readers get `reason` at once, even if the executor will not go."""
+        """Cancel the executor; readers get `reason` at once, even if the executor does not end."""
         self._finish(error_event(reason))
         self.task.cancel()
 
     async def cancel(self) -> None:
-        """Cancel the executor; returns when it is gone, after one second at the most."""
+        """Cancel the executor; returns when it has ended, after one second at most."""
         self.stop(AgentFailedError("the request was cancelled"))
         await asyncio.wait({self.task}, timeout=CANCEL_BOUND_S)
 
 
 class Executions:
-    """All executions of one hosted agent: found again by idempotency key, cancelled when nobody waits any more.
+    """All executions of one hosted agent: a caller finds them by idempotency key; without a caller they are cancelled.
 
-    A key is its principal's own: another principal's equal key is another execution. The answer to a question with a
-    key is kept for a while, for whoever lost the reply.
+    A key belongs to its principal: the equal key of another principal is another execution. The answer to a question
+    with a key is kept for a while, for a caller that lost the reply.
     """
 
     def __init__(self, executor: Executor, *, grace_s: float = 600.0) -> None:
@@ -219,21 +219,21 @@ class Executions:
         self._closed = False
 
     def __len__(self) -> int:
-        """How many are under way."""
+        """How many executions are in flight."""
         return len(self._running)
 
     @property
     def ready(self) -> bool:
-        """Whether questions are taken: neither draining nor closed, and the executor is `ready`, where it says."""
+        """Whether the agent takes questions: it does not drain, is not closed, and its executor is `ready`."""
         return not (self._draining or self._closed) and bool(getattr(self._executor, "ready", True))
 
     @contextmanager
     def attach(self, context: RequestContext) -> Iterator[Execution]:
-        """The execution for this request: the one under way with the same idempotency key, else a new one.
+        """The execution for this request: the one in flight with the same idempotency key, else a new one.
 
-        A key whose answer is kept gets that answer. Leaving the block before the end starts the grace: if nobody
-        attaches in time, a question is cancelled, a command goes on. Without a key nobody can come back, and there is
-        no grace.
+        A key whose answer is kept gets that answer. When the last caller leaves before the end, the grace begins: if
+        no caller attaches in time, a question is cancelled and a command goes on. Without a key no caller can come
+        back, and there is no grace.
 
         Raises:
             ProtocolError: the key is in use for another text; not retryable.
@@ -305,14 +305,14 @@ class Executions:
             self._running.discard(execution)
 
     def _free_key(self, execution: Execution) -> None:
-        """Whoever comes with this key from now on starts anew, even while a cancelled executor takes its time."""
+        """Let the next caller with this key start anew, even while a cancelled executor takes its time."""
         if timer := self._timers.pop(execution, None):
             timer.cancel()
         if self._by_identity.get(execution.identity) is execution:
             del self._by_identity[execution.identity]
 
     async def cancel(self, key: str, *, principal: str | None = None) -> bool:
-        """Cancel the question with this idempotency key, whoever waits; False when there is none or it is a command."""
+        """Cancel the question with this idempotency key; False if there is none, or it is a command."""
         execution = self._by_identity.get((principal, key))
         if execution is None or execution.done or execution.is_command:
             return False
@@ -320,20 +320,19 @@ class Executions:
         return True
 
     async def discard(self, execution: Execution) -> None:
-        """Cancel this execution and free its key; returns when the executor is gone, after one second at the most."""
+        """Cancel this execution and free its key; returns when the executor has ended, after one second at most."""
         self._free_key(execution)
         await execution.cancel()
         self._forget(execution)
 
     async def drain(self, timeout_s: float) -> None:
-        """Refuse new questions and wait for those under way, `timeout_s` at the most; commands are still obeyed."""
+        """Refuse new questions and wait for those in flight, `timeout_s` at most; commands still work."""
         self._draining = True
-        under_way = {execution.task for execution in self._running if not execution.done}
-        if under_way:
-            await asyncio.wait(under_way, timeout=timeout_s)
+        if in_flight := {execution.task for execution in self._running if not execution.done}:
+            await asyncio.wait(in_flight, timeout=timeout_s)
 
     async def aclose(self, timeout_s: float = CANCEL_BOUND_S) -> None:
-        """Cancel everything, commands too, and wait for it, `timeout_s` at the most; later messages are refused."""
+        """Cancel all executions, commands too, and wait for them, `timeout_s` at most; refuse later messages."""
         self._closed = True
         for timer in self._timers.values():
             timer.cancel()

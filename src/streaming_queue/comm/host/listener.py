@@ -1,4 +1,4 @@
-"""Where a host listens: the socket, and the rule about who reaches it. The same for every protocol that has a port."""
+"""The socket that a host listens on, and the rule about its address, for every protocol that has a port."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ BACKLOG = 2048
 REMEDY = (
     "set network.token (STQ_NETWORK__TOKEN; in Python HostOptions.authenticator), so that callers show a credential"
 )
-"""What to do first about an address that others reach."""
+"""The first remedy for an address that other machines reach."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
     """A socket that listens.
 
-    `authority` is how this machine reaches it, as in a URL: `127.0.0.1:10001`. `hosts` are the names in a Host header
-    that are its own, `any_address` says that every IP address is.
+    `authority` is its address for this machine, as in a URL: `127.0.0.1:10001`. `hosts` are its own names in a Host
+    header; with `any_address` every IP address is one of them.
     """
 
     socket: socket.socket
@@ -36,10 +36,10 @@ class Listener:
 async def listen(host: str, port: int, options: HostOptions, name: str, *, remedy: str = REMEDY) -> Listener:
     """Listen on `host` and `port` (0 takes a free one). The caller closes the socket.
 
-    `name` stands in errors, `remedy` says in them how the protocol knows who calls.
+    Errors show `name`, and `remedy`: how to make callers known.
 
     Raises:
-        ConfigError: the address is not one of this machine, or is reached by others although nobody is authenticated.
+        ConfigError: the address is not one of this machine, or other machines reach it without a credential.
         ConnectError: the port is in use.
     """
     bound = await _bind(host, port, name)
