@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES
 from streaming_queue.comm.base import EndpointOptions, HostLimits, HostOptions
-from streaming_queue.comm.host.listener import Listener, listen
+from streaming_queue.comm.host.listener import ListeningSocket, listen
 from streaming_queue.errors import ConfigError, ConnectError, ProtocolError
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ async def bind(
     *,
     name: str,
     credentials: grpc.ServerCredentials | None = None,
-) -> Listener:
+) -> ListeningSocket:
     """Have the server listen, and return how it is reached (the socket of it is closed). Raises like `listen`.
 
     It takes no socket from us, so it binds what one of ours tried, and somebody may be quicker.

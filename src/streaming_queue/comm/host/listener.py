@@ -19,7 +19,7 @@ REMEDY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class ListeningSocket:
     """A socket that listens.
 
     `authority` is its address for this machine, as in a URL: `127.0.0.1:10001`. `hosts` are its own names in a Host
@@ -33,7 +33,7 @@ class Listener:
     any_address: bool
 
 
-async def listen(host: str, port: int, options: HostOptions, name: str, *, remedy: str = REMEDY) -> Listener:
+async def listen(host: str, port: int, options: HostOptions, name: str, *, remedy: str = REMEDY) -> ListeningSocket:
     """Listen on `host` and `port` (0 takes a free one). The caller closes the socket.
 
     Errors show `name`, and `remedy`: how to make callers known.
@@ -53,7 +53,7 @@ async def listen(host: str, port: int, options: HostOptions, name: str, *, remed
         )
     own = _url_host(("::1" if ip.version == 6 else "127.0.0.1") if ip.is_unspecified else host)
     hosts = ("localhost", "127.0.0.1", "[::1]", own, _url_host(address), *options.allowed_hosts)
-    return Listener(bound, f"{own}:{port}", port, hosts, ip.is_unspecified)
+    return ListeningSocket(bound, f"{own}:{port}", port, hosts, ip.is_unspecified)
 
 
 async def _bind(host: str, port: int, name: str) -> socket.socket:

@@ -20,8 +20,7 @@ from streaming_queue.protocol_backend.acp.codec import ASYNC, CANCELLING, CREATE
 from streaming_queue.protocol_backend.acp.failures import INVALID_INPUT, NOT_FOUND, SERVER_ERROR, acp_error
 from streaming_queue.protocol_backend.acp.manifest import own_manifest
 from streaming_queue.protocol_backend.acp.requests import RunRequest, decode_run_request, page
-from streaming_queue.protocol_backend.acp.run_events import RunEvents, encode_sse, encode_state
-from streaming_queue.protocol_backend.acp.runs import Run, Runs
+from streaming_queue.protocol_backend.acp.runs import Run, RunEvents, Runs, encode_sse
 from streaming_queue.protocol_backend.acp.sessions import Sessions
 
 
@@ -107,14 +106,14 @@ class AcpAgent(AsgiAgent):
         if scope["method"] == "POST":
             raise _forbidden(f"run {run.run_id} awaits no input: there is nothing to resume")
         end = run.end
-        state = encode_state(run) if end is None else encode_or_fail(partial(encode_state, run), end)
+        state = run.encode() if end is None else encode_or_fail(run.encode, end)
         await send_json(send, 200, state)
 
     async def _show_events(self, run_id: str, scope: Scope, body: bytes, send: Send) -> None:
         del body
         run = self._run(scope, run_id)
         events = RunEvents(run)
-        texts = [text for event in run.told for text in encode_or_fail(events.encode, event)]
+        texts = [text for event in run.events for text in encode_or_fail(events.encode, event)]
         await send_json(send, 200, b'{"events":[%b]}' % b",".join([*events.begin(), *texts]))
 
     async def _create(self, scope: Scope, body: bytes, send: Send) -> None:
@@ -130,7 +129,7 @@ class AcpAgent(AsgiAgent):
         )
         if asked.mode == ASYNC:
             run = self._begin_async(context, asked)
-            await send_json(send, 202, encode_state(run, status=CREATED), _run_header(run))
+            await send_json(send, 202, run.encode(status=CREATED), _run_header(run))
             return
         with cancelled_on_disconnect(scope), self._executions.attach(context) as execution:
             run = self._begin(execution, context, asked)
@@ -142,7 +141,7 @@ class AcpAgent(AsgiAgent):
 
                 await send_stream(send, execution, encode, _run_header(run), opening=encode_sse(events.begin()))
             else:
-                await send_end(send, execution, lambda end: (200, encode_state(run, end), ()), _run_header(run))
+                await send_end(send, execution, lambda end: (200, run.encode(end), ()), _run_header(run))
 
     def _begin_async(self, context: RequestContext, asked: RunRequest) -> Run:
         """Begin a run that goes on to its end without a reader."""
@@ -175,7 +174,7 @@ class AcpAgent(AsgiAgent):
         if execution.is_command:
             raise _forbidden(f"run {run.run_id} is a command, which goes on")
         run.cancelled = True
-        accepted = encode_state(run, status=CANCELLING)
+        accepted = run.encode(status=CANCELLING)
         await self._executions.discard(execution)
         await send_json(send, 202, accepted)
 

@@ -1,74 +1,101 @@
-"""The runs of one hosted agent: the runs in flight and, for a while, the ended runs."""
+"""The runs of one hosted agent, also for a while after their end; their states and events as ACP writes them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
+
+import orjson
 
 from streaming_queue.comm.host.execution import Execution
 from streaming_queue.comm.host.idempotency_cache import ExpiringCache
-from streaming_queue.messages import StreamEvent
-from streaming_queue.protocol_backend.acp.codec import new_id
+from streaming_queue.messages import ERROR, MESSAGE, STATUS, StreamEvent
+from streaming_queue.protocol_backend.acp.codec import (
+    CANCELLED,
+    COMPLETED,
+    CREATED,
+    FAILED,
+    IN_PROGRESS,
+    message,
+    new_id,
+)
+from streaming_queue.protocol_backend.acp.failures import acp_error
 
 KEPT_S = 600.0
 MAX_ENDED = 1000
 MAX_CHARACTERS = 16 * 1024 * 1024
 
 
+@dataclass(slots=True, eq=False)
 class Run:
-    """One run, and its execution. If a message comes again under its key, several runs share one execution."""
+    """One run, and its execution, which is None after the end.
 
-    __slots__ = (
-        "_execution",
-        "_finished_at",
-        "_told",
-        "agent_name",
-        "cancelled",
-        "created_at",
-        "principal",
-        "run_id",
-        "session_id",
-    )
+    If a message comes again under its key, several runs share one execution.
+    """
 
-    def __init__(self, run_id: str, agent_name: str, execution: Execution, session_id: str | None) -> None:
-        self.run_id = run_id
-        self.agent_name = agent_name
-        self.session_id = session_id
-        self.principal = execution.context.principal
-        self.created_at = datetime.now(UTC)
-        self._finished_at: datetime | None = None
-        self.cancelled = False
-        self._execution: Execution | None = execution
-        self._told: list[StreamEvent] = []
+    run_id: str
+    agent_name: str
+    session_id: str | None
+    principal: str | None
+    execution: Execution | None
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    cancelled: bool = False
+    _finished_at: datetime | None = None
+    _kept: Sequence[StreamEvent] = ()
 
     @property
-    def execution(self) -> Execution | None:
-        """The work on the run, None after its end."""
-        return self._execution
-
-    @property
-    def told(self) -> list[StreamEvent]:
+    def events(self) -> Sequence[StreamEvent]:
         """The events so far."""
-        return self._told if self._execution is None else self._execution.told
+        return self._kept if self.execution is None else self.execution.told
 
     @property
     def end(self) -> StreamEvent | None:
         """The terminal event, None before it is known."""
-        if self._execution is not None:
-            return self._execution.end
-        return self._told[-1] if self._told else None
-
-    @property
-    def finished_at(self) -> datetime:
-        """When the end was first seen."""
-        if self._finished_at is None:
-            self._finished_at = datetime.now(UTC)
-        return self._finished_at
+        if self.execution is not None:
+            return self.execution.end
+        return self._kept[-1] if self._kept else None
 
     def settle(self) -> int:
         """Keep the events and forget the execution; returns how many characters the run holds."""
-        self._told = self.told
-        self._execution = None
-        return sum(len(str(event.get("data") or event.get("message") or "")) for event in self._told)
+        self._kept = self.events
+        self.execution = None
+        return sum(len(str(event.get("data") or event.get("message") or "")) for event in self._kept)
+
+    def state(self, end: StreamEvent | None = None, status: str = IN_PROGRESS) -> dict[str, Any]:
+        """The run as ACP shows it: in this status, or at its `end`."""
+        document: dict[str, Any] = {
+            "run_id": self.run_id,
+            "agent_name": self.agent_name,
+            "session_id": self.session_id,
+            "status": status,
+            "await_request": None,
+            "output": [],
+            "error": None,
+            "created_at": self.created_at,
+            "finished_at": None,
+        }
+        if end is None:
+            return document
+        document["finished_at"] = self._finished_at = self._finished_at or datetime.now(UTC)
+        if end["type"] == MESSAGE:
+            document["status"] = COMPLETED
+            document["output"] = [self.message(end["data"])]
+            if end.get("metadata"):
+                document["metadata"] = end["metadata"]
+        else:
+            document["status"] = CANCELLED if self.cancelled else FAILED
+            document["error"] = acp_error(end)
+        return document
+
+    def encode(self, end: StreamEvent | None = None, status: str = IN_PROGRESS) -> bytes:
+        """`state` as JSON. Raises TypeError when JSON cannot hold the end."""
+        return orjson.dumps(self.state(end, status))
+
+    def message(self, text: str) -> dict[str, Any]:
+        """A message of the agent."""
+        return message(text, f"agent/{self.agent_name}")
 
 
 class Runs:
@@ -89,7 +116,9 @@ class Runs:
         """A run of this execution, by the wished id if that is free."""
         if run_id is None or run_id in self._in_flight or self._ended.get(run_id) is not None:
             run_id = new_id()
-        run = self._in_flight[run_id] = Run(run_id, self._agent_name, execution, session_id)
+        run = self._in_flight[run_id] = Run(
+            run_id, self._agent_name, session_id, execution.context.principal, execution
+        )
         execution.task.add_done_callback(lambda _: self._settle(run))
         return run
 
@@ -101,3 +130,61 @@ class Runs:
         """The run of this principal by this id; None if there is none, or its time is over."""
         run = self._in_flight.get(run_id) or self._ended.get(run_id)
         return run if run is not None and run.principal == principal else None
+
+
+class RunEvents:
+    """The events of a run from its first on, as JSON; each reader gets the same events."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._in_message = False
+
+    def begin(self) -> list[bytes]:
+        """The events that every run begins with."""
+        return [_run_event(self._run.state(None, status)) for status in (CREATED, IN_PROGRESS)]
+
+    def encode(self, event: StreamEvent) -> list[bytes]:
+        """The events for an execution's next event.
+
+        A delta or a status that JSON cannot hold is left out. Raises TypeError when JSON cannot hold the end.
+        """
+        if event["type"] in (MESSAGE, ERROR):
+            return self._end(event)
+        try:
+            if event["type"] == STATUS:
+                return [orjson.dumps({"type": "generic", "generic": event})]
+            part = _part(event["data"])
+        except TypeError:
+            return []
+        opening = [] if self._in_message else [self._opening(None)]
+        self._in_message = True
+        return [*opening, part]
+
+    def _end(self, end: StreamEvent) -> list[bytes]:
+        last = _run_event(self._run.state(end))
+        if end["type"] != MESSAGE:
+            return [last]
+        text = end["data"]
+        whole = [] if self._in_message else [self._opening(text), _part(text)]
+        completed = orjson.dumps({"type": "message.completed", "message": self._run.message(text)})
+        return [*whole, completed, last]
+
+    def _opening(self, text: str | None) -> bytes:
+        """A message that has its parts when it is created comes whole; the pieces of another follow."""
+        opened = self._run.message(text or "")
+        if text is None:
+            opened["parts"] = []
+        return orjson.dumps({"type": "message.created", "message": opened})
+
+
+def _run_event(state: dict[str, Any]) -> bytes:
+    return orjson.dumps({"type": f"run.{state['status']}", "run": state})
+
+
+def _part(text: str) -> bytes:
+    return orjson.dumps({"type": "message.part", "part": message(text)["parts"][0]})
+
+
+def encode_sse(events: Iterable[bytes]) -> bytes:
+    """Server-sent events (WHATWG HTML, 9.2) with no field but their data."""
+    return b"".join([b"data: %b\n\n" % text for text in events])

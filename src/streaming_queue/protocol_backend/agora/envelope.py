@@ -24,7 +24,7 @@ NEGOTIATION = "negotiation"
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class AgoraRequest:
     """A request: `hash` is None for natural language. `body` is a text, or an object for those who send it so."""
 
     hash: str | None
@@ -39,7 +39,7 @@ def encode_request(body: str, name: str | None = None, source: str | None = None
     return orjson.dumps({"protocolHash": name, "protocolSources": sources if name else None, "body": body})
 
 
-def decode_request(raw: bytes) -> Request:
+def decode_request(raw: bytes) -> AgoraRequest:
     """The request in an HTTP body; members that nobody knows are ignored. Raises ProtocolError, not retryable."""
     try:
         document = strict_json.loads(raw)
@@ -57,7 +57,7 @@ def decode_request(raw: bytes) -> Request:
         raise malformed('"multiround" must be true or false')
     if not isinstance(body, str | dict):
         raise malformed('"body" must be a text, or an object')
-    return Request(name, body, tuple(sources), multiround)
+    return AgoraRequest(name, body, tuple(sources), multiround)
 
 
 def success(body: str) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -18,14 +21,13 @@ from streaming_queue.comm.host.idempotency_cache import ExpiringCache
 from streaming_queue.comm.host.respond import Answer, send_end, send_json
 from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError, error_event
 from streaming_queue.messages import StreamEvent
-from streaming_queue.protocol_backend.agora import conversations, routine
+from streaming_queue.protocol_backend.agora import routine
 from streaming_queue.protocol_backend.agora.body_formats import BODY_FORMATS, BodyFormat, Followed
-from streaming_queue.protocol_backend.agora.conversations import Conversation
 from streaming_queue.protocol_backend.agora.document import HASH, SOURCE
 from streaming_queue.protocol_backend.agora.envelope import (
     REJECTED,
     SUCCESS,
-    Request,
+    AgoraRequest,
     decode_request,
     failure,
     success,
@@ -36,6 +38,26 @@ from streaming_queue.protocol_backend.agora.sources import Sources
 _LISTING = orjson.dumps({HASH: [SOURCE]})
 _LISTING_PATHS = tuple(f"/{path}" for path in LISTINGS)
 _CONVERSATIONS = "/conversations/"
+
+CONVERSATION_S = 300.0
+MAX_CONVERSATIONS = 4096
+"""An agent keeps so many conversations; the oldest ends first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Several rounds with one principal (specification 7): hash and format stay the same. `expires` is Unix time."""
+
+    hash: str | None
+    body_format: BodyFormat
+    principal: str | None
+    expires: float = field(default_factory=lambda: time.time() + CONVERSATION_S)
+    id: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """The members that each response in the conversation has."""
+        return {"conversationId": self.id, "conversationExpires": int(self.expires)}
 
 
 async def spawn(
@@ -53,7 +75,7 @@ class AgoraAgent(AsgiAgent):
     def __init__(self, agent_id: str, executor: Executor, backend: BaseCommBackend, sources: Sources) -> None:
         super().__init__(agent_id, executor, backend)
         self._sources = sources
-        self.conversations = ExpiringCache[str, Conversation](conversations.MOST, kept_s=conversations.LIFETIME_S)
+        self.conversations = ExpiringCache[str, Conversation](MAX_CONVERSATIONS, kept_s=CONVERSATION_S)
         self.routes = {
             "/": (self._open, POST),
             _CONVERSATIONS: (self._continue, (*POST, "DELETE")),
@@ -94,9 +116,9 @@ class AgoraAgent(AsgiAgent):
         if request.multiround:
             conversation = Conversation(request.hash, body_format, scope["state"].get("principal"))
             self.conversations.put(conversation.id, conversation)
-        await self._answer(request, body_format, conversation, scope, send)
+        await self._answer(request.body, body_format, conversation, scope, send)
 
-    async def _body_format(self, request: Request) -> BodyFormat | None:
+    async def _body_format(self, request: AgoraRequest) -> BodyFormat | None:
         """The format that the request names; None if we do not know it."""
         body_format = BODY_FORMATS.get(request.hash)
         if body_format is None and request.hash is not None:
@@ -119,10 +141,15 @@ class AgoraAgent(AsgiAgent):
         request = decode_request(body)
         if request.hash not in (None, conversation.hash):
             raise ProtocolError("a conversation keeps the protocol it began with", retryable=False)
-        await self._answer(request, conversation.body_format, conversation, scope, send)
+        await self._answer(request.body, conversation.body_format, conversation, scope, send)
 
     async def _answer(
-        self, request: Request, body_format: BodyFormat, conversation: Conversation | None, scope: Scope, send: Send
+        self,
+        body: Any,
+        body_format: BodyFormat,
+        conversation: Conversation | None,
+        scope: Scope,
+        send: Send,
     ) -> None:
         principal = scope["state"].get("principal")
         context_id, rounds = (None, {}) if conversation is None else (conversation.id, conversation.members)
@@ -134,7 +161,7 @@ class AgoraAgent(AsgiAgent):
         try:
             if body_format.proposal is not None:
                 response = success(body_format.proposal)
-            elif (key := (payload := body_format.read(request.body)).get("cancel")) is not None:
+            elif (key := (payload := body_format.read(body)).get("cancel")) is not None:
                 response = success(routine.write_cancelled(await self._executions.cancel(key, principal=principal)))
             else:
                 context = self._request(payload, principal=principal, context_id=context_id)

@@ -16,7 +16,7 @@ from streaming_queue.comm.context import RequestContext
 from streaming_queue.errors import ConfigError
 from streaming_queue.protocol_backend.anp.documents import Neighbours, is_did
 from streaming_queue.protocol_backend.anp.exchange import AnpExchange
-from streaming_queue.protocol_backend.anp.gate import Gate
+from streaming_queue.protocol_backend.anp.gate import CallerGate
 from streaming_queue.protocol_backend.anp.identity import Identity
 from streaming_queue.protocol_backend.anp.peer import Peer
 from streaming_queue.protocol_backend.anp.resolver import Resolver
@@ -68,7 +68,7 @@ class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         self._method = method
         self._neighbours = Neighbours()
         self._trust = Trust(trusted, self._neighbours, Resolver(allow_private=allow_private))
-        self._gate = Gate(self._trust)
+        self._gate = CallerGate(self._trust)
         self._operators = set(operators)
         self._has_lists = bool(trusted or operators)
         self._identity: Once[Identity] = Once(self._make_identity, "anp:identity")

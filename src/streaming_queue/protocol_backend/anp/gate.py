@@ -1,4 +1,4 @@
-"""What proves who calls: an HTTP message signature (RFC 9421) by a did:wba, or the bearer token given for one."""
+"""Admits callers by an HTTP message signature (RFC 9421) of a did:wba, or by the bearer token given for one."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from streaming_queue.protocol_backend.anp.resolver import ResolutionError
 from streaming_queue.protocol_backend.anp.trust import Trust
 
 TOKEN_S = 600
-"""How long a bearer token holds, seconds."""
+"""The lifetime of a bearer token, seconds."""
 PAST_S, FUTURE_S = 300, 60
-"""How old a signature may be, and how far ahead its maker's clock, seconds; as the `anp` package has it."""
+"""The greatest age of a signature, and the greatest lead of its maker's clock, seconds; as in the `anp` package."""
 MAX_NONCES = 100_000
 COMPONENTS = ("@method", "@target-uri", "@authority")
-"""What a signature covers at the least; with a body, its content-digest too."""
+"""A signature covers at least these; with a body, its content-digest too."""
 
 _ALGORITHM = "HS256"
 _ACCEPT_SIGNATURE = b'sig1=("@method" "@target-uri" "@authority" "content-digest");created;expires;nonce;keyid'
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What was asked, as its maker signed it: header names in lower case."""
+class SignedRequest:
+    """A request as its maker signed it: header names in lower case."""
 
     method: str
     url: str
@@ -45,14 +45,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls; `headers` go with the answer: after a signature, the token that saves the next one."""
+    """A caller's DID; `headers` go with the answer: after a signature, the token that saves the next one."""
 
     did: str
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class DeniedError(AuthError):
-    """The caller is not known to be who it says; `reason` is a word for programs, the text one for people."""
+    """The caller does not prove its identity; `reason` is for programs, the text for people."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -67,8 +67,8 @@ class DeniedError(AuthError):
         )
 
 
-class Gate:
-    """Lets in whom `trust` names. One for all agents hosted by a backend; its key is made once and never leaves it."""
+class CallerGate:
+    """Admits the callers that `trust` names, for all agents of a backend. Its key is made once and never leaves it."""
 
     def __init__(
         self, trust: Trust, *, clock: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic
@@ -79,11 +79,11 @@ class Gate:
         self._secret = secrets.token_bytes(32)
         self._nonces: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    async def admit(self, request: Request) -> Caller:
-        """Who makes this request.
+    async def admit(self, request: SignedRequest) -> Caller:
+        """The caller that made this request.
 
         Raises:
-            DeniedError: nobody that is trusted, or it was tampered with, came before, or is from another time.
+            DeniedError: the caller is not trusted, or the request was changed, was used before, or has another time.
             RateLimitedError: too many signatures were seen in the last minutes.
         """
         authorization = request.headers.get("authorization", "")
@@ -112,8 +112,8 @@ class Gate:
         token = jwt.encode({"sub": did, "iat": now, "exp": now + TOKEN_S}, self._secret, _ALGORITHM)
         return f'access_token="{token}", token_type="Bearer", expires_in={TOKEN_S}'.encode()
 
-    async def _signer(self, request: Request) -> str:
-        """The DID that made the request's signature, which is now spent."""
+    async def _signer(self, request: SignedRequest) -> str:
+        """The DID that made the request's signature; the signature is spent now."""
         try:
             metadata = extract_signature_metadata(request.headers)
         except ValueError as error:
@@ -134,8 +134,8 @@ class Gate:
         return did
 
     @staticmethod
-    def _check_cover(components: list[str], request: Request) -> None:
-        """The package verifies what is covered; that what matters is covered, we see to."""
+    def _check_cover(components: list[str], request: SignedRequest) -> None:
+        """Check that the signature covers enough; the package verifies only the parts that it covers."""
         needed = {*COMPONENTS, "content-digest"} if request.body else {*COMPONENTS}
         if missing := sorted(needed - {component.lower() for component in components}):
             raise DeniedError("invalid_signature", f"the signature does not cover {' '.join(missing)}")
@@ -162,7 +162,7 @@ class Gate:
         self._nonces[did, nonce] = now + PAST_S + FUTURE_S + 1
 
 
-def _check_signature(document: Document, keyid: str, request: Request) -> None:
+def _check_signature(document: Document, keyid: str, request: SignedRequest) -> None:
     allowed = [entry.get("id") if isinstance(entry, dict) else entry for entry in document.get("authentication", ())]
     if keyid not in allowed:
         raise DeniedError("invalid_verification_method", "this key of the DID is not one to authenticate with")

@@ -27,7 +27,7 @@ from streaming_queue.protocol_backend.anp.description import (
     agent_description,
     interface,
 )
-from streaming_queue.protocol_backend.anp.gate import Caller, DeniedError, Gate, Request
+from streaming_queue.protocol_backend.anp.gate import Caller, CallerGate, DeniedError, SignedRequest
 from streaming_queue.protocol_backend.anp.identity import Identity
 from streaming_queue.protocol_backend.anp.rpc import (
     INVALID_PARAMS,
@@ -50,7 +50,7 @@ async def spawn(
     executor: Executor,
     backend: BaseCommBackend,
     *,
-    gate: Gate,
+    gate: CallerGate,
     identity: Callable[[int], Identity],
 ) -> AnpAgent:
     """Host `executor` by the options of `backend`; returns when it is ready. Raises like `comm.host.asgi.serve`.
@@ -71,7 +71,7 @@ class AnpAgent(AsgiAgent):
         agent_id: str,
         executor: Executor,
         backend: BaseCommBackend,
-        gate: Gate,
+        gate: CallerGate,
         make_identity: Callable[[int], Identity],
     ) -> None:
         super().__init__(agent_id, executor, backend)
@@ -132,13 +132,13 @@ class AnpAgent(AsgiAgent):
             failure = error
         await send_json(send, 200, encode_error(call_id, failure), *caller.headers)
 
-    def _signed(self, scope: Scope, body: bytes) -> Request:
+    def _signed(self, scope: Scope, body: bytes) -> SignedRequest:
         """The request as its maker saw it."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         target: bytes = scope["raw_path"]
         query: bytes = scope["query_string"]
         url = f"{self._scheme}://{headers['host']}{target.decode('latin-1')}"
-        return Request(scope["method"], f"{url}?{query.decode('latin-1')}" if query else url, headers, body)
+        return SignedRequest(scope["method"], f"{url}?{query.decode('latin-1')}" if query else url, headers, body)
 
     async def _answer(self, call: Call, caller: Caller, scope: Scope, send: Send) -> None:
         call_id = call.call_id

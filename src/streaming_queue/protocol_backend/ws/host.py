@@ -11,7 +11,7 @@ from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import Executor
 from streaming_queue.comm.host.admission import Admission
 from streaming_queue.comm.host.execution import Executions
-from streaming_queue.comm.host.listener import BACKLOG, Listener, listen
+from streaming_queue.comm.host.listener import BACKLOG, ListeningSocket, listen
 from streaming_queue.protocol_backend.ws.connection import CLOSE_TIMEOUT_S, HostSide, library_log
 from streaming_queue.protocol_backend.ws.conversation import Conversation
 from streaming_queue.protocol_backend.ws.frames import SUBPROTOCOL
@@ -35,7 +35,7 @@ async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend
 class WsAgent:
     """A hosted agent, and its handle."""
 
-    def __init__(self, agent_id: str, listener: Listener, executor: Executor, backend: BaseCommBackend) -> None:
+    def __init__(self, agent_id: str, listener: ListeningSocket, executor: Executor, backend: BaseCommBackend) -> None:
         self.agent_id = agent_id
         self.base_url = f"{'wss' if backend.host_options.tls else 'ws'}://{listener.authority}"
         self._backend = backend
@@ -46,7 +46,7 @@ class WsAgent:
         self._server: Server
         self._stopping: asyncio.Task[None] | None = None
 
-    async def start(self, listener: Listener) -> None:
+    async def start(self, listener: ListeningSocket) -> None:
         """Serve what comes to `listener`."""
         options, open_connections = self._backend.host_options, self._connections
 

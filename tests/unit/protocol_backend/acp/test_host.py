@@ -559,7 +559,9 @@ async def test_a_thousand_runs_of_every_mode_leave_no_task_and_bounded_memory(
         assert len(agent.sessions) == 50
         assert agent.sessions._sessions.size == sum(item.size for _, item in agent.sessions._sessions.items())
         assert (
-            kept._ended.size == sum(len(event["data"]) for _, ended in kept._ended.items() for event in ended.told) > 0
+            kept._ended.size
+            == sum(len(event["data"]) for _, ended in kept._ended.items() for event in ended.events)
+            > 0
         )
         assert agent._executions._by_identity == {}
 

@@ -14,7 +14,7 @@ from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.context import annotate, listening
 from streaming_queue.comm.host import respond
 from streaming_queue.errors import AuthError, ConnectError, RateLimitedError
-from streaming_queue.protocol_backend.agora import conversations
+from streaming_queue.protocol_backend.agora import host
 from streaming_queue.protocol_backend.agora.document import HASH, HEX_HASH, QUESTION_ANSWER, read_data_uri
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
@@ -249,14 +249,14 @@ async def test_a_conversation_ends_and_is_gone(spawn: Any):
 
 
 async def test_conversations_are_bounded_in_number(spawn: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(conversations, "MOST", 3)
+    monkeypatch.setattr(host, "MAX_CONVERSATIONS", 3)
     port, _ = await spawn(Echo())
     paths = [f"/conversations/{(await tell(port, 'one', multiround=True)).json['conversationId']}" for _ in range(5)]
     assert [(await tell(port, "two", path=path)).status for path in paths] == [404, 404, 200, 200, 200]
 
 
 async def test_conversations_are_bounded_in_time(spawn: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(conversations, "LIFETIME_S", 0.0)
+    monkeypatch.setattr(host, "CONVERSATION_S", 0.0)
     port, _ = await spawn(Echo())
     gone = (await tell(port, "one", multiround=True)).json
     assert (await tell(port, "two", path=f"/conversations/{gone['conversationId']}")).status == 404

@@ -17,7 +17,7 @@ from unit.comm.raw import ask, post
 from streaming_queue.comm.context import annotate
 from streaming_queue.config import Config
 from streaming_queue.errors import AgentFailedError
-from streaming_queue.protocol_backend.agora import conversations, document, sources
+from streaming_queue.protocol_backend.agora import document, host, sources
 from streaming_queue.protocol_backend.agora.comm import AgoraCommBackend
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
@@ -70,7 +70,7 @@ async def test_the_pages_requests_are_answered_as_it_says(spawn: Any):
 def test_the_page_knows_the_document_and_the_limits():
     assert set(re.findall(r"[\w+/]{27}=", TEXT)) == {document.HASH}
     assert document.MAX_DOCUMENT_BYTES == 64 * 1024
-    assert (conversations.MOST, conversations.LIFETIME_S) == (4096, 300)
+    assert (host.MAX_CONVERSATIONS, host.CONVERSATION_S) == (4096, 300)
     assert (sources.MOST_TRIED, sources.FETCH_TIMEOUT_S, sources.MOST_KEPT) == (4, 5, 64)
     (example,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
     assert Config.of(yaml.safe_load(example)).agora.sources == ("data:", "https://documents.example.org")

@@ -221,7 +221,7 @@ async def test_headers_that_are_no_signature(wire: Wire, change: Callable[[dict[
 
 async def test_nonces_are_kept_as_long_as_their_signatures_hold_and_are_bounded(monkeypatch: pytest.MonkeyPatch):
     now = 0.0
-    made = gate.Gate(trust=None, steady=lambda: now)  # type: ignore[arg-type]
+    made = gate.CallerGate(trust=None, steady=lambda: now)  # type: ignore[arg-type]
     monkeypatch.setattr(gate, "MAX_NONCES", 2)
     made._spend("did:wba:a", "1")
     made._spend("did:wba:b", "1")
