@@ -1,4 +1,4 @@
-"""What a peer asks of an agent hosted here, read strictly. No I/O."""
+"""Reads the requests of a caller strictly. No I/O."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RunRequest:
 
 
 def decode_run_request(body: bytes, headers: Mapping[bytes, bytes]) -> RunRequest:
-    """The request in a body, whatever its Content-Type says or does not. Raises ProtocolError, not retryable."""
+    """The request in a body of any Content-Type. Raises ProtocolError, not retryable."""
     try:
         document = strict_json.loads(body)
         if not isinstance(document, dict):

@@ -16,7 +16,7 @@ MAX_SESSIONS = 1000
 MAX_CHARACTERS = 16 * 1024 * 1024
 
 Owner = tuple[str | None, str]
-"""Principal and session id: a session is its principal's own."""
+"""Principal and session id: a session belongs to its principal."""
 
 
 class Session:
@@ -41,7 +41,7 @@ class Sessions:
         return len(self._sessions)
 
     def open(self, owner: Owner, given: Mapping[str, Any] | None) -> None:
-        """Have a session; `given` is one that began elsewhere. Its addresses are kept, never fetched.
+        """Open or continue a session; `given` began elsewhere. Its URLs are kept, never fetched.
 
         Raises ProtocolError when `given` is no session.
         """
@@ -69,7 +69,7 @@ class Sessions:
         self._sessions.put(owner, session, session.size)
 
     def document(self, owner: Owner, origin: str) -> dict[str, Any] | None:
-        """The session as ACP shows it, its messages as URLs at `origin`; None where there is none (any more)."""
+        """The session as ACP shows it, its messages as URLs at `origin`; None if there is none (any more)."""
         session = self._sessions.get(owner)
         if session is None:
             return None
@@ -77,7 +77,7 @@ class Sessions:
         return {"id": owner[1], "history": [*session.elsewhere, *here], "state": session.state}
 
     def resource(self, principal: str | None, resource_id: str) -> bytes | None:
-        """A message of one of this principal's sessions, as JSON; None where there is none (any more)."""
+        """A message in a session of this principal, as JSON; None if there is none (any more)."""
         for (owner, _), session in self._sessions.items():
             if owner == principal and (message := session.messages.get(resource_id)) is not None:
                 return message
@@ -85,9 +85,9 @@ class Sessions:
 
 
 def requested_session(document: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any] | None]:
-    """The id of the session that a request belongs to, and the session itself where it is sent along.
+    """The id of a request's session, and the session itself if the request has it.
 
-    Raises ProtocolError when they are no UUID, no session, or not the same.
+    Raises ProtocolError if they are no UUID, no session, or differ.
     """
     given = document.get("session")
     if given is not None and not isinstance(given, Mapping):

@@ -40,7 +40,7 @@ def encode_request(body: str, name: str | None = None, source: str | None = None
 
 
 def decode_request(raw: bytes) -> AgoraRequest:
-    """The request in an HTTP body; members that nobody knows are ignored. Raises ProtocolError, not retryable."""
+    """The request in an HTTP body, without its unknown members. Raises ProtocolError, not retryable."""
     try:
         document = strict_json.loads(raw)
     except ValueError as error:
@@ -61,12 +61,12 @@ def decode_request(raw: bytes) -> AgoraRequest:
 
 
 def success(body: str) -> dict[str, Any]:
-    """The response that brings a body."""
+    """The response with a body."""
     return {"status": SUCCESS, "body": body}
 
 
 def failure(reason: str, status: str = FAILURE) -> dict[str, Any]:
-    """The response to what failed, or was rejected. It has no body: some take any body for an answer."""
+    """The response of a failure or a rejection. It has no body: some clients take any body for an answer."""
     return {"status": status, "error": reason}
 
 

@@ -16,7 +16,7 @@ from starlette.types import Scope, Send
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import Executor
 from streaming_queue.comm.host.asgi import cancelled_on_disconnect
-from streaming_queue.comm.host.asgi_agent import GET, POST, AsgiAgent, Route
+from streaming_queue.comm.host.asgi_agent import GET, POST, AsgiAgent, RefusedError, Route
 from streaming_queue.comm.host.idempotency_cache import ExpiringCache
 from streaming_queue.comm.host.respond import Answer, send_end, send_json
 from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError, error_event
@@ -110,8 +110,7 @@ class AgoraAgent(AsgiAgent):
         body_format = await self._body_format(request)
         if body_format is None:
             reason = "Unsupported protocol: it is not ours, and not to be had from a source that is allowed here"
-            await send_json(send, 200, orjson.dumps(failure(reason, REJECTED)))
-            return
+            raise RefusedError(200, orjson.dumps(failure(reason, REJECTED)))
         conversation = None
         if request.multiround:
             conversation = Conversation(request.hash, body_format, scope["state"].get("principal"))
@@ -136,8 +135,7 @@ class AgoraAgent(AsgiAgent):
             await send_json(send, 200, orjson.dumps({"status": SUCCESS}))
             return
         if conversation is None:
-            await send_json(send, 404, orjson.dumps(failure("there is no such conversation, or it has ended")))
-            return
+            raise RefusedError(404, orjson.dumps(failure("there is no such conversation, or it has ended")))
         request = decode_request(body)
         if request.hash not in (None, conversation.hash):
             raise ProtocolError("a conversation keeps the protocol it began with", retryable=False)

@@ -133,7 +133,7 @@ class AnpAgent(AsgiAgent):
         await send_json(send, 200, encode_error(call_id, failure), *caller.headers)
 
     def _signed(self, scope: Scope, body: bytes) -> SignedRequest:
-        """The request as its maker saw it."""
+        """The request as its maker signed it."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         target: bytes = scope["raw_path"]
         query: bytes = scope["query_string"]

@@ -50,16 +50,16 @@ _COMMENT = b": at work\n\n"
 async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend: BaseCommBackend) -> McpAgent:
     """Host `executor` by the options of `backend`; returns when it is ready.
 
-    Raises like `comm.host.asgi.serve`, and ConfigError where the executor's `description` is no text.
+    Raises like `comm.host.asgi.serve`, and ConfigError if the executor's `description` is no text.
     """
     return await McpAgent(agent_id, executor, backend).serve(host, port)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request as it came: its id, what it asks, by which revision, in which session, and who asks.
+    """A request: its id, method and parameters, its revision (`modern`: without a handshake), session and principal.
 
-    `progress_token` is there where progress is to be told, and the caller takes a stream of events.
+    `progress_token` is set if the caller wants progress, and takes a stream of events.
     """
 
     id: str | int
@@ -113,7 +113,7 @@ class McpAgent(AsgiAgent):
         return {"jsonrpc": "2.0", "id": call.id, "result": self._service.complete(result, modern=call.modern)}
 
     async def _notified(self, call: Call) -> None:
-        """Cancel what a `notifications/cancelled` means; other notifications have nothing to do here."""
+        """Cancel the request that a `notifications/cancelled` names; ignore other notifications."""
         if call.method != "notifications/cancelled":
             return
         key = call.meta.get(IDEMPOTENCY_KEY)
@@ -168,7 +168,7 @@ class McpAgent(AsgiAgent):
 
 
 def _parsed(headers: Mapping[bytes, bytes], body: bytes) -> dict[str, Any]:
-    """The message in a body. Raises Refused where it is none."""
+    """The message in a body. Raises Refused if it is none."""
     if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != JSON.encode():
         raise Refused(INVALID_REQUEST, f"the content type must be {JSON}", status=415)
     try:
@@ -191,7 +191,7 @@ def _id_of(message: Mapping[str, Any]) -> str | int | None:
 
 
 def _read(message: Mapping[str, Any], number: str | int | None, scope: Scope) -> Call:
-    """The call in a message. Raises Refused where it does not keep to its revision."""
+    """The call in a message. Raises Refused if it breaks the rules of its revision."""
     headers: dict[bytes, bytes] = dict(scope["headers"])
     modern = is_modern(headers)
     method, params = message.get("method", ""), message.get("params", {})
@@ -216,7 +216,7 @@ def _read(message: Mapping[str, Any], number: str | int | None, scope: Scope) ->
 
 
 def _question(call: Call) -> str:
-    """What the tool is asked. Raises Refused where it is another tool, or the argument is not there."""
+    """The question to the tool. Raises Refused if it is another tool, or has no such argument."""
     name, arguments = call.params.get("name"), call.params.get("arguments")
     status = None if call.modern else 200
     if name != TOOL:

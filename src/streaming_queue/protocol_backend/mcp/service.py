@@ -1,4 +1,4 @@
-"""What a hosted agent says of itself over MCP, and what it demands of a request. No I/O."""
+"""The self-description of a hosted agent over MCP, and its checks of a request. No I/O."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from streaming_queue.protocol_backend.mcp.dialect import (
 TOOL = "ask"
 ARGUMENT = "question"
 FRESH_MS = 60_000
-"""How long a client may keep what we say of ourselves: an agent's tool never changes."""
+"""A client may keep the self-description this long, milliseconds: an agent's tool never changes."""
 
 STATUS_BY_CODE: Mapping[int, int] = {METHOD_NOT_FOUND: 404}
-"""The status of an error's code by 2026-07-28, 400 for all others; the handshake's revisions answer 200."""
+"""An error's code -> its status by 2026-07-28, 400 for all others; the revisions with a handshake answer 200."""
 
 
 class Refused(Exception):  # noqa: N818 (it is an answer, not a failure of ours)
-    """A request that is answered by a JSON-RPC error, with this HTTP status."""
+    """A request gets a JSON-RPC error with this HTTP status."""
 
     def __init__(self, code: int, message: str, *, status: int | None = None, data: Any = None) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class Refused(Exception):  # noqa: N818 (it is an answer, not a failure of ours)
 
 
 class Service:
-    """The face of one agent: a server with one tool."""
+    """One agent as a server with one tool."""
 
     def __init__(self, agent_id: str, description: str) -> None:
         self.server = {"name": agent_id, "version": __version__}
@@ -68,7 +68,7 @@ class Service:
         return {**result, "resultType": "complete", "_meta": {**(result.get("_meta") or {}), SERVER_KEY: self.server}}
 
     def answer(self, method: str, params: Mapping[str, Any], *, modern: bool, ready: bool) -> dict[str, Any]:
-        """The result of a request that asks the agent nothing. Raises Refused for a method that there is none of."""
+        """The result of a request that does not ask the agent. Raises Refused for an unknown method."""
         lasting = {"ttlMs": FRESH_MS, "cacheScope": "private"} if modern else {}
         if method == "tools/list":
             return {"tools": [self.tool], **lasting}
@@ -89,7 +89,7 @@ class Service:
 
 
 def is_modern(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a request's headers name the revision without a handshake. Raises Refused for one that is not spoken."""
+    """Whether a request's headers name the revision without a handshake. Raises Refused for an unknown revision."""
     version = _header(headers, VERSION_HEADER)
     if version is not None and version not in HOSTED:
         data = {"supported": list(HOSTED), "requested": version}
@@ -98,7 +98,7 @@ def is_modern(headers: Mapping[bytes, bytes]) -> bool:
 
 
 def check_envelope(headers: Mapping[bytes, bytes], method: str, params: Mapping[str, Any]) -> None:
-    """Raise Refused where a request's headers and its body do not say the same (2026-07-28, transports)."""
+    """Raise Refused if a request's headers and its body contradict each other (2026-07-28, transports)."""
     meta = params.get("_meta")
     if not isinstance(meta, dict) or not isinstance(meta.get(CAPABILITIES_KEY), dict) or VERSION_KEY not in meta:
         raise Refused(INVALID_PARAMS, f"params._meta must have {VERSION_KEY} and {CAPABILITIES_KEY}")
@@ -116,7 +116,7 @@ def _header(headers: Mapping[bytes, bytes], name: str) -> str | None:
 
 
 def _plain(value: str | None) -> str | None:
-    """A header's text, out of the mark that `tools.header_value` puts around some."""
+    """A header's text without the mark that `tools.header_value` puts around some."""
     if value is None or not (value.startswith("=?base64?") and value.endswith("?=")):
         return value
     try:
