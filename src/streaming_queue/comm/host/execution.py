@@ -46,6 +46,7 @@ class Execution:
         self.context = context
         self.identity: Key = (context.principal, context.call_context.idempotency_key)
         self.readers = 0
+        self.grace: asyncio.TimerHandle | None = None
         self._executor = executor
         self._events: list[StreamEvent] = []
         self._waiters: list[asyncio.Future[None]] = []
@@ -213,7 +214,6 @@ class Executions:
         self._grace_s = grace_s
         self._by_identity: dict[Key, Execution] = {}
         self._running: set[Execution] = set()
-        self._timers: dict[Execution, asyncio.TimerHandle] = {}
         self._answers = IdempotencyCache()
         self._draining = False
         self._closed = False
@@ -240,8 +240,7 @@ class Executions:
             ConnectError: the agent was stopped, or drains and this is a new question.
         """
         execution = self._find(context) or self._start(context)
-        if timer := self._timers.pop(execution, None):
-            timer.cancel()
+        _end_grace(execution)
         execution.readers += 1
         try:
             yield execution
@@ -281,10 +280,8 @@ class Executions:
         elif execution.is_command:
             execution.task.add_done_callback(lambda _: self._left(execution))
         elif self._by_identity.get(execution.identity) is execution:
-            if timer := self._timers.pop(execution, None):
-                timer.cancel()
-            loop = asyncio.get_running_loop()
-            self._timers[execution] = loop.call_later(self._grace_s, self._expire, execution)
+            _end_grace(execution)
+            execution.grace = asyncio.get_running_loop().call_later(self._grace_s, self._expire, execution)
             execution.task.add_done_callback(lambda _: self._left(execution))
         else:
             self._expire(execution)
@@ -306,8 +303,7 @@ class Executions:
 
     def _free_key(self, execution: Execution) -> None:
         """Let the next caller with this key start anew, even while a cancelled executor takes its time."""
-        if timer := self._timers.pop(execution, None):
-            timer.cancel()
+        _end_grace(execution)
         if self._by_identity.get(execution.identity) is execution:
             del self._by_identity[execution.identity]
 
@@ -334,19 +330,23 @@ class Executions:
     async def aclose(self, timeout_s: float = CANCEL_BOUND_S) -> None:
         """Cancel all executions, commands too, and wait for them, `timeout_s` at most; refuse later messages."""
         self._closed = True
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
         self._by_identity.clear()
         self._answers.clear()
         running = list(self._running)
         for execution in running:
+            _end_grace(execution)
             execution.stop(ConnectError(f"agent {execution.context.agent_id!r} was stopped before it answered"))
         if running:
             _, hung = await asyncio.wait({execution.task for execution in running}, timeout=timeout_s)
             for task in hung:
                 logger.warning("%s does not end when it is cancelled", task.get_name())
         self._running.clear()
+
+
+def _end_grace(execution: Execution) -> None:
+    if execution.grace is not None:
+        execution.grace.cancel()
+        execution.grace = None
 
 
 def _same_question(key: str | None, question: str, context: RequestContext) -> None:
