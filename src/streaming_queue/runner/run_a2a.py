@@ -1,11 +1,5 @@
 """A run over a2a: `python -m streaming_queue.runner.run_a2a [config.yaml]`."""
 
-from streaming_queue.runner.runner_base import RunnerBase, main
+from streaming_queue.runner.modules import runner_over
 
-
-class A2ARunner(RunnerBase):
-    protocol = "a2a"
-
-
-if __name__ == "__main__":
-    main(A2ARunner)
+A2ARunner = runner_over("a2a", module=__name__)

@@ -1,11 +1,5 @@
 """A run over acp: `python -m streaming_queue.runner.run_acp [config.yaml]`."""
 
-from streaming_queue.runner.runner_base import RunnerBase, main
+from streaming_queue.runner.modules import runner_over
 
-
-class AcpRunner(RunnerBase):
-    protocol = "acp"
-
-
-if __name__ == "__main__":
-    main(AcpRunner)
+AcpRunner = runner_over("acp", module=__name__)

@@ -1,11 +1,5 @@
 """A run over agora: `python -m streaming_queue.runner.run_agora [config.yaml]`."""
 
-from streaming_queue.runner.runner_base import RunnerBase, main
+from streaming_queue.runner.modules import runner_over
 
-
-class AgoraRunner(RunnerBase):
-    protocol = "agora"
-
-
-if __name__ == "__main__":
-    main(AgoraRunner)
+AgoraRunner = runner_over("agora", module=__name__)

@@ -1,11 +1,5 @@
 """A run over anp: `python -m streaming_queue.runner.run_anp [config.yaml]`."""
 
-from streaming_queue.runner.runner_base import RunnerBase, main
+from streaming_queue.runner.modules import runner_over
 
-
-class AnpRunner(RunnerBase):
-    protocol = "anp"
-
-
-if __name__ == "__main__":
-    main(AnpRunner)
+AnpRunner = runner_over("anp", module=__name__)

@@ -1,11 +1,5 @@
 """A run over grpc: `python -m streaming_queue.runner.run_grpc [config.yaml]`."""
 
-from streaming_queue.runner.runner_base import RunnerBase, main
+from streaming_queue.runner.modules import runner_over
 
-
-class GrpcRunner(RunnerBase):
-    protocol = "grpc"
-
-
-if __name__ == "__main__":
-    main(GrpcRunner)
+GrpcRunner = runner_over("grpc", module=__name__)

@@ -1,11 +1,5 @@
 """A run over http: `python -m streaming_queue.runner.run_http [config.yaml]`."""
 
-from streaming_queue.runner.runner_base import RunnerBase, main
+from streaming_queue.runner.modules import runner_over
 
-
-class HttpRunner(RunnerBase):
-    protocol = "http"
-
-
-if __name__ == "__main__":
-    main(HttpRunner)
+HttpRunner = runner_over("http", module=__name__)

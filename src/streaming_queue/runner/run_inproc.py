@@ -1,11 +1,5 @@
 """A run over inproc: `python -m streaming_queue.runner.run_inproc [config.yaml]`."""
 
-from streaming_queue.runner.runner_base import RunnerBase, main
+from streaming_queue.runner.modules import runner_over
 
-
-class InprocRunner(RunnerBase):
-    protocol = "inproc"
-
-
-if __name__ == "__main__":
-    main(InprocRunner)
+InprocRunner = runner_over("inproc", module=__name__)

@@ -1,11 +1,5 @@
 """A run over mcp: `python -m streaming_queue.runner.run_mcp [config.yaml]`."""
 
-from streaming_queue.runner.runner_base import RunnerBase, main
+from streaming_queue.runner.modules import runner_over
 
-
-class McpRunner(RunnerBase):
-    protocol = "mcp"
-
-
-if __name__ == "__main__":
-    main(McpRunner)
+McpRunner = runner_over("mcp", module=__name__)

@@ -1,11 +1,5 @@
 """A run over nats: `python -m streaming_queue.runner.run_nats [config.yaml]`."""
 
-from streaming_queue.runner.runner_base import RunnerBase, main
+from streaming_queue.runner.modules import runner_over
 
-
-class NatsRunner(RunnerBase):
-    protocol = "nats"
-
-
-if __name__ == "__main__":
-    main(NatsRunner)
+NatsRunner = runner_over("nats", module=__name__)

@@ -1,11 +1,5 @@
 """A run over ws: `python -m streaming_queue.runner.run_ws [config.yaml]`."""
 
-from streaming_queue.runner.runner_base import RunnerBase, main
+from streaming_queue.runner.modules import runner_over
 
-
-class WsRunner(RunnerBase):
-    protocol = "ws"
-
-
-if __name__ == "__main__":
-    main(WsRunner)
+WsRunner = runner_over("ws", module=__name__)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ from streaming_queue.errors import AuthError, ConfigError, ConnectError, QuotaEr
 from streaming_queue.protocol_backend.inproc.comm import InprocCommBackend
 from streaming_queue.runner.runner_base import RunnerBase
 from streaming_queue.telemetry.console import Output
-
-RUNNERS = sorted((Path(__file__).parents[3] / "src" / "streaming_queue" / "runner").glob("run_*.py"))
 
 
 def config(tmp_path: Path, **flags: Any) -> Any:
@@ -159,22 +156,6 @@ async def test_topologies(tmp_path: Path) -> None:
     custom = Kept(config(tmp_path, **flags | {"output.dir": str(tmp_path / "c")}), output=Talk())
     assert await custom.execute() == 0
     assert custom.topology["Worker-1"] == ["Coordinator-1"]
-
-
-@pytest.mark.parametrize("path", RUNNERS, ids=lambda path: path.stem)
-def test_a_protocols_runner_is_the_template_and_nothing_else(path: Path) -> None:
-    protocol = path.stem.removeprefix("run_")
-    several = protocol == "meta_network"
-    over, base = ("several protocols", "MixedRunner") if several else (protocol, "RunnerBase")
-    said, imported, cls, attribute, *end = (line for line in path.read_text().splitlines() if line)
-    assert said == f'"""A run over {over}: `python -m streaming_queue.runner.{path.stem} [config.yaml]`."""'
-    assert re.fullmatch(rf"from streaming_queue\.runner\.\w+ import {base}, main", imported)
-    name = re.fullmatch(rf"class (\w+Runner)\({base}\):", cls)
-    assert name
-    assert re.fullmatch(
-        r'    protocols = \("\w+"(, "\w+")+\)' if several else f'    protocol = "{protocol}"', attribute
-    )
-    assert end == ['if __name__ == "__main__":', f"    main({name[1]})"]
 
 
 async def test_a_signal_before_the_dispatch_is_obeyed(tmp_path: Path) -> None:
