@@ -37,6 +37,6 @@ def extend(search: MutableSequence[str], folder: Path) -> None:
     search.append(str(folder))
 
 
-def backends(search: MutableSequence[str]) -> list[str]:
-    """The names of the backends that lie in the checkout, by the `__path__` of `protocol_backend`."""
-    return sorted(comm.parent.name for folder in search[1:] for comm in Path(folder).glob("*/comm.py"))
+def backends(search: MutableSequence[str]) -> list[Path]:
+    """The folders of the backends in the checkout, by the `__path__` of `protocol_backend`."""
+    return sorted(comm.parent for folder in search[1:] for comm in Path(folder).glob("*/comm.py"))

@@ -15,8 +15,8 @@ from typing import Any
 
 import orjson
 
-from streaming_queue.config.private_files import read_private, state_folder, write_private
 from streaming_queue.errors import ConfigError
+from streaming_queue.private_files import read_private, state_folder, write_private
 
 
 @dataclass(frozen=True, slots=True)

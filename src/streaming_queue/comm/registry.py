@@ -17,20 +17,24 @@ from streaming_queue.errors import BackendNotInstalledError, ConfigError, Unknow
 from streaming_queue.extras import install_command
 
 ENTRY_POINT_GROUP = "streaming_queue.backends"
+SECTION_GROUP = "streaming_queue.sections"
+"""Entry points with the name of a protocol, for the configuration section of its backend."""
 BACKENDS = "streaming_queue.protocol_backend"
 
 
 @dataclass(frozen=True, slots=True)
 class BackendSpec:
-    """Where a backend is: `target` is `package.module:Class`; `extra` is the extra that installs what it imports.
+    """Where a backend is: `target` is `package.module:Class`. `extra` installs the libraries that it imports.
 
-    Without a class, `target` means the module's own class whose name ends with `CommBackend`.
+    Without a class, `target` means the module's own class whose name ends with `CommBackend`. `section` is the
+    `package.module:Class` of the backend's configuration section. Its module imports no library of the protocol.
     """
 
     name: str
     target: str
     summary: str
     extra: str | None = None
+    section: str | None = None
 
     @property
     def install(self) -> str:
@@ -38,52 +42,42 @@ class BackendSpec:
         return install_command(self.extra) if self.extra else "install the package that provides it"
 
 
+def _ours(
+    name: str, backend: str, summary: str, *, extra: str | None = None, section: str | None = None
+) -> BackendSpec:
+    home = f"{BACKENDS}.{name}"
+    return BackendSpec(name, f"{home}.comm:{backend}", summary, extra, section and f"{home}.options:{section}")
+
+
 BUILTIN: tuple[BackendSpec, ...] = (
-    BackendSpec("inproc", "streaming_queue.protocol_backend.inproc.comm:InprocCommBackend", "function calls, no wire"),
-    BackendSpec("http", "streaming_queue.protocol_backend.http.comm:HttpCommBackend", "a small JSON contract"),
-    BackendSpec("a2a", "streaming_queue.protocol_backend.a2a.comm:A2ACommBackend", "Agent2Agent 1.0, and 0.3"),
-    BackendSpec("acp", "streaming_queue.protocol_backend.acp.comm:AcpCommBackend", "Agent Communication Protocol 0.2"),
-    BackendSpec(
-        "grpc",
-        "streaming_queue.protocol_backend.grpc.comm:GrpcCommBackend",
-        "a small gRPC service, with health and reflection",
-        extra="grpc",
-    ),
-    BackendSpec(
-        "ws", "streaming_queue.protocol_backend.ws.comm:WsCommBackend", "one WebSocket connection a peer", extra="ws"
-    ),
-    BackendSpec(
-        "nats",
-        "streaming_queue.protocol_backend.nats.comm:NatsCommBackend",
-        "request and reply over NATS",
-        extra="nats",
-    ),
-    BackendSpec(
-        "anp",
-        "streaming_queue.protocol_backend.anp.comm:AnpCommBackend",
-        "Agent Network Protocol: did:wba identities, JSON-RPC",
-        extra="anp",
-    ),
-    BackendSpec(
-        "agora",
-        "streaming_queue.protocol_backend.agora.comm:AgoraCommBackend",
-        "natural language, or a protocol document agreed by hash",
-    ),
-    BackendSpec("mcp", "streaming_queue.protocol_backend.mcp.comm:McpCommBackend", "the tools of MCP servers"),
+    _ours("inproc", "InprocCommBackend", "function calls, no wire"),
+    _ours("http", "HttpCommBackend", "a small JSON contract"),
+    _ours("a2a", "A2ACommBackend", "Agent2Agent 1.0, and 0.3", section="A2A"),
+    _ours("acp", "AcpCommBackend", "Agent Communication Protocol 0.2"),
+    _ours("grpc", "GrpcCommBackend", "a small gRPC service, with health and reflection", extra="grpc"),
+    _ours("ws", "WsCommBackend", "one WebSocket connection a peer", extra="ws"),
+    _ours("anp", "AnpCommBackend", "Agent Network Protocol: did:wba identities, JSON-RPC", extra="anp", section="Anp"),
+    _ours("agora", "AgoraCommBackend", "natural language, or a protocol document agreed by hash", section="Agora"),
+    _ours("mcp", "McpCommBackend", "the tools of MCP servers", section="Mcp"),
+    _ours("nats", "NatsCommBackend", "request and reply over NATS", extra="nats", section="Nats"),
 )
+"""Our protocols, a line each. The configuration shows their sections in this order."""
 
 
 def known() -> Mapping[str, BackendSpec]:
-    """Every protocol that can be named: ours, those in the checkout, and those of installed packages' entry points.
+    """All protocols by name: ours, those in the checkout, and those that installed packages declare.
 
-    Raises ConfigError where one in the checkout has the name of one of ours.
+    Raises ConfigError where a backend in the checkout has the name of one of ours.
     """
     specs = {spec.name: spec for spec in BUILTIN}
-    for name in checkout.backends(importlib.import_module(BACKENDS).__path__):
-        specs[name] = BackendSpec(name, f"{BACKENDS}.{name}.comm", "from this checkout")
+    for folder in checkout.backends(importlib.import_module(BACKENDS).__path__):
+        home = f"{BACKENDS}.{folder.name}"
+        section = f"{home}.options:Options" if (folder / "options.py").exists() else None
+        specs[folder.name] = BackendSpec(folder.name, f"{home}.comm", "from this checkout", section=section)
+    declared = {entry.name: entry.value for entry in entry_points(group=SECTION_GROUP)}
     for entry in entry_points(group=ENTRY_POINT_GROUP):
-        package = entry.dist.name if entry.dist else entry.module
-        specs.setdefault(entry.name, BackendSpec(entry.name, entry.value, f"from {package}"))
+        summary = f"from {entry.dist.name if entry.dist else entry.module}"
+        specs.setdefault(entry.name, BackendSpec(entry.name, entry.value, summary, section=declared.get(entry.name)))
     return specs
 
 

@@ -1,40 +1,49 @@
-"""Every setting of a run: models, defaults, rules, and how they are loaded. It knows only `errors`."""
+"""Every setting of a run: models, defaults, rules, and how they are loaded. Protocols add their own sections.
 
-from streaming_queue.config.agents import QA, Coordinator, Worker
-from streaming_queue.config.auto import AUTO, Auto
-from streaming_queue.config.backends import A2A, Agora, Anp, BackendSection, Mcp, Nats
-from streaming_queue.config.load import FLAGS, load_config
-from streaming_queue.config.model import Core, Latency, Mock
-from streaming_queue.config.network import Network, Output, Scheduler
-from streaming_queue.config.resume import resume_config
-from streaming_queue.config.root import KEYS, Config
-from streaming_queue.config.section import Section
-from streaming_queue.config.workers import WorkerGroup, WorkerSetup
+Each name is imported when it is first used: a backend's section imports its base class before the whole is built.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streaming_queue.config.agents import Coordinator
+    from streaming_queue.config.auto import AUTO, Auto
+    from streaming_queue.config.backends import BackendSection
+    from streaming_queue.config.load import FLAGS, load_config
+    from streaming_queue.config.model import Core, Mock
+    from streaming_queue.config.resume import resume_config
+    from streaming_queue.config.root import KEYS, Config
 
 __all__ = [
-    "A2A",
     "AUTO",
     "FLAGS",
     "KEYS",
-    "QA",
-    "Agora",
-    "Anp",
     "Auto",
     "BackendSection",
     "Config",
     "Coordinator",
     "Core",
-    "Latency",
-    "Mcp",
     "Mock",
-    "Nats",
-    "Network",
-    "Output",
-    "Scheduler",
-    "Section",
-    "Worker",
-    "WorkerGroup",
-    "WorkerSetup",
     "load_config",
     "resume_config",
 ]
+
+_HOMES = {
+    "auto": ("AUTO", "Auto"),
+    "agents": ("Coordinator",),
+    "backends": ("BackendSection",),
+    "load": ("FLAGS", "load_config"),
+    "model": ("Core", "Mock"),
+    "resume": ("resume_config",),
+    "root": ("KEYS", "Config"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from streaming_queue.config.private_files import read_private, state_folder, write_private
+from streaming_queue.private_files import read_private, state_folder, write_private
 
 
 def keep(run_id: str, config: Mapping[str, Any], values: Mapping[str, Any]) -> None:

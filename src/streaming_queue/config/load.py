@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from streaming_queue.config.backends import sections
 from streaming_queue.config.keys import Setting
 from streaming_queue.config.merging import merge
 from streaming_queue.config.root import KEYS, Config
@@ -17,10 +18,9 @@ RESERVED_VARIABLES = frozenset({"STQ_DEBUG"})
 PROVIDER_VARIABLES: Mapping[str, str] = {
     "OPENAI_API_KEY": "core.openai_api_key",
     "OPENAI_BASE_URL": "core.openai_base_url",
-    "NATS_URL": "nats.url",
-    "NATS_CREDS": "nats.credentials",
+    **{variable: f"{name}.{key}" for name, each in sections().items() for variable, key in each.variables.items()},
 }
-"""The variables of others for what is theirs; ours come before them."""
+"""Variables of other tools, each with the key that it gives. Our own variables come before them."""
 
 OWN = "the program's own choice"
 """Where a value comes from that the program gives and nobody else does."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, create_model, model_validator
 
 from streaming_queue.config.agents import QA
 from streaming_queue.config.auto import AUTO, Auto
-from streaming_queue.config.backends import A2A, Agora, Anp, BackendSection, Mcp, Nats
+from streaming_queue.config.backends import BackendSection, section_key, sections
 from streaming_queue.config.keys import Alias, Keys, Setting
 from streaming_queue.config.merging import build, merge
 from streaming_queue.config.model import Core, Mock
@@ -38,11 +38,6 @@ class Config(Section):
     mock: Mock = Mock()
     output: Output = Output()
     auto: Auto = Auto()
-    a2a: A2A = A2A()
-    anp: Anp = Anp()
-    agora: Agora = Agora()
-    mcp: Mcp = Mcp()
-    nats: Nats = Nats()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -151,7 +146,7 @@ class Config(Section):
 
     def section(self, protocol: str) -> BackendSection | None:
         """The section of a protocol, None where it has none."""
-        value = self.get(protocol)
+        value = self.get(section_key(protocol))
         return value if isinstance(value, BackendSection) else None
 
     def of_worker(self, worker_id: str) -> Self:
@@ -162,7 +157,7 @@ class Config(Section):
         setup = self.roster[worker_id]
         update: dict[str, Any] = {"protocol": setup.protocol, "core": setup.core}
         if setup.options is not None:
-            update[setup.protocol] = setup.options
+            update[section_key(setup.protocol)] = setup.options
         if self.workers:
             alone = self.qa.worker.model_copy(update={"count": 1, "start_port": None})
             update |= {"workers": (), "qa": self.qa.model_copy(update={"worker": alone})}
@@ -215,6 +210,19 @@ class Config(Section):
         """All values, nested, fit for JSON and for other eyes: secrets are `***`."""
         values: dict[str, Any] = redacted(self)
         return values
+
+
+def _with_sections(base: type[Config]) -> type[Config]:
+    """`base` with the section of each protocol that declares one. Raises ConfigError where a key is taken."""
+    for key in sections():
+        if hasattr(base, key) or key in base.model_fields:
+            raise ConfigError(f"the configuration has {key!r} already: a protocol of this name cannot have a section")
+    fields: dict[str, Any] = {key: (section, section()) for key, section in sections().items()}
+    return create_model(base.__name__, __base__=base, __module__=__name__, __doc__=base.__doc__, **fields)
+
+
+if not TYPE_CHECKING:  # for a type checker, the sections are values by name: config["nats"]
+    Config = _with_sections(Config)
 
 
 def _refuse_two_lists(settings: Mapping[str, Setting]) -> None:

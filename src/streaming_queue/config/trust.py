@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from streaming_queue.config.backends import sections
 from streaming_queue.config.keys import join
-from streaming_queue.config.private_files import read_private, state_folder, write_private
 from streaming_queue.errors import ConfigError
+from streaming_queue.private_files import read_private, state_folder, write_private
 
 RESULT_FILE = "qa.coordinator.result_file"
 _KEY_BYTES = 32
 _MOST_SHOWN = 1000
+_OPTIONS = re.compile(r"workers\[\d+\]\.options")
 _COMMAND = re.compile(r"[\x00-\x20]*s\s*t\s*d\s*i\s*o\s*:", re.IGNORECASE)
 """An address that is a command; blanks within, in case a parser of addresses drops them."""
-
-_PASSED = re.compile(r"(?:mcp|workers\[\d+\]\.options)\.(?:tool|argument|arguments|environment)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def effects(settings: Mapping[str, Any]) -> list[Effect]:
 
 
 def _effects(place: str, name: str, value: Any) -> Iterator[Effect]:
-    if value and _PASSED.fullmatch(place):
+    if value and _is_passed_on(place):
         yield Effect(place, "passes", value if isinstance(value, str) else json.dumps(value, sort_keys=True))
     elif isinstance(value, Mapping):
         for inner, item in value.items():
@@ -88,6 +88,13 @@ def _effects(place: str, name: str, value: Any) -> Iterator[Effect]:
             yield Effect(place, "starts", value)
         elif name == "protocol" and ":" in value:
             yield Effect(place, "imports", value)
+
+
+def _is_passed_on(place: str) -> bool:
+    """Whether the value goes to a command that an address of its protocol starts."""
+    where, _, key = place.rpartition(".")
+    groups = sections().values() if _OPTIONS.fullmatch(where) else [sections()[where]] if where in sections() else ()
+    return any(key in section.passed_on for section in groups)
 
 
 def mark_of(found: Iterable[Effect]) -> str | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from streaming_queue.config.backends import BackendSection, sections
+from streaming_queue.config.backends import BackendSection, section_key, sections
 from streaming_queue.config.model import Core
 from streaming_queue.config.section import (
     Addresses,
@@ -66,10 +66,11 @@ class WorkerGroup(Section):
         if not given.get("options"):
             return given
         protocol, known = given.get("protocol"), sections()
-        if protocol not in known:
+        section = known.get(section_key(str(protocol)))
+        if section is None:
             whose = "no protocol is named" if protocol is None else f"the protocol {protocol!r} has none"
             raise ValueError(f"options: {whose}; those of {', '.join(known)} are known")
-        return {**given, "options": values_given(known[protocol], "options", given["options"])}
+        return {**given, "options": values_given(section, "options", given["options"])}
 
     @model_validator(mode="after")
     def _started_or_there(self) -> Self:

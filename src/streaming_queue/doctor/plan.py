@@ -86,7 +86,7 @@ def _agent_plan(address: str, config_path: Path | None, protocol: str | None, se
 
 def _start_s(address: str, config: Config) -> float:
     """How much longer the check of an agent may take: a command has the time to start that it has in a run."""
-    return config.mcp.start_timeout_s if is_command(address) else 0.0
+    return float(config["mcp"]["start_timeout_s"]) if is_command(address) else 0.0
 
 
 def _run_plan(path: Path, sets: Sequence[str], *, trust: bool) -> Plan:

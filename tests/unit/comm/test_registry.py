@@ -78,11 +78,13 @@ def test_a_missing_library_of_ours_names_the_extra(modules: Path, monkeypatch: p
 
 def test_an_installed_package_adds_its_own_and_cannot_replace_ours(modules: Path, monkeypatch: pytest.MonkeyPatch):
     def entry_points(*, group: str) -> list[EntryPoint]:
-        assert group == "streaming_queue.backends"
-        return [EntryPoint(name, "registry_toy:ToyCommBackend", group) for name in ("toy", "http")]
+        target = {"streaming_queue.backends": "registry_toy:ToyCommBackend", "streaming_queue.sections": "toy:Toy"}
+        return [EntryPoint(name, target[group], group) for name in ("toy", "http")]
 
     monkeypatch.setattr(registry, "entry_points", entry_points)
     assert registry.load("toy").__name__ == "ToyCommBackend"
     assert registry.load("http").__name__ == "HttpCommBackend"
     assert registry.known()["http"].target.startswith("streaming_queue.")
     assert registry.known()["toy"].summary == "from registry_toy"
+    assert registry.known()["toy"].section == "toy:Toy"
+    assert registry.known()["http"].section is None

@@ -8,9 +8,9 @@ import pytest
 
 from streaming_queue.config import Config, resume_config
 from streaming_queue.config.kept_secrets import keep, kept
-from streaming_queue.config.private_files import state_folder
 from streaming_queue.config.redaction import hidden
 from streaming_queue.errors import ConfigError
+from streaming_queue.private_files import state_folder
 
 RUN = "20260101-000000-00000000"
 SECRETS = {

@@ -8,9 +8,9 @@ import os
 import pytest
 
 from streaming_queue.config import Config, resume_config
-from streaming_queue.config.private_files import state_folder
 from streaming_queue.config.trust import UnmarkedError, effects, is_marked, mark_of
 from streaming_queue.errors import ConfigError
+from streaming_queue.private_files import state_folder
 
 STDIO = {"protocol": "mcp", "qa": {"worker": {"endpoints": ["stdio:touch X"]}}}
 

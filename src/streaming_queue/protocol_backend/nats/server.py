@@ -25,9 +25,9 @@ import orjson
 from streaming_queue.comm.base import HostOptions
 from streaming_queue.comm.host.listener import listen
 from streaming_queue.comm.local_logins import Entry
-from streaming_queue.config.private_files import write_private
 from streaming_queue.errors import BackendNotInstalledError, ConfigError, ConnectError
 from streaming_queue.extras import install_command
+from streaming_queue.private_files import write_private
 from streaming_queue.protocol_backend.nats.address import Server
 from streaming_queue.protocol_backend.nats.logins import Logins
 

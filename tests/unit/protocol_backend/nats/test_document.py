@@ -18,7 +18,6 @@ from streaming_queue.comm.answer_limit import MAX_ANSWER_BYTES
 from streaming_queue.comm.base import HostLimits
 from streaming_queue.comm.context import HEADER_BY_KEY
 from streaming_queue.comm.host.execution import HEARTBEAT_S
-from streaming_queue.config import Nats
 from streaming_queue.config.load import PROVIDER_VARIABLES
 from streaming_queue.errors import ConfigError, ConnectError, RateLimitedError
 from streaming_queue.messages import MESSAGE
@@ -32,6 +31,7 @@ from streaming_queue.protocol_backend.nats import (
     patience,
     server,
 )
+from streaming_queue.protocol_backend.nats.options import Nats
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 

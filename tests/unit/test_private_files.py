@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from streaming_queue.config.private_files import read_private, state_folder, write_private
 from streaming_queue.errors import ConfigError
+from streaming_queue.private_files import read_private, state_folder, write_private
 
 
 def test_the_state_folder_follows_the_environment(tmp_path, monkeypatch):

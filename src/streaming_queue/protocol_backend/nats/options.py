@@ -1,0 +1,31 @@
+"""The configuration section of nats: its keys are keywords of the backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pydantic import Field, SecretStr
+
+from streaming_queue.config.backends import BackendSection
+from streaming_queue.config.section import PathText, Text
+
+
+class Nats(BackendSection):
+    """The NATS server where agents are hosted, for the protocol nats."""
+
+    variables: ClassVar[Mapping[str, str]] = {"NATS_URL": "url", "NATS_CREDS": "credentials"}
+
+    url: SecretStr | None = Field(
+        None,
+        description="nats://[user:password@ or token@]host[:port], or tls://; null: a server of our own, on loopback. "
+        "Also NATS_URL. Never shown.",
+    )
+    credentials: PathText | None = Field(
+        None, description="File with a JWT and its seed, for a server that wants one. Also NATS_CREDS."
+    )
+    prefix: Text | None = Field(
+        None,
+        description="Begins the subjects of agents hosted here; agents of one id and prefix, in whatever process, are "
+        "instances of one agent. null: no other process has their subjects.",
+    )
