@@ -20,9 +20,15 @@ from pathlib import Path
 from streaming_queue.benchmark.comparison import write_questions
 from streaming_queue.benchmark.figures import Figures, family, measure, median
 from streaming_queue.benchmark.pipeline import SLOTS, WORKERS, Pipeline
+from streaming_queue.comm import registry
 from streaming_queue.runner.event_loop import run_fast
 
 PAIRS = Path(__file__).parent / "pairs"
+
+
+def cases() -> dict[str, bool]:
+    """The registered protocols, and whether each has a raw pair, `pairs/raw_<proto>.py`."""
+    return {name: (PAIRS / f"raw_{name}.py").exists() for name in registry.known()}
 
 
 @contextmanager
@@ -65,8 +71,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--questions", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
-    with_pair = sorted(path.stem.removeprefix("raw_") for path in PAIRS.glob("raw_*.py"))
-    parser.add_argument("--protocols", default=",".join(["inproc", *with_pair]))
+    with_pair = cases()
+    parser.add_argument("--protocols", default=",".join(with_pair))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     report = {}
@@ -74,7 +80,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "questions.jsonl"
             texts = write_questions(path, options.questions)
-            if protocol not in with_pair:
+            if not with_pair.get(protocol):
                 alone = asdict(run_fast(measure_alone(protocol, path, len(texts), options.rounds)))
                 report[protocol] = {key: round(value, 1) for key, value in alone.items() if value is not None}
                 continue

@@ -62,6 +62,9 @@ BUILTIN: tuple[BackendSpec, ...] = (
     _ours("nats", "NatsCommBackend", "request and reply over NATS", extra="nats", section="Nats"),
 )
 """Our protocols, a line each. The configuration shows their sections in this order."""
+DEFAULT = "a2a"
+IN_PROCESS = "inproc"
+"""The protocol without a wire: its agents are reached from their own process only."""
 
 
 def known() -> Mapping[str, BackendSpec]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, PrivateAttr, create_model, model_validator
 
+from streaming_queue.comm import registry
 from streaming_queue.config.agents import QA
 from streaming_queue.config.auto import AUTO, Auto
 from streaming_queue.config.backends import BackendSection, section_key, sections
@@ -24,7 +25,8 @@ class Config(Section):
     """All settings. Made by `load_config` or `Config.of`; those raise ConfigError, the bare constructor pydantic's."""
 
     protocol: Text = Field(
-        "a2a", description="How agents are reached: a protocol's name or package.module:Class; auto: see auto."
+        registry.DEFAULT,
+        description="How agents are reached: a protocol's name or package.module:Class; auto: see auto.",
     )
     workers: WorkerGroups = Field(
         (),
@@ -116,7 +118,7 @@ class Config(Section):
     @property
     def control_protocol(self) -> str:
         """The protocol of the coordinator; where that is for each question to choose, the one that is always there."""
-        return "a2a" if self.protocol == AUTO else self.protocol
+        return registry.DEFAULT if self.protocol == AUTO else self.protocol
 
     @property
     def spoken(self) -> str:

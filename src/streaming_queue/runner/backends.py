@@ -89,7 +89,7 @@ def create_network_backend(config: Config) -> BaseCommBackend:
     made = [((config.control_protocol, config.section(config.control_protocol)), own)]
     composite = CompositeBackend(own)
     if not can_host(type(own)):
-        composite.assign(coordinator_id, registry.create("inproc"))
+        composite.assign(coordinator_id, registry.create(registry.IN_PROCESS))
     for worker_id, setup in config.roster.items() if config.workers else ():
         kind = (setup.protocol, setup.options)
         backend = next((backend for known, backend in made if known == kind), None)

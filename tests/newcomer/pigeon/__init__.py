@@ -1,0 +1,1 @@
+"""The protocol pigeon: one line of JSON each way, over TCP."""
