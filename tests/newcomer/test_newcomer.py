@@ -80,6 +80,17 @@ def python(request: pytest.FixtureRequest) -> Python:
     return request.getfixturevalue(request.param)
 
 
+def test_a_backend_in_the_checkout_has_a_section_too(tmp_path: Path) -> None:
+    checkout = Checkout.create(tmp_path)
+    checkout.put(PIGEON / "comm.py", "protocol_backend/pigeon")
+    checkout.put(PIGEON / "options.py", "protocol_backend/pigeon")
+    options = checkout.root / "script" / "streaming_queue" / "protocol_backend" / "pigeon" / "options.py"
+    options.write_text(options.read_text().replace("class Pigeon(", "class Options("))
+    python = interpreter(tmp_path, tmp_path / "src")
+    shown = json.loads(python(*STQ, "config", "show", "--json", "-s", "pigeon.greeting=hi"))
+    assert shown["pigeon.greeting"] == {"value": "hi", "origin": "-s"}
+
+
 STQ = ("-m", "streaming_queue.cli")
 
 
