@@ -96,7 +96,8 @@ STQ = ("-m", "streaming_queue.cli")
 
 def test_its_section_is_a_part_of_the_configuration(python: Python) -> None:
     schema = json.loads(python(*STQ, "config", "schema"))
-    assert set(schema["$defs"]["Pigeon"]["properties"]) == {"greeting", "ring"}
+    described = {name: key["description"] for name, key in schema["$defs"]["Pigeon"]["properties"].items()}
+    assert described == {"greeting": "The text before each answer.", "ring": "The mark of the pigeon. Never shown."}
     assert schema["properties"]["pigeon"]["$ref"].endswith("/Pigeon")
     shown = json.loads(python(*STQ, "config", "show", "--json", PIGEON_RING="s3cret", STQ_PIGEON__GREETING="hi"))
     assert shown["pigeon.ring"] == {"value": "***", "origin": "PIGEON_RING"}

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from streaming_queue.config import KEYS, Config
+from streaming_queue.config.section import Section
 
 
 def plain(value: Any) -> Any:
@@ -34,21 +35,18 @@ def default_file() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _write(section: BaseModel, indent: str, lines: list[str]) -> None:
-    for name, field in type(section).model_fields.items():
+def _write(section: Section, indent: str, lines: list[str]) -> None:
+    for name, description in type(section).descriptions().items():
         value = getattr(section, name)
-        if isinstance(value, BaseModel):
+        if isinstance(value, Section):
             if not indent:
                 lines.append("")
             lines.append(f"{indent}# {(type(value).__doc__ or '').splitlines()[0]}")
             lines.append(f"{indent}{name}:")
             _write(value, f"{indent}  ", lines)
         else:
-            lines.extend(
-                textwrap.wrap(
-                    field.description or "", 100, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
-                )
-            )
+            start = f"{indent}# "
+            lines += textwrap.wrap(description, 100, initial_indent=start, subsequent_indent=start)
             lines.append(f"{indent}{name}: {one_line(value)}")
 
 

@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streaming_queue.config.agents import Coordinator
     from streaming_queue.config.auto import AUTO, Auto
     from streaming_queue.config.backends import BackendSection
     from streaming_queue.config.load import FLAGS, load_config
@@ -24,7 +23,6 @@ __all__ = [
     "Auto",
     "BackendSection",
     "Config",
-    "Coordinator",
     "Core",
     "Mock",
     "load_config",
@@ -33,7 +31,6 @@ __all__ = [
 
 _HOMES = {
     "auto": ("AUTO", "Auto"),
-    "agents": ("Coordinator",),
     "backends": ("BackendSection",),
     "load": ("FLAGS", "load_config"),
     "model": ("Core", "Mock"),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from streaming_queue.config.section import Addresses, AtLeastOne, Integer, PathText, Port, Section, Text
 
@@ -19,20 +19,26 @@ class Coordinator(Section):
 
     other_names: ClassVar[Mapping[str, str]] = {"start_port": "port"}
 
-    coordinator_id: Text = Field("Coordinator-1", description="Its agent id.")
-    host: Text = Field("127.0.0.1", description="Address to listen on.")
-    port: Port | None = Field(None, description="Port to listen on; null or 0: a free one.")
-    data_file: PathText | None = Field(
-        None, description="File of questions; null: the set that comes with the package."
-    )
-    result_file: PathText | None = Field(None, description="Further file for the results; null: only the run's own.")
-    batch_size: AtLeastOne = Field(64, description="Most questions leased from the queue at once.")
-    window: AtLeastOne | None = Field(
-        100_000, description="Most questions read ahead of their answers; the source then waits. null: all of them."
-    )
-    first_50: bool = Field(False, description="Ask only the first 50 questions.")
-    limit: AtLeastOne | None = Field(None, description="Ask only so many questions; null: all.")
-    count: Integer = Field(1, description="How many coordinators: one owns a run.")
+    coordinator_id: Text = "Coordinator-1"
+    """Its agent id."""
+    host: Text = "127.0.0.1"
+    """Address to listen on."""
+    port: Port | None = None
+    """Port to listen on; null or 0: a free one."""
+    data_file: PathText | None = None
+    """File of questions; null: the set that comes with the package."""
+    result_file: PathText | None = None
+    """Further file for the results; null: only the run's own."""
+    batch_size: AtLeastOne = 64
+    """Most questions leased from the queue at once."""
+    window: AtLeastOne | None = 100_000
+    """Most questions read ahead of their answers. The source then waits. null: all of them."""
+    first_50: bool = False
+    """Ask only the first 50 questions."""
+    limit: AtLeastOne | None = None
+    """Ask only so many questions; null: all."""
+    count: Integer = 1
+    """How many coordinators: one owns a run."""
 
     @field_validator("coordinator_id")
     @classmethod
@@ -62,22 +68,18 @@ MOST_AT_ONCE = 64
 class Worker(Section):
     """The workers: how many, where, how much at a time."""
 
-    count: AtLeastOne = Field(4, description="How many workers to start.")
-    host: Text = Field("127.0.0.1", description="Address they listen on.")
-    start_port: Port | None = Field(
-        None, description="Port of Worker-1; Worker-2 takes the next, and so on. null or 0: free ones."
-    )
-    concurrency: AtLeastOne | Literal["auto"] = Field(
-        8,
-        description="Questions in flight at each worker; auto: as many as its answers show it to take well, up to 64.",
-    )
-    mode: Literal["inprocess", "process"] = Field(
-        "inprocess",
-        description="Where started workers run: in the runner's process, or each in its own, restarted if it dies.",
-    )
-    endpoints: Addresses = Field(
-        (), description="Addresses of workers that run already; where given, none is started and count says nothing."
-    )
+    count: AtLeastOne = 4
+    """How many workers to start."""
+    host: Text = "127.0.0.1"
+    """Address they listen on."""
+    start_port: Port | None = None
+    """Port of Worker-1; Worker-2 takes the next, and so on. null or 0: free ones."""
+    concurrency: AtLeastOne | Literal["auto"] = 8
+    """Questions in flight at each worker. auto: as many as its answers show that it takes well, up to 64."""
+    mode: Literal["inprocess", "process"] = "inprocess"
+    """Where started workers run: in the runner's process, or each in its own, which is restarted if it dies."""
+    endpoints: Addresses = ()
+    """Addresses of workers that run already. The run then starts none, and count says nothing."""
 
     @property
     def most_at_once(self) -> int:

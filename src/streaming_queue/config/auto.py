@@ -15,18 +15,20 @@ AUTO = "auto"
 class Auto(Section):
     """What is required of every protocol, and how the choice among them is made, for protocol auto."""
 
-    streaming: bool = Field(False, description="Whether each protocol must stream.")
-    cancel: bool = Field(False, description="Whether each must end the work on a question that is cancelled.")
-    identity: bool = Field(False, description="Whether each must let the worker know who asks.")
-    e2e_encryption: bool = Field(False, description="Whether each must hide the text from all that are between.")
-    max_overhead_ms: Positive | None = Field(
-        None,
-        description="Protocol overhead above which a protocol is held back, in milliseconds; null: as the best allows.",
-    )
-    exploration: Annotated[float, Field(gt=0, le=0.5), NotBoolean] = Field(
-        0.05, description="Share of questions for the protocols held back, to see how they do now."
-    )
-    seed: Integer = Field(0, description="Seed of the moments of exploration.")
+    streaming: bool = False
+    """Whether each protocol must stream."""
+    cancel: bool = False
+    """Whether each must end the work on a cancelled question."""
+    identity: bool = False
+    """Whether each must tell the worker who asks."""
+    e2e_encryption: bool = False
+    """Whether each must hide the text from all systems between the ends."""
+    max_overhead_ms: Positive | None = None
+    """Protocol overhead above which a protocol is held back, in milliseconds. null: by the best protocol."""
+    exploration: Annotated[float, Field(gt=0, le=0.5), NotBoolean] = 0.05
+    """Share of questions that go over protocols held back, to measure them again."""
+    seed: Integer = 0
+    """Seed of the moments of exploration."""
 
     @property
     def required(self) -> list[str]:

@@ -14,20 +14,24 @@ from streaming_queue.config.section import AtLeastOne, Integer, NotBoolean, NotN
 class Core(Section):
     """The model that answers."""
 
-    type: Literal["mock", "openai"] | None = Field(
-        None,
-        description="Who answers: mock, or openai for any OpenAI-compatible API; null: openai if a model is named.",
-    )
-    name: Text | None = Field(None, description="The model's name, as its provider calls it.")
-    temperature: NotNegative | None = Field(None, description="Sampling temperature; null: the provider's.")
-    max_tokens: AtLeastOne | None = Field(None, description="Longest answer, in tokens; null: the provider's.")
-    base_url: Url | None = Field(None, description="Address of a local OpenAI-compatible server; port completes it.")
-    port: Annotated[int, Field(ge=1, le=65535), NotBoolean] | None = Field(
-        None, description="Port of the local server: http://127.0.0.1:PORT/v1, or the host of base_url."
-    )
-    openai_api_key: SecretStr | None = Field(None, description="API key; better given as OPENAI_API_KEY. Never shown.")
-    openai_base_url: Url | None = Field(None, description="API address; null: the provider's. Also OPENAI_BASE_URL.")
-    timeout_s: Positive = Field(300.0, description="Longest wait for the model, in seconds.")
+    type: Literal["mock", "openai"] | None = None
+    """Model backend: mock, or openai for any OpenAI-compatible API. null: openai if a model is named."""
+    name: Text | None = None
+    """The model's name, as its provider calls it."""
+    temperature: NotNegative | None = None
+    """Sampling temperature; null: the provider's."""
+    max_tokens: AtLeastOne | None = None
+    """Longest answer, in tokens; null: the provider's."""
+    base_url: Url | None = None
+    """Address of a local OpenAI-compatible server; port completes it."""
+    port: Annotated[int, Field(ge=1, le=65535), NotBoolean] | None = None
+    """Port of the local server: http://127.0.0.1:PORT/v1, or the host of base_url."""
+    openai_api_key: SecretStr | None = None
+    """API key; better given as OPENAI_API_KEY. Never shown."""
+    openai_base_url: Url | None = None
+    """API address; null: the provider's. Also OPENAI_BASE_URL."""
+    timeout_s: Positive = 300.0
+    """Longest wait for the model, in seconds."""
 
     @model_validator(mode="before")
     @classmethod
@@ -67,8 +71,10 @@ class Core(Section):
 class Latency(Section):
     """A log-normal time: `mean` of the distribution itself, in ms, and `sigma` of its logarithm."""
 
-    mean: NotNegative = Field(50.0, description="Mean of the distribution itself, in milliseconds.")
-    sigma: NotNegative = Field(0.0, description="Standard deviation of the logarithm; 0: always the mean.")
+    mean: NotNegative = 50.0
+    """Mean of the distribution itself, in milliseconds."""
+    sigma: NotNegative = 0.0
+    """Standard deviation of the logarithm; 0: always the mean."""
 
 
 def _latency_kind(value: Any) -> str:
@@ -78,10 +84,11 @@ def _latency_kind(value: Any) -> str:
 class Mock(Section):
     """The model that only pretends."""
 
-    seed: Integer = Field(0, description="Seed of its randomness: the same seed gives the same run.")
+    seed: Integer = 0
+    """Seed of its randomness: the same seed gives the same run."""
     latency_ms: Annotated[
         Annotated[NotNegative, Tag("constant")] | Annotated[Latency, Tag("spread")], Discriminator(_latency_kind)
-    ] = Field(50.0, description="Time to answer, in milliseconds: a number, or mean and sigma of a log-normal.")
-    failure_rate: Annotated[float, Field(ge=0, le=1), NotBoolean] = Field(
-        0.0, description="Share of questions that fail, from 0 to 1."
-    )
+    ] = 50.0
+    """Time to answer, in milliseconds: a number, or mean and sigma of a log-normal."""
+    failure_rate: Annotated[float, Field(ge=0, le=1), NotBoolean] = 0.0
+    """Share of questions that fail, from 0 to 1."""

@@ -22,36 +22,28 @@ Edge = Annotated[tuple[Text, Text], BeforeValidator(_pair)]
 class Network(Section):
     """Who reaches whom, and how long silence may last."""
 
-    topology: Literal["star", "mesh", "custom", "hierarchical"] = Field(
-        "star",
-        description="star: the coordinator with each worker; mesh: everybody; custom: the edges given; "
-        "hierarchical: the coordinator with the pools given, each with its members.",
-    )
-    edges: tuple[Edge, ...] = Field((), description="Pairs of agent ids that reach each other; only with custom.")
-    pools: PoolsById = Field(
-        {},
-        validate_default=True,
-        description="Pools by the id of their sub-coordinator, each a list of members, or {count, workers, protocol}; "
-        "only with hierarchical.",
-    )
-    health_check_interval: Positive = Field(5.0, description="Time between health checks of a worker, in seconds.")
-    message_timeout: NotNegative = Field(
-        600.0, description="Longest silence within one attempt, in seconds; 0: no limit."
-    )
-    allow_public: bool = Field(
-        False, description="Whether agents may listen where other machines reach them although nobody is authenticated."
-    )
-    token: SecretStr | None = Field(
-        None,
-        description="Bearer credential that agents started here demand and all agents are sent; better given as "
-        "STQ_NETWORK__TOKEN. Never shown.",
-    )
-    operator_token: SecretStr | None = Field(
-        None,
-        description="Bearer credential of those who may command a coordinator: dispatch, attach, join, leave. Only "
-        "coordinators are sent it; better given as STQ_NETWORK__OPERATOR_TOKEN. Never shown.",
-    )
-    metrics: bool = Field(True, description="Whether run.json has the message metrics.")
+    topology: Literal["star", "mesh", "custom", "hierarchical"] = "star"
+    """star: the coordinator with each worker; mesh: all agents with each other; custom: the edges given;
+    hierarchical: the coordinator with the pools given, each with its members."""
+    edges: tuple[Edge, ...] = ()
+    """Pairs of agent ids that reach each other; only with custom."""
+    pools: PoolsById = Field({}, validate_default=True)
+    """Pools by the id of their sub-coordinator, each a list of members, or {count, workers, protocol}. Only with
+    hierarchical."""
+    health_check_interval: Positive = 5.0
+    """Time between health checks of a worker, in seconds."""
+    message_timeout: NotNegative = 600.0
+    """Longest silence within one attempt, in seconds. 0: no limit."""
+    allow_public: bool = False
+    """Allow agents to listen where other machines reach them without a credential."""
+    token: SecretStr | None = None
+    """Bearer credential that agents started here demand. All agents are sent it. Better given as STQ_NETWORK__TOKEN.
+    Never shown."""
+    operator_token: SecretStr | None = None
+    """Bearer credential for commands to a coordinator: dispatch, attach, join, leave. Only coordinators are sent it.
+    Better given as STQ_NETWORK__OPERATOR_TOKEN. Never shown."""
+    metrics: bool = True
+    """Whether run.json has the message metrics."""
 
     @model_validator(mode="after")
     def _two_tokens(self) -> Self:
@@ -89,34 +81,31 @@ class Network(Section):
 class Scheduler(Section):
     """How often and how long a question is tried, and when it is tried elsewhere."""
 
-    max_attempts: AtLeastOne = Field(5, description="Tries of a question before it is given up.")
-    attempt_timeout_s: Positive | None = Field(
-        None, description="How long one attempt may take, in seconds; null: as long as the worker shows signs of life."
-    )
-    question_timeout_s: Positive | None = Field(
-        None, description="How long a question may take from its first attempt on, retries and all, in seconds."
-    )
-    no_worker_timeout_s: Positive = Field(30.0, description="How long a run waits without any worker, in seconds.")
-    drain_s: NotNegative = Field(
-        30.0, description="How long questions in flight may finish when a run is stopped, in seconds."
-    )
-    lease_s: Positive = Field(60.0, description="How long a lease holds without being renewed, in seconds.")
-    retry_base_s: Positive = Field(
-        0.1, description="Longest wait before the first retry, in seconds; it doubles with each further one."
-    )
-    retry_cap_s: Positive = Field(5.0, description="Longest wait before any retry, in seconds.")
-    retry_share: NotNegative = Field(
-        0.1, description="Retries in any ten seconds, as a share of the questions asked in them; further ones wait."
-    )
-    retry_per_s: NotNegative = Field(3.0, description="Retries a second beside that share.")
-    hedge: bool = Field(
-        False,
-        description="Whether, at the end of a run, what takes twice as long as usual is asked of another worker, too; "
-        "the first answer counts, the other is cancelled, and no more than a twentieth of all questions is asked so.",
-    )
-    gone_after_s: Positive = Field(
-        10.0, description="Questions of a worker without any sign of life go elsewhere after so many seconds."
-    )
+    max_attempts: AtLeastOne = 5
+    """Tries of a question before it is given up."""
+    attempt_timeout_s: Positive | None = None
+    """Longest time of one attempt, in seconds. null: as long as the worker shows signs of life."""
+    question_timeout_s: Positive | None = None
+    """Longest time of a question from its first attempt on, with all retries, in seconds; null: no limit."""
+    no_worker_timeout_s: Positive = 30.0
+    """How long a run waits without any worker, in seconds."""
+    drain_s: NotNegative = 30.0
+    """Time that questions in flight have to finish when a run is stopped, in seconds."""
+    lease_s: Positive = 60.0
+    """How long a lease holds without being renewed, in seconds."""
+    retry_base_s: Positive = 0.1
+    """Longest wait before the first retry, in seconds. Each further retry doubles it."""
+    retry_cap_s: Positive = 5.0
+    """Longest wait before any retry, in seconds."""
+    retry_share: NotNegative = 0.1
+    """Retries in any ten seconds, as a share of the questions asked in them. Further ones wait."""
+    retry_per_s: NotNegative = 3.0
+    """Retries a second beside that share."""
+    hedge: bool = False
+    """At the end of a run, ask another worker, too, where a question takes twice as long as usual. The first answer
+    counts, the other is cancelled. At most a twentieth of all questions is asked so."""
+    gone_after_s: Positive = 10.0
+    """Time without a sign of life after which a worker's questions go to other workers, in seconds."""
 
     @model_validator(mode="after")
     def _cap_above_base(self) -> Self:
@@ -130,6 +119,9 @@ class Scheduler(Section):
 class Output(Section):
     """Where a run writes."""
 
-    dir: PathText | None = Field(None, description="Directory of the run; null: a new one under runs/.")
-    strict: bool = Field(False, description="Refuse the whole input for one unusable line.")
-    resume: bool = Field(False, description="Go on with the run in dir instead of starting one there.")
+    dir: PathText | None = None
+    """Directory of the run; null: a new one under runs/."""
+    strict: bool = False
+    """Refuse the whole input for one unusable line."""
+    resume: bool = False
+    """Go on with the run in dir instead of starting one there."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import count
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, field_validator
 
 from streaming_queue.config.section import ByName, Section, Text, WorkerCount, refuse_unknown
 
@@ -21,9 +21,12 @@ _WORKER = re.compile(r"Worker-([1-9]\d{0,8})", re.ASCII)
 class Pool(Section):
     """The pool of one sub-coordinator; a list stands for its `workers`."""
 
-    count: WorkerCount | None = Field(None, description="So many workers: the next that no pool names.")
-    workers: tuple[Text, ...] = Field((), description="Members by name: workers, or pools of their own.")
-    protocol: Text | None = Field(None, description="How its members are reached; null: by the run's protocol.")
+    count: WorkerCount | None = None
+    """So many workers: the next that no pool names."""
+    workers: tuple[Text, ...] = ()
+    """Members by name: workers, or pools of their own."""
+    protocol: Text | None = None
+    """How its members are reached; null: by the run's protocol."""
 
     @field_validator("workers", mode="before")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, PrivateAttr, create_model, model_validator
+from pydantic import ConfigDict, PrivateAttr, create_model, model_validator
 
 from streaming_queue.comm import registry
 from streaming_queue.config.agents import QA
@@ -24,15 +24,13 @@ from streaming_queue.errors import ConfigError
 class Config(Section):
     """All settings. Made by `load_config` or `Config.of`; those raise ConfigError, the bare constructor pydantic's."""
 
-    protocol: Text = Field(
-        registry.DEFAULT,
-        description="How agents are reached: a protocol's name or package.module:Class; auto: see auto.",
-    )
-    workers: WorkerGroups = Field(
-        (),
-        description="Workers of several kinds, in place of qa.worker.count and endpoints: a list of "
-        "{protocol, count or endpoints, core, options}.",
-    )
+    model_config = ConfigDict(defer_build=True)  # what is used is the class with the sections
+
+    protocol: Text = registry.DEFAULT
+    """How agents are reached: a protocol's name or package.module:Class. auto: see auto."""
+    workers: WorkerGroups = ()
+    """Workers of several kinds, in place of qa.worker.count and endpoints: a list of {protocol, count or
+    endpoints, core, options}."""
     core: Core = Core()
     qa: QA = QA()
     network: Network = Network()

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
+import inspect
 import os
 import re
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+)
 
 Value = TypeVar("Value")
 Model = TypeVar("Model", bound=BaseModel)
@@ -30,9 +43,37 @@ class Section(BaseModel):
     def __contains__(self, key: object) -> bool:
         return key in type(self).model_fields or key in self.other_names
 
+    @classmethod
+    def descriptions(cls) -> dict[str, str]:
+        """The meaning of each key: the docstring below it, or the description of its field. Reads source files."""
+        found = {name: field.description or "" for name, field in cls.model_fields.items()}
+        for section in cls.__mro__[: cls.__mro__.index(Section)]:
+            with suppress(OSError):  # a class that `create_model` made has no source; its fields have it
+                (parsed,) = ast.parse(textwrap.dedent(inspect.getsource(section))).body
+                found |= _docstrings(parsed, found)
+        return found
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The JSON Schema, with the descriptions. pydantic could read them itself, at every start of a process."""
+        made = handler(schema)
+        for name, text in cls.descriptions().items():
+            if text:
+                handler.resolve_ref_schema(made)["properties"][name]["description"] = text
+        return made
+
     def get(self, key: str, default: Any = None) -> Any:
         """The value of `key`, `default` if there is no such key."""
         return self[key] if key in self else default  # noqa: SIM401 (this is that method)
+
+
+def _docstrings(parsed: ast.AST, names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The attributes in a parsed class that have a docstring, of those named."""
+    for attribute, said in pairwise(getattr(parsed, "body", ())):
+        match attribute, said:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                if name in names:
+                    yield name, " ".join(text.split())
 
 
 class ByName(dict[str, Value]):

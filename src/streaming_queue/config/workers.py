@@ -43,17 +43,20 @@ class WorkerSetup:
 class WorkerGroup(Section):
     """Workers of one kind. `core` and `options` hold only what differs from the run's own."""
 
-    protocol: Text | None = Field(None, description="How they are reached; null: by the run's protocol.")
-    count: WorkerCount | None = Field(None, description="How many to start; null: one.")
-    endpoints: Addresses = Field((), description="Addresses of workers that run already, in place of a count.")
+    protocol: Text | None = None
+    """How they are reached. null: by the run's protocol."""
+    count: WorkerCount | None = None
+    """How many to start. null: one."""
+    endpoints: Addresses = ()
+    """Addresses of workers that run already, in place of a count."""
     core: Annotated[
         dict[str, Any],
         BeforeValidator(lambda given: values_given(Core, "core", given), json_schema_input_type=Core),
         AfterValidator(ByName),
-    ] = Field({}, validate_default=True, description="Keys of core; what is left out is as there.")
-    options: Annotated[dict[str, Any], AfterValidator(ByName)] = Field(
-        {}, validate_default=True, description="Keys of the protocol's own section; what is left out is as there."
-    )
+    ] = Field({}, validate_default=True)
+    """Keys of core. Other keys are as in core."""
+    options: Annotated[dict[str, Any], AfterValidator(ByName)] = Field({}, validate_default=True)
+    """Keys of the protocol's own section. Other keys are as there."""
 
     @model_validator(mode="before")
     @classmethod

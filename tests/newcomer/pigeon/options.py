@@ -17,4 +17,5 @@ class Pigeon(BackendSection):
     variables: ClassVar[Mapping[str, str]] = {"PIGEON_RING": "ring"}
 
     greeting: Text | None = Field(None, description="The text before each answer.")
-    ring: SecretStr | None = Field(None, description="The mark of the pigeon. Never shown.")
+    ring: SecretStr | None = None
+    """The mark of the pigeon. Never shown."""

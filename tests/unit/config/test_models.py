@@ -6,7 +6,12 @@ import pickle
 import pydantic
 import pytest
 
-from streaming_queue.config import KEYS, Config, Coordinator, load_config
+from streaming_queue.config import Config, load_config
+from streaming_queue.config.agents import Coordinator
+from streaming_queue.config.keys import kinds
+from streaming_queue.config.pools import Pool
+from streaming_queue.config.section import Section
+from streaming_queue.config.workers import WorkerGroup
 from streaming_queue.errors import ConfigError
 
 
@@ -243,5 +248,20 @@ def test_a_path_may_begin_at_home(monkeypatch):
     assert Config.of({"output": {"dir": "runs/a"}}).output.dir == "runs/a"
 
 
-def test_every_key_is_described():
-    assert [key for key, field in KEYS.leaves.items() if not field.description] == []
+def sections_of(section):
+    """A section and all that are below it."""
+    yield section
+    for field in section.model_fields.values():
+        for kind in kinds(field.annotation):
+            if isinstance(kind, type) and issubclass(kind, Section):
+                yield from sections_of(kind)
+
+
+@pytest.mark.parametrize("section", [*sections_of(Config), WorkerGroup, Pool], ids=lambda section: section.__name__)
+def test_every_key_is_described(section):
+    described = section.descriptions()
+    assert list(described) == list(section.model_fields)
+    for name, field in section.model_fields.items():
+        is_section = any(isinstance(kind, type) and issubclass(kind, Section) for kind in kinds(field.annotation))
+        assert described[name] or (is_section and field.default is not None), name
+        assert "\n" not in described[name]

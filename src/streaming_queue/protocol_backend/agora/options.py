@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from streaming_queue.config.backends import BackendSection
 from streaming_queue.config.section import Text
 
@@ -11,9 +9,6 @@ from streaming_queue.config.section import Text
 class Agora(BackendSection):
     """The documents of others, for the protocol agora."""
 
-    sources: tuple[Text, ...] = Field(
-        (),
-        description="Where a hosted agent may take protocol documents from that it does not know, to have them "
-        "followed by its model: origins like https://example.org, and data: for those that come along. "
-        "Others are rejected.",
-    )
+    sources: tuple[Text, ...] = ()
+    """Where a hosted agent may take unknown protocol documents from, for its model to follow: origins like
+    https://example.org, and data: for documents that come along. Others are rejected."""

@@ -15,17 +15,15 @@ class Mcp(BackendSection):
 
     passed_on: ClassVar[frozenset[str]] = frozenset({"tool", "argument", "arguments", "environment"})
 
-    tool: Text | None = Field(None, description="The tool to call.")
-    argument: Text | None = Field(None, description="The argument of it that takes the question.")
-    arguments: Annotated[dict[str, Any], AfterValidator(Arguments)] = Field(
-        {}, validate_default=True, description="What its other arguments are given, the same in every call."
-    )
-    version: Literal["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"] = Field(
-        "2026-07-28", description="The newest revision of MCP that is offered to a server."
-    )
-    environment: tuple[Text, ...] = Field(
-        (), description="Names of variables that a server gets which a command starts, beside the usual ones."
-    )
-    start_timeout_s: Positive = Field(
-        60.0, description="How long a server that a command starts may take until it answers, in seconds."
-    )
+    tool: Text | None = None
+    """The tool to call. null: the tool that takes one text."""
+    argument: Text | None = None
+    """The tool's argument that takes the question. null: by the tool's schema."""
+    arguments: Annotated[dict[str, Any], AfterValidator(Arguments)] = Field({}, validate_default=True)
+    """Values of the tool's other arguments, the same in every call."""
+    version: Literal["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"] = "2026-07-28"
+    """The newest revision of MCP to offer to a server."""
+    environment: tuple[Text, ...] = ()
+    """Names of variables that a server which a command starts gets beside the usual ones."""
+    start_timeout_s: Positive = 60.0
+    """Longest time until a server that a command starts answers, in seconds."""

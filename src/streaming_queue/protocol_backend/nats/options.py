@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 
 from streaming_queue.config.backends import BackendSection
 from streaming_queue.config.section import PathText, Text
@@ -16,16 +16,11 @@ class Nats(BackendSection):
 
     variables: ClassVar[Mapping[str, str]] = {"NATS_URL": "url", "NATS_CREDS": "credentials"}
 
-    url: SecretStr | None = Field(
-        None,
-        description="nats://[user:password@ or token@]host[:port], or tls://; null: a server of our own, on loopback. "
-        "Also NATS_URL. Never shown.",
-    )
-    credentials: PathText | None = Field(
-        None, description="File with a JWT and its seed, for a server that wants one. Also NATS_CREDS."
-    )
-    prefix: Text | None = Field(
-        None,
-        description="Begins the subjects of agents hosted here; agents of one id and prefix, in whatever process, are "
-        "instances of one agent. null: no other process has their subjects.",
-    )
+    url: SecretStr | None = None
+    """nats://[user:password@ or token@]host[:port], or tls://; null: a server of our own, on loopback. Also NATS_URL.
+    Never shown."""
+    credentials: PathText | None = None
+    """File with a JWT and its seed, for a server that wants one. Also NATS_CREDS."""
+    prefix: Text | None = None
+    """First part of the subjects of agents hosted here. Agents of one id and prefix, in any process, are instances of
+    one agent. null: no other process has their subjects."""
