@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from streaming_queue.cli.config_file import plain
 from streaming_queue.config import FLAGS, KEYS, Config, load_config
+from streaming_queue.config.redaction import redacted
 from streaming_queue.config.root import OLDER_SPELLINGS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -21,7 +21,7 @@ def default(key):
     value = Config()
     for name in key.split("."):
         value = value[name]
-    return plain(value)
+    return redacted(value)
 
 
 def test_every_key_is_documented_and_no_other():

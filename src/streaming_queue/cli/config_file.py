@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
 from streaming_queue.config import KEYS, Config
+from streaming_queue.config.redaction import redacted
 from streaming_queue.config.section import Section
 
 
-def plain(value: Any) -> Any:
-    """A value as YAML and JSON know it."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, Mapping):
-        return {name: plain(item) for name, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, tuple | list) else value
-
-
 def one_line(value: Any) -> str:
-    """`value` as YAML on one line."""
-    text: str = yaml.safe_dump(plain(value), default_flow_style=True, allow_unicode=True, width=2**31)
+    """A plain value as YAML on one line."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=2**31)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
@@ -47,7 +37,7 @@ def _write(section: Section, indent: str, lines: list[str]) -> None:
         else:
             start = f"{indent}# "
             lines += textwrap.wrap(description, 100, initial_indent=start, subsequent_indent=start)
-            lines.append(f"{indent}{name}: {one_line(value)}")
+            lines.append(f"{indent}{name}: {one_line(redacted(value))}")
 
 
 def json_schema() -> dict[str, Any]:

@@ -16,18 +16,7 @@ if TYPE_CHECKING:
     from streaming_queue.config.resume import resume_config
     from streaming_queue.config.root import KEYS, Config
 
-__all__ = [
-    "AUTO",
-    "FLAGS",
-    "KEYS",
-    "Auto",
-    "BackendSection",
-    "Config",
-    "Core",
-    "Mock",
-    "load_config",
-    "resume_config",
-]
+__all__ = ["AUTO", "FLAGS", "KEYS", "Auto", "BackendSection", "Config", "Core", "Mock", "load_config", "resume_config"]
 
 _HOMES = {
     "auto": ("AUTO", "Auto"),

@@ -43,12 +43,12 @@ def sections() -> Mapping[str, type[BackendSection]]:
 def _load(spec: registry.BackendSpec) -> type[BackendSection]:
     module, _, attribute = str(spec.section).partition(":")
     try:
-        section = getattr(import_module(module), attribute)
+        section: type[BackendSection] = getattr(import_module(module), attribute)
+        if not issubclass(section, BackendSection):
+            raise TypeError("it is no streaming_queue.config.BackendSection")
     except Exception as error:
         raise ConfigError(
-            f"protocol {spec.name!r} ({spec.summary}): its configuration section {spec.section} cannot be imported: "
+            f"protocol {spec.name!r} ({spec.summary}): its configuration section {spec.section} cannot be used: "
             f"{error!r}; repair or remove the package"
         ) from error
-    if not (isinstance(section, type) and issubclass(section, BackendSection)):
-        raise ConfigError(f"protocol {spec.name!r}: {spec.section} is no streaming_queue.config.BackendSection")
     return section

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from streaming_queue.config.pools import Hierarchy, PoolsById
-from streaming_queue.config.section import AtLeastOne, NotNegative, PathText, Positive, Section, Text
+from streaming_queue.config.section import AtLeastOne, NotNegative, PathText, Positive, Section, Text, listed
 
-
-def _pair(value: Any) -> Any:
-    if not isinstance(value, list | tuple) or len(value) != 2:
-        raise ValueError("must be a pair of agent ids, like [Coordinator-1, Worker-1]")
-    return value
-
-
-Edge = Annotated[tuple[Text, Text], BeforeValidator(_pair)]
+Edge = Annotated[tuple[Text, Text], listed("a pair of agent ids, like [Coordinator-1, Worker-1]", length=2)]
 
 
 class Network(Section):
@@ -54,21 +47,15 @@ class Network(Section):
         return self
 
     @model_validator(mode="after")
-    def _edges_fit(self) -> Self:
-        if self.topology == "custom" and not self.edges:
-            raise ValueError("network.topology custom needs network.edges, like [[Coordinator-1, Worker-1]]")
-        if self.topology != "custom" and self.edges:
-            raise ValueError(f"network.edges needs network.topology custom; {self.topology} makes its own edges")
-        return self
-
-    @model_validator(mode="after")
-    def _pools_fit(self) -> Self:
-        if self.topology == "hierarchical" and not self.pools:
-            raise ValueError(
-                "network.topology hierarchical needs network.pools, like {Sub-1: {count: 2}, Sub-2: [Worker-3]}"
-            )
-        if self.topology != "hierarchical" and self.pools:
-            raise ValueError(f"network.pools needs network.topology hierarchical; {self.topology} has no pools")
+    def _topology_fits(self) -> Self:
+        for topology, key, example in (
+            ("custom", "edges", "[[Coordinator-1, Worker-1]]"),
+            ("hierarchical", "pools", "{Sub-1: {count: 2}, Sub-2: [Worker-3]}"),
+        ):
+            if self.topology == topology and not self[key]:
+                raise ValueError(f"network.topology {topology} needs network.{key}, like {example}")
+            if self.topology != topology and self[key]:
+                raise ValueError(f"network.{key} needs network.topology {topology}; {self.topology} has no {key} of yours")
         Hierarchy(self.pools)
         return self
 

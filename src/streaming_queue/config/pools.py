@@ -9,9 +9,9 @@ from functools import cached_property
 from itertools import count
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, field_validator
+from pydantic import AfterValidator, BeforeValidator
 
-from streaming_queue.config.section import ByName, Section, Text, WorkerCount, refuse_unknown
+from streaming_queue.config.section import ByName, Section, Text, WorkerCount, listed, refuse_unknown
 
 MOST_LEVELS = 8
 """Pools within pools, so deep at the most: each level passes a question on once, and the network counts these hops."""
@@ -23,17 +23,10 @@ class Pool(Section):
 
     count: WorkerCount | None = None
     """So many workers: the next that no pool names."""
-    workers: tuple[Text, ...] = ()
+    workers: Annotated[tuple[Text, ...], listed("a list of members, like [Worker-1, Worker-2]")] = ()
     """Members by name: workers, or pools of their own."""
     protocol: Text | None = None
     """How its members are reached; null: by the run's protocol."""
-
-    @field_validator("workers", mode="before")
-    @classmethod
-    def _names(cls, value: Any) -> Any:
-        if not isinstance(value, list | tuple):
-            raise ValueError("must be a list of members, like [Worker-1, Worker-2]")  # noqa: TRY004
-        return value
 
 
 def _pools(given: Any) -> Any:

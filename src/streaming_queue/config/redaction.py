@@ -53,24 +53,25 @@ def redacted(value: Any) -> Any:
 
 def hidden(value: Any) -> dict[str, Any]:
     """The texts and numbers of `value` that `redacted` hides, by place (`qa.worker.endpoints[0]`); no SecretStr."""
-    return {place: item for place, item, shown in _leaves(value, redacted(value), "") if item != shown or _marked(item)}
+    pairs = zip(leaves(value), leaves(redacted(value)), strict=True)
+    found = ((place, item) for (place, item), (_, shown) in pairs if item != shown or is_hidden(item))
+    return {place: item for place, item in found if not isinstance(item, SecretStr)}
 
 
-def _leaves(value: Any, shown: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(value, BaseModel):
-        value = dict(value)
-    if isinstance(value, Mapping) and isinstance(shown, Mapping):
-        for name, item in value.items():
-            yield from _leaves(item, shown[name], f"{place}.{name}" if place else str(name))
+def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """The values in `value` that hold no others, by place, as `qa.worker.endpoints[0]`."""
+    if isinstance(value, BaseModel | Mapping):
+        for name, item in dict(value).items():
+            yield from leaves(item, f"{place}.{name}" if place else str(name))
     elif isinstance(value, tuple | list):
         for index, item in enumerate(value):
-            yield from _leaves(item, shown[index], f"{place}[{index}]")
-    elif not isinstance(value, SecretStr):
-        yield place, value, shown
+            yield from leaves(item, f"{place}[{index}]")
+    else:
+        yield place, value
 
 
-def _marked(item: Any) -> bool:
-    """Whether a text seems to hide something and does not: only what was written down tells the two apart."""
+def is_hidden(item: Any) -> bool:
+    """Whether a text has the mark of a secret. The text itself may have it: only the kept values tell the two apart."""
     return isinstance(item, str) and SECRET in item
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from streaming_queue.config.kept_secrets import kept
 from streaming_queue.config.keys import Setting, kinds
 from streaming_queue.config.load import ENVIRONMENT_PREFIX, TOKEN_VARIABLES, from_flags, from_provider
 from streaming_queue.config.merging import merge
+from streaming_queue.config.redaction import is_hidden, leaves
 from streaming_queue.config.root import KEYS, Config
 from streaming_queue.config.trust import UnmarkedError, effects, is_marked
 from streaming_queue.errors import ConfigError
@@ -47,7 +48,11 @@ def resume_config(
     environ = os.environ if environ is None else environ
     written = {setting.key: setting for setting in KEYS.flatten(settings, RUN_FILE)}
     known = _known(written.values(), settings, run_id)
-    follows = {key: _filled(setting, known) for key, setting in written.items() if not _is_left_out(setting)}
+    follows = {
+        key: replace(setting, value=_replaced(setting.value, key, known))
+        for key, setting in written.items()
+        if not _is_left_out(setting)
+    }
     if "workers" in follows and follows["workers"].value:  # they were all there was: the other list is its default
         follows.pop("qa.worker.count", None)
         follows.pop("qa.worker.endpoints", None)
@@ -91,29 +96,14 @@ def _is_left_out(setting: Setting) -> bool:
     return setting.value == SECRET and SecretStr in kinds(KEYS.leaves[setting.key].annotation)
 
 
-def _filled(setting: Setting, known: Mapping[str, Any]) -> Setting:
-    return replace(setting, value=_replaced(setting.value, setting.key, known))
-
-
 def _replaced(value: Any, place: str, known: Mapping[str, Any]) -> Any:
     if isinstance(value, Mapping):
         return {name: _replaced(item, f"{place}.{name}", known) for name, item in value.items()}
     if isinstance(value, list):
         return [_replaced(item, f"{place}[{index}]", known) for index, item in enumerate(value)]
-    return known.get(place, value) if isinstance(value, str) and SECRET in value else value
+    return known.get(place, value) if is_hidden(value) else value
 
 
 def _hiding(setting: Setting, known: Mapping[str, Any]) -> list[str]:
-    """The places in a setting where a secret is hidden, and none is known."""
-    return [place for place in _secret_places(setting.value, setting.key) if place not in known]
-
-
-def _secret_places(value: Any, place: str) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _secret_places(item, f"{place}.{name}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _secret_places(item, f"{place}[{index}]")
-    elif isinstance(value, str) and SECRET in value:
-        yield place
+    """The places in a setting with a hidden secret that is not `known`."""
+    return [place for place, item in leaves(setting.value, setting.key) if is_hidden(item) and place not in known]

@@ -127,10 +127,15 @@ def checked_by(model: type[Model], subject: str, values: Mapping[str, Any]) -> M
     raise ValueError("; ".join(told).replace(": must ", " must "))
 
 
-def _addresses(value: Any) -> Any:
-    if not isinstance(value, list | tuple):
-        raise ValueError("must be a list of addresses, like [http://127.0.0.1:10001]")  # noqa: TRY004
-    return value
+def listed(told: str, *, length: int | None = None, **schema: Any) -> BeforeValidator:
+    """A check that a value is a list, of `length` items if that is given; `told` says what it must be."""
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, list | tuple) or length not in {None, len(value)}:
+            raise ValueError(f"must be {told}")
+        return value
+
+    return BeforeValidator(check, **schema)
 
 
 def _number(value: Any) -> Any:
@@ -164,7 +169,7 @@ Port = Annotated[int, Field(ge=0, le=65535), NotBoolean]
 Positive = Annotated[float, Field(gt=0), NotBoolean]
 NotNegative = Annotated[float, Field(ge=0), NotBoolean]
 Text = Annotated[str, Field(min_length=1)]
-Addresses = Annotated[tuple[Text, ...], BeforeValidator(_addresses)]
+Addresses = Annotated[tuple[Text, ...], listed("a list of addresses, like [http://127.0.0.1:10001]")]
 WorkerCount = Annotated[int, Field(ge=1, le=10_000), NotBoolean]
 PathText = Annotated[Text, AfterValidator(_path)]
 """A path, `~` expanded; a relative one counts from the working directory."""

@@ -121,11 +121,9 @@ def is_marked(found: Iterable[Effect], mark: object) -> bool:
     if content is None:
         return True
     key = _key() if isinstance(mark, str) else None
-    return key is not None and hmac.compare_digest(hmac.digest(key, content, "sha256").hex().encode(), _bytes(mark))
-
-
-def _bytes(mark: object) -> bytes:
-    return str(mark).encode("utf-8", "surrogatepass")
+    return key is not None and hmac.compare_digest(
+        hmac.digest(key, content, "sha256").hex().encode(), str(mark).encode("utf-8", "surrogatepass")
+    )
 
 
 def _canonical(found: Iterable[Effect]) -> bytes | None:

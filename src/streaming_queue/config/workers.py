@@ -17,6 +17,7 @@ from streaming_queue.config.section import (
     Text,
     WorkerCount,
     checked_by,
+    listed,
     refuse_unknown,
     values_given,
 )
@@ -102,13 +103,8 @@ class WorkerGroup(Section):
         return checked_by(Core, "core", {**kept, **self.core})
 
 
-def _groups(given: Any) -> Any:
-    if not isinstance(given, list | tuple):
-        raise ValueError(  # noqa: TRY004 (pydantic collects ValueError only)
-            "must be a list of groups, like [{protocol: http}, {protocol: ws, count: 2}]; "
-            "how many workers of one kind there are, qa.worker.count says"
-        )
-    return given
-
-
-WorkerGroups = Annotated[tuple[WorkerGroup, ...], BeforeValidator(_groups, json_schema_input_type=list[WorkerGroup])]
+_GROUPS = (
+    "a list of groups, like [{protocol: http}, {protocol: ws, count: 2}]; "
+    "how many workers of one kind there are, qa.worker.count says"
+)
+WorkerGroups = Annotated[tuple[WorkerGroup, ...], listed(_GROUPS, json_schema_input_type=list[WorkerGroup])]

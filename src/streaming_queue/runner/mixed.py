@@ -10,9 +10,7 @@ from streaming_queue.config import Config
 from streaming_queue.config.load import OWN
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.errors import BackendNotInstalledError
-from streaming_queue.runner.runner_base import RunnerBase, main
-
-__all__ = ["MixedRunner", "main"]
+from streaming_queue.runner.runner_base import RunnerBase
 
 
 class MixedRunner(RunnerBase):

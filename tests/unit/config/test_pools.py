@@ -8,9 +8,9 @@ from hypothesis import given as examples
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from streaming_queue.cli.config_file import plain
 from streaming_queue.config import Config, load_config, resume_config
 from streaming_queue.config.pools import MOST_LEVELS, Hierarchy, Pool
+from streaming_queue.config.redaction import redacted
 from streaming_queue.errors import ConfigError
 
 HIERARCHICAL = "network.topology=hierarchical"
@@ -76,7 +76,7 @@ def test_pools_are_settings_like_any_other():
         pickle.loads(pickle.dumps(config)),  # noqa: S301
         Config.of({"network": config.network}),
         Config.of({"network": config.public()["network"]}),
-        Config.of({"network": plain(config.network)}),
+        Config.of({"network": redacted(config.network)}),
         resume_config(config.public(), "run", environ={}),
     ):
         assert other.network == config.network

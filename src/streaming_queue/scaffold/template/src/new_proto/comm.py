@@ -13,16 +13,8 @@ from streaming_queue.comm.context import heard
 from streaming_queue.errors import BackendClosedError, ConnectError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 
+from new_proto import codec
 from new_proto.address import SCHEME, host_and_port
-from new_proto.codec import (
-    CANCEL,
-    HEARTBEAT,
-    PING,
-    PONG,
-    Message,
-    decode_event,
-    encode_message,
-)
 from new_proto.connection import Connection
 from new_proto.host import HostedAgent
 
@@ -72,7 +64,7 @@ class NewProtoCommBackend(BaseCommBackend):
     ) -> AsyncGenerator[StreamEvent, None]:
         """Send a message and yield what comes back, the answer last. Whoever leaves before it cancels a question."""
         options = self.options.get(agent_id, EndpointOptions())
-        message = encode_message(Message(payload, streaming, options.credential))
+        message = codec.encode_message(codec.Message(payload, streaming, options.credential))
         is_command = (payload.get("metadata") or {}).get("kind") == "command"
         ended = False
         async with self._connected(agent_id) as connection:
@@ -82,8 +74,8 @@ class NewProtoCommBackend(BaseCommBackend):
                 while not ended:
                     line = await connection.read()
                     heard()
-                    if line != HEARTBEAT:
-                        event = decode_event(line, connection.peer)
+                    if line != codec.HEARTBEAT:
+                        event = codec.decode_event(line, connection.peer)
                         meter.take(event)
                         ended = event["type"] == MESSAGE
                         yield event
@@ -96,7 +88,7 @@ class NewProtoCommBackend(BaseCommBackend):
         """Tell the agent that nobody waits any more, and see it end; one second at the most."""
         with suppress(StreamingQueueError, TimeoutError):
             async with asyncio.timeout(CANCEL_S):
-                await connection.write(CANCEL)
+                await connection.write(codec.CANCEL)
                 while await connection.read():
                     pass
 
@@ -126,8 +118,8 @@ class NewProtoCommBackend(BaseCommBackend):
         """Whether the agent answers `ping` with `pong` within one second."""
         try:
             async with asyncio.timeout(PROBE_S), self._connected(agent_id) as connection:
-                await connection.write(PING)
-                return await connection.read() == PONG
+                await connection.write(codec.PING)
+                return await connection.read() == codec.PONG
         except (StreamingQueueError, TimeoutError):
             return False
 

@@ -12,17 +12,8 @@ from streaming_queue.comm.execution import HEARTBEAT_S, Execution, Executions
 from streaming_queue.comm.listener import BACKLOG, listen
 from streaming_queue.errors import AuthError, CommError, RateLimitedError, StreamingQueueError, error_event
 
+from new_proto import codec
 from new_proto.address import address_at
-from new_proto.codec import (
-    CANCEL,
-    DRAINING,
-    HEARTBEAT,
-    PING,
-    PONG,
-    Message,
-    decode_message,
-    encode_event,
-)
 from new_proto.connection import Connection
 
 
@@ -64,18 +55,18 @@ class HostedAgent:
         try:
             async with asyncio.timeout(self._limits.body_deadline_s):
                 line = await connection.read()
-            if line == PING:
-                await connection.write(PONG if self._executions.ready else DRAINING)
+            if line == codec.PING:
+                await connection.write(codec.PONG if self._executions.ready else codec.DRAINING)
             elif len(self._callers) > self._limits.connections:
                 raise RateLimitedError(f"agent {self.agent_id!r} has too many callers", retry_after_s=1.0)
             else:
-                await self._answer(decode_message(line), connection)
+                await self._answer(codec.decode_message(line), connection)
         except StreamingQueueError as error:
-            await connection.refuse(encode_event(error_event(error)), self._limits.body_deadline_s)
+            await connection.refuse(codec.encode_event(error_event(error)), self._limits.body_deadline_s)
         except TimeoutError:
             pass  # whoever says nothing is told nothing
 
-    async def _answer(self, message: Message, connection: Connection) -> None:
+    async def _answer(self, message: codec.Message, connection: Connection) -> None:
         """Tell the caller what the agent says; one that vanished leaves its question to the grace."""
         principal = await self._principal(message.credential)
         context = self._request(self.agent_id, message.payload, principal=principal, streaming=message.streaming)
@@ -84,14 +75,14 @@ class HostedAgent:
                 async with asyncio.TaskGroup() as tasks, aclosing(execution.batches(HEARTBEAT_S)) as batches:
                     watching = tasks.create_task(self._watch(execution, connection), name=f"watch:{self.agent_id}")
                     async for events in batches:
-                        await connection.write(b"".join(map(encode_event, events)) or HEARTBEAT)
+                        await connection.write(b"".join(map(codec.encode_event, events)) or codec.HEARTBEAT)
                     watching.cancel()
             except* CommError:
                 pass
 
     async def _watch(self, execution: Execution, connection: Connection) -> None:
         """Cancel the question when its caller says so. Raises CommError when the caller is gone."""
-        while await connection.read() != CANCEL:
+        while await connection.read() != codec.CANCEL:
             pass
         if not execution.is_command:
             await self._executions.discard(execution)
