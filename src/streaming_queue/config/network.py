@@ -55,7 +55,9 @@ class Network(Section):
             if self.topology == topology and not self[key]:
                 raise ValueError(f"network.topology {topology} needs network.{key}, like {example}")
             if self.topology != topology and self[key]:
-                raise ValueError(f"network.{key} needs network.topology {topology}; {self.topology} has no {key} of yours")
+                raise ValueError(
+                    f"network.{key} needs network.topology {topology}; {self.topology} has no {key} of yours"
+                )
         Hierarchy(self.pools)
         return self
 
