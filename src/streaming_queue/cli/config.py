@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +28,7 @@ def show(path: ConfigPath = None, sets: Sets = None, as_json: AsJson = False) ->
 
     config = load_config(path, sets=sets or ())
     public = config.public()
-    values = {key: _at(public, key) for key in KEYS.names}
+    values: dict[str, Any] = {key: reduce(getitem, key.split("."), public) for key in KEYS.names}
     if as_json:
         shown = {key: {"value": value, "origin": config.origin(key)} for key, value in values.items()}
         echo_json(json.dumps(shown, indent=2))
@@ -60,10 +62,3 @@ def init(
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
     echo(f"wrote {path}")
-
-
-def _at(tree: dict[str, Any], key: str) -> Any:
-    value: Any = tree
-    for name in key.split("."):
-        value = value[name]
-    return value

@@ -36,19 +36,24 @@ class Display(reprlib.Repr):
         return super().repr_str(masked_input(_text(x)), level)
 
 
-def redacted(value: Any) -> Any:
-    """`value` as it may be shown: secrets as `***`, also those within URLs and commands (`masking.masked`)."""
+def redacted(value: Any, argument: str = "") -> Any:
+    """`value` as it may be shown: secrets as `***`, also those within URLs and commands (`masking.masked`).
+
+    `argument` is the name of a tool's argument, if `value` is in one: only the name tells that such a value is secret.
+    """
     if isinstance(value, SecretStr):
         return SECRET
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, BaseModel):
-        return {name: redacted(getattr(value, name)) for name in type(value).model_fields}
-    if isinstance(value, Arguments):
-        return {name: _argument(name, item) for name, item in value.items()}
-    if isinstance(value, Mapping):
-        return {name: redacted(item) for name, item in value.items()}
-    return [redacted(item) for item in value] if isinstance(value, tuple | list) else value
+    secret = is_secret_name(argument)
+    if isinstance(value, BaseModel | Mapping):
+        named = bool(argument) or isinstance(value, Arguments)
+        return {
+            name: redacted(item, argument if secret or not named else str(name)) for name, item in dict(value).items()
+        }
+    if isinstance(value, tuple | list):
+        return [redacted(item, argument) for item in value]
+    if secret and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return SECRET
+    return _text(value) if isinstance(value, str) else value
 
 
 def hidden(value: Any) -> dict[str, Any]:
@@ -79,22 +84,10 @@ def _text(text: str) -> str:
     return masked(_USER.sub(rf"\1{SECRET}@", text))
 
 
-def _argument(name: Any, value: Any) -> Any:
-    """An argument of a tool, of which only the name may tell that it is a secret."""
-    if isinstance(value, Mapping):
-        return {inner: _argument(name if is_secret_name(str(name)) else inner, item) for inner, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_argument(name, item) for item in value]
-    secret = is_secret_name(str(name)) and isinstance(value, str | int | float) and not isinstance(value, bool)
-    return SECRET if secret else redacted(value)
-
-
 def revealed(value: Any) -> Any:
     """`value` with its secrets, fit for JSON: for another process of ours, never for eyes or files."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
-    if isinstance(value, BaseModel):
-        return {name: revealed(getattr(value, name)) for name in type(value).model_fields}
-    if isinstance(value, Mapping):
-        return {name: revealed(item) for name, item in value.items()}
+    if isinstance(value, BaseModel | Mapping):
+        return {name: revealed(item) for name, item in dict(value).items()}
     return [revealed(item) for item in value] if isinstance(value, tuple | list) else value

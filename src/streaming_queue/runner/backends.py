@@ -62,9 +62,9 @@ def create_backend(config: Config, protocol: str | None = None, *, coordinator: 
     backend = registry.load(name)
     try:
         inspect.signature(backend).bind(**options)
-    except TypeError:
+    except TypeError as error:
         raise ConfigError(
-            f"protocol {name!r}: {backend.__name__} takes no options of ours, so network.token, "
+            f"protocol {name!r}: {backend.__name__} takes no options of ours ({error}), so its section, network.token, "
             "network.operator_token and network.allow_public cannot hold with it"
         ) from None
     return backend(**options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -40,35 +41,24 @@ def bench(
 
 
 def _entry(row: Row) -> dict[str, Any]:
-    return {
-        "protocol": row.protocol,
-        "in_process": row.in_process,
-        "questions_per_s": round(row.figures.questions_per_s, 1),
-        "coordinator_us": round(row.figures.coordinator_us, 1),
-        "workers_us": None if row.figures.workers_us is None else round(row.figures.workers_us, 1),
-        "payload_bytes": round(row.payload_bytes, 1),
-        "wire_bytes": None if row.wire_bytes is None else round(row.wire_bytes, 1),
-    }
+    figures = {**asdict(row.figures), "payload_bytes": row.payload_bytes, "wire_bytes": row.wire_bytes}
+    rounded = {name: None if value is None else round(value, 1) for name, value in figures.items()}
+    return {"protocol": row.protocol, "in_process": row.in_process, **rounded}
 
 
 def table(rows: list[Row]) -> str:
     """The rows for people; what could not be measured is n/a."""
     heads = ("PROTOCOL", "QUESTIONS/S", "COORDINATOR CPU", "WORKERS CPU", "PAYLOAD", "WIRE")
     units = ("", "", "us/question", "us/question", "bytes/question", "bytes/question")
-    cells = []
-    for row in rows:
-        entry = _entry(row)
-        figures = [None if entry[key] is None else f"{entry[key]:,.0f}" for key in list(entry)[2:]]
-        cells.append((row.protocol, *(figure or "n/a" for figure in figures)))
+    cells = [
+        (name, *("n/a" if figure is None else f"{figure:,.0f}" for figure in figures))
+        for name, _, *figures in (_entry(row).values() for row in rows)
+    ]
     widths = [max(len(cell) for cell in column) for column in zip(heads, units, *cells, strict=True)]
     lines = [
         (line[0], *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)))
         for line in (heads, units, *cells)
     ]
-    shared = [row.protocol for row in rows if row.in_process]
-    note = (
-        f"\n\n{', '.join(shared)}: the workers are in the coordinator's process, whose CPU is everyone's"
-        if shared
-        else ""
-    )
-    return columns(lines) + note
+    shared = ", ".join(row.protocol for row in rows if row.in_process)
+    note = f"\n\n{shared}: the workers are in the coordinator's process, whose CPU is everyone's"
+    return columns(lines) + (note if shared else "")

@@ -66,25 +66,26 @@ def _counts(found: list[LineResult]) -> str:
     return "  ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
 
 
+def _by_told(report: Report, outcome: str) -> dict[str, list[str]]:
+    """The ids of the lines with this outcome, by what their checks told."""
+    found: dict[str, list[str]] = {}
+    for each in report.lines:
+        if each.outcome == outcome:
+            for told in each.told if outcome == "failed" else ["; ".join(each.told) or "no check"]:
+                found.setdefault(told, []).append(each.line.id)
+    return found
+
+
 def _skips(report: Report) -> list[str]:
     """Each reason with the lines that were skipped for it."""
-    by_reason: dict[str, list[str]] = {}
-    for each in report.lines:
-        if each.outcome == "skipped":
-            by_reason.setdefault("; ".join(each.told) or "no check", []).append(each.line.id)
-    reasons = [f"  {one_line(reason)} ({', '.join(ids)})" for reason, ids in by_reason.items()]
+    reasons = [f"  {one_line(reason)} ({', '.join(ids)})" for reason, ids in _by_told(report, "skipped").items()]
     return ["", "skipped:", *reasons] if reasons else []
 
 
 def _failures(report: Report) -> list[str]:
-    """What each broken line's checks told; what several told alike, once."""
-    by_told: dict[str, list[str]] = {}
-    for each in report.lines:
-        if each.outcome == "failed":
-            for told in each.told:
-                by_told.setdefault(told, []).append(each.line.id)
+    """Each failure with the lines that it breaks."""
     lines = []
-    for told, ids in by_told.items():
+    for told, ids in _by_told(report, "failed").items():
         first, *rest = told.splitlines()
         head = first if first.startswith(ids[0]) else f"{', '.join(ids)}: {first}"
         lines += ["", one_line(head), *map(one_line, rest)]

@@ -26,8 +26,7 @@ class HostedAgent:
         self.agent_id = agent_id
         self.base_url = base_url
         self._request = backend.request
-        self._authenticator = backend.host_options.authenticator
-        self._anonymous = backend.host_options.anonymous
+        self._options = backend.host_options
         self._limits = backend.host_options.limits
         self._executions = Executions(executor, grace_s=self._limits.disconnect_grace_s)
         self._callers: set[asyncio.Task[None]] = set()
@@ -89,10 +88,12 @@ class HostedAgent:
 
     async def _principal(self, credential: str | None) -> str | None:
         """Who asks, where the host wants to know. Raises AuthError."""
-        if self._authenticator is None:
+        if self._options.authenticator is None:
             return None
         async with asyncio.timeout(self._limits.body_deadline_s):
-            principal = self._anonymous if credential is None else await self._authenticator(credential)
+            principal = (
+                await self._options.authenticator(credential) if credential is not None else self._options.anonymous
+            )
         if principal is None:
             raise AuthError(f"agent {self.agent_id!r} wants a valid credential (network.token)")
         return principal
