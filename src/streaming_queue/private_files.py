@@ -45,7 +45,7 @@ def read_private(path: Path) -> bytes | None:
 
 
 def write_private(path: Path, content: bytes, *, replace: bool = True) -> bool:
-    """Write a private file whole and durably, with its folders; False where `replace` is off and it exists.
+    """Write a private file whole and durably, with its folders. False if `replace` is off and the file exists.
 
     Raises ConfigError where it cannot be written.
     """

@@ -1,4 +1,4 @@
-"""`stq config`: what holds, what may be said, and a file to begin with."""
+"""`stq config`: the settings that hold, their schema, and a first file."""
 
 from __future__ import annotations
 
@@ -33,9 +33,8 @@ def show(path: ConfigPath = None, sets: Sets = None, as_json: AsJson = False) ->
         shown = {key: {"value": value, "origin": config.origin(key)} for key, value in values.items()}
         echo_json(json.dumps(shown, indent=2))
         return
-    rows = [("KEY", "VALUE", "ORIGIN")]
-    rows += [(key, one_line(value), config.origin(key)) for key, value in values.items()]
-    echo(columns(rows))
+    rows = ((key, one_line(value), config.origin(key)) for key, value in values.items())
+    echo(columns([("KEY", "VALUE", "ORIGIN"), *rows]))
 
 
 @app.command(epilog=epilog("stq config schema > schema.json", PAGE))

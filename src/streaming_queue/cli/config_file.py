@@ -19,7 +19,7 @@ def one_line(value: Any) -> str:
 
 
 def default_file() -> str:
-    """A YAML file with every key, its default and what it means; it loads to exactly the defaults."""
+    """A YAML file with each key, its default and its meaning. It loads to exactly the defaults."""
     lines = ["# Settings of AgentNetwork Streaming Queue. All keys are optional; these are the defaults."]
     _write(Config(), "", lines)
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""`stq protocol list`: what can be named as a protocol, and what it needs."""
+"""`stq protocol list`: the known protocols and their needs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _abilities(entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _origins(entry: dict[str, Any]) -> list[tuple[str, str]]:
-    """What it is, and below that where it is written down, if it says."""
+    """The summary, and below it the specification, if the backend names one."""
     specification = ": ".join(filter(None, (entry["specification"], entry["link"])))
     return [(entry["name"], entry["summary"]), *([("", specification)] if specification else [])]
 

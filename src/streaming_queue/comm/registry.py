@@ -1,4 +1,4 @@
-"""Protocols by name: where their backend is and what it needs, imported on first use."""
+"""Protocols by name: the place and the needs of each backend. A backend is imported when it is first used."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class BackendSpec:
 
     @property
     def install(self) -> str:
-        """How to install what the backend needs: a command where we know it."""
+        """How to install the needs of the backend: a command if we know it."""
         return install_command(self.extra) if self.extra else "install the package that provides it"
 
 
@@ -104,7 +104,7 @@ def load(name: str) -> type[BaseCommBackend]:
     """The backend class for a name or a `package.module:Class`.
 
     Raises:
-        UnknownProtocolError: nothing goes by that name, or the module has no such class.
+        UnknownProtocolError: no protocol has this name, or the module has no such class.
         BackendNotInstalledError: a library it needs is missing.
     """
     spec = find(name)

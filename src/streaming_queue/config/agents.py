@@ -14,7 +14,7 @@ from streaming_queue.config.section import Addresses, AtLeastOne, Integer, PathT
 class Coordinator(Section):
     """The coordinator: where it listens, what it asks.
 
-    `port` may be given and read as `start_port`, too.
+    `start_port` is another name of `port`.
     """
 
     other_names: ClassVar[Mapping[str, str]] = {"start_port": "port"}
@@ -56,13 +56,13 @@ class Coordinator(Section):
 
     @property
     def question_limit(self) -> int | None:
-        """How many questions to ask by `limit` and `first_50`, the smaller where both are given; None: all."""
+        """How many questions to ask: the smaller of `limit` and `first_50`. None: all."""
         limits = [limit for limit in (self.limit, 50 if self.first_50 else None) if limit is not None]
         return min(limits, default=None)
 
 
 MOST_AT_ONCE = 64
-"""Questions in flight at a worker at the most, where that is found out."""
+"""The most questions in flight at a worker with concurrency auto."""
 
 
 class Worker(Section):
@@ -79,11 +79,11 @@ class Worker(Section):
     mode: Literal["inprocess", "process"] = "inprocess"
     """Where started workers run: in the runner's process, or each in its own, which is restarted if it dies."""
     endpoints: Addresses = ()
-    """Addresses of workers that run already. The run then starts none, and count says nothing."""
+    """Addresses of workers that run already. The run then starts none and ignores count."""
 
     @property
     def most_at_once(self) -> int:
-        """Questions in flight at each worker at the most."""
+        """The most questions in flight at each worker."""
         return MOST_AT_ONCE if self.concurrency == "auto" else self.concurrency
 
 

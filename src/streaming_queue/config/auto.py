@@ -1,4 +1,4 @@
-"""What `protocol: auto` is to observe when it chooses among the protocols of a mixed network."""
+"""The settings of `protocol: auto`, which chooses among the protocols of a mixed network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field
 from streaming_queue.config.section import Integer, NotBoolean, Positive, Section
 
 AUTO = "auto"
-"""In place of a protocol: each question goes by one of the workers' protocols that do well in this run."""
+"""A value of `protocol`: each question goes over a protocol that does well in this run."""
 
 
 class Auto(Section):
@@ -32,6 +32,6 @@ class Auto(Section):
 
     @property
     def required(self) -> list[str]:
-        """The capabilities that every protocol must have; a limit of overhead can be kept where it is told."""
+        """The capabilities that every protocol must have. A limit of overhead needs metadata."""
         named = ("streaming", "cancel", "identity", "e2e_encryption")
         return [name for name in named if getattr(self, name)] + ["metadata"] * (self.max_overhead_ms is not None)

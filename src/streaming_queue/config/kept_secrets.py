@@ -1,7 +1,7 @@
-"""Settings that `run.json` shows with `***` in them, kept for the user who began the run, in the state folder.
+"""Settings with secrets that `run.json` hides as `***`. The state folder of the user who began the run keeps them.
 
-A run goes on by them on this machine only. They hold for the configuration that they were written with: in one that
-was edited, a secret could go elsewhere. All calls block.
+The settings serve a resumed run on this machine only. They hold for the configuration that they were written with: an
+edited one could send a secret elsewhere. All calls block.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from streaming_queue.private_files import read_private, state_folder, write_priv
 
 
 def keep(run_id: str, config: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """Keep `values`, by place, for the run whose `run.json` has this `config`; none at all forgets earlier ones.
+    """Keep `values`, by place, for the run whose `run.json` has this `config`. An empty mapping forgets earlier values.
 
     Raises ConfigError where they cannot be written.
     """
@@ -30,7 +30,7 @@ def keep(run_id: str, config: Mapping[str, Any], values: Mapping[str, Any]) -> N
 
 
 def kept(run_id: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What was kept for a run whose `run.json` has this `config`; nothing where that was changed, or on a new machine.
+    """The values kept for a run whose `run.json` has this `config`. Empty after a change, and on another machine.
 
     Raises ConfigError where others may read it.
     """

@@ -23,7 +23,7 @@ from streaming_queue.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """Another spelling of a key; `convert` turns its value into the key's, `note` tells people how."""
+    """Another spelling of a key. `convert` makes the key's value of the given one, and `note` tells people how."""
 
     key: str
     convert: Callable[[Any], Any] = lambda value: value
@@ -32,7 +32,7 @@ class Alias:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A value that somebody gave. `spelling` and `given` are the key and value as written, `place` says where."""
+    """A given value. `spelling` and `given` are the key and the value as written, and `place` says where."""
 
     key: str
     value: Any
@@ -45,7 +45,7 @@ class Setting:
 class Keys:
     """The dotted keys of a model, and the older spellings that stand for some of them.
 
-    A branch has keys below it, a leaf takes a value; a key whose value is a number or a model is both.
+    A branch has keys below it. A leaf takes a value. A key whose value is a number or a model is both.
     """
 
     def __init__(self, model: type[BaseModel], aliases: Mapping[str, Alias]) -> None:
@@ -122,7 +122,7 @@ class Keys:
             raise ConfigError(f"{place}: {subject} must be a mapping of keys, not {kind}")
 
     def from_text(self, key: str, text: str, origin: str) -> Iterator[Setting]:
-        """The settings in `text`, which is YAML; for a key that takes a text, it is the text itself."""
+        """The settings in `text`, which is YAML. A key that takes a text gets the text itself."""
         target = self.aliases[key].key if key in self.aliases else key
         if not key or (target not in self.leaves and target not in self.branches):
             raise self.unknown(key, origin)

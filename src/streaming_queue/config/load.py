@@ -23,7 +23,7 @@ PROVIDER_VARIABLES: Mapping[str, str] = {
 """Variables of other tools, each with the key that it gives. Our own variables come before them."""
 
 OWN = "the program's own choice"
-"""Where a value comes from that the program gives and nobody else does."""
+"""The origin of values that the program gives by itself."""
 
 OPERATOR_VARIABLE = f"{ENVIRONMENT_PREFIX}NETWORK__OPERATOR_TOKEN"
 TOKEN_VARIABLES = (f"{ENVIRONMENT_PREFIX}NETWORK__TOKEN", OPERATOR_VARIABLE)
@@ -36,7 +36,7 @@ FLAGS: Mapping[str, str] = {
     "qa.worker.count": "--workers",
     "qa.worker.endpoints": "--worker",
 }
-"""Key -> the flag that gives it, where that is not the key's last word (`network.topology`: `--topology`)."""
+"""The flag that gives a key, if the flag is not the key's last word (`network.topology`: `--topology`)."""
 
 
 def load_config(
@@ -51,7 +51,7 @@ def load_config(
 
     `flags` maps dotted keys to values; None and an empty list are not given. `sets` holds the texts of `-s`,
     `key.path=value` with the value in YAML; they come before `flags`, a later one before an earlier one.
-    `otherwise` has the program's own values, for keys that nobody gives.
+    `otherwise` has the program's own values, for keys that are not given elsewhere.
     OPENAI_API_KEY is left out where `core.base_url` or `core.port` name another server than the provider's.
     Reads a file: not for the event loop.
 
@@ -78,7 +78,7 @@ def load_config(
 
 
 def from_provider(environ: Mapping[str, str]) -> Iterator[Setting]:
-    """What the variables of others give."""
+    """The settings in variables of other tools."""
     for variable, key in PROVIDER_VARIABLES.items():
         if environ.get(variable, "").strip():
             yield from KEYS.from_text(key, environ[variable], variable)

@@ -1,4 +1,4 @@
-"""Settings of several sources become one checked model; an error tells which one is at fault, and where it stands."""
+"""Make one checked model of the settings of several sources. An error names the wrong setting and its place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def merge(layers: Iterable[Iterable[Setting]]) -> dict[str, Setting]:
-    """The settings that hold, by key: those of a later layer win, and in one layer the later ones.
+    """The settings that hold, by key. A later layer wins, and in one layer a later setting.
 
     Raises ConfigError where one layer gives two spellings of a key different values.
     """

@@ -1,4 +1,4 @@
-"""The pools of a hierarchical network: what `network.pools` says, and the tree of agents that comes of it."""
+"""The pools of a hierarchical network: the value of `network.pools`, and the tree of agents that the pools make."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from pydantic import AfterValidator, BeforeValidator
 from streaming_queue.config.section import ByName, Section, Text, WorkerCount, listed, refuse_unknown
 
 MOST_LEVELS = 8
-"""Pools within pools, so deep at the most: each level passes a question on once, and the network counts these hops."""
+"""The deepest nesting of pools. Each level passes a question on once, and the network counts these hops."""
 _WORKER = re.compile(r"Worker-([1-9]\d{0,8})", re.ASCII)
 
 
 class Pool(Section):
-    """The pool of one sub-coordinator; a list stands for its `workers`."""
+    """The pool of one sub-coordinator. A list stands for its `workers`."""
 
     count: WorkerCount | None = None
     """So many workers: the next that no pool names."""
     workers: Annotated[tuple[Text, ...], listed("a list of members, like [Worker-1, Worker-2]")] = ()
-    """Members by name: workers, or pools of their own."""
+    """Members by name: workers, or other pools."""
     protocol: Text | None = None
     """How its members are reached; null: by the run's protocol."""
 
 
 def _pools(given: Any) -> Any:
-    """`given` with each pool spelled out; its errors name what people mistake."""
+    """`given` with each pool as a mapping. Errors name common mistakes."""
     if not isinstance(given, Mapping):
         raise ValueError("must be a mapping, like {Sub-1: {count: 2}}")  # noqa: TRY004
     return {pool_id: _spelled_out(pool_id, pool) for pool_id, pool in given.items()}
@@ -57,9 +57,9 @@ PoolsById = Annotated[
 
 
 class Hierarchy:
-    """Who belongs to whom. A pool's name is its sub-coordinator's id; the workers are the leaves.
+    """The tree of pools and workers. A pool's name is the id of its sub-coordinator. Workers are the leaves.
 
-    Pure and immutable. Raises ValueError, its text naming the pool and the remedy, on what is no tree of such agents.
+    Pure and immutable. Raises ValueError where the pools make no tree. The text names the pool and the remedy.
     """
 
     def __init__(self, pools: Mapping[str, Pool]) -> None:
@@ -74,7 +74,7 @@ class Hierarchy:
 
     @cached_property
     def top(self) -> tuple[str, ...]:
-        """The pools that are no pool's members: the coordinator's own."""
+        """The pools of the coordinator itself: no other pool has them as members."""
         return tuple(pool_id for pool_id in self.pools if pool_id not in self.parents)
 
     @cached_property
@@ -84,11 +84,11 @@ class Hierarchy:
         return tuple(sorted(found, key=_number))
 
     def leaves(self, agent_id: str) -> int:
-        """How many workers answer for an agent: a pool's together, one for a worker."""
+        """How many workers answer for an agent: all workers of a pool, or one."""
         return sum(map(self.leaves, self.members[agent_id])) if agent_id in self.pools else 1
 
     def protocol_of(self, agent_id: str) -> str | None:
-        """How an agent is reached, where its pool says; None: by the run's protocol."""
+        """The protocol of an agent by its pool. None: the run's protocol."""
         parent = self.parents.get(agent_id)
         return None if parent is None else self.pools[parent].protocol
 

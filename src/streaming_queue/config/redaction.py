@@ -15,11 +15,11 @@ from streaming_queue.masking import SECRET, is_secret_name, masked, masked_input
 __all__ = ["SECRET", "Display", "hidden", "redacted", "revealed"]
 
 _USER = re.compile(r"\A(\s*[\w+.-]+://)[^/?#]*@")
-"""What stands before the host in a text that is a URL, blanks and all."""
+"""The user part of a URL, with blanks before the URL."""
 
 
 class Display(reprlib.Repr):
-    """Short forms of given values, however deep or long, without secrets: by their looks, their names, `secrets`."""
+    """Short forms of values of any depth and length. Secrets are hidden by their looks, their names and `secrets`."""
 
     def __init__(self, secrets: Collection[str] = ()) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Display(reprlib.Repr):
 
 
 def redacted(value: Any, argument: str = "") -> Any:
-    """`value` as it may be shown: secrets as `***`, also those within URLs and commands (`masking.masked`).
+    """`value` fit to be shown: secrets as `***`, also those within URLs and commands (`masking.masked`).
 
     `argument` is the name of a tool's argument, if `value` is in one: only the name tells that such a value is secret.
     """
@@ -57,7 +57,7 @@ def redacted(value: Any, argument: str = "") -> Any:
 
 
 def hidden(value: Any) -> dict[str, Any]:
-    """The texts and numbers of `value` that `redacted` hides, by place (`qa.worker.endpoints[0]`); no SecretStr."""
+    """The texts and numbers of `value` that `redacted` hides, by place. SecretStr values are left out."""
     pairs = zip(leaves(value), leaves(redacted(value)), strict=True)
     found = ((place, item) for (place, item), (_, shown) in pairs if item != shown or is_hidden(item))
     return {place: item for place, item in found if not isinstance(item, SecretStr)}
@@ -85,7 +85,7 @@ def _text(text: str) -> str:
 
 
 def revealed(value: Any) -> Any:
-    """`value` with its secrets, fit for JSON: for another process of ours, never for eyes or files."""
+    """`value` with its secrets, fit for JSON. Only for another process of ours, never for people or files."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, BaseModel | Mapping):

@@ -1,4 +1,4 @@
-"""The configuration to go on with a run, from what its directory says and what is given now."""
+"""The configuration of a resumed run: the settings in its directory, and those given now."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def resume_config(
 ) -> Config:
     """The configuration to go on with the run in `directory`, from the `settings` in its `run.json`.
 
-    Secrets do not stand there: they come from the provider's own variables and TOKEN_VARIABLES. Settings in which
-    one is hidden come from what was kept for `run_id`, else from their own variable; those of a group of workers, from
-    `sets` only. `flags` and `sets` are as in `load_config`; nothing else changes what the run began with.
+    `run.json` has no secrets: they come from the provider's own variables and TOKEN_VARIABLES. A setting with a hidden
+    secret comes from the values kept for `run_id`, else from its own variable. A setting of a group of workers comes
+    from `sets` only. `flags` and `sets` are as in `load_config`. Nothing else changes the settings of the run.
     Reads files: not for the event loop.
 
     Raises:
@@ -85,14 +85,14 @@ def _variable(key: str) -> str:
 
 
 def _known(written: Iterable[Setting], settings: Mapping[str, Any], run_id: str | None) -> dict[str, Any]:
-    """What was kept of the settings in which a secret is hidden."""
+    """The kept values of the settings with a hidden secret."""
     if run_id is None or not any(_hiding(setting, {}) for setting in written):
         return {}
     return kept(run_id, settings)
 
 
 def _is_left_out(setting: Setting) -> bool:
-    """Whether a value is no more than a secret that is not kept: it comes from elsewhere, or not at all."""
+    """Whether a value is a secret that is never kept. Such a secret comes from a variable, or not at all."""
     return setting.value == SECRET and SecretStr in kinds(KEYS.leaves[setting.key].annotation)
 
 

@@ -1,4 +1,4 @@
-"""The whole configuration, its keys, and the older spellings it still takes."""
+"""The whole configuration, its keys, and the older spellings that still work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from streaming_queue.errors import ConfigError
 
 
 class Config(Section):
-    """All settings. Made by `load_config` or `Config.of`; those raise ConfigError, the bare constructor pydantic's."""
+    """All settings. `load_config` and `Config.of` raise ConfigError, the constructor raises pydantic's error."""
 
     model_config = ConfigDict(defer_build=True)  # what is used is the class with the sections
 
@@ -245,7 +245,7 @@ OLDER_SPELLINGS: Mapping[str, Alias] = {
     "batch_size": Alias("qa.coordinator.batch_size"),
     "metrics": Alias("network.metrics"),
 }
-"""What may still stand under `qa` and `qa.network`."""
+"""Older names under `qa` and `qa.network`."""
 
 KEYS = Keys(
     Config,

@@ -1,4 +1,4 @@
-"""YAML that cannot surprise: the safe loader, duplicate keys and alias bombs refused, every error with its line."""
+"""Strict YAML by the safe loader. Duplicate keys and alias bombs are refused, and each error names its line."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from streaming_queue.errors import ConfigError
 
 _MERGE = "tag:yaml.org,2002:merge"
 _MOST_REPEATED = 100_000
-"""Characters that all aliases of a text may repeat; a node counts as one more."""
+"""The most characters that all aliases of a text may repeat. A node counts as one more."""
 _MOST_LEVELS = 100
 _TOO_DEEP = f"it is nested too deeply: over {_MOST_LEVELS} levels"
 
 
 class _Loader(yaml.SafeLoader):
-    """Counts what aliases repeat while it composes, so that a small text never becomes a large value."""
+    """Counts the repeats of aliases while it composes, so that a small text never becomes a large value."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

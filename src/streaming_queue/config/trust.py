@@ -1,4 +1,4 @@
-"""Settings in a run's directory that act on this machine, and the mark which tells that this user wrote them.
+"""Settings in a run's directory that act on this machine, and the mark that shows that this user wrote them.
 
 The mark is an HMAC-SHA256 over exactly these settings, by a key that stays in the user's state folder. All calls block.
 """
@@ -24,14 +24,14 @@ _KEY_BYTES = 32
 _MOST_SHOWN = 1000
 _OPTIONS = re.compile(r"workers\[\d+\]\.options")
 _COMMAND = re.compile(r"[\x00-\x20]*s\s*t\s*d\s*i\s*o\s*:", re.IGNORECASE)
-"""An address that is a command; blanks within, in case a parser of addresses drops them."""
+"""An address that is a command. Blanks are allowed within, because parsers of addresses may drop them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """A setting, and what following it does: it `starts` a command, `imports` a class or `writes` a file.
+    """A setting and its effect: it `starts` a command, `imports` a class or `writes` a file.
 
-    It `passes` something to a command that is started: which of its tools is called with what, and variables.
+    Or it `passes` a tool, arguments or variables to a started command.
     """
 
     place: str
@@ -39,11 +39,11 @@ class Effect:
     value: str
 
     def is_of(self, key: str) -> bool:
-        """Whether the setting is a key's, or a part of its value."""
+        """Whether the setting is the key `key` or a part of its value."""
         return self.place == key or self.place.startswith((f"{key}.", f"{key}["))
 
     def __str__(self) -> str:
-        """As people see it: on one line, as it stands in the file; a part of it that was hidden could do anything."""
+        """The setting for people, on one line, as in the file. Nothing is hidden: a hidden part could do anything."""
         shown, more = repr(self.value[:_MOST_SHOWN]), len(self.value) - _MOST_SHOWN
         return f"{self.place} {self.does} {shown}" + (f" and {more:,} characters more" if more > 0 else "")
 
@@ -67,7 +67,7 @@ class UnmarkedError(ConfigError):
 
 
 def effects(settings: Mapping[str, Any]) -> list[Effect]:
-    """What following `settings` does on this machine; their values by dotted key, or nested as in `run.json`."""
+    """The effects of `settings` on this machine. The settings are by dotted key, or nested as in `run.json`."""
     found = [effect for name, value in settings.items() for effect in _effects(str(name), str(name), value)]
     return found if any(effect.does == "starts" for effect in found) else [e for e in found if e.does != "passes"]
 
@@ -98,7 +98,7 @@ def _is_passed_on(place: str) -> bool:
 
 
 def mark_of(found: Iterable[Effect]) -> str | None:
-    """The mark over these settings, None where there are none; makes the key where there is none.
+    """The mark over these settings, None for no settings. Makes the key if it is missing.
 
     Raises ConfigError where the key cannot be read or made.
     """
@@ -127,7 +127,7 @@ def is_marked(found: Iterable[Effect], mark: object) -> bool:
 
 
 def _canonical(found: Iterable[Effect]) -> bytes | None:
-    """The settings as JSON in which equal settings are equal bytes; None where there are none."""
+    """The settings as JSON: equal settings are equal bytes. None for no settings."""
     listed = sorted([effect.place, effect.does, effect.value] for effect in found)
     return json.dumps(listed, separators=(",", ":")).encode() if listed else None
 

@@ -1,4 +1,4 @@
-"""The workers of a mixed network, group by group; and what any one worker is, however the run names it."""
+"""The workers of a mixed network by groups, and the set-up of one worker of any run."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from streaming_queue.config.section import (
 _SERVER = ("base_url", "port", "openai_base_url")
 """The keys of `core` that say where the model is."""
 _OF_A_SERVER = ("type", "openai_api_key", *_SERVER)
-"""The keys of the run's `core` that say nothing to a group which says itself where its model is."""
+"""The keys of the run's `core` that a group ignores if the group names its own server."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """One worker: how it is reached, where (None: it is to be started), and by what model it answers then.
+    """One worker: its protocol, its address (None: the run starts it) and its model.
 
-    `options` is the section of its protocol, None where the protocol has none.
+    `options` is the section of its protocol, None if the protocol has none.
     """
 
     protocol: str
@@ -83,9 +83,9 @@ class WorkerGroup(Section):
         return self
 
     def setups(self, protocol: str, core: Core, section: BackendSection | None) -> list[WorkerSetup]:
-        """Its workers, in their order; `protocol` and `core` are the run's, `section` that of the group's protocol.
+        """The group's workers in order. `protocol` and `core` are the run's, `section` is that of the group's protocol.
 
-        Raises ValueError where the two do not go together.
+        Raises ValueError where the group and the run do not fit together.
         """
         setup = WorkerSetup(self.protocol or protocol, self._core(core), section)
         if section is not None and self.options:

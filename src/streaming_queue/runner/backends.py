@@ -1,4 +1,4 @@
-"""Backends made by the configuration: whom they let in, what they show for themselves."""
+"""Make backends by the configuration: the callers that they let in, and the credentials that they send."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streaming_queue.errors import ConfigError
 
 
 class ForEveryAgent(Mapping[str, EndpointOptions]):
-    """The credential of each agent: `token` for all, `operator` for `coordinator` alone where there is one."""
+    """The credential of each agent: `token` for all, and `operator` for `coordinator` alone."""
 
     def __init__(self, token: str | None, *, operator: str | None = None, coordinator: str | None = None) -> None:
         self._options = EndpointOptions(credential=token)
@@ -38,16 +38,15 @@ class ForEveryAgent(Mapping[str, EndpointOptions]):
 def create_backend(config: Config, protocol: str | None = None, *, coordinator: str | None = None) -> BaseCommBackend:
     """The backend of `protocol` (default: the coordinator's), with the network's token and rules and its own section.
 
-    `coordinator` is the agent that this backend commands, or hosts as a coordinator: it alone is shown
-    `network.operator_token`. Without, the backend does not know that token.
+    `coordinator` is the agent that this backend commands, or hosts as a coordinator. Only this agent is sent
+    `network.operator_token`. Without a coordinator, the backend does not know that token.
 
     Raises:
         UnknownProtocolError, BackendNotInstalledError: as `registry.load`.
-        ConfigError: it takes no options, and the configuration has some for it.
+        ConfigError: the backend does not take the options that the configuration has for it.
     """
     name = protocol or config.control_protocol
-    section = config.section(name)
-    options = section.options() if section else {}
+    options = section.options() if (section := config.section(name)) else {}
     token = _revealed(config.network.token)
     operator = _revealed(config.network.operator_token) if coordinator is not None else None
     known = token is not None or operator is not None
@@ -78,11 +77,11 @@ def can_host(backend: type[BaseCommBackend]) -> bool:
 def create_network_backend(config: Config) -> BaseCommBackend:
     """The backend for coordinator and workers: one, or a composite where they differ in protocol or its options.
 
-    Workers that do not differ share one. Where the coordinator's cannot host, it is reached by function calls.
-    Raises as `create_backend`; the error of a worker's tells which.
+    Equal workers share a backend. A coordinator whose backend cannot host is reached by function calls. Raises as
+    `create_backend`; the error names the worker.
 
-    A run commands its own coordinator. Where only `network.token` is set, which workers hold, too, the run does so by a
-    random operator token of its own.
+    A run commands its own coordinator. Workers hold `network.token`, too, so a run without `network.operator_token`
+    uses a random operator token of its own.
     """
     coordinator_id = config.qa.coordinator.coordinator_id
     own = create_backend(_with_operator(config), coordinator=coordinator_id)
@@ -116,7 +115,7 @@ def _revealed(secret: SecretStr | None) -> str | None:
 
 
 class _Tokens:
-    """Knows callers by their secrets, given by principal."""
+    """Finds a caller's principal by the secret."""
 
     def __init__(self, by_principal: Mapping[str, str | None]) -> None:
         self._secrets = {name: secret.encode() for name, secret in by_principal.items() if secret is not None}

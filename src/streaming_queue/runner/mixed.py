@@ -14,16 +14,16 @@ from streaming_queue.runner.runner_base import RunnerBase
 
 
 class MixedRunner(RunnerBase):
-    """Runs the network that the configuration describes; where that names no `workers`, one of each of `protocols`.
+    """Runs the network of the configuration. Without `workers` there, it starts one worker for each of `protocols`.
 
-    A ready `Config` is taken as it is.
+    A ready `Config` is not changed.
     """
 
     protocols: ClassVar[tuple[str, ...]] = ()
 
     @cached_property
     def config(self) -> Config:
-        """The configuration. Raises ConfigError, also where it says by `qa.worker` who the workers are."""
+        """The configuration. Raises ConfigError, also where `qa.worker` names the workers."""
         path = self._config_path
         if isinstance(path, Config):
             return path
@@ -33,7 +33,7 @@ class MixedRunner(RunnerBase):
 
     @cached_property
     def _wanting(self) -> dict[str, str]:
-        """Those of `protocols` that cannot be used, and what they lack. Imports them all; blocks."""
+        """The protocols that cannot be used, with the reason. Imports them all; blocks."""
         wanting = {}
         for protocol in self.protocols:
             try:
@@ -43,7 +43,7 @@ class MixedRunner(RunnerBase):
         return wanting
 
     async def create_network(self) -> NetworkBase:
-        """The network, and a word on the protocols that are not in it."""
+        """The network. A message names the protocols that are left out."""
         if self.config.origin("workers") == OWN:
             for told in self._wanting.values():
                 self.output.system(f"left out: {told}")

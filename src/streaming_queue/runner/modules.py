@@ -14,10 +14,9 @@ def runner_over(*protocols: str, module: str) -> type[Any]:
     `python -m` needs a file for each name, so each of our protocols has a `run_<proto>.py` that calls this function; a
     test compares the files with the registry. A plug-in needs no such file: `stq run -p NAME`.
     """
-    base, attributes = (
-        (RunnerBase, {"protocol": protocols[0]}) if len(protocols) == 1 else (MixedRunner, {"protocols": protocols})
-    )
-    runner: type[RunnerBase] = type(base.__name__, (base,), attributes)
+    several = len(protocols) > 1
+    base: type[RunnerBase] = MixedRunner if several else RunnerBase
+    runner = type(base.__name__, (base,), {"protocols": protocols} if several else {"protocol": protocols[0]})
     if module == "__main__":
         main(runner)
     return runner

@@ -9,7 +9,7 @@ from streaming_queue.errors import ConfigError
 
 
 def check_requirements(config: Config) -> None:
-    """Raise ConfigError, which says which protocol lacks what, unless each has all that is required. Blocks."""
+    """Raise ConfigError if a protocol lacks a required capability. The text names both. Blocks."""
     lacking = []
     for protocol in sorted({setup.protocol for setup in config.roster.values()}):
         claimed = getattr(registry.load(protocol), "capabilities", None)  # a backend may be a class of its own

@@ -1,5 +1,4 @@
-"""A package of one's own for a protocol: complete, installable, to be changed into one's own protocol.
+"""A new package for a protocol: complete and installable, for its author to change.
 
-`template/` is a package that works as it is, for a protocol called new-proto; generating is writing it under another
-name.
+`template/` is a working package for a protocol called new-proto. The generator writes it under another name.
 """

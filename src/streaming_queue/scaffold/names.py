@@ -1,4 +1,4 @@
-"""The name of a new protocol, in the forms that each place wants."""
+"""The name of a new protocol, in the form for each place."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 class Names:
     """One name in three forms.
 
-    `protocol` (`my-proto`) names the protocol, its addresses' scheme and the distribution, `package` (`my_proto`) what
-    is imported, `prefix` (`MyProto`) begins the names of classes.
+    `protocol` (`my-proto`) names the protocol, the scheme of addresses and the distribution. `package` (`my_proto`) is
+    the name for imports. `prefix` (`MyProto`) begins the names of classes.
     """
 
     protocol: str
 
     @property
     def package(self) -> str:
-        """What Python can import."""
+        """The name for imports."""
         return self.protocol.replace("-", "_")
 
     @property
     def prefix(self) -> str:
-        """What a class can be called."""
+        """The first part of class names."""
         return "".join(word.capitalize() for word in self.protocol.split("-"))
 
     @classmethod
     def of(cls, given: str) -> Names:
-        """The forms of a name that is free. Raises ConfigError on one that is none, or is taken."""
+        """The forms of a free name. Raises ConfigError on an invalid or a taken name."""
         if len(given) > MAX_CHARACTERS or not _NAME.fullmatch(given):
             raise ConfigError(
                 f"protocol name {given!r}: write a letter, then letters and digits, all lower case, in words joined by "
@@ -49,7 +49,7 @@ class Names:
         return names
 
     def _taken(self) -> str | None:
-        """Who has the name already."""
+        """The reason why the name is taken, None for a free name."""
         if spec := registry.known().get(self.protocol):
             return f"is taken by a protocol that is here, {spec.target}"
         if keyword.iskeyword(self.package):
@@ -62,6 +62,6 @@ class Names:
 
 
 def _is_installed(package: str) -> bool:
-    """Whether there is something to import; a mere folder of this name in the working directory is none."""
+    """Whether a package of this name can be imported. A mere folder in the working directory does not count."""
     found = importlib.util.find_spec(package)
     return found is not None and found.origin is not None

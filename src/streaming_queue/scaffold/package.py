@@ -12,25 +12,16 @@ from streaming_queue.scaffold.names import Names
 
 TEMPLATE = Path(__file__).with_name("template")
 FILES = (
-    "README.md",
-    "pyproject.toml",
-    ".github/workflows/ci.yml",
-    "src/new_proto/__init__.py",
-    "src/new_proto/address.py",
-    "src/new_proto/codec.py",
-    "src/new_proto/comm.py",
-    "src/new_proto/connection.py",
-    "src/new_proto/host.py",
-    "src/new_proto/py.typed",
-    "tests/test_conformance.py",
+    *("README.md", "pyproject.toml", ".github/workflows/ci.yml", "tests/test_conformance.py", "src/new_proto/py.typed"),
+    *(f"src/new_proto/{name}.py" for name in ("__init__", "address", "codec", "comm", "connection", "host")),
 )
-"""What is in the template; tools leave other things there."""
+"""The files of the template. Tools leave further files there."""
 TODO = "# TODO:"
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """What was written: its names, its folder, and the places (`path:line`) where an author's own protocol goes."""
+    """A written package: its names, its folder, and the places (`path:line`) for the author's own protocol."""
 
     names: Names
     directory: Path

@@ -1,4 +1,4 @@
-"""`stq protocol bench`: what a protocol costs, beside others."""
+"""`stq protocol bench`: the cost of a protocol beside others."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _entry(row: Row) -> dict[str, Any]:
 
 
 def table(rows: list[Row]) -> str:
-    """The rows for people; what could not be measured is n/a."""
+    """The rows for people. A figure that was not measured is n/a."""
     heads = ("PROTOCOL", "QUESTIONS/S", "COORDINATOR CPU", "WORKERS CPU", "PAYLOAD", "WIRE")
     units = ("", "", "us/question", "us/question", "bytes/question", "bytes/question")
     cells = [

@@ -1,4 +1,4 @@
-"""`stq protocol new`: a package for a protocol of one's own."""
+"""`stq protocol new`: write a package for a new protocol."""
 
 from __future__ import annotations
 

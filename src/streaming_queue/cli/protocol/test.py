@@ -1,4 +1,4 @@
-"""`stq protocol test`: where a backend stands."""
+"""`stq protocol test`: hold a backend to the contract."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test(
 
 
 def text(report: Report) -> str:
-    """The report for people: each section with its counts, then what failed and why the rest was skipped."""
+    """The report for people: each section with its counts, then the failures, then the skipped lines with reasons."""
     from streaming_queue.testing.contract import SECTIONS
 
     lines = [f"{report.protocol} ({report.backend}), contract {report.kit_version}"]
@@ -67,7 +67,7 @@ def _counts(found: list[LineResult]) -> str:
 
 
 def _by_told(report: Report, outcome: str) -> dict[str, list[str]]:
-    """The ids of the lines with this outcome, by what their checks told."""
+    """The ids of the lines with this outcome, by the text of their checks."""
     found: dict[str, list[str]] = {}
     for each in report.lines:
         if each.outcome == outcome:

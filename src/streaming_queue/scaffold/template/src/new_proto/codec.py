@@ -22,7 +22,7 @@ PING, PONG, DRAINING, CANCEL, HEARTBEAT = b"ping\n", b"pong\n", b"draining\n", b
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A payload with its metadata, whether somebody reads the pieces of the answer, and what proves who asks."""
+    """A payload with its metadata, whether the caller reads the pieces of the answer, and the caller's credential."""
 
     payload: Mapping[str, Any]
     streaming: bool
@@ -41,7 +41,7 @@ def encode_message(message: Message) -> bytes:
 
 
 def decode_message(line: bytes) -> Message:
-    """What `encode_message` wrote. Raises ProtocolError, not retryable, when it is no message."""
+    """The message in a line. Raises ProtocolError, not retryable, when there is none."""
     document = _decode(line)
     credential = document.get("credential")
     known = credential if isinstance(credential, str) else None
@@ -58,7 +58,7 @@ def encode_event(event: StreamEvent) -> bytes:
 
 
 def decode_event(line: bytes, origin: str) -> StreamEvent:
-    """What `encode_event` wrote. Raises the error that an agent raised, as its class; ProtocolError for what is none.
+    """The event in a line. Raises an agent's error as its class, and ProtocolError when the line is no event.
 
     `origin` is where the line comes from, for the error's text.
     """

@@ -62,7 +62,7 @@ class NewProtoCommBackend(BaseCommBackend):
     async def _events(
         self, agent_id: str, payload: dict[str, Any], *, streaming: bool
     ) -> AsyncGenerator[StreamEvent, None]:
-        """Send a message and yield what comes back, the answer last. Whoever leaves before it cancels a question."""
+        """Send a message and yield the events, the answer last. A caller that leaves early cancels its question."""
         options = self.options.get(agent_id, EndpointOptions())
         message = codec.encode_message(codec.Message(payload, streaming, options.credential))
         is_command = (payload.get("metadata") or {}).get("kind") == "command"
@@ -85,7 +85,7 @@ class NewProtoCommBackend(BaseCommBackend):
                 raise
 
     async def _cancel(self, connection: Connection) -> None:
-        """Tell the agent that nobody waits any more, and see it end; one second at the most."""
+        """Tell the agent that the caller has left, and wait for the end, one second at the most."""
         with suppress(StreamingQueueError, TimeoutError):
             async with asyncio.timeout(CANCEL_S):
                 await connection.write(codec.CANCEL)

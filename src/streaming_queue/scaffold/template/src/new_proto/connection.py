@@ -1,4 +1,4 @@
-"""A TCP connection that carries lines; what breaks it is told in our errors."""
+"""A TCP connection that carries lines. Each failure is one of our errors."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Connection:
             raise ConnectError(f"{self.peer}: the connection broke: {error!r}") from error
 
     async def refuse(self, lines: bytes, patience_s: float) -> None:
-        """Send the last lines, and hear a peer out that has not finished, so that it reads them."""
+        """Send the last lines, then read the rest of the peer's message, so that the peer can read ours."""
         with suppress(ConnectError, OSError):
             async with asyncio.timeout(patience_s):
                 await self.write(lines)

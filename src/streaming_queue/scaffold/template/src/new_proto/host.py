@@ -63,10 +63,10 @@ class HostedAgent:
         except StreamingQueueError as error:
             await connection.refuse(codec.encode_event(error_event(error)), self._limits.body_deadline_s)
         except TimeoutError:
-            pass  # whoever says nothing is told nothing
+            pass  # a caller that sends nothing gets nothing
 
     async def _answer(self, message: codec.Message, connection: Connection) -> None:
-        """Tell the caller what the agent says; one that vanished leaves its question to the grace."""
+        """Send the agent's events to the caller. The question of a caller that vanished goes on for the grace."""
         principal = await self._principal(message.credential)
         context = self._request(self.agent_id, message.payload, principal=principal, streaming=message.streaming)
         with self._executions.attach(context) as execution:
@@ -87,7 +87,7 @@ class HostedAgent:
             await self._executions.discard(execution)
 
     async def _principal(self, credential: str | None) -> str | None:
-        """Who asks, where the host wants to know. Raises AuthError."""
+        """The caller's principal, None if the host asks for no credential. Raises AuthError."""
         if self._options.authenticator is None:
             return None
         async with asyncio.timeout(self._limits.body_deadline_s):
@@ -103,7 +103,7 @@ class HostedAgent:
         await self._executions.drain(timeout_s)
 
     async def stop(self) -> None:
-        """Fail what is under way as retryable and stop serving; idempotent, bounded even with a hung executor."""
+        """Fail open questions as retryable and stop serving; idempotent, bounded even with a hung executor."""
         self._server.close()
         await self._executions.aclose(self._limits.stop_s)
         for caller in self._callers:
