@@ -1,4 +1,4 @@
-"""What every backend that speaks HTTP by aiohttp shares: its session, the agents it knows and hosts, its end."""
+"""The backends that ask agents behind addresses: the table of agents, the probe, the hosted agents and the end."""
 
 from __future__ import annotations
 
@@ -11,39 +11,38 @@ from streaming_queue.comm.base import AgentHandle, EndpointOptions
 from streaming_queue.comm.client.cancels import Cancels
 from streaming_queue.comm.client.http import HttpSession
 from streaming_queue.comm.probing import ProbingBackend
+from streaming_queue.errors import BackendClosedError
 
 PeerT = TypeVar("PeerT")
 AgentT = TypeVar("AgentT", bound=AgentHandle)
 
 
-class HttpBackend(ProbingBackend, Generic[PeerT]):
-    """A backend over HTTP; `PeerT` is what the protocol knows of one agent: its URLs, its headers, its state.
+class PeerBackend(ProbingBackend, Generic[PeerT]):
+    """A backend with one object for each agent. `PeerT` holds the agent's address, headers, connection and state.
 
-    A subclass gives `name`, `_new_peer` and `_probe`, and with them `send`; `_close_peer` where a peer holds something.
-    It gets the agents' table (`_peer`), requests and their errors (`_session`), cancels that end (`_cancels`),
-    `probe`, `health_check`, `close`, and, where it can host, most of `spawn_local_agent` (`_host`).
+    A subclass gives `name`, `_new_peer`, `_probe` and `send`, and `_close_peer` where a peer holds something. It gets
+    the table of agents (`_peer`), the cancels (`_cancels`), `probe`, `health_check`, `close`, and most of
+    `spawn_local_agent` (`_host`).
     """
-
-    schemes: ClassVar[tuple[str, ...]] = ("http", "https")
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._session = HttpSession(self.name)
         self._cancels = Cancels()
+        self._closed = False
         self._peers: dict[str, PeerT] = {}
         self._ever: list[PeerT] = []
         self._agents: list[AgentHandle] = []
 
     @abstractmethod
     def _new_peer(self, agent_id: str, address: str, options: EndpointOptions) -> PeerT:
-        """The agent at `address`; nothing is asked of it yet. Raises ConfigError on what cannot be used."""
+        """The agent at `address`, which is not asked yet. Raises ConfigError on a value that cannot be used."""
 
     @abstractmethod
     async def _probe(self, peer: PeerT) -> bool:
-        """Whether the agent answers the protocol's light probe; what is raised says why not."""
+        """Whether the agent says that it takes questions. Raises the reason why it does not answer."""
 
     async def _close_peer(self, peer: PeerT) -> None:
-        """Give up what an agent's peer holds, before the session closes; bounded. Default: nothing to do."""
+        """Give up everything that a peer holds; bounded. Default: nothing to do."""
 
     async def register_endpoint(self, agent_id: str, address: str) -> None:
         """Remember where an agent is; idempotent. Raises ConfigError on an address or a header that cannot be used."""
@@ -55,16 +54,18 @@ class HttpBackend(ProbingBackend, Generic[PeerT]):
         self._ever.append(peer)
 
     def _peer(self, agent_id: str) -> PeerT:
-        """The agent, as it was registered. Raises BackendClosedError and UnknownAgentError."""
-        self._session.check_open()
+        """The registered agent. Raises BackendClosedError and UnknownAgentError."""
+        self._check_open()
         self.endpoint(agent_id)
         return self._peers[agent_id]
 
+    def _check_open(self) -> None:
+        """Raises BackendClosedError."""
+        if self._closed:
+            raise BackendClosedError(f"the {self.name} backend is closed")
+
     async def _check(self, agent_id: str) -> bool:
-        """`_probe`, with our errors."""
-        peer = self._peer(agent_id)
-        with self._session.translated(self.endpoint(agent_id)):
-            return await self._probe(peer)
+        return await self._probe(self._peer(agent_id))
 
     async def _host(
         self,
@@ -75,25 +76,46 @@ class HttpBackend(ProbingBackend, Generic[PeerT]):
         executor: Any,
         **more: Any,
     ) -> AgentT:
-        """Host `executor` by the protocol's `spawn`, which `half` imports: servers are slow to import and read files.
+        """Host `executor` by the protocol's `spawn`, which `half` imports in a thread: the import of a server is slow.
 
-        Raises BackendClosedError, also when the backend is closed meanwhile, and what `spawn` does.
+        Raises the errors of `spawn`, and BackendClosedError, also when the backend closes meanwhile.
         """
-        self._session.check_open()
+        self._check_open()
         spawn = await asyncio.to_thread(half)
         agent = await spawn(agent_id, host, port, executor, self, **more)
-        if self._session.closed:
+        if self._closed:
             await agent.stop()
-            self._session.check_open()
+            self._check_open()
         self._agents.append(agent)
         return agent
 
     async def close(self) -> None:
-        """Stop every agent hosted here and give up all connections; messages under way fail."""
-        self._session.closed = True
+        """Stop every agent hosted here and give up all connections; messages in flight fail."""
+        self._closed = True
         agents, self._agents = self._agents, []
         await asyncio.gather(*(agent.stop() for agent in agents))
         await self._cancels.aclose()
         peers, self._ever = self._ever, []
         await asyncio.gather(*(self._close_peer(peer) for peer in peers))
+
+
+class HttpBackend(PeerBackend[PeerT]):
+    """A backend over HTTP by aiohttp: a PeerBackend with one session (`_session`) for the requests and their errors."""
+
+    schemes: ClassVar[tuple[str, ...]] = ("http", "https")
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._session = HttpSession(self.name)
+
+    async def _check(self, agent_id: str) -> bool:
+        """`_probe`, with our errors."""
+        peer = self._peer(agent_id)
+        with self._session.translated(self.endpoint(agent_id)):
+            return await self._probe(peer)
+
+    async def close(self) -> None:
+        """Stop every agent hosted here and give up all connections; messages in flight fail."""
+        self._session.closed = True
+        await super().close()
         await self._session.close()

@@ -52,10 +52,10 @@ _message_ids = (f"{prefix}-{number}" for prefix in [uuid.uuid4().hex] for number
 class Peer:
     """An agent behind a channel that connects when it is first used."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, cancels: Cancels) -> None:
         self.target = target
         self._channel: grpc.aio.Channel | None = None
-        self._cancels = Cancels()
+        self._cancels = cancels
         self._closed = False
 
     def _open(self) -> grpc.aio.Channel:
@@ -169,7 +169,6 @@ class Peer:
     async def close(self) -> None:
         """Give up the channel; calls under way fail."""
         self._closed = True
-        await self._cancels.aclose()
         if self._channel is not None:
             await self._channel.close()
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
-from streaming_queue.comm.probing import ProbingBackend
-from streaming_queue.errors import BackendClosedError
+from streaming_queue.comm.client.backend import PeerBackend
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.grpc.client import PROBE_TIMEOUT_S, Peer
 from streaming_queue.protocol_backend.grpc.target import Target
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from streaming_queue.protocol_backend.grpc.host import GrpcAgent
 
 
-class GrpcCommBackend(ProbingBackend):
+class GrpcCommBackend(PeerBackend[Peer]):
     """Agents behind `grpc://host:port`, or `grpcs://host:port` with TLS; one connection each.
 
     gRPC cannot use an `ssl.SSLContext`: what TLS needs beyond the library's default trust is given in its own terms,
@@ -46,31 +44,14 @@ class GrpcCommBackend(ProbingBackend):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.server_credentials = server_credentials
+        self._server_credentials = server_credentials
         self._channel_credentials = channel_credentials or {}
-        self._peers: dict[str, Peer] = {}
-        self._ever: list[Peer] = []
-        self._agents: list[GrpcAgent] = []
-        self._closed = False
 
-    async def register_endpoint(self, agent_id: str, address: str) -> None:
-        """Remember where an agent is; idempotent. Raises ConfigError on an address or a header that cannot be used."""
-        if agent_id in self._peers and self.endpoints.get(agent_id) == address:
-            return
-        options = self.options.get(agent_id, EndpointOptions())
-        target = Target.of(agent_id, address, options, self._channel_credentials.get(agent_id))
-        await super().register_endpoint(agent_id, address)
-        self._peers[agent_id] = peer = Peer(target)
-        self._ever.append(peer)
+    def _new_peer(self, agent_id: str, address: str, options: EndpointOptions) -> Peer:
+        return Peer(Target.of(agent_id, address, options, self._channel_credentials.get(agent_id)), self._cancels)
 
-    def _peer(self, agent_id: str) -> Peer:
-        self._check_open()
-        self.endpoint(agent_id)
-        return self._peers[agent_id]
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise BackendClosedError("the grpc backend is closed")
+    async def _close_peer(self, peer: Peer) -> None:
+        await peer.close()
 
     async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
         """Call the agent's `Send`; `raw` is its `Answer`. A question's deadline is the call's."""
@@ -84,20 +65,13 @@ class GrpcCommBackend(ProbingBackend):
             async for event in events:
                 yield event
 
-    async def _check(self, agent_id: str) -> bool:
+    async def _probe(self, peer: Peer) -> bool:
         """Whether the agent's server is SERVING (`grpc.health.v1`)."""
-        return await self._peer(agent_id).check()
+        return await peer.check()
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
         """What the agent's `Describe` answers; nothing where it has none."""
         return await self._peer(agent_id).describe()
-
-    async def close(self) -> None:
-        """Stop every agent hosted here and give up all connections; messages under way fail."""
-        self._closed = True
-        agents, self._agents = self._agents, []
-        await asyncio.gather(*(agent.stop() for agent in agents))
-        await asyncio.gather(*(peer.close() for peer in self._ever))
 
     async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> GrpcAgent:
         """Host `executor` in this process; returns when it is ready. Port 0 takes a free one.
@@ -106,15 +80,10 @@ class GrpcCommBackend(ProbingBackend):
             ConfigError: the address or the TLS option is not allowed.
             ConnectError: the port is in use.
         """
-        self._check_open()
-        spawn = await asyncio.to_thread(_host_half)
-        agent: GrpcAgent = await spawn(agent_id, host, port, executor, self)
-        self._agents.append(agent)
-        return agent
+        return await self._host(_host_half, agent_id, host, port, executor, credentials=self._server_credentials)
 
 
-def _host_half() -> Callable[..., Any]:
-    """Its services are slow to import and read files: not in the loop, and not where nothing is hosted."""
+def _host_half() -> Callable[..., Awaitable[GrpcAgent]]:
     from streaming_queue.protocol_backend.grpc.host import spawn
 
     return spawn

@@ -9,12 +9,12 @@ import grpc.aio
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import Executor
 from streaming_queue.comm.grpc_wire import bind, keep_engine, server_options, stop
 from streaming_queue.comm.host.execution import Executions
 from streaming_queue.errors import ConfigError
 from streaming_queue.protocol_backend.grpc.codec import SERVICE
-from streaming_queue.protocol_backend.grpc.comm import GrpcCommBackend
 from streaming_queue.protocol_backend.grpc.health import HEALTH_SERVICE, AgentHealth
 from streaming_queue.protocol_backend.grpc.service import AgentService
 
@@ -54,8 +54,18 @@ class GrpcAgent:
         )
 
 
-async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend: GrpcCommBackend) -> GrpcAgent:
+async def spawn(
+    agent_id: str,
+    host: str,
+    port: int,
+    executor: Executor,
+    backend: BaseCommBackend,
+    *,
+    credentials: grpc.ServerCredentials | None = None,
+) -> GrpcAgent:
     """Host `executor` by the options of `backend`; returns when it is ready. Port 0 takes a free one.
+
+    `credentials` are the server's for TLS; None: the server has no TLS.
 
     Raises:
         ConfigError: the address is not one of this machine, or is reached by others although nobody is authenticated;
@@ -74,9 +84,9 @@ async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend
     server.add_generic_rpc_handlers((service.handlers(),))
     health_pb2_grpc.add_HealthServicer_to_server(AgentHealth(service.executions), server)
     reflection.enable_server_reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
-    listener = await bind(server, host, port, options, name=name, credentials=backend.server_credentials)
+    listener = await bind(server, host, port, options, name=name, credentials=credentials)
     await server.start()
-    base_url = f"{'grpc' if backend.server_credentials is None else 'grpcs'}://{listener.authority}"
+    base_url = f"{'grpc' if credentials is None else 'grpcs'}://{listener.authority}"
     return GrpcAgent(
         agent_id,
         base_url,

@@ -11,8 +11,8 @@ from secrets import token_hex
 from typing import Any
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
-from streaming_queue.comm.probing import ProbingBackend
-from streaming_queue.errors import BackendClosedError, ConfigError
+from streaming_queue.comm.client.backend import PeerBackend
+from streaming_queue.errors import ConfigError
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.nats.address import (
     SCHEMES,
@@ -34,7 +34,7 @@ from streaming_queue.protocol_backend.nats.server import LOCAL_PREFIX, LocalServ
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
-class NatsCommBackend(ProbingBackend):
+class NatsCommBackend(PeerBackend[Peer]):
     """Agents behind `nats://host:port/subject` addresses; one connection a server.
 
     `url` is the server where agents are hosted, with its credential, or `credentials`, a file with a JWT and its seed;
@@ -66,22 +66,16 @@ class NatsCommBackend(ProbingBackend):
         self._prefix = None if prefix is None else check_prefix(prefix)
         self._own_prefix = f"{LOCAL_PREFIX}.{token_hex(6)}"
         self._inboxes: dict[tuple[Server, ssl.SSLContext | None], Inbox] = {}
-        self._peers: dict[str, Peer] = {}
-        self._agents: list[NatsAgent] = []
         self._local_logins: dict[Server, Logins] = {}
         self._local_links: dict[Server, Link] = {}
         self._local: dict[tuple[str, int], asyncio.Task[LocalServer]] = {}
-        self._closed = False
 
     # --- asking ---
 
-    async def register_endpoint(self, agent_id: str, address: str) -> None:
-        """Remember where an agent is; idempotent. Raises ConfigError on an address or a header that cannot be used."""
+    def _new_peer(self, agent_id: str, address: str, options: EndpointOptions) -> Peer:
         server, subject = parse_agent(agent_id, address)
-        options = self.options.get(agent_id, EndpointOptions())
         headers = _headers(agent_id, options)
-        await super().register_endpoint(agent_id, address)
-        self._peers[agent_id] = Peer(subject, self._inbox(server, options.tls), headers)
+        return Peer(subject, self._inbox(server, options.tls), headers, self._cancels)
 
     def _inbox(self, server: Server, tls: ssl.SSLContext | None) -> Inbox:
         inbox = self._inboxes.get((server, tls))
@@ -94,15 +88,6 @@ class NatsCommBackend(ProbingBackend):
         if server in self._local_logins:
             return self._local_logins[server].own
         return self._login if server == self._server else Login()
-
-    def _peer(self, agent_id: str) -> Peer:
-        self._check_open()
-        self.endpoint(agent_id)
-        return self._peers[agent_id]
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise BackendClosedError("the nats backend is closed")
 
     async def connect(self, src_id: str, dst_id: str) -> None:
         """Connect to the agent's server, and learn who answers there. Raises like `send`."""
@@ -121,9 +106,9 @@ class NatsCommBackend(ProbingBackend):
             async for event in events:
                 yield event
 
-    async def _check(self, agent_id: str) -> bool:
+    async def _probe(self, peer: Peer) -> bool:
         """Whether an instance of the agent answers at its subject's `.health`."""
-        return await self._peer(agent_id).healthy()
+        return await peer.healthy()
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
         """What an instance of the agent answers a probe that shows our credential."""
@@ -171,10 +156,7 @@ class NatsCommBackend(ProbingBackend):
 
     async def close(self) -> None:
         """Stop every agent hosted here, give up all connections, stop our own servers; messages under way fail."""
-        self._closed = True
-        agents, self._agents = self._agents, []
-        await asyncio.gather(*(agent.stop() for agent in agents))
-        await asyncio.gather(*(peer.close() for peer in self._peers.values()))
+        await super().close()
         await asyncio.gather(*(inbox.close() for inbox in self._inboxes.values()))
         await asyncio.gather(*(link.close() for link in self._local_links.values()))
         starting, self._local = set(self._local.values()), {}

@@ -35,12 +35,12 @@ _KEY = "idempotency-key"
 class Peer:
     """One agent; `headers` ride along with every message."""
 
-    def __init__(self, subject: str, inbox: Inbox, headers: Mapping[str, str]) -> None:
+    def __init__(self, subject: str, inbox: Inbox, headers: Mapping[str, str], cancels: Cancels) -> None:
         self.address = f"{inbox.link.server}/{subject}"
         self._subject = subject
         self._inbox = inbox
         self._headers = headers
-        self._cancels = Cancels()
+        self._cancels = cancels
 
     async def send(self, payload: Mapping[str, Any]) -> Reply:
         """The answer; `raw` is its event. A message with a key is asked again when it was lost on the way.
@@ -178,10 +178,6 @@ class Peer:
             raise lost.error from None
         finally:
             self._inbox.forget(request)
-
-    async def close(self) -> None:
-        """Wait for the cancels under way; bounded."""
-        await self._cancels.aclose()
 
 
 def _reply(end: StreamEvent) -> Reply:
