@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -12,9 +11,9 @@ from multidict import CIMultiDict
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
-from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit, text_bytes
+from streaming_queue.comm.answer_limit import text_bytes
 from streaming_queue.comm.client.http import peer_date
-from streaming_queue.comm.context import listener
+from streaming_queue.comm.client.replies import Replies
 from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import ERROR, MESSAGE
 from streaming_queue.protocol_backend.ws.connection import ClientSide
@@ -22,57 +21,8 @@ from streaming_queue.protocol_backend.ws.failures import lost
 from streaming_queue.protocol_backend.ws.frames import HEARTBEAT, LIMIT_HEADER, REQUEST_LIMIT, decode_answer
 
 ENDS = frozenset({MESSAGE, ERROR})
-UNREAD_BYTES = 2 * MAX_EVENT_BYTES
-"""How much of an answer may wait for a taker that does not keep up."""
-"""The close code for a frame that is larger than we take (RFC 6455, 7.4.1)."""
 
-
-class Inbox:
-    """What came for one request and was not taken yet; a slow taker holds nobody else up."""
-
-    __slots__ = ("_address", "_failure", "_frames", "_unread", "_waiter", "heard")
-
-    def __init__(self, address: str) -> None:
-        self.heard = listener()
-        self._address = address
-        self._frames: deque[tuple[dict[str, Any], int]] = deque()
-        self._unread = 0
-        self._failure: StreamingQueueError | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    def put(self, frame: dict[str, Any], data: str) -> None:
-        """Take in a frame and what it was read from, unless too much waits already."""
-        self.heard()
-        if self._failure is not None:
-            return
-        size = text_bytes(data)
-        if self._unread + size > UNREAD_BYTES:
-            self.fail(over_limit(self._address, "what waits to be read of the answer", UNREAD_BYTES))
-            return
-        self._unread += size
-        self._frames.append((frame, size))
-        self._wake()
-
-    def fail(self, failure: StreamingQueueError) -> None:
-        """Nothing more will come, for this reason."""
-        if self._failure is None:
-            self._failure = failure
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def get(self) -> dict[str, Any]:
-        """The next frame; raises the failure once the frames before it are taken."""
-        while not self._frames:
-            if self._failure is not None:
-                raise self._failure
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        frame, size = self._frames.popleft()
-        self._unread -= size
-        return frame
+Frame = dict[str, Any]
 
 
 class Link:
@@ -89,7 +39,7 @@ class Link:
         self._connection = connection
         self._address = address
         self._last = 0
-        self._inboxes: dict[int, Inbox] = {}
+        self._inboxes: dict[int, Replies[Frame]] = {}
         self._reader = asyncio.create_task(self._read(), name=f"read:{address}")
         self._watcher = asyncio.create_task(self._watch(), name=f"watch:{address}")
 
@@ -98,9 +48,9 @@ class Link:
         """Whether something can be sent."""
         return self.lost is None and self._connection.state is State.OPEN
 
-    def expect(self, number: int) -> Inbox:
+    def expect(self, number: int) -> Replies[Frame]:
         """Where the answer to a request that is about to be sent comes in, until it is forgotten."""
-        inbox = self._inboxes[number] = Inbox(self._address)
+        inbox = self._inboxes[number] = Replies(self._address)
         self._last = max(self._last, number)
         return inbox
 
@@ -141,7 +91,7 @@ class Link:
         number = frame.get("id")
         inbox = self._inboxes.get(number) if type(number) is int else None
         if inbox is not None:
-            inbox.put(frame, text)
+            inbox.put(frame, text_bytes(text))
         elif frame.get("type") == HEARTBEAT:
             self._hear(frame.get("ids"))
         elif type(number) is not int or not 0 < number <= self._last:

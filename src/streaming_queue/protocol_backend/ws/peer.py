@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from itertools import count
+from operator import attrgetter
 from typing import Any
 
 from websockets.asyncio.client import connect
@@ -15,7 +16,9 @@ from websockets.exceptions import WebSocketException
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, AnswerMeter
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.client.http import CONNECT_TIMEOUT_S, agent_headers, agent_url
+from streaming_queue.comm.client.once import Once
 from streaming_queue.comm.client.reconnect import Reconnect
+from streaming_queue.comm.client.replies import Replies
 from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import StreamEvent
 from streaming_queue.protocol_backend.ws.connection import CLOSE_TIMEOUT_S, ClientSide, library_log
@@ -28,7 +31,7 @@ from streaming_queue.protocol_backend.ws.frames import (
     encode_ping,
     encode_request,
 )
-from streaming_queue.protocol_backend.ws.link import ENDS, Inbox, Link
+from streaming_queue.protocol_backend.ws.link import ENDS, Frame, Link
 
 CANCEL_TIMEOUT_S = 1.0
 SCHEMES = ("ws", "wss")
@@ -51,38 +54,23 @@ class Peer:
         self._headers = agent_headers(agent_id, options, {})
         self._tls = options.tls
         self._numbers = count(1)
-        self._link: Link | None = None
-        self._connecting: asyncio.Task[Link] | None = None
-        self._closed: StreamingQueueError | None = None
+        self._connection = Once(self._connect, f"connect:{address}", attrgetter("open"))
 
     async def connected(self) -> Link:
-        """The open connection; whoever comes while it is being made waits for the same.
+        """The open connection.
 
         Raises:
-            ConnectError: nobody there, or no trust in its TLS.
-            AuthError: the credential was refused.
-            ProtocolError: somebody is there who does not speak the contract.
+            ConnectError: no host is there, or its TLS is not trusted.
+            AuthError: the host refused the credential.
+            ProtocolError: the host does not speak the contract.
         """
-        if self._closed is not None:
-            raise self._closed
-        if self._link is not None and self._link.open:
-            return self._link
-        connecting = self._connecting
-        if connecting is None:
-            connecting = self._connecting = asyncio.create_task(self._connect(), name=f"connect:{self.address}")
-            connecting.add_done_callback(_retrieve)
-        try:
-            return await asyncio.shield(connecting)
-        except asyncio.CancelledError:
-            if connecting.cancelled() and self._closed is not None:
-                raise self._closed from None
-            raise
+        return await self._connection.get()
 
     async def _connect(self) -> Link:
         secure = self._url.scheme == "wss"
         try:
-            if self._link is not None:
-                await self._link.ended()
+            if (former := self._connection.value) is not None:
+                await former.ended()
             if secure and self._tls is None:
                 self._tls = await asyncio.to_thread(ssl.create_default_context)
             connection: Any = await _Connect(
@@ -103,12 +91,9 @@ class Peer:
             if connection.subprotocol != SUBPROTOCOL:
                 await connection.hang_up(1002, f"this end speaks {SUBPROTOCOL}")
                 raise ProtocolError(f"{self.address}: does not speak {SUBPROTOCOL}: it names no such subprotocol")
-            self._link = Link(connection, self.address)
-            return self._link
+            return Link(connection, self.address)
         except (OSError, WebSocketException) as error:
             raise not_connected(error, self.address) from error
-        finally:
-            self._connecting = None
 
     async def events(self, payload: Mapping[str, Any], *, streaming: bool) -> AsyncGenerator[StreamEvent, None]:
         """Send a message and yield what comes back, the answer at the end; leaving before it cancels a question.
@@ -156,7 +141,7 @@ class Peer:
             raise ProtocolError(f"{self.address}: the message is over {limit}", retryable=False)
         return link
 
-    async def _cancel(self, link: Link, number: int, inbox: Inbox) -> None:
+    async def _cancel(self, link: Link, number: int, inbox: Replies[Frame]) -> None:
         """Tell the agent that nobody waits for its answer any more, and see it stop; one second at the most."""
         with suppress(TimeoutError, StreamingQueueError):
             async with asyncio.timeout(CANCEL_TIMEOUT_S):
@@ -183,7 +168,7 @@ class Peer:
 
         Raises like `connected`.
         """
-        before = self._link
+        before = self._connection.value
         link = await self.connected()
         pong = await self._ping(link)
         if pong.get("type") != PONG:
@@ -194,15 +179,6 @@ class Peer:
 
     async def close(self, reason: StreamingQueueError) -> None:
         """Give up the connection; messages under way, and those that come later, fail for this reason."""
-        self._closed = reason
-        if (connecting := self._connecting) is not None:
-            connecting.cancel()
-            await asyncio.wait({connecting})
-        if self._link is not None:
-            await self._link.close(reason)
-
-
-def _retrieve(connecting: asyncio.Task[Link]) -> None:
-    """Whoever waited may have left: a failure that nobody sees is none."""
-    if not connecting.cancelled():
-        connecting.exception()
+        link = await self._connection.aclose(reason)
+        if link is not None:
+            await link.close(reason)
