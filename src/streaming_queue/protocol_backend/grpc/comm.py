@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.client.backend import PeerBackend
-from streaming_queue.messages import Reply, StreamEvent
-from streaming_queue.protocol_backend.grpc.client import PROBE_TIMEOUT_S, Peer
-from streaming_queue.protocol_backend.grpc.target import Target
+from streaming_queue.comm.client.exchange import ExchangeBackend
+from streaming_queue.protocol_backend.grpc.client import PROBE_TIMEOUT_S, GrpcExchange, Peer
 
 if TYPE_CHECKING:
     from streaming_queue.protocol_backend.grpc.host import GrpcAgent
 
 
-class GrpcCommBackend(PeerBackend[Peer]):
+class GrpcCommBackend(ExchangeBackend, PeerBackend[Peer]):
     """Agents behind `grpc://host:port`, or `grpcs://host:port` with TLS; one connection each.
 
     gRPC cannot use an `ssl.SSLContext`: what TLS needs beyond the library's default trust is given in its own terms,
@@ -48,22 +46,13 @@ class GrpcCommBackend(PeerBackend[Peer]):
         self._channel_credentials = channel_credentials or {}
 
     def _new_peer(self, agent_id: str, address: str, options: EndpointOptions) -> Peer:
-        return Peer(Target.of(agent_id, address, options, self._channel_credentials.get(agent_id)), self._cancels)
+        return Peer(agent_id, address, options, self._channel_credentials.get(agent_id))
 
     async def _close_peer(self, peer: Peer) -> None:
         await peer.close()
 
-    async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
-        """Call the agent's `Send`; `raw` is its `Answer`. A question's deadline is the call's."""
-        del src_id
-        return await self._peer(dst_id).send(payload)
-
-    async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
-        """Call the agent's `Stream`; after a broken connection what is new is yielded."""
-        del src_id
-        async with aclosing(self._peer(dst_id).stream(payload)) as events:
-            async for event in events:
-                yield event
+    def _exchange(self, dst_id: str, payload: Mapping[str, Any]) -> GrpcExchange:
+        return GrpcExchange(self._peer(dst_id), payload, self._cancels)
 
     async def _probe(self, peer: Peer) -> bool:
         """Whether the agent's server is SERVING (`grpc.health.v1`)."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
 from secrets import token_hex
 from typing import Any
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.client.backend import PeerBackend
+from streaming_queue.comm.client.exchange import ExchangeBackend
 from streaming_queue.errors import ConfigError
-from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.nats.address import (
     SCHEMES,
     Login,
@@ -28,13 +27,13 @@ from streaming_queue.protocol_backend.nats.host import NatsAgent
 from streaming_queue.protocol_backend.nats.inbox import Inbox
 from streaming_queue.protocol_backend.nats.link import Link
 from streaming_queue.protocol_backend.nats.logins import Logins
-from streaming_queue.protocol_backend.nats.peer import PROBE_TIMEOUT_S, Peer
+from streaming_queue.protocol_backend.nats.peer import PROBE_TIMEOUT_S, NatsExchange, Peer
 from streaming_queue.protocol_backend.nats.server import LOCAL_PREFIX, LocalServer, start
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
-class NatsCommBackend(PeerBackend[Peer]):
+class NatsCommBackend(ExchangeBackend, PeerBackend[Peer]):
     """Agents behind `nats://host:port/subject` addresses; one connection a server.
 
     `url` is the server where agents are hosted, with its credential, or `credentials`, a file with a JWT and its seed;
@@ -75,7 +74,7 @@ class NatsCommBackend(PeerBackend[Peer]):
     def _new_peer(self, agent_id: str, address: str, options: EndpointOptions) -> Peer:
         server, subject = parse_agent(agent_id, address)
         headers = _headers(agent_id, options)
-        return Peer(subject, self._inbox(server, options.tls), headers, self._cancels)
+        return Peer(subject, self._inbox(server, options.tls), headers)
 
     def _inbox(self, server: Server, tls: ssl.SSLContext | None) -> Inbox:
         inbox = self._inboxes.get((server, tls))
@@ -94,17 +93,8 @@ class NatsCommBackend(PeerBackend[Peer]):
         del src_id
         await self._peer(dst_id).connect()
 
-    async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
-        """Send the payload to the agent's subject; `raw` is the event that is its answer."""
-        del src_id
-        return await self._peer(dst_id).send(payload)
-
-    async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
-        """Like `send`, with the agent's events as they come."""
-        del src_id
-        async with aclosing(self._peer(dst_id).stream(payload)) as events:
-            async for event in events:
-                yield event
+    def _exchange(self, dst_id: str, payload: Mapping[str, Any]) -> NatsExchange:
+        return NatsExchange(self._peer(dst_id), payload, self._cancels)
 
     async def _probe(self, peer: Peer) -> bool:
         """Whether an instance of the agent answers at its subject's `.health`."""

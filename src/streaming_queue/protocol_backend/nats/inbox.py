@@ -11,9 +11,8 @@ from nats.aio.msg import Msg
 
 from streaming_queue.errors import AuthError, CommError
 from streaming_queue.protocol_backend.nats.codec import NOBODY_HEADERS
-from streaming_queue.protocol_backend.nats.instances import Instance, ask_which, mourn
 from streaming_queue.protocol_backend.nats.link import Link
-from streaming_queue.protocol_backend.nats.request import LostError, Request
+from streaming_queue.protocol_backend.nats.request import Instance, Request, ask_which, mourn
 
 WATCH_S = 0.5
 """How often instances are asked whether they are there, while requests are older than that."""
@@ -77,13 +76,13 @@ class Inbox:
         """The connection is gone: every request under way is lost."""
         self._drop(list(self._instances.values()))
         for request in self._requests:
-            request.fail(LostError(error))
+            request.lose(error)
 
     def denied(self, reason: str) -> None:
         """Fail the requests to a subject that we may not send to."""
         for request in self._requests:
             if f'"{request.subject.lower()}"' in reason:
-                request.fail(AuthError(f"{request.where}: the server says: {reason}"))
+                request.fail(AuthError(f"{request.address}: the server says: {reason}"))
 
     # --- who answers ---
 

@@ -1,106 +1,107 @@
-"""One message that was asked, and the replies to it as they come."""
+"""The requests in flight, and the processes that work on them.
+
+NATS does not tell when a process ends, so the process is asked. Each message of a host of ours has a reply subject of
+that process. A message to it comes to the process, which says nothing. When no process listens there any more, the
+server answers at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection
 
 from nats.aio.msg import Msg
 
-from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
+from streaming_queue.comm.client.replies import Replies
 from streaming_queue.errors import CommError, ConnectError
 from streaming_queue.protocol_backend.nats.codec import is_nobody
 
-if TYPE_CHECKING:
-    from streaming_queue.protocol_backend.nats.instances import Instance
+SIGN_S = 1.0
+"""A process shows within 0.25 s what it took. So long after a process has gone, a message that no other process showed
+was taken by that one."""
+SILENCE_S = 40.0
+"""How long a process that heartbeats every 15 s may say nothing of a request."""
 
-UNREAD_BYTES = 2 * MAX_EVENT_BYTES
-"""How much of an answer may wait for a reader that does not keep up."""
+
+class Instance:
+    """One process. `control` is where it is asked, `inbox` where the answer would come, `serves` its subjects."""
+
+    def __init__(self, control: str, inbox: str, gone: Callable[[Instance], None]) -> None:
+        self.control = control
+        self.inbox = inbox
+        self.serves: set[str] = set()
+        self._gone = gone
+
+    def take(self, message: Msg) -> None:
+        """A message came to the inbox."""
+        if is_nobody(message.data, message.headers):
+            self._gone(self)
 
 
-class LostError(Exception):
-    """The message, or the answer to it, was lost on the way: it may have been taken, so that a key is needed to repeat.
+class Request(Replies[bytes]):
+    """A message that waits for replies. `inbox` is the subject they come to, `address` the address that was asked.
 
-    `error` is what to tell who asked.
+    `instance` is the process that works on it, once that is known. `lost` is the error by which the message, or the
+    answer, was lost on the way: an agent may have the message, so that a second one needs a key. Times are the event
+    loop's: when it was asked, when a reply last came, and by when `instance` must be known.
     """
 
-    def __init__(self, error: CommError) -> None:
-        super().__init__(str(error))
-        self.error = error
+    __slots__ = ("_find", "asked_at", "doomed_at", "heard_at", "inbox", "instance", "lost", "subject")
 
-
-class Request:
-    """What waits for replies. `inbox` is the subject they come to, `where` the address that was asked.
-
-    `instance` is who works on it, once that is known. Times are the event loop's: when it was asked, when a reply last
-    came, and by when `instance` must be known.
-    """
-
-    __slots__ = (
-        "_failure",
-        "_find",
-        "_replies",
-        "_unread",
-        "_waiter",
-        "asked_at",
-        "doomed_at",
-        "heard_at",
-        "inbox",
-        "instance",
-        "subject",
-        "where",
-    )
-
-    def __init__(self, subject: str, inbox: str, where: str, find: Callable[[str, str], Instance]) -> None:
+    def __init__(self, subject: str, inbox: str, address: str, find: Callable[[str, str], Instance]) -> None:
+        super().__init__(address)
         self.subject = subject
         self.inbox = inbox
-        self.where = where
         self.instance: Instance | None = None
+        self.lost: CommError | None = None
         self.asked_at = self.heard_at = asyncio.get_running_loop().time()
         self.doomed_at: float | None = None
         self._find = find
-        self._replies: deque[bytes] = deque()
-        self._unread = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self._failure: CommError | LostError | None = None
-
-    async def reply(self) -> bytes:
-        """The next reply. Raises what the request failed with."""
-        while not self._replies:
-            if self._failure is not None:
-                raise self._failure
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        body = self._replies.popleft()
-        self._unread -= len(body)
-        return body
 
     def take(self, message: Msg) -> None:
         """A message came to the inbox."""
         body = message.data
         if is_nobody(body, message.headers):
-            self.fail(ConnectError(f"{self.where}: nobody listens there"))
+            self.fail(ConnectError(f"{self.address}: nobody listens there"))
             return
         self.heard_at = asyncio.get_running_loop().time()
         if self.instance is None and message.reply:
             self.instance = self._find(message.reply, self.subject)
-        if self._failure is not None:
-            return
-        if self._unread + len(body) > UNREAD_BYTES:
-            self.fail(over_limit(self.where, "what waits to be read of the answer", UNREAD_BYTES))
-            return
-        self._unread += len(body)
-        self._replies.append(body)
-        self._wake()
+        self.put(body, len(body))
 
-    def fail(self, error: CommError | LostError) -> None:
-        """Nothing more comes."""
-        if self._failure is None:
-            self._failure = error
-            self._wake()
+    def lose(self, error: CommError) -> None:
+        """Fail: the message, or the answer, was lost on the way."""
+        if self.lost is None:
+            self.lost = error
+            self.fail(error)
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+
+def ask_which(requests: Collection[Request], known: Collection[Instance], now: float, age_s: float) -> set[Instance]:
+    """The instances that matter to requests older than `age_s`; fails those that are lost beyond doubt."""
+    asked: set[Instance] = set()
+    for request in requests:
+        if now - request.asked_at < age_s:
+            continue
+        if request.instance is not None:
+            if now - request.heard_at > SILENCE_S:
+                told = f"{request.address}: its host has said nothing for {SILENCE_S:g} s"
+                request.lose(ConnectError(told))
+            asked.add(request.instance)
+        elif request.doomed_at is not None and now > request.doomed_at:
+            request.lose(_went(request))
+        else:
+            asked.update(instance for instance in known if request.subject in instance.serves)
+    return asked
+
+
+def mourn(instance: Instance, requests: Collection[Request], now: float) -> None:
+    """Fail what `instance`, which has gone, was at; what it may have been at has until `SIGN_S` from now."""
+    for request in requests:
+        if request.instance is instance:
+            request.lose(_went(request))
+        elif request.instance is None and request.doomed_at is None and request.subject in instance.serves:
+            request.doomed_at = now + SIGN_S
+
+
+def _went(request: Request) -> ConnectError:
+    return ConnectError(f"{request.address}: the process that took the message has gone")

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.client.backend import PeerBackend
+from streaming_queue.comm.client.exchange import ExchangeBackend
 from streaming_queue.errors import BackendClosedError, ConnectError
-from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.ws.frames import SUBPROTOCOL
-from streaming_queue.protocol_backend.ws.peer import SCHEMES, Peer
+from streaming_queue.protocol_backend.ws.peer import SCHEMES, Peer, WsExchange
 
 if TYPE_CHECKING:
     from streaming_queue.protocol_backend.ws.host import WsAgent
 
 
-class WsCommBackend(PeerBackend[Peer]):
+class WsCommBackend(ExchangeBackend, PeerBackend[Peer]):
     """Agents behind `ws://` or `wss://` addresses; one connection an agent, shared by all messages to it.
 
     There is no limit on an answer's time: the caller cancels `send`. Redirects are not followed, proxies in the
@@ -51,23 +50,8 @@ class WsCommBackend(PeerBackend[Peer]):
         del src_id
         await self._peer(dst_id).connected()
 
-    async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
-        """Send a message and wait for its answer; `raw` is the event that ends it."""
-        del src_id
-        event: StreamEvent = {}
-        async for event in self._peer(dst_id).events(payload, streaming=False):  # noqa: B007
-            pass
-        reply = Reply(raw=event, text=event["data"])
-        if event.get("metadata"):
-            reply["metadata"] = event["metadata"]
-        return reply
-
-    async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
-        """Like `send`, with the agent's events as they come; after a broken connection those that are new."""
-        del src_id
-        async with aclosing(self._peer(dst_id).events(payload, streaming=True)) as events:
-            async for event in events:
-                yield event
+    def _exchange(self, dst_id: str, payload: Mapping[str, Any]) -> WsExchange:
+        return WsExchange(self._peer(dst_id), payload, self._cancels)
 
     async def _probe(self, peer: Peer) -> bool:
         """Whether the agent answers a ping frame with `"status": "ok"`."""

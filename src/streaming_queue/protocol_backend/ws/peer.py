@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
 from itertools import count
 from operator import attrgetter
 from typing import Any
@@ -13,11 +12,11 @@ from typing import Any
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, AnswerMeter
+from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES
 from streaming_queue.comm.base import EndpointOptions
+from streaming_queue.comm.client.exchange import Cancels, Exchange
 from streaming_queue.comm.client.http import CONNECT_TIMEOUT_S, agent_headers, agent_url
 from streaming_queue.comm.client.once import Once
-from streaming_queue.comm.client.reconnect import Reconnect
 from streaming_queue.comm.client.replies import Replies
 from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError
 from streaming_queue.messages import StreamEvent
@@ -33,7 +32,6 @@ from streaming_queue.protocol_backend.ws.frames import (
 )
 from streaming_queue.protocol_backend.ws.link import ENDS, Frame, Link
 
-CANCEL_TIMEOUT_S = 1.0
 SCHEMES = ("ws", "wss")
 
 
@@ -53,7 +51,7 @@ class Peer:
         self._url = agent_url(agent_id, address, SCHEMES)
         self._headers = agent_headers(agent_id, options, {})
         self._tls = options.tls
-        self._numbers = count(1)
+        self.numbers = count(1)
         self._connection = Once(self._connect, f"connect:{address}", attrgetter("open"))
 
     async def connected(self) -> Link:
@@ -95,67 +93,13 @@ class Peer:
         except (OSError, WebSocketException) as error:
             raise not_connected(error, self.address) from error
 
-    async def events(self, payload: Mapping[str, Any], *, streaming: bool) -> AsyncGenerator[StreamEvent, None]:
-        """Send a message and yield what comes back, the answer at the end; leaving before it cancels a question.
-
-        A connection that breaks is made anew if there is an idempotency key: the agent may still be at it, and by its
-        key the message comes back to the work under way. What was yielded before is passed over then.
-        """
-        number = next(self._numbers)
-        data = encode_request(number, payload, streaming=streaming)
-        metadata = payload.get("metadata") or {}
-        link = await self._fit(data)
-        recovery = Reconnect(
-            keyed=isinstance(metadata.get("idempotency_key"), str),
-            broken=lambda error: error is link.lost and isinstance(error, ConnectError),
-        )
-        told, ended = 0, False
-        while not ended:
-            with recovery:
-                seen = 0
-                meter = AnswerMeter(self.address)
-                inbox = link.expect(number)
-                try:
-                    await link.write(data)
-                    while not ended:
-                        frame = await inbox.get()
-                        ended = frame.get("type") in ENDS
-                        event = decode_event(frame, self.address)
-                        meter.take(event)
-                        seen += 1
-                        if ended or seen > told:
-                            told = max(told, seen)
-                            yield event
-                    return
-                finally:
-                    if not ended and link.open and metadata.get("kind") != "command":
-                        await self._cancel(link, number, inbox)
-                    link.forget(number)
-            link = await self._fit(data)
-
-    async def _fit(self, data: bytes) -> Link:
-        """The open connection, if it takes a frame of this size. Raises like `connected`, and ProtocolError."""
-        link = await self.connected()
-        if len(data) > link.request_limit:
-            limit = f"the limit of {link.request_limit} bytes"
-            raise ProtocolError(f"{self.address}: the message is over {limit}", retryable=False)
-        return link
-
-    async def _cancel(self, link: Link, number: int, inbox: Replies[Frame]) -> None:
-        """Tell the agent that nobody waits for its answer any more, and see it stop; one second at the most."""
-        with suppress(TimeoutError, StreamingQueueError):
-            async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                await link.write(encode_cancel(number))
-                while (await inbox.get()).get("type") not in ENDS:
-                    pass
-
     async def probe(self) -> bool:
         """Whether the agent says that it takes questions. Raises like `connected`."""
         pong = await self._ping(await self.connected())
         return pong.get("type") == PONG and pong.get("status") == "ok"
 
     async def _ping(self, link: Link) -> dict[str, Any]:
-        number = next(self._numbers)
+        number = next(self.numbers)
         inbox = link.expect(number)
         try:
             await link.write(encode_ping(number))
@@ -182,3 +126,54 @@ class Peer:
         link = await self._connection.aclose(reason)
         if link is not None:
             await link.close(reason)
+
+
+class WsExchange(Exchange):
+    """A request frame and the frames that answer it. The host finds the work again by the idempotency key."""
+
+    leaves = (ProtocolError,)
+
+    def __init__(self, peer: Peer, payload: Mapping[str, Any], cancels: Cancels) -> None:
+        super().__init__(peer.address, payload, cancels)
+        self._peer = peer
+        self._number = next(peer.numbers)
+        self._link: Link | None = None
+        self._inbox: Replies[Frame]
+        self._waits = False
+
+    def resumes(self, error: Exception) -> bool:
+        """Whether an open connection broke under a message with a key."""
+        broke = self._link is not None and error is self._link.lost and isinstance(error, ConnectError)
+        return broke and self.key is not None
+
+    async def events(self) -> AsyncGenerator[StreamEvent, None]:
+        """Send a request frame. Raises like `Peer.connected`, and ProtocolError on a frame that the host refuses."""
+        data = encode_request(self._number, self.payload, streaming=self.streaming)
+        link = self._link = await self._peer.connected()
+        if len(data) > link.request_limit:
+            limit = f"the limit of {link.request_limit} bytes"
+            raise ProtocolError(f"{self.address}: the message is over {limit}", retryable=False)
+        self._inbox = inbox = link.expect(self._number)
+        self._waits = True
+        await link.write(data)
+        while True:
+            frame = await inbox.get()
+            self._waits = frame.get("type") not in ENDS
+            yield decode_event(frame, self.address)
+
+    @property
+    def cancellable(self) -> bool:
+        """Whether the agent works on the message and can be told."""
+        return self._waits and self._link is not None and self._link.open
+
+    async def cancel(self) -> None:
+        """Send a cancel frame, and see the work end."""
+        if self._link is not None:
+            await self._link.write(encode_cancel(self._number))
+            while (await self._inbox.get()).get("type") not in ENDS:
+                pass
+
+    def release(self) -> None:
+        """Take no more frames for the request."""
+        if self._link is not None:
+            self._link.forget(self._number)

@@ -14,11 +14,11 @@ from unit.comm.http2_peers import NO_GRPC, SPEAKS_ANOTHER, Serve
 from unit.protocol_backend.grpc.peers import FINE, Relay, event, send, serving, stream, tcp
 
 from streaming_queue.comm import grpc_wire
-from streaming_queue.comm.client import reconnect
+from streaming_queue.comm.client import exchange
 from streaming_queue.comm.context import listening
 from streaming_queue.errors import ConnectError, ProtocolError, SendTimeoutError
 from streaming_queue.messages import DELTA
-from streaming_queue.protocol_backend.grpc import agent_pb2, liveness
+from streaming_queue.protocol_backend.grpc import agent_pb2, client
 from streaming_queue.protocol_backend.grpc.comm import GrpcCommBackend
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
@@ -185,7 +185,7 @@ async def test_a_connection_that_breaks_at_once_again_is_a_connection_error(spaw
 
 
 async def test_each_connection_that_held_is_made_anew(spawn: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(reconnect, "HELD_S", 0.05)
+    monkeypatch.setattr(exchange, "HELD_S", 0.05)
     gate = Gate()
     port, backend = await spawn(gate)
     relay = Relay(port)
@@ -323,7 +323,7 @@ async def test_a_deadline_that_passes_is_a_timeout(backend: GrpcCommBackend, ask
 
 
 async def test_an_answer_that_is_long_in_coming_shows_signs_of_life(spawn: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(liveness, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(client, "LOOK_AFTER_S", 0.05)
     gate, signs = Gate(), 0
 
     def count() -> None:
@@ -358,7 +358,7 @@ async def test_a_stream_shows_signs_of_life(spawn: Any, monkeypatch: pytest.Monk
 async def test_who_does_not_say_that_it_is_at_work_shows_none(
     backend: GrpcCommBackend, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(liveness, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(client, "LOOK_AFTER_S", 0.02)
 
     async def slow(body: bytes, context: Any) -> bytes:
         await asyncio.sleep(0.2)

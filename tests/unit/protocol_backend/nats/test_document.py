@@ -26,9 +26,9 @@ from streaming_queue.protocol_backend.nats import (
     connecting,
     host,
     inbox,
-    instances,
     logins,
-    patience,
+    peer,
+    request,
     server,
 )
 from streaming_queue.protocol_backend.nats.options import Nats
@@ -105,8 +105,8 @@ def test_every_header_and_every_key_is_listed():
         f"then every {HEARTBEAT_S:g} s",
         f"`ask-0` to `ask-{logins.ASKERS - 1}`",
         f"every {'half' if inbox.WATCH_S == 0.5 else inbox.WATCH_S} second",
-        f"for {instances.SILENCE_S:g} s is lost",
-        f"within {patience.PATIENCE_S:g} s, where the\nserver went",
+        f"for {request.SILENCE_S:g} s is lost",
+        f"within {peer.PATIENCE_S:g} s, where the\nserver went",
         f"more than {MAX_ANSWER_BYTES // 2**20} MiB",
         f"{HostLimits().connections} requests are under way",
     ],

@@ -14,7 +14,7 @@ import pytest
 from unit.protocol_backend.nats.servers import NatsServer
 
 from streaming_queue.errors import ConnectError
-from streaming_queue.protocol_backend.nats import host, instances
+from streaming_queue.protocol_backend.nats import host, request
 from streaming_queue.protocol_backend.nats.comm import NatsCommBackend
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
@@ -83,7 +83,7 @@ async def test_what_a_killed_one_was_at_is_answered_by_the_other(
     started = time.monotonic()
     a.kill()
     assert await asyncio.gather(*asking) == ["b"] * 20
-    assert time.monotonic() - started < (1.5 if shown else 1.5 + instances.SIGN_S)
+    assert time.monotonic() - started < (1.5 if shown else 1.5 + request.SIGN_S)
 
 
 async def test_without_a_key_it_is_lost_and_that_is_said_soon(backend: NatsCommBackend, instance: Start):
@@ -105,7 +105,7 @@ async def test_what_another_process_is_at_goes_on(backend: NatsCommBackend, inst
     asking = [asyncio.create_task(ask(backend, "never")) for _ in range(20)]
     await asyncio.sleep(0.05)
     a.kill()
-    await asyncio.sleep(2 * instances.SIGN_S + 0.5)
+    await asyncio.sleep(2 * request.SIGN_S + 0.5)
     going_on = [task for task in asking if not task.done()]
     assert 0 < len(going_on) < 20
     b.kill()

@@ -32,7 +32,7 @@ from streaming_queue.errors import (
     RemoteError,
 )
 from streaming_queue.messages import DELTA, MESSAGE, STATUS
-from streaming_queue.protocol_backend.nats import connecting, instances, patience, request
+from streaming_queue.protocol_backend.nats import connecting, peer, request
 from streaming_queue.protocol_backend.nats.comm import NatsCommBackend
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
@@ -220,7 +220,7 @@ async def test_an_answer_without_end_is_given_up_and_cancelled(
 async def test_a_reader_that_is_slow_holds_no_more_than_the_limit(
     backend: NatsCommBackend, answering: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(request, "UNREAD_BYTES", 100_000)
+    monkeypatch.setattr(replies, "UNREAD_BYTES", 100_000)
 
     async def flood(message: Msg) -> None:
         for _ in range(300):
@@ -449,7 +449,7 @@ async def test_a_stream_with_a_key_goes_on_where_it_was(server: NatsServer, make
 async def test_a_server_that_stays_away_is_waited_for_no_longer_than_that(
     server: NatsServer, make: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(patience, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(peer, "PATIENCE_S", 0.5)
     gate = Gate()
     backend = await pair(make, server, gate)
     asking = asyncio.create_task(send(backend, KEYED))
@@ -534,7 +534,7 @@ async def test_closing_ends_a_connection_that_is_being_made(backend: NatsCommBac
 async def test_a_host_that_says_nothing_for_long_is_lost(
     backend: NatsCommBackend, answering: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(instances, "SILENCE_S", 0.2)
+    monkeypatch.setattr(request, "SILENCE_S", 0.2)
     asked: list[str] = []
 
     async def reply(message: Msg) -> None:
@@ -552,7 +552,7 @@ async def test_a_host_that_says_nothing_for_long_is_lost(
 async def test_a_host_that_gave_no_sign_is_not_judged_by_its_silence(
     backend: NatsCommBackend, answering: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(instances, "SILENCE_S", 0.2)
+    monkeypatch.setattr(request, "SILENCE_S", 0.2)
 
     async def reply(message: Msg) -> None:
         await asyncio.sleep(1.2)

@@ -21,7 +21,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES
 from streaming_queue.comm.base import EndpointOptions, HostOptions
-from streaming_queue.comm.client import reconnect
+from streaming_queue.comm.client import exchange
 from streaming_queue.comm.context import listening
 from streaming_queue.errors import (
     AgentFailedError,
@@ -573,7 +573,7 @@ async def test_our_client_comes_back_to_the_work_under_way(backend: WsCommBacken
 async def test_a_stream_comes_back_too_and_its_reader_is_told_what_is_new(
     backend: WsCommBackend, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(reconnect, "HELD_S", 0.05)
+    monkeypatch.setattr(exchange, "HELD_S", 0.05)
     steps = [asyncio.Event() for _ in range(4)]
     runs = 0
 
