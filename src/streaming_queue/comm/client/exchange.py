@@ -102,6 +102,9 @@ class Exchange(ABC):
     async def cancel(self) -> None:
         """Tell the agent that the caller left. Its failure is only logged."""
 
+    def release(self) -> None:
+        """Give up what the exchange holds; called at its end, after a cancel. Default: nothing to do."""
+
     # --- what a backend gets ---
 
     async def answer(self) -> Reply:
@@ -121,6 +124,8 @@ class Exchange(ABC):
             if isinstance(error, (asyncio.CancelledError, *self.leaves)):
                 await self._leave()
             raise
+        finally:
+            self.release()
 
     async def stream(self) -> AsyncGenerator[StreamEvent, None]:
         """The events of the answer, each once. Raises like `answer`."""
@@ -151,6 +156,8 @@ class Exchange(ABC):
             if not ended and isinstance(error, (asyncio.CancelledError, GeneratorExit, *self.leaves)):
                 await self._leave()
             raise
+        finally:
+            self.release()
 
     def _begins_again(self, error: Exception, began: float) -> bool:
         if not self.resumes(error):

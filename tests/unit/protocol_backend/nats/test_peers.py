@@ -18,6 +18,7 @@ from unit.protocol_backend.nats.servers import NatsServer, pretender, settled
 
 from streaming_queue.comm import answer_limit
 from streaming_queue.comm.base import EndpointOptions, HostLimits
+from streaming_queue.comm.client import replies
 from streaming_queue.comm.context import listening
 from streaming_queue.errors import (
     AgentFailedError,
