@@ -6,12 +6,14 @@ import asyncio
 import re
 import ssl
 from collections.abc import Mapping
+from functools import partial
 from secrets import token_hex
 from typing import Any
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.client.backend import PeerBackend
 from streaming_queue.comm.client.exchange import ExchangeBackend
+from streaming_queue.comm.client.once import Once
 from streaming_queue.errors import ConfigError
 from streaming_queue.protocol_backend.nats.address import (
     SCHEMES,
@@ -67,7 +69,7 @@ class NatsCommBackend(ExchangeBackend, PeerBackend[Peer]):
         self._inboxes: dict[tuple[Server, ssl.SSLContext | None], Inbox] = {}
         self._local_logins: dict[Server, Logins] = {}
         self._local_links: dict[Server, Link] = {}
-        self._local: dict[tuple[str, int], asyncio.Task[LocalServer]] = {}
+        self._local: dict[tuple[str, int], Once[LocalServer]] = {}
 
     # --- asking ---
 
@@ -131,13 +133,13 @@ class NatsCommBackend(ExchangeBackend, PeerBackend[Peer]):
 
         The server is started whole, even if the caller that asked first is cancelled.
         """
-        starting = self._local.get((host, port))
-        if starting is None or (starting.done() and starting.exception() is not None):
-            prefix = self._prefix or LOCAL_PREFIX
-            work = start(host, port, self.host_options, f"agent {agent_id!r}", prefix=prefix)
-            starting = self._local[host, port] = asyncio.create_task(work, name=f"nats-server:{host}:{port}")
-        local = await asyncio.shield(starting)
-        self._local.setdefault((host, local.address.port), starting)
+        name = f"agent {agent_id!r}"
+        once = self._local.get((host, port))
+        if once is None:
+            begin = partial(start, host, port, self.host_options, name, prefix=self._prefix or LOCAL_PREFIX)
+            once = self._local[host, port] = Once(begin, f"nats-server:{host}:{port}")
+        local = await once.get()
+        self._local.setdefault((host, local.address.port), once)
         self._local_logins[local.address] = local.logins
         link = self._local_links.get(local.address)
         if link is None:
@@ -149,10 +151,9 @@ class NatsCommBackend(ExchangeBackend, PeerBackend[Peer]):
         await super().close()
         await asyncio.gather(*(inbox.close() for inbox in self._inboxes.values()))
         await asyncio.gather(*(link.close() for link in self._local_links.values()))
-        starting, self._local = set(self._local.values()), {}
-        for result in await asyncio.gather(*starting, return_exceptions=True):
-            if isinstance(result, LocalServer):
-                await result.stop()
+        for once in set(self._local.values()):
+            if (local := await once.settle()) is not None:
+                await local.stop()
 
 
 def _headers(agent_id: str, options: EndpointOptions) -> dict[str, str]:

@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from streaming_queue.comm.client.once import Once
 from streaming_queue.errors import AuthError, BackendClosedError, CommError, ConnectError, ProtocolError
 from streaming_queue.protocol_backend.nats.address import Login, Server
 from streaming_queue.protocol_backend.nats.connecting import connect, dispose
@@ -64,11 +65,11 @@ class Link:
         self._ready = False
         self._subscriptions: list[Subscription] = []
         self._denials: list[str] = []
-        self._opening = asyncio.Lock()
+        self._opened = Once(self._open, f"nats:open:{server}", lambda _: self._ready)
+        self._joining = asyncio.Lock()
         self._returning: asyncio.Task[None] | None = None
         self._disposals: set[asyncio.Task[None]] = set()
         self._flushes: dict[asyncio.Task[None], CommError | None] = {}
-        self._closed = False
 
     # --- opening ---
 
@@ -80,20 +81,20 @@ class Link:
             CommError: like `connecting.connect`.
             AuthError: the server denies a subscription.
         """
-        async with self._opening:
-            self._check_open()
-            if self._ready:
-                return
+        await self._opened.get()
+
+    async def _open(self) -> Client:
+        async with self._joining:
             client, login = await self._connect()
             self._client, self.inbox = client, login.inbox
             try:
-                self._check_open()
                 await self._join(self.guests)
                 self._ready = self._live() is client
             except BaseException:
                 if self._client is client:
                     await dispose(*self._detach())
                 raise
+            return client
 
     async def _connect(self) -> tuple[Client, Login]:
         """A client, and who it is: our login, else one that this user's process keeps for the server.
@@ -115,14 +116,10 @@ class Link:
                     raise
             await asyncio.sleep(LOOK_AGAIN_S)
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise BackendClosedError(f"{self.server}: the nats backend is closed")
-
     async def add(self, guest: Guest) -> None:
         """Have `guest` join now, and on every connection to come. Raises like `open`."""
         await self.open()
-        async with self._opening:
+        async with self._joining:
             self.guests.append(guest)
             try:
                 await self._join([guest])
@@ -273,7 +270,7 @@ class Link:
 
     async def close(self) -> None:
         """Give up the connection for good; idempotent, bounded."""
-        self._closed = True
+        await self._opened.aclose(BackendClosedError(f"{self.server}: the nats backend is closed"))
         if self._returning is not None:
             self._returning.cancel()
             await asyncio.wait({self._returning})

@@ -52,7 +52,7 @@ class Peer:
         self._headers = agent_headers(agent_id, options, {})
         self._tls = options.tls
         self.numbers = count(1)
-        self._connection = Once(self._connect, f"connect:{address}", attrgetter("open"))
+        self._connection: Once[Link] = Once(self._connect, f"connect:{address}", attrgetter("open"))
 
     async def connected(self) -> Link:
         """The open connection.
