@@ -1,10 +1,14 @@
-"""A payload as JSON, for every protocol of ours that carries it as such. No I/O."""
+"""A payload as JSON, for each protocol of ours that carries one. No I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
+from streaming_queue.comm import strict_json
+from streaming_queue.comm.context_headers import write_context
 from streaming_queue.errors import ConfigError, ProtocolError
 
 
@@ -18,7 +22,7 @@ def encode_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def decode_payload(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The payload in an object, with its metadata; members that nobody knows are ignored. Raises ProtocolError."""
+    """The payload in an object, with its metadata. It ignores unknown members. Raises ProtocolError."""
     payload: dict[str, Any] = {}
     if "text" in document:
         if not isinstance(document["text"], str):
@@ -41,6 +45,42 @@ def decode_payload(document: Mapping[str, Any]) -> dict[str, Any]:
     return payload
 
 
+def encode_request(payload: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
+    """The body and the context headers of a message, for a protocol that has both.
+
+    Raises:
+        ConfigError: the payload has neither text nor parts.
+        ProtocolError: JSON cannot hold it; not retryable.
+    """
+    document = encode_payload(payload)
+    headers, rest = write_context(payload.get("metadata") or {})
+    if rest:
+        document["metadata"] = rest
+    return encode_document(document), headers
+
+
+def encode_document(document: Mapping[str, Any]) -> bytes:
+    """A message to an agent as JSON. Raises ProtocolError, not retryable, when JSON cannot hold it."""
+    try:
+        return orjson.dumps(document)
+    except TypeError as error:
+        raise malformed(f"the payload cannot be sent as JSON: {error}") from error
+
+
+def decode_object(body: bytes, what: str = "the body") -> dict[str, Any]:
+    """The JSON object that a caller sent, read strictly (`strict_json.loads`).
+
+    Raises ProtocolError, not retryable; it calls the object `what`.
+    """
+    try:
+        document = strict_json.loads(body)
+    except ValueError as error:
+        raise malformed(f"{what} is no valid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise malformed(f"{what} must be a JSON object")
+    return document
+
+
 def malformed(reason: str) -> ProtocolError:
-    """One message is wrong: the next may be fine, so this says nothing against anybody's configuration."""
+    """One message is wrong; the next may be fine, so this error blames no configuration."""
     return ProtocolError(reason, retryable=False)

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from streaming_queue.comm import strict_json
 from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.context_headers import read_context, write_trace
-from streaming_queue.comm.payload import malformed
+from streaming_queue.comm.payload import decode_object, malformed
 from streaming_queue.errors import AgentFailedError, ConfigError, ProtocolError
 from streaming_queue.messages import DELTA, MESSAGE, STATUS, Reply, StreamEvent
 from streaming_queue.protocol_backend.grpc import agent_pb2
@@ -72,20 +72,10 @@ def decode_message(
     if seconds_left is not None:
         metadata["deadline_ms"] = int(seconds_left * 1000)
     if message.metadata_json:
-        metadata = {**_request_object(message.metadata_json), **metadata}
+        metadata = {**decode_object(message.metadata_json.encode(), "metadata_json"), **metadata}
     if metadata:
         payload["metadata"] = metadata
     return payload
-
-
-def _request_object(text: str) -> dict[str, Any]:
-    try:
-        document = strict_json.loads(text.encode())
-    except ValueError as error:
-        raise malformed(f"metadata_json is no valid JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise malformed("metadata_json must be a JSON object")
-    return document
 
 
 def encode_answer(end: StreamEvent) -> bytes:

@@ -11,9 +11,10 @@ from streaming_queue.comm.host.admission import error_body
 from streaming_queue.comm.host.asgi import cancelled_on_disconnect
 from streaming_queue.comm.host.asgi_agent import GET, POST, AsgiAgent
 from streaming_queue.comm.host.respond import Answer, encode_or_fail, send_end, send_json, send_stream
+from streaming_queue.comm.payload import decode_object
 from streaming_queue.errors import ProtocolError, StreamingQueueError, error_event
 from streaming_queue.protocol_backend.http.answers import encode_end, encode_event
-from streaming_queue.protocol_backend.http.codec import NDJSON, decode_object, decode_request
+from streaming_queue.protocol_backend.http.codec import NDJSON, decode_request
 
 _NDJSON = NDJSON.encode()
 

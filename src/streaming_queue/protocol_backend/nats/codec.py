@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 
 from streaming_queue.comm import strict_json
-from streaming_queue.comm.context_headers import read_context, write_context
-from streaming_queue.comm.payload import decode_payload, encode_payload, malformed
+from streaming_queue.comm.client.http import excerpt
+from streaming_queue.comm.context_headers import read_context
+from streaming_queue.comm.payload import decode_object, decode_payload
 from streaming_queue.errors import AgentFailedError, ProtocolError, error_event, error_from_event
 from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
 
@@ -26,32 +27,9 @@ NOBODY_HEADERS: Mapping[str, str] = {"Status": "503"}
 a receiver says that has forgotten."""
 
 
-def encode_request(payload: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
-    """The body and the context headers of a message.
-
-    Raises:
-        ConfigError: the payload has neither text nor parts.
-        ProtocolError: JSON cannot hold it; not retryable.
-    """
-    document = encode_payload(payload)
-    headers, rest = write_context(payload.get("metadata") or {})
-    if rest:
-        document["metadata"] = rest
-    try:
-        return orjson.dumps(document), headers
-    except TypeError as error:
-        raise malformed(f"the payload cannot be sent as JSON: {error}") from error
-
-
 def decode_request(body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
     """The payload of a message, with the context headers back in its metadata. Raises ProtocolError when it is none."""
-    try:
-        document = strict_json.loads(body)
-    except ValueError as error:
-        raise malformed(f"the message is no valid JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise malformed("the message must be a JSON object")
-    payload = decode_payload(document)
+    payload = decode_payload(decode_object(body, "the message"))
     if context := read_context(headers):
         payload["metadata"] = {**payload.get("metadata", {}), **context}
     return payload
@@ -80,7 +58,7 @@ def decode_event(body: bytes, origin: str) -> StreamEvent:
         raise error_from_event(event, origin)
     metadata = event.get("metadata") if kind in (DELTA, STATUS, MESSAGE) else 0
     if not isinstance(metadata, dict | None) or not isinstance(event.get("data"), str):
-        raise ProtocolError(f"{origin}: a reply is no event{_excerpt(body)}")
+        raise ProtocolError(f"{origin}: a reply is no event{excerpt(body) or ': it is empty'}")
     return dict(event)
 
 
@@ -93,15 +71,10 @@ def decode_health(body: bytes, origin: str) -> dict[str, Any]:
     """What an agent says of itself. Raises what an error event describes, ProtocolError when it says nothing known."""
     document = strict_json.read_answer(body, origin)
     if not isinstance(document, dict):
-        raise ProtocolError(f"{origin}: what a probe is answered is no JSON object{_excerpt(body)}")
+        raise ProtocolError(f"{origin}: what a probe is answered is no JSON object{excerpt(body) or ': it is empty'}")
     if document.get("type") == ERROR:
         raise error_from_event(document, origin)
     return document
-
-
-def _excerpt(body: bytes) -> str:
-    """The beginning of what a stranger sent, with nothing in it that a terminal would obey."""
-    return f": {body[:120].decode('utf-8', 'replace')!a}" if body else ": it is empty"
 
 
 def is_nobody(body: bytes, headers: Mapping[str, str] | None) -> bool:

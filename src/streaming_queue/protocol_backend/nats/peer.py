@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from streaming_queue.comm.client.exchange import Cancels, Exchange
+from streaming_queue.comm.payload import encode_request
 from streaming_queue.errors import CommError, ConnectError, ProtocolError, SendTimeoutError
 from streaming_queue.messages import MESSAGE, StreamEvent
 from streaming_queue.protocol_backend.nats.codec import (
@@ -18,7 +19,6 @@ from streaming_queue.protocol_backend.nats.codec import (
     STREAM_HEADER,
     decode_event,
     decode_health,
-    encode_request,
 )
 from streaming_queue.protocol_backend.nats.inbox import Inbox
 from streaming_queue.protocol_backend.nats.request import Request

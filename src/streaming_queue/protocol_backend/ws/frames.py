@@ -11,7 +11,7 @@ from websockets.typing import Subprotocol
 from streaming_queue.comm import strict_json
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
 from streaming_queue.comm.client.http import excerpt
-from streaming_queue.comm.payload import encode_payload, malformed
+from streaming_queue.comm.payload import encode_document, encode_payload, malformed
 from streaming_queue.errors import AgentFailedError, ProtocolError, error_from_event
 from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
 
@@ -46,10 +46,7 @@ def encode_request(number: int, payload: Mapping[str, Any], *, streaming: bool) 
         frame["metadata"] = metadata
     if streaming:
         frame["stream"] = True
-    try:
-        return orjson.dumps(frame)
-    except TypeError as error:
-        raise malformed(f"the payload cannot be sent as JSON: {error}") from error
+    return encode_document(frame)
 
 
 def encode_cancel(number: int) -> bytes:
