@@ -1,4 +1,4 @@
-"""A wait that may last an hour: while the wire is silent, the agent is asked whether it is still at work."""
+"""Liveness: while the wire is silent, ask the agent whether it is still at work. A wait may last an hour."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from streaming_queue.errors import ConnectError, StreamingQueueError
 logger = logging.getLogger(__name__)
 
 LOOK_TIMEOUT_S = 5.0
-"""How long the agent may take to say whether it is at work."""
+"""The time that the agent has to say whether it is at work."""
 MISSES = 3
-"""How often in a row it may be out of reach before we give the wait up."""
+"""The wait ends after so many times in a row that the agent was out of reach."""
 
 T = TypeVar("T")
 
 Look = Callable[[], Awaitable[bool | None]]
-"""Whether the agent is at work on the message; None: nobody can tell."""
+"""Whether the agent is at work on the message; None: it cannot tell."""
 
 
 class LostReplyError(ConnectError):
-    """The agent is at work on the message no more, and its reply did not come."""
+    """The agent has ended its work on the message, and its reply did not come."""
 
 
 class Watch:
-    """Looks after one request. An agent at work is `comm.context.heard`; else the wait ends with a ConnectError.
+    """Watches one request: an agent at work is a sign of life (`comm.context.heard`), else the wait ends with ConnectError.
 
-    It looks when nothing came for `interval_s`, and from then on as often. `aclose` it.
+    It asks after `interval_s` of silence, and then at that interval. The owner calls `aclose`.
     """
 
     def __init__(self, look: Look, interval_s: float, address: str) -> None:
@@ -50,12 +50,12 @@ class Watch:
         self._misses = self._idle = 0
 
     async def response(self, opening: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
-        """Await the beginning of the response. Raises why the wait was given up."""
+        """Await the beginning of the response. Raises the error that ended the wait."""
         self._response = await self.answer(opening)
         return self._response
 
     async def answer(self, coming: Awaitable[T]) -> T:
-        """Await what comes next. Raises why the wait was given up, be it now or since the last one."""
+        """Await the next reply. Raises the error that ended the wait, now or since the last one."""
         try:
             async with asyncio.timeout(None if self._error is None else 0) as self._scope:
                 return await coming
@@ -67,7 +67,7 @@ class Watch:
             self._scope = None
 
     def heard(self) -> None:
-        """Something came over the wire."""
+        """The wire brought a sign of life."""
         self._heard_at = self._loop.time()
         self._tell()
 
@@ -110,7 +110,7 @@ class Watch:
         self._idle = self._idle + 1 if at_work is False else 0
         if at_work:
             self._tell()
-        elif self._idle == 2:  # the first time its reply may have been on its way
+        elif self._idle == 2:  # the first time, its reply may have been on its way
             self._give_up(LostReplyError(f"{self._address}: its reply was lost: it is at work on it no more"))
 
     def _give_up(self, error: ConnectError) -> None:
@@ -121,7 +121,7 @@ class Watch:
             self._response.content.set_exception(error)
 
     async def aclose(self) -> None:
-        """Look no more."""
+        """Stop to ask."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -2,5 +2,5 @@
 
 import os
 
-# The library tells standard error, past every log, what it also raises; it reads this when it is first imported.
+# The library writes to standard error what it also raises, past every log. It reads this variable at its import.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

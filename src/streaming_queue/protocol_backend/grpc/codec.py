@@ -25,7 +25,7 @@ HEARTBEAT = b""
 
 
 def encode_message(payload: Mapping[str, Any], message_id: str) -> tuple[bytes, dict[str, str], float | None]:
-    """The message, the call's metadata and its deadline in seconds, which a command has none of.
+    """The message, the call's metadata and its deadline in seconds; a command has no deadline.
 
     Raises:
         ConfigError: the payload has neither text nor parts.
@@ -60,7 +60,7 @@ def _part_text(part: Any) -> str:
 def decode_message(
     message: agent_pb2.Message, headers: Mapping[str, str], seconds_left: float | None
 ) -> dict[str, Any]:
-    """The payload of a message, with what rode along in its metadata. Raises ProtocolError when it is none."""
+    """The payload of a message, with the call's context in its metadata. Raises ProtocolError when it is none."""
     payload: dict[str, Any] = {}
     if len(message.parts) > strict_json.MAX_VALUES:
         raise malformed(f"the message has more than {strict_json.MAX_VALUES:,} parts")
@@ -85,7 +85,7 @@ def encode_answer(end: StreamEvent) -> bytes:
 
 
 def encode_event(event: StreamEvent) -> bytes:
-    """An event of a stream, unless it is a failure: that is the call's status. Raises like `encode_answer`."""
+    """An event of a stream; a failure is none, but the call's status. Raises like `encode_answer`."""
     text = event["data"]
     with _sendable():
         if event["type"] == DELTA:
@@ -146,7 +146,7 @@ def decode_event(body: bytes, address: str) -> StreamEvent | None:
 
 
 def encode_description(agent_id: str, executor: object) -> bytes:
-    """What an agent says about itself, by the `description` and `skills` of its executor."""
+    """An agent's description, from the `description` and `skills` of its executor."""
     description = agent_pb2.Description(agent_id=agent_id, description=str(getattr(executor, "description", "")))
     description.skills.extend(agent_pb2.Skill(**asdict(skill)) for skill in getattr(executor, "skills", ()))
     description.time.GetCurrentTime()

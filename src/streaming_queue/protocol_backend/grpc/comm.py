@@ -1,4 +1,4 @@
-"""The client half, and the door to the host half (`host.py`)."""
+"""The client half; `host.py` is the host half."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class GrpcCommBackend(ExchangeBackend, PeerBackend[Peer]):
     """Agents behind `grpc://host:port`, or `grpcs://host:port` with TLS; one connection each.
 
-    gRPC cannot use an `ssl.SSLContext`: what TLS needs beyond the library's default trust is given in its own terms,
+    gRPC cannot use an `ssl.SSLContext`. Beyond the library's default trust, TLS needs the library's own credentials:
     `channel_credentials` by agent id (`grpc.ssl_channel_credentials`) and `server_credentials` for the agents hosted
     here (`grpc.ssl_server_credentials`).
     """
@@ -59,7 +59,7 @@ class GrpcCommBackend(ExchangeBackend, PeerBackend[Peer]):
         return await peer.check()
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
-        """What the agent's `Describe` answers; nothing where it has none."""
+        """The answer of the agent's `Describe`; empty where it has none."""
         return await self._peer(agent_id).describe()
 
     async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> GrpcAgent:

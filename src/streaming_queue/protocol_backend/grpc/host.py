@@ -22,7 +22,7 @@ from streaming_queue.protocol_backend.grpc.service import AgentService
 
 HEALTH_SERVICE: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 LOOK_S = 0.5
-"""How often a watched agent is looked at: an executor does not say when it gets ready or stops being so."""
+"""The pause between two looks at a watched agent: an executor does not report when it gets ready or busy."""
 
 _Response = health_pb2.HealthCheckResponse
 
@@ -119,8 +119,8 @@ async def spawn(
     `credentials` are the server's for TLS; None: the server has no TLS.
 
     Raises:
-        ConfigError: the address is not one of this machine, or is reached by others although nobody is authenticated;
-            or TLS is given as an SSLContext, which gRPC cannot use.
+        ConfigError: the address is not one of this machine, or other machines reach it without authentication; or TLS
+            is given as an SSLContext, which gRPC cannot use.
         ConnectError: the port is in use.
     """
     options, name = backend.host_options, f"agent {agent_id!r}"

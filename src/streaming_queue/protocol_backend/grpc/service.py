@@ -1,4 +1,4 @@
-"""The service of one hosted agent: what a call is asked before it is served, and how it ends."""
+"""The service of one hosted agent: the checks before a call is served, and how a call ends."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Wire = TypeVar("Wire", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call whose caller is known."""
+    """A call after its caller is identified."""
 
     context: ServicerContext
     metadata: Mapping[str, str]
@@ -55,7 +55,7 @@ class _Call:
 
 
 Name = tuple[str | None, str]
-"""Principal and message id: an id is its principal's own."""
+"""Principal and message id: each principal has its own ids."""
 
 Method = Callable[[_Call], Awaitable[bytes | StreamEvent | None]]
 """Returns the response, None at the end of a stream, or the event of a failure."""
@@ -94,7 +94,7 @@ class AgentService:
         )
 
     def _served_by(self, method: Method) -> Callable[[Any, ServicerContext], Awaitable[bytes | None]]:
-        """`method` for those who may call it; a failure becomes the call's status."""
+        """`method` for callers with the right to call it; a failure becomes the call's status."""
 
         async def serve(_: Any, context: ServicerContext) -> bytes | None:
             status = None
@@ -141,7 +141,7 @@ class AgentService:
 
     @contextmanager
     def _attached(self, call: _Call, message: agent_pb2.Message, *, streaming: bool) -> Iterator[Execution]:
-        """The execution for a message, known by its id as long as it is at work."""
+        """The execution for a message; the service finds it by the message's id while it works."""
         if self._served >= self._limits.connections:
             raise RateLimitedError("the host has too many messages under way", retry_after_s=1.0)
         payload = decode_message(message, call.metadata, call.context.time_remaining())

@@ -1,6 +1,6 @@
-"""Errors as gRPC writes them: a status, which tells any client the same, and the whole event in trailing metadata.
+"""Errors as gRPC writes them: a status for any client, and the whole event in trailing metadata.
 
-Tables; of a message's words only those are read that show that the library itself made the status.
+Tables decide. The text of a status is read only to see whether the library itself made the status.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PUSHBACK_KEY = "grpc-retry-pushback-ms"
 """Trailing metadata: the milliseconds to wait (gRPC proposal A6), as HTTP's Retry-After."""
 
 MAX_TEXT_BYTES = 3000
-"""How much of an error's text travels: gRPC's peers take 8 KiB of metadata unless told otherwise."""
+"""The largest text of an error on the wire: gRPC's peers take 8 KiB of metadata by default."""
 
 STATUS_BY_CODE: Mapping[str, StatusCode] = {
     "config": StatusCode.INVALID_ARGUMENT,
@@ -66,7 +66,7 @@ STATUS_BY_CODE: Mapping[str, StatusCode] = {
     "llm": StatusCode.UNKNOWN,
     "bad_response": StatusCode.UNKNOWN,
 }
-"""An error's code -> the status that tells any client the same; between our own ends the event is the truth."""
+"""An error's code -> the status for any client; our own ends read the event."""
 
 FOREIGN: Mapping[StatusCode, tuple[type[StreamingQueueError], bool]] = {
     StatusCode.CANCELLED: (RemoteError, True),
@@ -86,9 +86,9 @@ FOREIGN: Mapping[StatusCode, tuple[type[StreamingQueueError], bool]] = {
     StatusCode.DATA_LOSS: (RemoteError, True),
     StatusCode.UNAUTHENTICATED: (AuthError, False),
 }
-"""A status of a stranger -> the class, and whether to try again.
+"""A status of another implementation -> the class, and whether to try again.
 
-Where that is RemoteError, a status that the library made itself is `own_failure`.
+For RemoteError, `own_failure` decides where the library made the status itself.
 """
 
 REMEDIES: Mapping[StatusCode, str] = {
@@ -115,17 +115,17 @@ def encode_error(event: Mapping[str, Any]) -> tuple[StatusCode, str, Trailers]:
 
 
 def _shortened(text: str) -> str:
-    """The beginning that fits, in characters that travel."""
+    """The beginning that fits, in characters that UTF-8 can write."""
     encoded = text.encode(errors="replace")
     kept = encoded[:MAX_TEXT_BYTES].decode(errors="ignore")
     return kept if len(encoded) <= MAX_TEXT_BYTES else f"{kept} ..."
 
 
 def decode_error(error: AioRpcError, address: str, sent_bytes: int = 0) -> StreamingQueueError:
-    """What ended a call, as one of ours: the event where there is one, else by the table.
+    """The error that ended a call: from the event where there is one, else by the table.
 
-    RESOURCE_EXHAUSTED says both that a message is too large and that there were too many: it is a wish to slow down
-    only with a time to wait, and the message is at fault if it is of `sent_bytes` over the common limit.
+    RESOURCE_EXHAUSTED means that a message is too large, or that there were too many. With a time to wait it asks to
+    slow down. Without, the message is too large where `sent_bytes` are over the common limit.
     """
     trailers = dict(error.trailing_metadata() or ())
     if (event := _event(trailers.get(ERROR_KEY))) is not None:

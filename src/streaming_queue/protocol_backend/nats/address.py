@@ -1,4 +1,4 @@
-"""Where a server is, how to log in there, and where at it an agent is."""
+"""The addresses of servers and agents, and the logins at servers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TOKENS = re.compile(r"[^\s.*>\x00-\x1f\x7f]+(\.[^\s.*>\x00-\x1f\x7f]+)*")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server without any credential: what may be shown. With the scheme `tls` nothing is sent in the clear."""
+    """A server's address without credentials, safe to show. The scheme `tls` sends nothing in the clear."""
 
     scheme: str
     host: str
@@ -34,7 +34,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who we are to a server; all empty: nobody. `credentials` is the path of a file with a JWT and its seed."""
+    """Our login at a server; all empty: none. `credentials` is the path of a file with a JWT and its seed."""
 
     user: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -43,7 +43,7 @@ class Login:
 
     @property
     def inbox(self) -> str:
-        """What the subjects begin with where this login receives: a user with a password has them for itself."""
+        """The prefix of the subjects where this login receives; a user with a password has its own."""
         return "_INBOX" if self.password is None else f"_INBOX.{_token(self.user or '')}"
 
 
@@ -78,7 +78,7 @@ def parse_agent(agent_id: str, address: str) -> tuple[Server, str]:
 
 
 def subject_of(prefix: str, agent_id: str) -> str:
-    """The subject of an agent: its id is one token, percent-encoded where NATS or a URL would not take it."""
+    """The subject of an agent: its id is one token, percent-encoded where NATS or a URL refuses a character."""
     return f"{prefix}.{_token(agent_id)}"
 
 

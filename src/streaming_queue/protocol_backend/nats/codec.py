@@ -15,16 +15,15 @@ from streaming_queue.errors import AgentFailedError, ProtocolError, error_event,
 from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
 
 HEARTBEAT = "agent_heartbeat"
-"""The event that says nothing but that the agent is at work."""
+"""The event that says that the agent is at work."""
 QUEUE_GROUP = "stq"
 """The instances of one agent: each message goes to one of them."""
 CREDENTIAL_HEADER = "authorization"
-"""The header with the sender's bearer credential; on a probe it asks whether that is the right one."""
+"""The header with the sender's bearer credential; a probe with it asks whether the credential is right."""
 STREAM_HEADER, STREAM = "stq-stream", "1"
-"""The header of a message whose sender wants each event as it comes."""
+"""The header of a message that asks for each event as it comes."""
 NOBODY_HEADERS: Mapping[str, str] = {"Status": "503"}
-"""What the server answers in place of a receiver that is not there (and the library reads its status line as), and what
-a receiver says that has forgotten."""
+"""The headers of the server's answer when a subject has no receiver, and of a receiver that forgot the request."""
 
 
 def decode_request(body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
@@ -36,7 +35,7 @@ def decode_request(body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 def encode_event(event: StreamEvent) -> bytes:
-    """One event; the failure in its place where JSON cannot hold it."""
+    """One event; a failure in its place where JSON cannot hold it."""
     try:
         return orjson.dumps(event)
     except TypeError as error:
@@ -47,7 +46,7 @@ def decode_event(body: bytes, origin: str) -> StreamEvent:
     """The event in a reply; a heartbeat too. `origin` is put before errors.
 
     Raises:
-        StreamingQueueError: what an error event describes, as the same class.
+        StreamingQueueError: the error that an error event describes, as the same class.
         ProtocolError: it is no event.
     """
     event = strict_json.read_answer(body, origin)
@@ -63,12 +62,12 @@ def decode_event(body: bytes, origin: str) -> StreamEvent:
 
 
 def encode_health(agent_id: str, *, ready: bool) -> bytes:
-    """What an agent answers a probe; `ready`: it takes questions."""
+    """An agent's answer to a probe; `ready`: it takes questions."""
     return orjson.dumps({"status": "ok" if ready else "draining", "agent_id": agent_id})
 
 
 def decode_health(body: bytes, origin: str) -> dict[str, Any]:
-    """What an agent says of itself. Raises what an error event describes, ProtocolError when it says nothing known."""
+    """An agent's answer to a probe. Raises the error that an error event describes, and ProtocolError on garbage."""
     document = strict_json.read_answer(body, origin)
     if not isinstance(document, dict):
         raise ProtocolError(f"{origin}: what a probe is answered is no JSON object{excerpt(body) or ': it is empty'}")
@@ -78,5 +77,5 @@ def decode_health(body: bytes, origin: str) -> dict[str, Any]:
 
 
 def is_nobody(body: bytes, headers: Mapping[str, str] | None) -> bool:
-    """Whether a message says that nobody is there."""
+    """Whether a message says that its subject has no receiver."""
     return not body and headers is not None and headers.get("Status") == NOBODY_HEADERS["Status"]

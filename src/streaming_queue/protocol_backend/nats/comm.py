@@ -1,4 +1,4 @@
-"""The backend: which servers it knows, who is asked there (`peer.py`) and who is hosted there (`host.py`)."""
+"""The backend: its servers, the agents it asks there (`peer.py`) and the agents it hosts there (`host.py`)."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class NatsCommBackend(ExchangeBackend, PeerBackend[Peer]):
     """Agents behind `nats://host:port/subject` addresses; one connection a server.
 
     `url` is the server where agents are hosted, with its credential, or `credentials`, a file with a JWT and its seed;
-    they go to this server only. Without one, a server of our own is started on loopback and stopped by `close`.
+    they go to this server only. Without one, the backend starts a server of our own on loopback; `close` stops it.
     `prefix` begins the subjects of the agents hosted here: with the same one, agents of one id in several processes are
-    instances of one agent. Without, nobody else has their subjects.
+    instances of one agent. Without, the agents hosted here have subjects of their own.
     """
 
     name = "nats"
@@ -85,13 +85,13 @@ class NatsCommBackend(ExchangeBackend, PeerBackend[Peer]):
         return inbox
 
     def _login_at(self, server: Server) -> Login:
-        """As whom we ask there."""
+        """The login that we ask with there."""
         if server in self._local_logins:
             return self._local_logins[server].own
         return self._login if server == self._server else Login()
 
     async def connect(self, src_id: str, dst_id: str) -> None:
-        """Connect to the agent's server, and learn who answers there. Raises like `send`."""
+        """Connect to the agent's server, and learn which instance answers there. Raises like `send`."""
         del src_id
         await self._peer(dst_id).connect()
 
@@ -103,7 +103,7 @@ class NatsCommBackend(ExchangeBackend, PeerBackend[Peer]):
         return await peer.healthy()
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
-        """What an instance of the agent answers a probe that shows our credential."""
+        """The answer of an instance of the agent to a probe that shows our credential."""
         return await self._peer(agent_id).describe()
 
     # --- hosting ---
@@ -129,10 +129,7 @@ class NatsCommBackend(ExchangeBackend, PeerBackend[Peer]):
         return agent
 
     async def _local_link(self, host: str, port: int, agent_id: str) -> Link:
-        """The link that answers at our own server, of which there is one for each host and port.
-
-        The server is started whole, even if the caller that asked first is cancelled.
-        """
+        """The link that answers at our own server; there is one server for each host and port."""
         name = f"agent {agent_id!r}"
         once = self._local.get((host, port))
         if once is None:
@@ -147,7 +144,7 @@ class NatsCommBackend(ExchangeBackend, PeerBackend[Peer]):
         return link
 
     async def close(self) -> None:
-        """Stop every agent hosted here, give up all connections, stop our own servers; messages under way fail."""
+        """Stop every agent hosted here, give up all connections, stop our own servers; messages in flight fail."""
         await super().close()
         await asyncio.gather(*(inbox.close() for inbox in self._inboxes.values()))
         await asyncio.gather(*(link.close() for link in self._local_links.values()))
@@ -157,7 +154,7 @@ class NatsCommBackend(ExchangeBackend, PeerBackend[Peer]):
 
 
 def _headers(agent_id: str, options: EndpointOptions) -> dict[str, str]:
-    """What every message to an agent carries. Raises ConfigError on a header that cannot be sent."""
+    """The headers of every message to an agent. Raises ConfigError on a header that cannot be sent."""
     headers = dict(options.headers)
     if options.credential is not None:
         headers[CREDENTIAL_HEADER] = f"Bearer {options.credential}"

@@ -1,4 +1,4 @@
-"""How the library's client is made and got rid of: one attempt, a typed error, nothing left behind."""
+"""Makes and closes the library's client: one attempt, a typed error, nothing left behind."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ from streaming_queue.protocol_backend.nats.address import Login, Server
 CONNECT_TIMEOUT_S = 5
 CLOSE_TIMEOUT_S = 1.0
 PING_S = 3
-"""How often the server is asked whether it is there; two questions without an answer end the connection."""
+"""The pause between two pings to the server; two without an answer end the connection."""
 
 _REFUSALS = ("authorization violation", "authentication expired", "authentication revoked", "authentication timeout")
-"""What an -ERR about credentials has in it (the client protocol's own words)."""
+"""The words of an -ERR about credentials (the client protocol's own)."""
 _UNLIMITED = 2**62
 
 
 class _Client(Client):
-    """The library's client, with what it lacks for us."""
+    """The library's client, with three additions."""
 
     tls_only = False
 
     def _connect_command(self) -> bytes:
-        """As the library's, which speaks in the clear, credentials and all, with whoever does not ask for TLS."""
+        """Refuse a server without TLS: the library's method sends it the credentials in the clear."""
         if self.tls_only and not self._server_info.get("tls_required"):
             raise errors.SecureConnWantedError
         return super()._connect_command()
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
-        """As the library's, whose PING overtakes what is still to be written, so that `flush` would promise nothing."""
+        """Write the pending bytes first: the library's PING overtakes them, so that `flush` promises nothing."""
         if self._transport is not None and self._pending:
             self._transport.writelines(self._pending)
             self._pending, self._pending_data_size = [], 0
         await super()._send_ping(future)
 
     async def _process_pong(self) -> None:
-        """As the library's, for which an answer to a `flush` that was given up is an error that ends the connection."""
+        """Accept the answer to a cancelled `flush`: the library takes it for an error that ends the connection."""
         if self._pongs and self._pongs[0].done():
             self._pongs[0] = asyncio.get_running_loop().create_future()
         await super()._process_pong()
@@ -68,12 +68,12 @@ async def connect(
     complained: Callable[[Client, Exception], Awaitable[None]],
     disconnected: Callable[[Client], Awaitable[None]],
 ) -> Client:
-    """A connected client. It never reconnects by itself: a connection that broke is replaced as a whole.
+    """A connected client. It never reconnects: after a broken connection the caller makes a new client.
 
     Raises:
         ConnectError: the server cannot be reached, or its certificate is not trusted.
         AuthError: it refuses our credentials.
-        ProtocolError: what answers is no NATS server.
+        ProtocolError: the address answers, and is no NATS server.
         ConfigError: the file of credentials cannot be used.
     """
     credentials = None if login.credentials is None else await asyncio.to_thread(_read, login.credentials)
@@ -131,7 +131,7 @@ async def dispose(client: Client, subscriptions: Iterable[Subscription]) -> None
         closing.cancel()
     elif not closing.cancelled():
         closing.exception()  # it fails where a connection broke while it still had something to send
-    # Neither then nor when it hangs does anybody else end the subscriptions' tasks and the socket.
+    # After either, the library leaves the subscriptions' tasks and the socket open.
     for subscription in subscriptions:
         subscription._stop_processing()  # noqa: SLF001
     if (writer := getattr(client._transport, "_io_writer", None)) is not None:  # noqa: SLF001
@@ -139,7 +139,7 @@ async def dispose(client: Client, subscriptions: Iterable[Subscription]) -> None
 
 
 def _translated(error: Exception, server: Server, login: Login) -> CommError:
-    """What the library met while it connected, as one of ours, most specific first."""
+    """The library's error while it connected, as one of ours, most specific first."""
     reason = str(error) or type(error).__name__
     if isinstance(error, errors.Error) and any(refusal in reason.lower() for refusal in _REFUSALS):
         told = f"{server}: the server refuses our credentials; check nats.url and nats.credentials"
@@ -155,7 +155,7 @@ def _translated(error: Exception, server: Server, login: Login) -> CommError:
 
 
 def _read(path: str) -> RawCredentials:
-    """The credentials in a file; read here, for the library would do so in the event loop."""
+    """The credentials in a file; the library would read it in the event loop."""
     try:
         import nkeys
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Where all replies to this process come in, by one subscription, and each to its request."""
+"""One subscription for all replies to this process; each reply goes to its request."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from streaming_queue.protocol_backend.nats.link import Link
 from streaming_queue.protocol_backend.nats.request import Instance, Request, ask_which, mourn
 
 WATCH_S = 0.5
-"""How often instances are asked whether they are there, while requests are older than that."""
+"""The pause between two looks for the instances of requests that are older than that."""
 
 
 class Inbox:
-    """The requests under way over one link, which is its own."""
+    """The requests in flight over one link; no other inbox uses that link."""
 
     lasting = False
 
@@ -57,10 +57,10 @@ class Inbox:
     def _requests(self) -> list[Request]:
         return [taker for taker in self._takers.values() if isinstance(taker, Request)]
 
-    # --- what comes ---
+    # --- replies ---
 
     async def join(self, link: Link) -> None:
-        """Subscribe, at a new place: nothing is under way."""
+        """Subscribe to a new subject: no request is in flight."""
         self._prefix = f"{link.inbox}.{token_hex(8)}."
         await link.subscribe(f"{self._prefix}*", self._receive)
 
@@ -68,23 +68,23 @@ class Inbox:
         taker = self._takers.get(message.subject)
         if taker is not None:
             taker.take(message)
-        elif message.reply:  # its sender works for nobody
+        elif message.reply:  # its sender works for a caller that left
             with suppress(CommError):
                 await self.link.publish(message.reply, headers=dict(NOBODY_HEADERS))
 
     def broken(self, error: CommError) -> None:
-        """The connection is gone: every request under way is lost."""
+        """The connection broke: every request in flight is lost."""
         self._drop(list(self._instances.values()))
         for request in self._requests:
             request.lose(error)
 
     def denied(self, reason: str) -> None:
-        """Fail the requests to a subject that we may not send to."""
+        """Fail the requests to a subject that the server denies us."""
         for request in self._requests:
             if f'"{request.subject.lower()}"' in reason:
                 request.fail(AuthError(f"{request.address}: the server says: {reason}"))
 
-    # --- who answers ---
+    # --- instances ---
 
     def _instance(self, reply: str, subject: str) -> Instance:
         """The process that a reply subject belongs to: all of it but the last token."""
@@ -106,7 +106,7 @@ class Inbox:
             self._instances.pop(instance.control.rpartition(".")[0], None)
 
     async def _watch(self) -> None:
-        """Ask, while anything is under way."""
+        """Look for instances, while a request is in flight."""
         loop = asyncio.get_running_loop()
         while self._requests:
             await asyncio.sleep(WATCH_S)

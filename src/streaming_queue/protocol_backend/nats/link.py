@@ -1,4 +1,4 @@
-"""One connection to a server, shared by all that is asked and hosted there; made anew when it broke."""
+"""One connection to a server for all agents asked and hosted there; a new one after it broke."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 FLUSH_TIMEOUT_S = 5
 KEPT_WITHIN_S = 0.5
 LOOK_AGAIN_S = 0.05
-"""How long a server's new logins may be in coming, within the second of a probe, and how often they are looked for."""
+"""The longest wait for a server's new logins, within the second of a probe, and the pause between two looks."""
 SHORTEST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
 
@@ -33,26 +33,26 @@ Receive = Callable[[Msg], Awaitable[None]]
 
 
 class Guest(Protocol):
-    """Who uses a link."""
+    """A user of a link."""
 
     @property
     def lasting(self) -> bool:
-        """Whether a connection that broke is needed again before anybody sends."""
+        """Whether the link reconnects at once after a broken connection, without a message to send."""
 
     async def join(self, link: Link) -> None:
         """Subscribe; called on each new connection."""
 
     def broken(self, error: CommError) -> None:
-        """The connection is gone, and with it what was on its way."""
+        """The connection broke, and the messages on their way are lost."""
 
     def denied(self, reason: str) -> None:
         """The server denied a right; `reason` has the subject in it, all in lower case."""
 
 
 class Link:
-    """The connection to `server`, made when it is first needed.
+    """The connection to `server`; the first call that needs it opens it.
 
-    `inbox` is what the subjects begin with where this connection receives. It may change with each connection.
+    `inbox` is the prefix of the subjects where this connection receives. It may change with each connection.
     """
 
     def __init__(self, server: Server, login: Login, tls: ssl.SSLContext | None) -> None:
@@ -74,7 +74,7 @@ class Link:
     # --- opening ---
 
     async def open(self) -> None:
-        """Connect and have every guest join, unless that is done.
+        """Connect and let every guest join, unless that is done; all callers that wait connect once.
 
         Raises:
             BackendClosedError: the link was closed.
@@ -97,10 +97,10 @@ class Link:
             return client
 
     async def _connect(self) -> tuple[Client, Login]:
-        """A client, and who it is: our login, else one that this user's process keeps for the server.
+        """A client, and its login: ours, else one that a process of this user keeps for the server.
 
-        A server of ours that was started again listens a moment before its new logins are kept. It refuses the old
-        ones, so they are looked up again.
+        A server of ours that started again listens a moment before it keeps its new logins. It refuses the old
+        ones, so that we look them up again.
         """
         until = asyncio.get_running_loop().time() + KEPT_WITHIN_S
         while True:
@@ -117,7 +117,7 @@ class Link:
             await asyncio.sleep(LOOK_AGAIN_S)
 
     async def add(self, guest: Guest) -> None:
-        """Have `guest` join now, and on every connection to come. Raises like `open`."""
+        """Let `guest` join now, and on every later connection. Raises like `open`."""
         await self.open()
         async with self._joining:
             self.guests.append(guest)
@@ -144,13 +144,13 @@ class Link:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection that everybody has joined."""
+        """Whether there is a connection that every guest has joined."""
         return self._ready
 
     async def publish(
         self, subject: str, body: bytes = b"", *, reply: str = "", headers: dict[str, str] | None = None
     ) -> None:
-        """Send a message; it waits for no more than the connection.
+        """Send a message; wait only for the connection.
 
         Raises:
             ProtocolError: it is larger than the server takes; not retryable.
@@ -169,7 +169,7 @@ class Link:
             raise self._lost(client, error) from error
 
     async def subscribe(self, subject: str, receive: Receive, queue: str = "") -> Subscription:
-        """Have `receive`, which must not wait, told of what comes to `subject`. Raises ConnectError."""
+        """Call `receive`, which must not wait, with each message to `subject`. Raises ConnectError."""
         client = self._live()
         try:
             subscription = await client.subscribe(subject, queue=queue, cb=receive)
@@ -179,7 +179,7 @@ class Link:
         return subscription
 
     async def leave(self, subscriptions: Collection[Subscription], timeout_s: float) -> None:
-        """Have nothing more come by these; what the server has sent already is still received. Bounded."""
+        """End these subscriptions; messages that the server has sent already still arrive. Bounded."""
         leaving = {asyncio.create_task(self._drain(subscription)) for subscription in subscriptions}
         if leaving:
             _, late = await asyncio.wait(leaving, timeout=timeout_s)
@@ -196,7 +196,7 @@ class Link:
     async def flush(self, timeout_s: int) -> None:
         """Return once the server has seen all that was sent before.
 
-        Raises ConnectError, or what the connection was given up for meanwhile.
+        Raises ConnectError, or the error that ended the connection meanwhile.
         """
         flushing = asyncio.create_task(self._live().flush(timeout_s), name=f"nats:flush:{self.server}")
         self._flushes[flushing] = None
@@ -222,7 +222,7 @@ class Link:
         """The library met an error on a connection that stands."""
         if client is not self._client:
             return
-        if isinstance(error, errors.SlowConsumerError):  # what it dropped, nobody knows
+        if isinstance(error, errors.SlowConsumerError):  # the library does not say which messages it dropped
             self._lost(client, error)
         elif "permissions violation" in (reason := str(error)):
             if "for subscription" in reason:
@@ -234,7 +234,7 @@ class Link:
         self._lost(client, client.last_error)
 
     def _lost(self, client: Client, reason: Exception | None) -> ConnectError:
-        """The connection is of no use any more: whoever waits is told; it is made anew at once where that is needed."""
+        """Give the connection up and tell the guests; reconnect at once where a guest needs that."""
         error = ConnectError(f"{self.server}: the connection broke{f': {reason}' if reason else ''}")
         if client is self._client:
             self._give_up(error)

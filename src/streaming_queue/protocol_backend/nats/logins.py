@@ -1,4 +1,4 @@
-"""Who may do what at a server of our own, and where other processes of the same user find their login."""
+"""The logins and rights at a server of our own, and where other processes of the user find theirs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from streaming_queue.protocol_backend.nats.address import Login, Server
 from streaming_queue.protocol_backend.nats.codec import QUEUE_GROUP
 
 ASKERS = 8
-"""How many logins a server has for other processes. Processes with the same login can read each other's answers."""
+"""The number of logins for other processes. Processes with the same login can read each other's answers."""
 AUTH_TIMEOUT_S = 10
-"""How long a client on a busy machine may take to log in."""
+"""The time that a client on a busy machine has to log in."""
 
 _HOST = "host"
 
@@ -36,7 +36,7 @@ class Logins:
         return cls(_new(_HOST), _new("own"), tuple(_new(f"ask-{number}") for number in range(ASKERS)))
 
     def authorization(self, prefix: str) -> dict[str, Any]:
-        """What the server's configuration says of them, where the agents' subjects begin with `prefix`."""
+        """Their part of the server's configuration; the agents' subjects begin with `prefix`."""
         entries = [f"{prefix}.*", f"{prefix}.*.health"]
         cancel, controls = f"{prefix}.*.cancel", f"{self.host.inbox}.>"
         answering = _user(
@@ -51,7 +51,7 @@ class Logins:
         return {"timeout": AUTH_TIMEOUT_S, "users": [answering, *asking]}
 
     def entry(self, host: str, port: int) -> local_logins.Entry:
-        """What is kept for the user's other processes."""
+        """The entry for the user's other processes."""
         return local_logins.entry(host, port, {str(login.user): str(login.password) for login in self.others})
 
 
@@ -65,9 +65,9 @@ def _user(login: Login, **permissions: list[str]) -> dict[str, Any]:
 
 
 async def find(server: Server) -> tuple[Server, Login]:
-    """Where to connect and who to be without a login: one that this user's process keeps for the server there.
+    """The address and the login for a caller without a login, from the entry that a process of this user keeps.
 
-    Raises AuthError where the file with it cannot be used.
+    Raises AuthError where the entry's file cannot be used.
     """
     for host in _addresses(server):
         try:
@@ -81,12 +81,12 @@ async def find(server: Server) -> tuple[Server, Login]:
 
 
 def may_keep_logins(server: Server) -> bool:
-    """Whether a server of this user may be there, which is on loopback."""
+    """Whether the address may be a server of this user: it is on loopback."""
     return any(ip_address(host).is_loopback for host in _addresses(server))
 
 
 def _addresses(server: Server) -> tuple[str, ...]:
-    """Where a server of our own may be. A name has several addresses, and another user may listen at one of them."""
+    """The possible addresses of a server of our own. A name has several, and another user may listen at one."""
     if server.scheme != "nats":
         return ()
     if server.host == "localhost":

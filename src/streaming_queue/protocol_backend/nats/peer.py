@@ -1,4 +1,4 @@
-"""An agent as it is asked: by its subject, over an inbox."""
+"""One agent, asked: by its subject, over an inbox."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LONGEST_PAUSE_S = 0.5
 
 
 class Peer:
-    """One agent; `headers` ride along with every message."""
+    """One agent; every message to it has `headers`."""
 
     def __init__(self, subject: str, inbox: Inbox, headers: Mapping[str, str]) -> None:
         self.address = f"{inbox.link.server}/{subject}"
@@ -94,7 +94,7 @@ class NatsExchange(Exchange):
                 body = await request.get()
         except (asyncio.CancelledError, GeneratorExit, ProtocolError):
             if not ended and self._request is not None and self.cancellable:
-                # The agent, or the server where nobody listens, answers the cancel: that ends the request.
+                # The agent answers the cancel, or the server where no agent listens: that ends the request.
                 with suppress(CommError):
                     await self._inbox.link.publish(f"{self._subject}.cancel", reply=self._request.inbox)
             raise

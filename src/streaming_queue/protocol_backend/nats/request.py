@@ -24,7 +24,7 @@ SILENCE_S = 40.0
 
 
 class Instance:
-    """One process. `control` is where it is asked, `inbox` where the answer would come, `serves` its subjects."""
+    """One process, and the subjects that it `serves`. A message to `control` asks it; the server answers to `inbox`."""
 
     def __init__(self, control: str, inbox: str, gone: Callable[[Instance], None]) -> None:
         self.control = control
@@ -95,7 +95,7 @@ def ask_which(requests: Collection[Request], known: Collection[Instance], now: f
 
 
 def mourn(instance: Instance, requests: Collection[Request], now: float) -> None:
-    """Fail what `instance`, which has gone, was at; what it may have been at has until `SIGN_S` from now."""
+    """Fail the requests of `instance`, which ended; a request that it may have taken has until `SIGN_S` from now."""
     for request in requests:
         if request.instance is instance:
             request.lose(_went(request))

@@ -1,4 +1,4 @@
-"""A `nats-server` of our own, for when none is configured: it lives as long as its owner, however that one ends."""
+"""A `nats-server` of our own, where none is configured. It ends with its owner, also when the owner is killed."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 3.0
 
 LOCAL_PREFIX = "stq"
-"""What the subjects of agents begin with here, unless their owner says otherwise."""
+"""The default prefix of the agents' subjects here."""
 
 _CONFIGURATION = {"max_payload": MAX_PAYLOAD_BYTES, "ping_interval": "5s", "ping_max": 2}
-"""What no flag says: the largest message, and how soon a client that does not answer is given up."""
+"""The settings without a flag: the largest message, and the pings that a client must answer."""
 
 _SUPERVISOR = """\
 directory=$1
@@ -60,7 +60,7 @@ rm -rf "$directory"
 """
 """Standard input is a pipe from the owner: `read` returns when the owner closes it, or dies.
 
-Before, it says in which file the logins are kept and the content of that file: another server's stays.
+The owner first writes the path of the file with the logins, and its content: the file of another server stays.
 """
 
 _FILE = "server.conf"
@@ -70,7 +70,7 @@ _LISTENING, _READY = "Listening for client connections on ", "Server is ready"
 class LocalServer:
     """A running server without JetStream, so that it stores nothing.
 
-    `address` is where this machine reaches it, `logins` are its only ones.
+    This machine reaches it at `address`. It has no other logins than `logins`.
     """
 
     def __init__(self, address: Server, logins: Logins, process: Process, directory: Path) -> None:
@@ -92,7 +92,7 @@ class LocalServer:
 async def start(host: str, port: int, options: HostOptions, name: str, *, prefix: str = LOCAL_PREFIX) -> LocalServer:
     """Start a server that listens on `host` and `port` (0: a free one); returns when it is ready.
 
-    It serves agents whose subjects begin with `prefix`. `name` stands in errors.
+    It serves agents with subjects under `prefix`. Errors begin with `name`.
 
     Raises:
         BackendNotInstalledError: there is no `nats-server` here.
@@ -138,7 +138,7 @@ def _directory(authorization: Mapping[str, Any]) -> Path:
 
 
 async def _keep(entry: Entry, process: Process) -> None:
-    """Keep the logins for this user's other processes; the supervisor removes them when the owner has gone."""
+    """Keep the logins for this user's other processes; the supervisor removes them after the owner's end."""
     cast("StreamWriter", process.stdin).write(bytes(entry.path) + b"\n" + entry.content)
     try:
         await asyncio.to_thread(entry.write)
@@ -173,13 +173,13 @@ async def _ready(words: StreamReader, name: str) -> int:
 
 
 async def _log(words: StreamReader) -> None:
-    """What the server has to say; unread, it would fill the pipe and stop the server."""
+    """Log the server's lines; a full pipe would stop the server."""
     while said := await words.read(4096):
         logger.debug("nats-server: %s", said.decode("utf-8", "replace").strip())
 
 
 async def _end(process: Process, directory: Path) -> None:
-    """Have the supervisor end the server and itself; by force where that takes too long."""
+    """Let the supervisor end the server and itself; kill both where that takes too long."""
     if process.stdin is not None:
         process.stdin.close()
     try:

@@ -1,1 +1,1 @@
-"""One multiplexed WebSocket connection a peer, JSON in every frame (docs/protocols/ws.md)."""
+"""One multiplexed WebSocket connection for each agent, JSON in every frame (docs/protocols/ws.md)."""

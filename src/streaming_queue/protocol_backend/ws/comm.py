@@ -1,4 +1,4 @@
-"""The client half, and the door to the host half (`host.py`); both speak through `frames.py`."""
+"""The client half; `host.py` is the host half, and both use `frames.py`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class WsCommBackend(ExchangeBackend, PeerBackend[Peer]):
     """Agents behind `ws://` or `wss://` addresses; one connection an agent, shared by all messages to it.
 
-    There is no limit on an answer's time: the caller cancels `send`. Redirects are not followed, proxies in the
-    environment not used, and a credential goes to its agent's address only.
+    There is no limit on an answer's time: the caller cancels `send`. The backend follows no redirects and uses no
+    proxies of the environment. A credential goes to its agent's address only.
     """
 
     name = "ws"
@@ -58,7 +58,7 @@ class WsCommBackend(ExchangeBackend, PeerBackend[Peer]):
         return await peer.probe()
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
-        """What the agent answers to a ping frame, how large a request it takes, and its clock."""
+        """The agent's answer to a ping frame, its limit on a request, and its clock."""
         return await self._peer(agent_id).describe()
 
     async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> WsAgent:

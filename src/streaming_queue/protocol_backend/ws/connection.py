@@ -1,4 +1,4 @@
-"""What both ends demand of a connection beyond the library: signs of life, a peer that reads, no flood of pings."""
+"""A connection as both ends want it beyond the library: signs of life, a peer that reads, no flood of pings."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from websockets.protocol import Event, State
 
 CLOSE_TIMEOUT_S = 1.0
 MAX_REASON_BYTES = 123
-"""What a close frame has room for (RFC 6455, 5.5)."""
+"""The room for a reason in a close frame (RFC 6455, 5.5)."""
 TICK_S = 5.0
 PING_AFTER_S = 10.0
 DEAD_AFTER_S = 30.0
 STALL_S = 30.0
 MAX_PINGS = 100
-"""How many pings a peer may send within a tick."""
+"""The number of pings that a peer may send within a tick."""
 
 library_log = logging.getLogger(f"{__name__}.library")
-"""For the library, without its debug lines: those show credentials and questions."""
+"""The library's log, without its debug lines: those show credentials and questions."""
 library_log.setLevel(logging.INFO)
 
 
 class WatchedConnection(Connection):
-    """A connection that is given up when its peer is dead, does not read, or floods us; `given_up` says why.
+    """A connection that ends when its peer is dead, does not read, or floods us; `given_up` says why.
 
-    Whatever comes in is a sign of life: a pong may have to wait behind a long answer.
+    Every byte that comes in is a sign of life: a pong may have to wait behind a long answer.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -43,7 +43,7 @@ class WatchedConnection(Connection):
         self._ending = False
 
     def data_received(self, data: bytes) -> None:
-        """Note the sign of life; a peer that lets a closed connection stand has a second."""
+        """Note the sign of life. A peer has a second to end a closed connection."""
         self._heard_at = self.loop.time()
         super().data_received(data)
         if self.protocol.close_expected() and not self._ending:
@@ -65,7 +65,7 @@ class WatchedConnection(Connection):
         self.transport.abort()
 
     def pause_writing(self) -> None:
-        """The peer does not keep up: see for how long."""
+        """The peer does not keep up: note since when."""
         super().pause_writing()
         self._stuck_since = self.loop.time()
 
@@ -75,9 +75,9 @@ class WatchedConnection(Connection):
         self._stuck_since = None
 
     async def write(self, data: bytes) -> None:
-        """Send a frame; where the peer does not keep up, once those before it are gone. Raises ConnectionClosed."""
+        """Send a frame. When the peer does not keep up, wait for the frames before it. Raises ConnectionClosed."""
         if self._stuck_since is None and self.given_up is None and self.state is State.OPEN:
-            broadcast((self,), data, text=True)  # what `send` does, without waiting, at less cost
+            broadcast((self,), data, text=True)  # does the same as `send`, without waiting, at less cost
             return
         async with self._turn:
             await self.send(data, text=True)
@@ -91,7 +91,7 @@ class WatchedConnection(Connection):
             self.transport.abort()
 
     async def watch(self) -> None:
-        """Look after the connection until it ends: its owner runs this in a task. Raises ConnectionClosed."""
+        """Check the connection until it ends; the owner runs this in a task. Raises ConnectionClosed."""
         while True:
             await asyncio.sleep(TICK_S)
             self._pings = 0
@@ -110,17 +110,17 @@ class ClientSide(WatchedConnection, ClientConnection):
 
 
 class HostSide(WatchedConnection, ServerConnection):
-    """Our end of a caller's connection; the host's own are in `connections` as long as they are open."""
+    """Our end of a caller's connection. `connections` holds the host's open connections."""
 
     connections: ClassVar[set[HostSide]] = set()
     principal: str | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Be one of the host's."""
+        """Add the connection to the host's."""
         super().connection_made(transport)
         self.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Be gone."""
+        """Remove the connection from the host's."""
         super().connection_lost(exc)
         self.connections.discard(self)

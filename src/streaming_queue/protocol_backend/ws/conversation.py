@@ -1,4 +1,4 @@
-"""One caller's connection to a hosted agent: its requests under way, each in a task of its own."""
+"""One caller's connection to a hosted agent: its requests in flight, each in its own task."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class Conversation:
-    """Serves one connection. `request` makes the context of a message, `limit` is how many the agent works on."""
+    """Serves one connection. `request` makes a message's context. The agent works on `limit` messages at a time."""
 
     def __init__(
         self,
@@ -46,12 +46,12 @@ class Conversation:
         self._executions = executions
         self._request = request
         self._limit = limit
-        self._under_way: dict[int, Execution | None] = {}
+        self._in_flight: dict[int, Execution | None] = {}
         self._answers: set[asyncio.Task[None]] = set()
         self._helpers: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
-        """Take what comes until the connection ends; then whoever works for it alone is on its grace."""
+        """Read frames until the connection ends. Then an execution without another reader is on its grace."""
         self._start(self._helpers, self._connection.watch())
         self._start(self._helpers, self._heartbeats())
         try:
@@ -80,7 +80,7 @@ class Conversation:
             await self._end(refused.number, error_event(refused))
             return
         if kind == REQUEST:
-            if number in self._under_way:
+            if number in self._in_flight:
                 raise malformed(f"request {number} is under way already")
             try:
                 payload = decode_payload(frame)
@@ -92,10 +92,10 @@ class Conversation:
             context = self._request(
                 self._agent_id, payload, principal=self._connection.principal, streaming=frame.get("stream") is True
             )
-            self._under_way[number] = None
+            self._in_flight[number] = None
             self._start(self._answers, self._answer(number, context))
         elif kind == CANCEL:
-            # A task, as the requests are: so a cancel comes after those before it, and before those after it.
+            # A task, like each request: so a cancel comes after the requests before it, and before those after it.
             self._start(self._helpers, self._cancel(number))
         elif kind == PING:
             await self._connection.write(encode_pong(number, self._agent_id, ready=self._executions.ready))
@@ -105,16 +105,16 @@ class Conversation:
     async def _answer(self, number: int, context: RequestContext) -> None:
         try:
             with self._executions.attach(context) as execution:
-                self._under_way[number] = execution
+                self._in_flight[number] = execution
                 end = await (self._stream(number, execution) if context.streaming else execution.result())
         except StreamingQueueError as error:
             end = error_event(error)
         finally:
-            del self._under_way[number]
+            del self._in_flight[number]
         await self._end(number, end)
 
     async def _stream(self, number: int, execution: Execution) -> StreamEvent:
-        """Send what comes before the end, which is returned."""
+        """Send the events before the end, and return the end."""
         async with aclosing(execution.batches()) as batches:
             async for batch in batches:
                 for event in batch:
@@ -131,18 +131,18 @@ class Conversation:
         await self._connection.write(data)
 
     async def _cancel(self, number: int) -> None:
-        execution = self._under_way.get(number)
+        execution = self._in_flight.get(number)
         if execution is not None and not execution.is_command:
             await self._executions.discard(execution)
 
     async def _heartbeats(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            if self._under_way:
-                await self._connection.write(encode_heartbeat(self._under_way))
+            if self._in_flight:
+                await self._connection.write(encode_heartbeat(self._in_flight))
 
     async def close(self) -> None:
-        """Give the answers that are known, then close the connection as going away."""
+        """Send the known answers, then close the connection as going away."""
         if self._answers:
             await asyncio.wait(self._answers)
         await self._connection.hang_up(1001, "the agent was stopped")

@@ -1,4 +1,4 @@
-"""What the library raised, as one of ours, most specific first."""
+"""The library's errors as ours, most specific first."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ ERROR_BY_CLOSE_CODE: Mapping[int, type[CommError]] = {
     3000: AuthError,
     3003: AuthError,
 }
-"""What a peer's close code means (RFC 6455, 7.4, and IANA's registry); any other is a lost connection."""
+"""A peer's close code -> our error (RFC 6455, 7.4, and IANA's registry); any other code is a lost connection."""
 
 
 def not_connected(error: Exception, address: str) -> StreamingQueueError:
-    """Why there is no connection."""
+    """The error for a connection that could not be made."""
     if isinstance(error, ssl.SSLError):
         return ConnectError(f"{address}: no trust in its TLS: {error}; check the agent's tls option", retryable=False)
     if isinstance(error, TimeoutError):
@@ -53,7 +53,7 @@ def _refused(error: InvalidStatus, address: str) -> StreamingQueueError:
 
 
 def lost(error: ConnectionClosed, given_up: str | None, address: str) -> CommError:
-    """Why a connection ended; `given_up` is our own reason to end it."""
+    """The error for a connection that ended; `given_up` is our own reason to end it."""
     if given_up is not None:
         return ConnectError(f"{address}: the connection was given up: {given_up}")
     if error.rcvd is not None and error.rcvd_then_sent is not False:
@@ -66,7 +66,7 @@ def lost(error: ConnectionClosed, given_up: str | None, address: str) -> CommErr
 
 
 def _told(error: BaseException) -> str:
-    """The library's words, which may quote a stranger's."""
+    """The library's words, which may quote the peer."""
     text = str(error) or type(error).__name__
     if error.__cause__ is not None:
         text = f"{text}: {error.__cause__}"

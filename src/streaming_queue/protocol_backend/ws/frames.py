@@ -17,9 +17,9 @@ from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
 
 SUBPROTOCOL = Subprotocol("streaming-queue.v1")
 LIMIT_HEADER = "stq-request-limit"
-"""Header of the handshake's answer: how many bytes a frame to this host may have."""
+"""Header of the handshake's answer: the largest frame that this host takes, in bytes."""
 REQUEST_LIMIT = 1024 * 1024
-"""What a host takes that does not say."""
+"""The limit of a host that states none."""
 
 REQUEST, CANCEL, HEARTBEAT, PING, PONG = "request", "cancel", "heartbeat", "ping", "pong"
 MAX_ID = 2**53 - 1
@@ -27,7 +27,7 @@ MAX_ID = 2**53 - 1
 
 
 class RefusedCallError(ProtocolError):
-    """A frame that is not taken, whose sender can be told by its id (`number`)."""
+    """A frame that the host refuses; its id (`number`) tells the sender which."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message, retryable=False)
@@ -50,12 +50,12 @@ def encode_request(number: int, payload: Mapping[str, Any], *, streaming: bool) 
 
 
 def encode_cancel(number: int) -> bytes:
-    """Nobody waits for this request's answer any more."""
+    """The caller of this request left."""
     return orjson.dumps({"type": CANCEL, "id": number})
 
 
 def encode_ping(number: int) -> bytes:
-    """Whether the agent takes questions."""
+    """The question whether the agent takes questions."""
     return orjson.dumps({"type": PING, "id": number})
 
 
@@ -65,7 +65,7 @@ def encode_pong(number: int, agent_id: str, *, ready: bool) -> bytes:
 
 
 def encode_heartbeat(numbers: Collection[int]) -> bytes:
-    """These requests are under way."""
+    """These requests are in flight."""
     return orjson.dumps({"type": HEARTBEAT, "ids": list(numbers)})
 
 
@@ -88,7 +88,7 @@ def encode_event(number: int, event: StreamEvent) -> bytes:
 def decode_call(data: str | bytes) -> tuple[str, int, dict[str, Any]]:
     """A client's frame: its type, its id and itself.
 
-    Raises RefusedCallError when it has too many values, ProtocolError when it is none: nobody could be answered.
+    Raises RefusedCallError when it has too many values, ProtocolError when it is none: it has no id to answer.
     """
     if not isinstance(data, str):
         raise malformed("frames are text, this one is binary")
@@ -112,7 +112,7 @@ def _number(frame: Any) -> int:
 
 
 def _loaded(data: str) -> Any:
-    """A frame that is too much to be read for the sake of its id: others have requests under way on its connection."""
+    """Read an oversized frame for its id: its connection has other requests in flight."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -130,7 +130,7 @@ def decode_answer(data: str | bytes) -> tuple[dict[str, Any], str]:
 
 
 def decode_event(frame: dict[str, Any], origin: str) -> StreamEvent:
-    """The event in a host's frame. Raises what an error event describes, ProtocolError when it is no event."""
+    """The event in a host's frame. Raises the error of an error event, and ProtocolError when it is no event."""
     kind = frame.get("type")
     if kind == ERROR:
         raise error_from_event(frame, origin)

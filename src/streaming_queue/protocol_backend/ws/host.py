@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Sized
+from email.utils import formatdate
+from http import HTTPStatus
 
+import orjson
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
 
-from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.comm.base import BaseCommBackend, HostLimits
 from streaming_queue.comm.context import Executor
-from streaming_queue.comm.host.admission import Admission
+from streaming_queue.comm.host.admission import Admission, Refusal, too_many_connections
 from streaming_queue.comm.host.execution import Executions
 from streaming_queue.comm.host.listener import BACKLOG, ListeningSocket, listen
+from streaming_queue.comm.payload import malformed
+from streaming_queue.errors import ConfigError
 from streaming_queue.protocol_backend.ws.connection import CLOSE_TIMEOUT_S, HostSide, library_log
 from streaming_queue.protocol_backend.ws.conversation import Conversation
-from streaming_queue.protocol_backend.ws.frames import SUBPROTOCOL
-from streaming_queue.protocol_backend.ws.handshake import Handshake
+from streaming_queue.protocol_backend.ws.frames import LIMIT_HEADER, SUBPROTOCOL
 
 logger = logging.getLogger(__name__)
+
+_ONCE = ("Host", "Origin", "Authorization")
 
 
 async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend: BaseCommBackend) -> WsAgent:
@@ -47,7 +56,7 @@ class WsAgent:
         self._stopping: asyncio.Task[None] | None = None
 
     async def start(self, listener: ListeningSocket) -> None:
-        """Serve what comes to `listener`."""
+        """Serve the connections to `listener`."""
         options, open_connections = self._backend.host_options, self._connections
 
         class Connection(HostSide):
@@ -99,7 +108,7 @@ class WsAgent:
         await asyncio.gather(self._executions.aclose(self._limits.stop_s), self._hang_up())
 
     async def _hang_up(self) -> None:
-        """Let the answers that are known reach their callers, close every connection, and cut off what stays open."""
+        """Send the known answers to their callers, close every connection, and cut off the ones that stay open."""
         goodbyes = [asyncio.create_task(conversation.close()) for conversation in self._conversations]
         if goodbyes:
             await asyncio.wait(goodbyes, timeout=0.8 * self._limits.stop_s)
@@ -117,3 +126,72 @@ class WsAgent:
     async def drain(self, timeout_s: float) -> None:
         """Take on no question more, and wait for those under way, `timeout_s` at the most."""
         await self._executions.drain(timeout_s)
+
+
+class Handshake:
+    """A host's checks before a connection is a WebSocket, as the library's two hooks; every refusal is JSON.
+
+    `health` gives the agent's state, `connections` are the open ones.
+    """
+
+    def __init__(
+        self, admission: Admission, limits: HostLimits, connections: Sized, health: Callable[[], dict[str, str]]
+    ) -> None:
+        self._admission = admission
+        self._limits = limits
+        self._connections = connections
+        self._health = health
+
+    async def on_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Refuse the request, answer it where it is for `/health`, or let the library go on (None)."""
+        refusal = self._check(request.headers)
+        if refusal is not None:
+            return _refuse(refusal)
+        path = request.path.partition("?")[0]
+        if path == "/health" and request.method == "GET":
+            state = self._health()
+            return _json(200 if state["status"] == "ok" else 503, orjson.dumps(state))
+        if path != "/":
+            return _refuse(Refusal(404, ConfigError("there is nothing at this path; known are /, /health")))
+        found = await self._admission.identify(request.headers.get("Authorization", "").encode("latin-1"))
+        if isinstance(found, Refusal):
+            return _refuse(found)
+        if isinstance(connection, HostSide):
+            connection.principal = found
+        return None
+
+    def on_response(self, connection: ServerConnection, request: Request, response: Response) -> Response | None:
+        """State the limit on a request, or put the library's own refusal into our words."""
+        del connection, request
+        if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            response.headers[LIMIT_HEADER] = str(self._limits.body_bytes)
+            return None
+        if response.headers.get("Content-Type") == "application/json":
+            return None
+        said = bytes(response.body).decode().strip().replace("\n", " ")
+        refusal = _refuse(Refusal(response.status_code, malformed(said)))
+        for name in ("Allow", "Upgrade"):
+            if name in response.headers:
+                refusal.headers[name] = response.headers[name]
+        return refusal
+
+    def _check(self, headers: Headers) -> Refusal | None:
+        if len(self._connections) > self._limits.connections:
+            return too_many_connections()
+        host, origin, _ = (headers.get_all(name) for name in _ONCE)
+        if len(host) != 1 or any(len(headers.get_all(name)) > 1 for name in _ONCE):
+            return Refusal(400, malformed(f"a request has one Host, and none of {', '.join(_ONCE)} twice"))
+        return self._admission.check(host[0].encode("latin-1"), origin[0].encode("latin-1") if origin else None)
+
+
+def _refuse(refusal: Refusal) -> Response:
+    return _json(refusal.status, refusal.body, refusal.headers)
+
+
+def _json(status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Response:
+    fields = Headers(Date=formatdate(usegmt=True), Connection="close")
+    fields["Content-Type"] = "application/json"
+    fields["Content-Length"] = str(len(body))
+    for name, value in headers:
+        fields[name.decode("latin-1")] = value.decode("latin-1")
+    return Response(status, HTTPStatus(status).phrase, fields, body)

@@ -1,4 +1,4 @@
-"""One open connection to an agent, and who waits for what on it."""
+"""One open connection to an agent, and the requests in flight over it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Frame = dict[str, Any]
 
 
 class Link:
-    """A connection whose handshake is done; `lost` is why it ended, None while it is open.
+    """A connection after its handshake; `lost` is the error that ended it, None while it is open.
 
-    `request_limit` is how many bytes a frame to the host may have, `date` its clock at the handshake, where it told.
+    `request_limit` is the largest frame that the host takes, in bytes. `date` is its clock at the handshake, if stated.
     """
 
     def __init__(self, connection: ClientSide, address: str) -> None:
@@ -45,17 +45,17 @@ class Link:
 
     @property
     def open(self) -> bool:
-        """Whether something can be sent."""
+        """Whether a frame can be sent."""
         return self.lost is None and self._connection.state is State.OPEN
 
     def expect(self, number: int) -> Replies[Frame]:
-        """Where the answer to a request that is about to be sent comes in, until it is forgotten."""
+        """The replies to a request that the caller sends next; until `forget`."""
         inbox = self._inboxes[number] = Replies(self._address)
         self._last = max(self._last, number)
         return inbox
 
     def forget(self, number: int) -> None:
-        """Whoever waited for this request's answer has it, or has left."""
+        """Take no more frames for this request."""
         self._inboxes.pop(number, None)
 
     async def write(self, data: bytes) -> None:
@@ -83,7 +83,7 @@ class Link:
             self._watcher.cancel()
 
     def _blamed(self, reason: StreamingQueueError) -> StreamingQueueError:
-        """Why a frame of too many values ended the connection; not retryable where it can be of one request only."""
+        """The error for a frame with too many values; not retryable where it can belong to one request only."""
         return ProtocolError(str(reason), retryable=len(self._inboxes) != 1)
 
     def _take(self, data: str | bytes) -> None:
@@ -113,17 +113,17 @@ class Link:
             await self._connection.watch()
 
     async def ended(self) -> None:
-        """Return when nothing of the connection is left: within a second after it was lost."""
+        """Return when the connection has ended: within a second after it was lost."""
         await asyncio.wait({self._reader, self._watcher})
 
     async def close(self, reason: StreamingQueueError) -> None:
-        """Close the connection, within a second; whoever waits for something gets `reason`."""
+        """Close the connection, within a second; the requests in flight fail for `reason`."""
         self._end(reason)
         await self._connection.hang_up()
         await self.ended()
 
 
 def _request_limit(headers: Mapping[str, str]) -> int:
-    """How many bytes a request may have here, as the host's handshake says."""
+    """The largest request that the host takes, as its handshake says, in bytes."""
     value = headers.get(LIMIT_HEADER, "")
     return int(value) if value.isascii() and value.isdigit() and len(value) < 16 else REQUEST_LIMIT

@@ -1,4 +1,4 @@
-"""The client half's view of one agent: a connection made when it is needed, and messages over it."""
+"""One agent, asked: its connection, and each exchange over it."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ SCHEMES = ("ws", "wss")
 
 
 class _Connect(connect):
-    """The library's, but redirects are not followed: a credential goes to its agent's address only."""
+    """The library's, without redirects: a credential goes to its agent's address only."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
-        """Take a redirect for the refusal that it is."""
+        """Treat a redirect as a refusal."""
         return exc
 
 
 class Peer:
-    """One agent. All messages to it share a connection, which is made for the first one, and anew after a loss."""
+    """One agent. All messages to it share a connection; the first message makes it, and the next one after a loss."""
 
     def __init__(self, agent_id: str, address: str, options: EndpointOptions) -> None:
         self.address = address
@@ -108,7 +108,7 @@ class Peer:
             link.forget(number)
 
     async def describe(self) -> dict[str, Any]:
-        """What the agent answers to a ping, how large a request it takes, and its clock, if we connected just now.
+        """The agent's answer to a ping, its limit on a request, and its clock, if we connected just now.
 
         Raises like `connected`.
         """
@@ -122,7 +122,7 @@ class Peer:
         return facts if link is before or link.date is None else {**facts, "date": link.date}
 
     async def close(self, reason: StreamingQueueError) -> None:
-        """Give up the connection; messages under way, and those that come later, fail for this reason."""
+        """Give up the connection; messages in flight, and later ones, fail for this reason."""
         link = await self._connection.aclose(reason)
         if link is not None:
             await link.close(reason)
