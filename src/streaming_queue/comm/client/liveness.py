@@ -30,7 +30,7 @@ class LostReplyError(ConnectError):
 
 
 class Watch:
-    """Watches one request: an agent at work is a sign of life (`comm.context.heard`), else the wait ends with ConnectError.
+    """Watches one request: an agent at work is a sign of life (`comm.context.heard`). Else ConnectError ends the wait.
 
     It asks after `interval_s` of silence, and then at that interval. The owner calls `aclose`.
     """
