@@ -191,12 +191,10 @@ class ExchangeBackend(BaseCommBackend):
         del src_id
         return await self._exchange(dst_id, payload).answer()
 
-    async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
+    def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
         """Like `send`, with the agent's events as they come; after a broken connection the new ones."""
         del src_id
-        async with aclosing(self._exchange(dst_id, payload).stream()) as events:
-            async for event in events:
-                yield event
+        return self._exchange(dst_id, payload).stream()
 
 
 class Cancels:

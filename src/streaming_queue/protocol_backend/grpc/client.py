@@ -24,7 +24,7 @@ from streaming_queue.comm.client.exchange import CANCEL_TIMEOUT_S, Cancels, Exch
 from streaming_queue.comm.client.liveness import Watch
 from streaming_queue.comm.grpc_wire import call_metadata, open_channel
 from streaming_queue.errors import BackendClosedError, ConfigError
-from streaming_queue.messages import MESSAGE, Reply, StreamEvent
+from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.grpc import agent_pb2
 from streaming_queue.protocol_backend.grpc.codec import (
     SERVICE,
@@ -44,7 +44,6 @@ RUNNING_TIMEOUT_S = 4.0
 LOOK_AFTER_S = 15.0
 """How long a call may be silent before the agent is asked whether it is at work."""
 NOTICED_WITHIN_S = 0.2
-END_WITHIN_S = 0.5
 
 _message_ids = (f"{prefix}-{number}" for prefix in [uuid.uuid4().hex] for number in itertools.count(1))
 
@@ -196,25 +195,17 @@ class GrpcExchange(Exchange):
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
         """Call `Stream`."""
-        ended = False
         call = self._peer.stream(self._body, timeout=await self._left_s(), metadata=self._headers)
         try:
             async with (
                 aclosing(Watch(self._is_at_work, LOOK_AFTER_S, self.address)) as watch,
                 aclosing(aiter(call)) as messages,
             ):
-                try:
-                    async for message in messages:
-                        watch.heard()
-                        event = decode_event(message, self.address)
-                        if event is not None:
-                            ended = event["type"] == MESSAGE
-                            yield event
-                finally:
-                    if ended:  # the call's status is on its way; no answer depends on it
-                        with suppress(TimeoutError, AioRpcError):
-                            async with asyncio.timeout(END_WITHIN_S):
-                                await anext(messages, None)
+                async for message in messages:
+                    watch.heard()
+                    event = decode_event(message, self.address)
+                    if event is not None:
+                        yield event
         finally:
             call.cancel()
 
