@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
 from streaming_queue.comm.base import AgentHandle, EndpointOptions
-from streaming_queue.comm.client.cancels import Cancels
+from streaming_queue.comm.client.exchange import Cancels
 from streaming_queue.comm.client.http import HttpSession
 from streaming_queue.comm.probing import ProbingBackend
 from streaming_queue.errors import BackendClosedError

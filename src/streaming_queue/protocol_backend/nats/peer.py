@@ -118,7 +118,7 @@ class NatsExchange(Exchange):
     @property
     def cancellable(self) -> bool:
         """Whether the agent may have the message and can be told; a command goes on."""
-        return self._request is not None and self._inbox.link.connected and self.metadata.get("kind") != "command"
+        return self._request is not None and self._inbox.link.connected and not self.is_command
 
     async def cancel(self) -> None:
         """See the work end; `events` has sent the cancel."""

@@ -14,7 +14,7 @@ from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.client.backend import HttpBackend
-from streaming_queue.comm.client.cancels import CANCEL_TIMEOUT_S
+from streaming_queue.comm.client.exchange import CANCEL_TIMEOUT_S
 from streaming_queue.comm.client.http import agent_url, read_body
 from streaming_queue.errors import BackendClosedError, ConfigError, ConnectError, ProtocolError, UnknownAgentError
 
