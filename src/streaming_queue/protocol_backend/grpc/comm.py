@@ -13,7 +13,7 @@ from streaming_queue.comm.client.exchange import ExchangeBackend
 from streaming_queue.protocol_backend.grpc.client import PROBE_TIMEOUT_S, GrpcExchange, Peer
 
 if TYPE_CHECKING:
-    from streaming_queue.protocol_backend.grpc.host import GrpcAgent
+    from streaming_queue.protocol_backend.grpc.service import GrpcAgent
 
 
 class GrpcCommBackend(ExchangeBackend, PeerBackend[Peer]):

@@ -14,11 +14,10 @@ from grpc_reflection.v1alpha import reflection
 
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import Executor
-from streaming_queue.comm.grpc_wire import bind, keep_engine, server_options, stop
-from streaming_queue.comm.host.execution import Executions
+from streaming_queue.comm.grpc_wire import bind, keep_engine, server_options
 from streaming_queue.errors import ConfigError
 from streaming_queue.protocol_backend.grpc.codec import SERVICE
-from streaming_queue.protocol_backend.grpc.service import AgentService
+from streaming_queue.protocol_backend.grpc.service import GrpcAgent
 
 HEALTH_SERVICE: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 LOOK_S = 0.5
@@ -30,13 +29,13 @@ _Response = health_pb2.HealthCheckResponse
 class AgentHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # what protoc writes has no types
     """SERVING while the agent takes questions, for the whole server (`""`) and for our service."""
 
-    def __init__(self, executions: Executions) -> None:
-        self._executions = executions
+    def __init__(self, agent: GrpcAgent) -> None:
+        self._agent = agent
 
     def _status(self, service: str) -> int:
         if service not in ("", SERVICE):
             return int(_Response.SERVICE_UNKNOWN)
-        return int(_Response.SERVING if self._executions.ready else _Response.NOT_SERVING)
+        return int(_Response.SERVING if self._agent.ready else _Response.NOT_SERVING)
 
     async def Check(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, context: ServicerContext
@@ -70,41 +69,6 @@ class AgentHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # what
             await asyncio.sleep(LOOK_S)
 
 
-class GrpcAgent:
-    """A hosted agent, and its handle."""
-
-    def __init__(
-        self,
-        agent_id: str,
-        base_url: str,
-        *,
-        executions: Executions,
-        server: grpc.aio.Server,
-        stop_s: float,
-    ) -> None:
-        self.agent_id = agent_id
-        self.base_url = base_url
-        self._executions = executions
-        self._server = server
-        self._stop_s = stop_s
-        self._stopping: asyncio.Task[None] | None = None
-
-    async def drain(self, timeout_s: float) -> None:
-        """Take on no question more, be NOT_SERVING, and wait for those under way, `timeout_s` at the most."""
-        await self._executions.drain(timeout_s)
-
-    async def stop(self) -> None:
-        """Fail what is under way as retryable and stop serving; idempotent, bounded even with a hung executor."""
-        if self._stopping is None:
-            self._stopping = asyncio.create_task(self._stop(), name=f"stop:{self.agent_id}")
-        await asyncio.shield(self._stopping)
-
-    async def _stop(self) -> None:
-        await asyncio.gather(
-            self._executions.aclose(self._stop_s), stop(self._server, self._stop_s, f"agent {self.agent_id!r}")
-        )
-
-
 async def spawn(
     agent_id: str,
     host: str,
@@ -129,19 +93,13 @@ async def spawn(
             f"{name}: gRPC takes no ssl.SSLContext: give GrpcCommBackend "
             "server_credentials=grpc.ssl_server_credentials(...)"
         )
-    service = AgentService(agent_id, executor, options, backend.request)
     keep_engine()
     server = grpc.aio.server(options=server_options(options.limits))
-    server.add_generic_rpc_handlers((service.handlers(),))
-    health_pb2_grpc.add_HealthServicer_to_server(AgentHealth(service.executions), server)
+    agent = GrpcAgent(agent_id, executor, backend, server)
+    server.add_generic_rpc_handlers((agent.handlers(),))
+    health_pb2_grpc.add_HealthServicer_to_server(AgentHealth(agent), server)
     reflection.enable_server_reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
     listener = await bind(server, host, port, options, name=name, credentials=credentials)
     await server.start()
-    base_url = f"{'grpc' if credentials is None else 'grpcs'}://{listener.authority}"
-    return GrpcAgent(
-        agent_id,
-        base_url,
-        executions=service.executions,
-        server=server,
-        stop_s=options.limits.stop_s,
-    )
+    agent.base_url = f"{'grpc' if credentials is None else 'grpcs'}://{listener.authority}"
+    return agent

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
+import grpc.aio
 from google.protobuf.message import DecodeError, Message
 from grpc import StatusCode
 from grpc.aio import EOF, ServicerContext
 
-from streaming_queue.comm.base import HostOptions
-from streaming_queue.comm.context import Executor, RequestContext
+from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.comm.context import Executor
+from streaming_queue.comm.grpc_wire import stop
 from streaming_queue.comm.host.admission import Admission, Refusal
-from streaming_queue.comm.host.execution import HEARTBEAT_S, Execution, Executions
+from streaming_queue.comm.host.agent import HostedAgent
+from streaming_queue.comm.host.execution import HEARTBEAT_S, Execution
 from streaming_queue.comm.payload import malformed
 from streaming_queue.errors import (
     AgentFailedError,
@@ -61,20 +64,26 @@ Method = Callable[[_Call], Awaitable[bytes | StreamEvent | None]]
 """Returns the response, None at the end of a stream, or the event of a failure."""
 
 
-class AgentService:
-    """Serves `agent.proto` for one agent, by the rules of `options`. `request` makes the context of a message."""
+class GrpcAgent(HostedAgent):
+    """A hosted agent: the service of `agent.proto` on `server`, by the options of `backend`, and its handle."""
 
-    def __init__(
-        self, agent_id: str, executor: Executor, options: HostOptions, request: Callable[..., RequestContext]
-    ) -> None:
-        self.executions = Executions(executor, grace_s=options.limits.disconnect_grace_s)
-        self._agent_id = agent_id
+    def __init__(self, agent_id: str, executor: Executor, backend: BaseCommBackend, server: grpc.aio.Server) -> None:
+        super().__init__(agent_id, executor, backend)
         self._executor = executor
-        self._request = request
-        self._admission = Admission(options, hosts=())
-        self._limits = options.limits
+        self._server = server
+        self._admission = Admission(self._options, hosts=())
+        self._limits = self._options.limits
         self._served = 0
         self._by_id: dict[Name, Execution] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether the agent takes questions."""
+        return self._executions.ready
+
+    async def _stop(self) -> None:
+        stop_s = self._limits.stop_s
+        await asyncio.gather(self._executions.aclose(stop_s), stop(self._server, stop_s, str(self)))
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The methods, as gRPC takes them.
@@ -106,7 +115,7 @@ class AgentService:
             except StreamingQueueError as error:
                 outcome = error_event(error)
             except Exception:
-                logger.exception("a call to agent %s failed", self._agent_id)
+                logger.exception("a call to agent %s failed", self.agent_id)
                 outcome = error_event(AgentFailedError("the host failed on this call; its log says why"))
             if not isinstance(outcome, dict):
                 return outcome
@@ -145,10 +154,10 @@ class AgentService:
         if self._served >= self._limits.connections:
             raise RateLimitedError("the host has too many messages under way", retry_after_s=1.0)
         payload = decode_message(message, call.metadata, call.context.time_remaining())
-        request = self._request(self._agent_id, payload, principal=call.principal, streaming=streaming)
+        request = self._request(payload, principal=call.principal, streaming=streaming)
         self._served += 1
         try:
-            with self.executions.attach(request) as execution:
+            with self._executions.attach(request) as execution:
                 if message.id:
                     self._remember((call.principal, message.id), execution)
                 yield execution
@@ -198,12 +207,12 @@ class AgentService:
         execution = await self._referred(call)
         cancelled = execution is not None and not (execution.done or execution.is_command)
         if execution is not None and cancelled:
-            await self.executions.discard(execution)
+            await self._executions.discard(execution)
         return serialize(agent_pb2.CancelResult(cancelled=cancelled))
 
     async def _describe(self, call: _Call) -> bytes:
         del call
-        return encode_description(self._agent_id, self._executor)
+        return encode_description(self.agent_id, self._executor)
 
     async def _referred(self, call: _Call) -> Execution | None:
         reference = await self._read(call, agent_pb2.Reference)

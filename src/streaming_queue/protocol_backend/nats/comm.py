@@ -123,7 +123,7 @@ class NatsCommBackend(ExchangeBackend, PeerBackend[Peer]):
         else:
             link, prefix = self._inbox(self._server, None).link, self._prefix or self._own_prefix
         subject = subject_of(prefix, agent_id)
-        agent = NatsAgent(agent_id, subject, link, executor, options=self.host_options, request=self.request)
+        agent = NatsAgent(agent_id, subject, link, executor, self)
         await agent.start()
         self._agents.append(agent)
         return agent

@@ -1,10 +1,10 @@
-"""The host half: an executor behind a subject, which further instances of the same agent may share."""
+"""The host half: an executor behind a subject, which other instances of the same agent may share."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 from secrets import token_hex
@@ -13,10 +13,11 @@ from typing import Any
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from streaming_queue.comm.base import HostOptions
-from streaming_queue.comm.context import Executor, RequestContext
+from streaming_queue.comm.base import BaseCommBackend
+from streaming_queue.comm.context import Executor
 from streaming_queue.comm.host.admission import Admission, Refusal
-from streaming_queue.comm.host.execution import HEARTBEAT_S, Execution, Executions
+from streaming_queue.comm.host.agent import HostedAgent
+from streaming_queue.comm.host.execution import HEARTBEAT_S, Execution
 from streaming_queue.errors import (
     AgentFailedError,
     CommError,
@@ -42,11 +43,11 @@ from streaming_queue.protocol_backend.nats.link import Link
 logger = logging.getLogger(__name__)
 
 FIRST_SIGN_S = 0.25
-"""An answer that takes longer is preceded by a heartbeat, which shows the caller who took the message."""
+"""Before a slower answer, a heartbeat shows the caller which process took the message."""
 
 
 class _Reader:
-    """Somebody who waits for an answer: the subject to send it to, and the one where its leaving is noticed."""
+    """A caller that waits for an answer: the subject of its inbox, and the subject that shows when it left."""
 
     __slots__ = ("cancelled", "control", "execution", "inbox", "task")
 
@@ -59,30 +60,18 @@ class _Reader:
         self.execution: Execution | None = None
 
 
-class NatsAgent:
+class NatsAgent(HostedAgent):
     """A hosted agent, and its handle."""
 
     lasting = True
 
-    def __init__(
-        self,
-        agent_id: str,
-        subject: str,
-        link: Link,
-        executor: Executor,
-        *,
-        options: HostOptions,
-        request: Callable[..., RequestContext],
-    ) -> None:
-        """`request` makes the context of a message."""
-        self.agent_id = agent_id
+    def __init__(self, agent_id: str, subject: str, link: Link, executor: Executor, backend: BaseCommBackend) -> None:
+        super().__init__(agent_id, executor, backend)
         self.base_url = f"{link.server}/{subject}"
         self._subject = subject
         self._link = link
-        self._request = request
-        self._limits = options.limits
-        self._admission = Admission(options, hosts=())
-        self._executions = Executions(executor, grace_s=options.limits.disconnect_grace_s)
+        self._limits = self._options.limits
+        self._admission = Admission(self._options, hosts=())
         self._readers: dict[str, _Reader] = {}
         self._readers_by_control: dict[str, _Reader] = {}
         self._control = ""
@@ -90,7 +79,6 @@ class NatsAgent:
         self._entries: list[Subscription] = []
         self._asides: list[Subscription] = []
         self._work: set[asyncio.Task[None]] = set()
-        self._stopping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Take messages from now on. Raises like `Link.open`."""
@@ -116,7 +104,7 @@ class NatsAgent:
             ]
 
     def broken(self, error: CommError) -> None:
-        """Every reader is lost; one that comes back by its key finds the work under way."""
+        """Every reader is lost; a caller that comes back finds the work by its key."""
         del error
         for reader in self._readers.values():
             reader.task.cancel()
@@ -125,7 +113,7 @@ class NatsAgent:
         """A reply that we may not send."""
         logger.warning("agent %s: the server says: %s", self.agent_id, reason)
 
-    # --- what comes ---
+    # --- messages ---
 
     async def _on_message(self, message: Msg) -> None:
         if not message.reply:
@@ -142,13 +130,13 @@ class NatsAgent:
             del self._readers[reader.inbox]
 
     async def _on_cancel(self, message: Msg) -> None:
-        """Its reply subject is that of the request which nobody waits for any more."""
+        """Its reply subject is the inbox of the request to cancel."""
         reader = self._readers.get(message.reply)
         if reader is not None:
             self._begin(self._cancel(reader), "cancel")
 
     async def _on_control(self, message: Msg) -> None:
-        """Somebody asks whether we are here, and the silence says so; or a reader is not there any more."""
+        """A caller asks whether this process lives, and silence says so; or the server says that a reader left."""
         reader = self._readers_by_control.get(message.subject)
         if reader is not None and is_nobody(message.data, message.headers):
             reader.task.cancel()
@@ -179,7 +167,7 @@ class NatsAgent:
             logger.debug("agent %s: an answer did not leave: %s", self.agent_id, error)
 
     async def _answer(self, body: bytes, headers: Mapping[str, str], reader: _Reader) -> StreamEvent:
-        """The end of the answer, after what comes before it was sent. Raises what is wrong with the message."""
+        """The end of the answer, after the events before it are sent. Raises the fault of the message."""
         if len(self._readers) > self._limits.connections:
             raise RateLimitedError("the host has too many requests under way", retry_after_s=1.0)
         if len(body) > self._limits.body_bytes:
@@ -187,7 +175,7 @@ class NatsAgent:
         principal = None if self._admission.open else await self._identify(headers)
         payload = decode_request(body, headers)
         streaming = headers.get(STREAM_HEADER) == STREAM
-        context = self._request(self.agent_id, payload, principal=principal, streaming=streaming)
+        context = self._request(payload, principal=principal, streaming=streaming)
         if reader.cancelled and context.call_context.kind != "command":
             raise _cancelled()
         with self._executions.attach(context) as execution:
@@ -208,7 +196,7 @@ class NatsAgent:
         return known
 
     async def _tell_health(self, inbox: str, headers: Mapping[str, str]) -> None:
-        """To everybody; who shows a credential is told, too, if it is not the right one."""
+        """Answer every caller; a caller with a credential also learns whether it is wrong."""
         body = encode_health(self.agent_id, ready=self._executions.ready)
         if CREDENTIAL_HEADER in headers and not self._admission.open:
             try:
@@ -248,7 +236,7 @@ class NatsAgent:
             return
         elif execution.readers == 1:
             await self._executions.discard(execution)
-        else:  # others wait for the same answer
+        else:  # other readers wait for the same answer
             reader.task.cancel()
             with suppress(CommError):
                 await self._send(error_event(_cancelled()), reader)
@@ -256,19 +244,13 @@ class NatsAgent:
     # --- the end ---
 
     async def drain(self, timeout_s: float) -> None:
-        """Leave new messages to other instances, and wait for those under way, `timeout_s` at the most."""
+        """Leave new messages to other instances, and wait for those in flight, `timeout_s` at most."""
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         self._taking = False
         await self._link.leave(self._entries, timeout_s)
         await self._executions.drain(max(0.0, until - loop.time()))
         await self._answered(max(0.0, until - loop.time()))
-
-    async def stop(self) -> None:
-        """Fail what is under way as retryable and take no more; idempotent, bounded even with a hung executor."""
-        if self._stopping is None:
-            self._stopping = asyncio.create_task(self._stop(), name=f"stop:{self.agent_id}")
-        await asyncio.shield(self._stopping)
 
     async def _stop(self) -> None:
         self._taking = False

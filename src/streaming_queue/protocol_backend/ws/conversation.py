@@ -90,7 +90,7 @@ class Conversation:
                 await self._end(number, error_event(error))
                 return
             context = self._request(
-                self._agent_id, payload, principal=self._connection.principal, streaming=frame.get("stream") is True
+                payload, principal=self._connection.principal, streaming=frame.get("stream") is True
             )
             self._in_flight[number] = None
             self._start(self._answers, self._answer(number, context))

@@ -16,7 +16,7 @@ from websockets.http11 import Request, Response
 from streaming_queue.comm.base import BaseCommBackend, HostLimits
 from streaming_queue.comm.context import Executor
 from streaming_queue.comm.host.admission import Admission, Refusal, too_many_connections
-from streaming_queue.comm.host.execution import Executions
+from streaming_queue.comm.host.agent import HostedAgent
 from streaming_queue.comm.host.listener import BACKLOG, ListeningSocket, listen
 from streaming_queue.comm.payload import malformed
 from streaming_queue.errors import ConfigError
@@ -41,23 +41,19 @@ async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend
     return agent
 
 
-class WsAgent:
+class WsAgent(HostedAgent):
     """A hosted agent, and its handle."""
 
     def __init__(self, agent_id: str, listener: ListeningSocket, executor: Executor, backend: BaseCommBackend) -> None:
-        self.agent_id = agent_id
-        self.base_url = f"{'wss' if backend.host_options.tls else 'ws'}://{listener.authority}"
-        self._backend = backend
-        self._limits = backend.host_options.limits
-        self._executions = Executions(executor, grace_s=self._limits.disconnect_grace_s)
+        super().__init__(agent_id, executor, backend)
+        self.base_url = f"{'wss' if self._options.tls else 'ws'}://{listener.authority}"
         self._connections: set[HostSide] = set()
         self._conversations: set[Conversation] = set()
         self._server: Server
-        self._stopping: asyncio.Task[None] | None = None
 
     async def start(self, listener: ListeningSocket) -> None:
         """Serve the connections to `listener`."""
-        options, open_connections = self._backend.host_options, self._connections
+        options, open_connections = self._options, self._connections
 
         class Connection(HostSide):
             connections = open_connections
@@ -88,44 +84,33 @@ class WsAgent:
     async def _converse(self, connection: ServerConnection) -> None:
         if not isinstance(connection, HostSide):
             raise TypeError("the server makes connections of our own class")
-        conversation = Conversation(
-            self.agent_id, connection, self._executions, self._backend.request, self._limits.connections
-        )
+        limit = self._options.limits.connections
+        conversation = Conversation(self.agent_id, connection, self._executions, self._request, limit)
         self._conversations.add(conversation)
         try:
             await conversation.serve()
         finally:
             self._conversations.discard(conversation)
 
-    async def stop(self) -> None:
-        """Fail what is under way as retryable and stop serving; idempotent, bounded even with a hung executor."""
-        if self._stopping is None:
-            self._stopping = asyncio.create_task(self._stop(), name=f"stop:{self.agent_id}")
-        await asyncio.shield(self._stopping)
-
     async def _stop(self) -> None:
         self._server.close(close_connections=False)
-        await asyncio.gather(self._executions.aclose(self._limits.stop_s), self._hang_up())
+        await asyncio.gather(self._executions.aclose(self._options.limits.stop_s), self._hang_up())
 
     async def _hang_up(self) -> None:
         """Send the known answers to their callers, close every connection, and cut off the ones that stay open."""
         goodbyes = [asyncio.create_task(conversation.close()) for conversation in self._conversations]
         if goodbyes:
-            await asyncio.wait(goodbyes, timeout=0.8 * self._limits.stop_s)
+            await asyncio.wait(goodbyes, timeout=0.8 * self._options.limits.stop_s)
         for connection in list(self._connections):
             connection.give_up("the agent was stopped")
         for goodbye in goodbyes:
             goodbye.cancel()
         await asyncio.gather(*goodbyes, return_exceptions=True)
         try:
-            async with asyncio.timeout(0.2 * self._limits.stop_s):
+            async with asyncio.timeout(0.2 * self._options.limits.stop_s):
                 await self._server.wait_closed()
         except TimeoutError:
             logger.warning("agent %r: connections do not end when they are cut off", self.agent_id)
-
-    async def drain(self, timeout_s: float) -> None:
-        """Take on no question more, and wait for those under way, `timeout_s` at the most."""
-        await self._executions.drain(timeout_s)
 
 
 class Handshake:
