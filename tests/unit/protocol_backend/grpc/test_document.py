@@ -76,7 +76,7 @@ def test_the_document_lists_every_status_code_and_key():
     for error, status in STATUS_BY_CODE.items():
         row = next(line for line in text.splitlines() if line.startswith(f"| `{status.name}` | `"))
         assert f"`{error}`" in row, error
-    raised = text.partition("| status | raised |")[2].partition("\n\n")[0]
+    raised = text.partition("| status | error |")[2].partition("\n\n")[0]
     for status, (cls, retryable) in FOREIGN.items():
         row = next(line for line in reversed(raised.splitlines()) if f"`{status.name}`" in line)
         assert f"`{cls.__name__}`" in row, status
