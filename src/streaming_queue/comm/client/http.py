@@ -17,27 +17,25 @@ from aiohttp.connector import Connection
 from multidict import CIMultiDict
 from yarl import URL
 
+from streaming_queue.comm import wire_errors
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.client.exchange import Cancels, Exchange
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import (
-    ERRORS_BY_CODE,
-    AuthError,
     BackendClosedError,
     CommError,
     ConfigError,
     ConnectError,
     ProtocolError,
-    RateLimitedError,
-    RemoteError,
     SendTimeoutError,
     StreamingQueueError,
-    error_from_event,
     os_reason,
 )
-from streaming_queue.messages import ERROR
+
+excerpt, refusal = wire_errors.excerpt, wire_errors.refusal
+parse_retry_after, told_error = wire_errors.parse_retry_after, wire_errors.told_error
 
 JSON = "application/json"
 CONNECT_TIMEOUT_S = 5.0
@@ -268,19 +266,6 @@ async def read_body(response: aiohttp.ClientResponse, address: str, limit: int =
     return b"".join(chunks)
 
 
-def refusal(status: int, body: bytes, retry_after_s: float | None, address: str) -> StreamingQueueError:
-    """What a status other than 2xx means when its body says nothing we know: often a proxy speaks there."""
-    if 300 <= status < 400:
-        remedy = "redirects are not followed: register the final address"
-        return RemoteError(f"{address}: answered {status}, a redirect; {remedy}", retryable=False)
-    said = f"{address}: answered {status}{excerpt(body)}"
-    if status in (401, 403):
-        return AuthError(f"{said}; check the agent's credential")
-    if status == 429:
-        return RateLimitedError(said, retry_after_s=retry_after_s)
-    return RemoteError(said, retryable=status >= 500, retry_after_s=retry_after_s)
-
-
 def response_error(response: aiohttp.ClientResponse, body: bytes, address: str) -> StreamingQueueError:
     """The error for a response other than 2xx: by our error in its body, else by its status."""
     retry_after_s = parse_retry_after(response.headers.get("Retry-After"))
@@ -297,33 +282,3 @@ def peer_date(headers: Mapping[str, str]) -> datetime | None:
     except (KeyError, ValueError):
         return None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-def told_error(document: Any, retry_after_s: float | None, address: str) -> StreamingQueueError | None:
-    """The error in a body like `{"error": <agent_error event>}`, as the same class; None where it is no such body."""
-    event = document.get("error") if isinstance(document, dict) else None
-    if not isinstance(event, dict) or (event.get("type") != ERROR and str(event.get("code")) not in ERRORS_BY_CODE):
-        return None
-    if event.get("retry_after_s") is None:
-        event = {**event, "retry_after_s": retry_after_s}
-    return error_from_event(event, address)
-
-
-def excerpt(body: bytes) -> str:
-    """The beginning of what a stranger sent, with nothing in it that a terminal would obey."""
-    return f": {body[:120].decode('utf-8', 'replace')!a}" if body else ""
-
-
-def parse_retry_after(value: str | None) -> float | None:
-    """Seconds to wait, from either form of Retry-After (RFC 9110, 10.2.3); None when there is none that is valid."""
-    if value is None:
-        return None
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

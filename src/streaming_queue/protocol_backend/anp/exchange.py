@@ -8,10 +8,10 @@ from contextlib import aclosing
 from streaming_queue.comm.client.exchange import answer_event
 from streaming_queue.comm.client.http import JSON, HttpExchange
 from streaming_queue.comm.client.lines import EVENT_STREAM, read_events
+from streaming_queue.comm.jsonrpc import agent_failure, decode_event, decode_response
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.anp.peer import Peer
 from streaming_queue.protocol_backend.anp.remote_interface import read_answer
-from streaming_queue.protocol_backend.anp.rpc import decode_event, decode_response
 
 
 class AnpExchange(HttpExchange[Peer]):
@@ -37,7 +37,7 @@ class AnpExchange(HttpExchange[Peer]):
                 async for body in bodies:
                     event = decode_event(body, self.address)
                     if event is None:
-                        result = decode_response(body, call.call_id, self.address)
+                        result = decode_response(body, call.call_id, self.address, agent_failure)
                         event = answer_event(read_answer(result, self.address))
                     yield event
 

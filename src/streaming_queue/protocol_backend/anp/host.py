@@ -15,6 +15,17 @@ from streaming_queue.comm.host.admission import error_body
 from streaming_queue.comm.host.asgi import cancelled_on_disconnect
 from streaming_queue.comm.host.asgi_agent import GET, POST, AsgiAgent, RefusedError
 from streaming_queue.comm.host.respond import EVENT_STREAM, send_end, send_json, send_stream
+from streaming_queue.comm.jsonrpc import (
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    BadCallError,
+    Call,
+    CallId,
+    decode_call,
+    encode_error,
+    encode_event,
+    encode_result,
+)
 from streaming_queue.comm.payload import decode_payload
 from streaming_queue.errors import ProtocolError, RateLimitedError, StreamingQueueError
 from streaming_queue.messages import StreamEvent
@@ -29,18 +40,6 @@ from streaming_queue.protocol_backend.anp.description import (
 )
 from streaming_queue.protocol_backend.anp.gate import Caller, CallerGate, DeniedError, SignedRequest
 from streaming_queue.protocol_backend.anp.identity import Identity
-from streaming_queue.protocol_backend.anp.rpc import (
-    INVALID_PARAMS,
-    METHOD_NOT_FOUND,
-    BadCallError,
-    Call,
-    CallId,
-    decode_call,
-    encode_end,
-    encode_error,
-    encode_event,
-    encode_result,
-)
 
 
 async def spawn(
@@ -159,7 +158,7 @@ class AnpAgent(AsgiAgent):
             if streaming:
                 await send_stream(send, execution, lambda event: _event(call_id, event), *caller.headers)
             else:
-                await send_end(send, execution, lambda end: (200, encode_end(call_id, end), ()), *caller.headers)
+                await send_end(send, execution, lambda end: (200, encode_event(call_id, end), ()), *caller.headers)
 
 
 def _event(call_id: CallId, event: StreamEvent) -> bytes:

@@ -23,11 +23,11 @@ from streaming_queue.comm.client.http import (
     response_error,
     told_error,
 )
+from streaming_queue.comm.jsonrpc import Call, agent_failure, decode_response, encode_call
 from streaming_queue.errors import AuthError, ConfigError, ProtocolError
 from streaming_queue.protocol_backend.anp.description import AD_PATH, CANCEL
 from streaming_queue.protocol_backend.anp.identity import Identity
 from streaming_queue.protocol_backend.anp.remote_interface import Interface, interfaces, read_interface
-from streaming_queue.protocol_backend.anp.rpc import Call, decode_response, encode_call
 from streaming_queue.protocol_backend.anp.token import Token
 
 MAX_DOCUMENT_BYTES = 1024 * 1024
@@ -133,7 +133,7 @@ class Peer(HttpPeer):
         """The result in the whole response to a call. Raises like `decode_response`, and the error of its status."""
         body = await read_body(response, self.address)
         self._check(response, body, self.address)
-        return decode_response(body, call.call_id, self.address)
+        return decode_response(body, call.call_id, self.address, agent_failure)
 
     def _check(self, response: aiohttp.ClientResponse, body: bytes, address: str) -> None:
         """Raise the error of a status other than 200."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from streaming_queue.comm import jsonrpc
 from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.errors import (
     AgentFailedError,
@@ -19,9 +20,37 @@ from streaming_queue.protocol_backend.mcp.dialect import (
     CONTEXT_KEY,
     ERROR_KEY,
     EVENT_KEY,
+    HEADER_MISMATCH,
     METADATA_KEY,
     TRACEPARENT,
+    UNSUPPORTED_VERSION,
 )
+
+VERDICTS: Mapping[int, jsonrpc.Verdict] = jsonrpc.VERDICTS | {
+    HEADER_MISMATCH: (ProtocolError, False),
+    -32021: (ProtocolError, True),  # the client lacks a capability
+    UNSUPPORTED_VERSION: (ProtocolError, True),
+    -32042: (AgentFailedError, True),  # a person has to visit a URL first
+    -32800: (AgentFailedError, True),  # the server cancelled the request
+}
+"""MCP's codes (basic/index, "Error Codes") -> the class, and whether another server may do better."""
+
+
+def read_error(error: Any, origin: str) -> StreamingQueueError:
+    """The error object of a response."""
+    data = error.get("data") if isinstance(error, dict) else None
+    if isinstance(data, dict) and isinstance(data.get("supported"), list):
+        known = ", ".join(ascii(version)[:40] for version in data["supported"][:10])
+        error = {**error, "message": f"{error.get('message')}; it supports {known}"}
+    return jsonrpc.failure_of(error, origin, "MCP", VERDICTS)
+
+
+def read_result(response: jsonrpc.Message, call_id: int, origin: str) -> Mapping[str, Any]:
+    """The result in a response. Raises like `jsonrpc.result_of`, and ProtocolError when the result is no object."""
+    result = jsonrpc.result_of(response, call_id, origin, read_error)
+    if not isinstance(result, dict):
+        raise ProtocolError(f"{origin}: the result is no object: {str(result)[:120]!a}")
+    return result
 
 
 def question_text(payload: Mapping[str, Any]) -> str:

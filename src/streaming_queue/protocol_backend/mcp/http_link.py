@@ -25,18 +25,12 @@ from streaming_queue.comm.client.http import (
 )
 from streaming_queue.comm.client.lines import EVENT_STREAM, read_events
 from streaming_queue.comm.context import heard
+from streaming_queue.comm.jsonrpc import Message, decode_messages, is_response, refuse_request
 from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import CommError, ProtocolError, RemoteError, StreamingQueueError
+from streaming_queue.protocol_backend.mcp.codec import read_error
 from streaming_queue.protocol_backend.mcp.dialect import JSON, SESSION_HEADER
-from streaming_queue.protocol_backend.mcp.rpc import (
-    LostSessionError,
-    Message,
-    Request,
-    decode,
-    is_response,
-    refuse_request,
-    rpc_error,
-)
+from streaming_queue.protocol_backend.mcp.session import LostSessionError, Request
 
 READ_OUT_S = 0.1
 END_S = 0.5
@@ -101,7 +95,6 @@ class HttpLink:
                 async with aclosing(self._messages(response)) as messages:
                     async for message in messages:
                         if is_response(message):
-                            self._check_id(message, request)
                             await _read_out(messages)
                             yield message
                             return
@@ -115,20 +108,14 @@ class HttpLink:
             async with aclosing(read_events(response, self.address, heard)) as events:
                 async for data in events:
                     if data:  # an event without data only sets an id
-                        for message in decode(data, self.address):
+                        for message in decode_messages(data, self.address):
                             yield message
         elif response.content_type == JSON:
-            for message in decode(await read_body(response, self.address), self.address):
+            for message in decode_messages(await read_body(response, self.address), self.address):
                 yield message
         else:
             body = await read_body(response, self.address)
             raise ProtocolError(f"{self.address}: answered {response.content_type!a}, which is no MCP{excerpt(body)}")
-
-    def _check_id(self, response: Message, request: Request) -> None:
-        """Raise where the response is another request's; the id of an error may be null: ours was not understood."""
-        number = response.get("id")
-        if number != request.id and not (number is None and "error" in response):
-            raise ProtocolError(f"{self.address}: answered request {str(number)[:40]!a}, which is not {request.id}")
 
     async def _refused(self, response: aiohttp.ClientResponse, session_id: str | None) -> StreamingQueueError:
         body = await read_body(response, self.address)
@@ -140,7 +127,7 @@ class HttpLink:
             return told
         status = response.status
         if isinstance(document, dict) and isinstance(document.get("error"), dict) and status not in (401, 403, 429):
-            return rpc_error(document["error"], self.address)
+            return read_error(document["error"], self.address)
         if status == 404:
             return RemoteError(
                 f"{self.address}: answered 404{excerpt(body)}; MCP servers are often at /mcp", retryable=False

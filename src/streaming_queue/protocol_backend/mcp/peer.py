@@ -13,6 +13,7 @@ from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.client.cancels import Cancels
 from streaming_queue.comm.client.http import is_broken
 from streaming_queue.comm.client.reconnect import Reconnect
+from streaming_queue.comm.jsonrpc import is_response
 from streaming_queue.comm.probing import StartingError
 from streaming_queue.errors import (
     AgentFailedError,
@@ -22,11 +23,16 @@ from streaming_queue.errors import (
     ProtocolError,
 )
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
-from streaming_queue.protocol_backend.mcp.codec import question_text, read_end, read_progress, write_context
+from streaming_queue.protocol_backend.mcp.codec import (
+    question_text,
+    read_end,
+    read_progress,
+    read_result,
+    write_context,
+)
 from streaming_queue.protocol_backend.mcp.dialect import IDEMPOTENCY_KEY, READY_KEY
 from streaming_queue.protocol_backend.mcp.negotiation import negotiate
-from streaming_queue.protocol_backend.mcp.rpc import LostSessionError, Request, is_response, result_of
-from streaming_queue.protocol_backend.mcp.session import Link, Session
+from streaming_queue.protocol_backend.mcp.session import Link, LostSessionError, Request, Session
 from streaming_queue.protocol_backend.mcp.tools import Choice, Tool, choose
 
 START_LOOK_S = 0.5
@@ -195,7 +201,7 @@ class Peer:
             async for message in messages:
                 if is_response(message):
                     question.under_way = None
-                    question.reply = read_end(result_of(message, self.link.address), self.link.address)
+                    question.reply = read_end(read_result(message, request.id, self.link.address), self.link.address)
                 elif message.get("method") == "notifications/progress":
                     event = read_progress(message.get("params"), request.id)
                     if event is not None:

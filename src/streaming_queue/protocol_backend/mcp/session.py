@@ -9,7 +9,9 @@ from itertools import count
 from typing import Any, Protocol
 
 from streaming_queue import __version__
-from streaming_queue.errors import ProtocolError
+from streaming_queue.comm.jsonrpc import Message, encode, encode_notification, is_response
+from streaming_queue.errors import ProtocolError, RemoteError
+from streaming_queue.protocol_backend.mcp.codec import read_result
 from streaming_queue.protocol_backend.mcp.dialect import (
     CAPABILITIES_KEY,
     CLIENT_KEY,
@@ -20,11 +22,29 @@ from streaming_queue.protocol_backend.mcp.dialect import (
     VERSION_HEADER,
     VERSION_KEY,
 )
-from streaming_queue.protocol_backend.mcp.rpc import Message, Request, is_response, notification, result_of
 from streaming_queue.protocol_backend.mcp.tools import header_value
 
 CLIENT = {"name": "streaming-queue", "version": __version__}
 MAX_PAGES = 100
+
+
+class LostSessionError(RemoteError):
+    """The server does not know the session any more: a new one may be begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request, and the headers that it has over HTTP."""
+
+    id: int
+    method: str
+    params: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def body(self) -> bytes:
+        """The request as JSON. Raises ProtocolError, not retryable, when JSON cannot hold it."""
+        return encode({"jsonrpc": "2.0", "id": self.id, "method": self.method, "params": self.params})
 
 
 class Link(Protocol):
@@ -122,12 +142,12 @@ class Session:
         async with aclosing(self.link.exchange(request)) as messages:
             async for message in messages:
                 if is_response(message):
-                    return result_of(message, self.link.address)
+                    return read_result(message, request.id, self.link.address)
         raise ProtocolError(f"{self.link.address}: no response came")
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
         """Send a notification. Raises what the link does."""
-        await self.link.tell(notification(method, params), self._headers(method))
+        await self.link.tell(encode_notification(method, params), self._headers(method))
 
     async def tools(self) -> list[Any]:
         """All tools that the server lists."""

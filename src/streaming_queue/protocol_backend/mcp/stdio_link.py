@@ -12,10 +12,11 @@ from typing import Any
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
 from streaming_queue.comm.commands import secrets_of, without
 from streaming_queue.comm.context import heard
+from streaming_queue.comm.jsonrpc import Message, decode_messages, is_response, refuse_request
 from streaming_queue.errors import BackendClosedError, CommError, ConnectError, ProtocolError
 from streaming_queue.masking import masked
 from streaming_queue.protocol_backend.mcp.child import Child, begin
-from streaming_queue.protocol_backend.mcp.rpc import Message, Request, decode, is_response, refuse_request
+from streaming_queue.protocol_backend.mcp.session import Request
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class StdioLink:
 
     async def _take(self, line: bytes) -> None:
         try:
-            messages = decode(line, self.address)
+            messages = decode_messages(line, self.address)
         except ProtocolError as error:
             if not error.retryable:  # too much of a message to know whose it is
                 raise

@@ -15,9 +15,10 @@ import pytest
 from unit.comm.agents import Agent, message
 from unit.protocol_backend.anp.publisher import certificate, publisher, server_context
 
+from streaming_queue.comm import jsonrpc
 from streaming_queue.errors import RateLimitedError
 from streaming_queue.messages import DELTA
-from streaming_queue.protocol_backend.anp import documents, gate, remote_interface, resolver, rpc
+from streaming_queue.protocol_backend.anp import documents, gate, remote_interface, resolver
 from streaming_queue.protocol_backend.anp.description import STREAMS
 from streaming_queue.protocol_backend.anp.identity import Identity
 
@@ -101,6 +102,6 @@ def test_the_documents_figures_are_ours():
     assert f"more than {gate.PAST_S} s ago or {gate.FUTURE_S} s ahead" in TEXT
     assert f"expires_in={gate.TOKEN_S}" in TEXT
     assert f"within {resolver.TIMEOUT_S:g} s and up to {documents.MAX_DOCUMENT_BYTES // 1024} KiB" in TEXT
-    assert f"code {rpc.AGENT_ERROR}" in TEXT
+    assert f"code {jsonrpc.AGENT_ERROR}" in TEXT
     assert f'"{STREAMS}": true' in TEXT
     assert all(f"`{key}`" in TEXT for key in remote_interface._ANSWERS)

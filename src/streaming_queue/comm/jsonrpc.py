@@ -1,0 +1,216 @@
+"""JSON-RPC 2.0, for every protocol that speaks it: requests, responses and their errors. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from streaming_queue.comm import strict_json
+from streaming_queue.comm.payload import malformed
+from streaming_queue.comm.wire_errors import excerpt
+from streaming_queue.errors import (
+    ERRORS_BY_CODE,
+    AgentFailedError,
+    ProtocolError,
+    RemoteError,
+    StreamingQueueError,
+    error_event,
+    error_from_event,
+)
+from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
+
+PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
+AGENT_ERROR = -32000
+"""An agent's failure; `data` is the `agent_error` event (of the codes that JSON-RPC leaves to servers)."""
+
+EVENT_METHOD = "event"
+"""The method of a notification that carries an event of an answer, from one of our ends to the other."""
+
+Message = Mapping[str, Any]
+CallId = str | int | float | None
+
+Verdict = tuple[type[StreamingQueueError], bool]
+"""The class of an error, and whether another try can help."""
+
+VERDICTS: Mapping[int, Verdict] = {
+    PARSE_ERROR: (ProtocolError, False),
+    INVALID_REQUEST: (ProtocolError, False),
+    METHOD_NOT_FOUND: (ProtocolError, True),
+    INVALID_PARAMS: (ProtocolError, False),
+    INTERNAL_ERROR: (RemoteError, True),
+}
+"""JSON-RPC's own codes (JSON-RPC 2.0, 5.1). A protocol adds its own."""
+
+
+_OUR_MISTAKES: Mapping[int, Verdict] = dict.fromkeys(
+    (PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS), (RemoteError, False)
+)
+ReadError = Callable[[Any, str], StreamingQueueError]
+"""What a response's error object means; the second argument is put before the error's text."""
+
+
+class BadCallError(ProtocolError):
+    """A request that is no call of ours; `rpc_code` says why (JSON-RPC 2.0, 5.1), `call_id` whose it is."""
+
+    def __init__(self, rpc_code: int, message: str, call_id: CallId = None) -> None:
+        super().__init__(message, retryable=False)
+        self.rpc_code = rpc_code
+        self.call_id = call_id
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A method, its parameters by name, and the id of the call."""
+
+    call_id: CallId
+    method: str
+    params: Mapping[str, Any]
+
+
+def encode(message: Message) -> bytes:
+    """A message as JSON. Raises ProtocolError, not retryable, when JSON cannot hold it."""
+    try:
+        return orjson.dumps(message)
+    except TypeError as error:
+        raise malformed(f"the message cannot be sent as JSON: {error}") from error
+
+
+def encode_call(call: Call) -> bytes:
+    """A request. Raises like `encode`."""
+    return encode({"jsonrpc": "2.0", "id": call.call_id, "method": call.method, "params": call.params})
+
+
+def encode_notification(method: str, params: Mapping[str, Any] | None = None) -> bytes:
+    """A notification. Raises like `encode`."""
+    return encode({"jsonrpc": "2.0", "method": method} | ({} if params is None else {"params": params}))
+
+
+def decode_call(body: bytes) -> Call:
+    """The call in a request. Raises BadCallError, also on a batch and on a notification."""
+    try:
+        document = strict_json.loads(body)
+    except ValueError as error:
+        raise BadCallError(PARSE_ERROR, f"the body is no valid JSON: {error}") from error
+    if not isinstance(document, dict) or document.get("jsonrpc") != "2.0":
+        raise BadCallError(INVALID_REQUEST, "the body must be one JSON-RPC 2.0 request")
+    call_id, method, params = document.get("id"), document.get("method"), document.get("params", {})
+    if not isinstance(call_id, str | int | float) or isinstance(call_id, bool):
+        raise BadCallError(INVALID_REQUEST, "a call has an id, a string or a number")
+    if not isinstance(method, str):
+        raise BadCallError(INVALID_REQUEST, "a call has a method", call_id)
+    if not isinstance(params, dict):
+        raise BadCallError(INVALID_PARAMS, "parameters are given by name, as an object", call_id)
+    return Call(call_id, method, params)
+
+
+def encode_result(call_id: CallId, result: Mapping[str, Any]) -> bytes:
+    """A response. Raises TypeError when JSON cannot hold it."""
+    return orjson.dumps({"jsonrpc": "2.0", "id": call_id, "result": result})
+
+
+def encode_error(call_id: CallId, error: StreamingQueueError) -> bytes:
+    """The response that says what failed."""
+    event, code = error_event(error), error.rpc_code if isinstance(error, BadCallError) else AGENT_ERROR
+    said = {"code": code, "message": event["message"], "data": event}
+    return orjson.dumps({"jsonrpc": "2.0", "id": call_id, "error": said})
+
+
+def encode_event(call_id: CallId, event: StreamEvent) -> bytes:
+    """An event of an answer: a notification, or, at the end, the response."""
+    message: dict[str, Any] = {"jsonrpc": "2.0", "id": call_id}
+    if event["type"] == ERROR:
+        message["error"] = {"code": AGENT_ERROR, "message": event.get("message"), "data": event}
+    elif event["type"] == MESSAGE:
+        metadata = event.get("metadata")
+        message["result"] = {"text": event["data"]} | ({"metadata": metadata} if metadata else {})
+    else:
+        message = {"jsonrpc": "2.0", "method": EVENT_METHOD, "params": event}
+    try:
+        return orjson.dumps(message)
+    except TypeError as error:
+        return encode_error(call_id, AgentFailedError(f"the agent's {event['type']} cannot be sent as JSON: {error}"))
+
+
+def decode_event(body: bytes, origin: str) -> StreamEvent | None:
+    """The delta or status in a notification; None where the body is a response. Raises ProtocolError."""
+    document = strict_json.read_answer(body, origin)
+    if not isinstance(document, dict) or document.get("method") != EVENT_METHOD:
+        return None
+    event = document.get("params")
+    if (
+        not isinstance(event, dict)
+        or event.get("type") not in (DELTA, STATUS)
+        or not isinstance(event.get("data"), str)
+    ):
+        raise ProtocolError(f"{origin}: a message of the stream is no event{excerpt(body)}")
+    return event
+
+
+def decode_messages(body: bytes, origin: str) -> list[Message]:
+    """The messages in a body: one, or those of a batch. Raises ProtocolError; `origin` is put before it."""
+    document = strict_json.read_answer(body, origin)
+    messages = document if isinstance(document, list) else [document]
+    if not messages or not all(isinstance(message, dict) for message in messages):
+        raise ProtocolError(f"{origin}: no JSON-RPC came back{excerpt(body)}")
+    return messages
+
+
+def is_response(message: Message) -> bool:
+    """Whether a message is a response, rather than a request or a notification."""
+    return "method" not in message and ("result" in message or "error" in message)
+
+
+def refuse_request(message: Message) -> bytes | None:
+    """Our answer to a request of a server: a ping gets its pong, all else is refused; None where it is no request."""
+    if "method" not in message or message.get("id") is None:
+        return None
+    reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
+    if message["method"] == "ping":
+        return encode({**reply, "result": {}})
+    return encode({**reply, "error": {"code": METHOD_NOT_FOUND, "message": "this client takes no requests"}})
+
+
+def decode_response(body: bytes, call_id: CallId, origin: str, failure: ReadError) -> Any:
+    """The result in the response to a call. Raises like `result_of`."""
+    response = strict_json.read_answer(body, origin)
+    if not isinstance(response, dict):
+        raise ProtocolError(f"{origin}: no JSON-RPC response came back{excerpt(body) or ': nothing'}")
+    return result_of(response, call_id, origin, failure)
+
+
+def result_of(response: Message, call_id: CallId, origin: str, failure: ReadError) -> Any:
+    """The result in a response; `origin` is put before errors.
+
+    Raises:
+        StreamingQueueError: what `failure` makes of the response's error.
+        ProtocolError: it is no response, or that of another call.
+    """
+    error = response.get("error")
+    if ("result" in response) == (error is not None):
+        raise ProtocolError(f"{origin}: the response has no result and no error, or both: {str(response)[:120]!a}")
+    if error is not None:
+        raise failure(error, origin)
+    if response.get("id") != call_id:
+        raise ProtocolError(f"{origin}: the response is that of another call: {str(response.get('id'))[:40]!a}")
+    return response["result"]
+
+
+def failure_of(error: Any, origin: str, protocol: str, verdicts: Mapping[int, Verdict]) -> StreamingQueueError:
+    """The error object of a response, by its code; a code without a verdict is a retryable RemoteError."""
+    if not isinstance(error, Mapping):
+        return ProtocolError(f"{origin}: the response's error is no object: {str(error)[:120]!a}")
+    code = error.get("code")
+    cls, retryable = verdicts.get(code, (RemoteError, True)) if isinstance(code, int) else (RemoteError, True)
+    said = f"{origin}: {protocol} error {str(code)[:20]!a}: {str(error.get('message'))[:500]!a}"
+    return cls(said, retryable=retryable)
+
+
+def agent_failure(error: Any, origin: str) -> StreamingQueueError:
+    """The error object of a response to `ask`: what our host's agent raised, as the same class; else a RemoteError."""
+    event = error.get("data") if isinstance(error, Mapping) else None
+    if isinstance(event, dict) and str(event.get("code")) in ERRORS_BY_CODE:
+        return error_from_event(event, origin)
+    return failure_of(error, origin, "ANP", _OUR_MISTAKES)
