@@ -35,7 +35,8 @@ CallId = str | int | float | None
 Verdict = tuple[type[StreamingQueueError], bool]
 """The class of an error, and whether another try can help."""
 
-VERDICTS: Mapping[int, Verdict] = {
+Verdicts = dict[Any, tuple[type[StreamingQueueError], bool]]
+VERDICTS: Verdicts = {
     PARSE_ERROR: (ProtocolError, False),
     INVALID_REQUEST: (ProtocolError, False),
     METHOD_NOT_FOUND: (ProtocolError, True),
@@ -45,7 +46,7 @@ VERDICTS: Mapping[int, Verdict] = {
 """JSON-RPC's own codes (JSON-RPC 2.0, 5.1). A protocol adds its own."""
 
 
-_OUR_MISTAKES: Mapping[int, Verdict] = dict.fromkeys(
+_OUR_MISTAKES: Verdicts = dict.fromkeys(
     (PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS), (RemoteError, False)
 )
 ReadError = Callable[[Any, str], StreamingQueueError]
@@ -158,6 +159,14 @@ def decode_messages(body: bytes, origin: str) -> list[Message]:
     return messages
 
 
+def decode_object(body: bytes, origin: str) -> dict[str, Any]:
+    """The JSON object in a body. Raises ProtocolError when it is none."""
+    document = strict_json.read_answer(body, origin)
+    if not isinstance(document, dict):
+        raise ProtocolError(f"{origin}: what came back is no JSON object{excerpt(body) or ': nothing'}")
+    return document
+
+
 def is_response(message: Message) -> bool:
     """Whether a message is a response, rather than a request or a notification."""
     return "method" not in message and ("result" in message or "error" in message)
@@ -174,11 +183,8 @@ def refuse_request(message: Message) -> bytes | None:
 
 
 def decode_response(body: bytes, call_id: CallId, origin: str, failure: ReadError) -> Any:
-    """The result in the response to a call. Raises like `result_of`."""
-    response = strict_json.read_answer(body, origin)
-    if not isinstance(response, dict):
-        raise ProtocolError(f"{origin}: no JSON-RPC response came back{excerpt(body) or ': nothing'}")
-    return result_of(response, call_id, origin, failure)
+    """The result in the response to a call. Raises like `decode_object` and `result_of`."""
+    return result_of(decode_object(body, origin), call_id, origin, failure)
 
 
 def result_of(response: Message, call_id: CallId, origin: str, failure: ReadError) -> Any:
@@ -190,7 +196,7 @@ def result_of(response: Message, call_id: CallId, origin: str, failure: ReadErro
     """
     error = response.get("error")
     if ("result" in response) == (error is not None):
-        raise ProtocolError(f"{origin}: the response has no result and no error, or both: {str(response)[:120]!a}")
+        raise ProtocolError(f"{origin}: the response has neither result nor error, or both: {str(response)[:120]!a}")
     if error is not None:
         raise failure(error, origin)
     if response.get("id") != call_id:
@@ -198,13 +204,14 @@ def result_of(response: Message, call_id: CallId, origin: str, failure: ReadErro
     return response["result"]
 
 
-def failure_of(error: Any, origin: str, protocol: str, verdicts: Mapping[int, Verdict]) -> StreamingQueueError:
+def failure_of(error: Any, origin: str, protocol: str, verdicts: Verdicts) -> StreamingQueueError:
     """The error object of a response, by its code; a code without a verdict is a retryable RemoteError."""
     if not isinstance(error, Mapping):
         return ProtocolError(f"{origin}: the response's error is no object: {str(error)[:120]!a}")
     code = error.get("code")
-    cls, retryable = verdicts.get(code, (RemoteError, True)) if isinstance(code, int) else (RemoteError, True)
-    said = f"{origin}: {protocol} error {str(code)[:20]!a}: {str(error.get('message'))[:500]!a}"
+    code = code if isinstance(code, int) else str(code)[:20]
+    cls, retryable = verdicts.get(code, (RemoteError, True))
+    said = f"{origin}: {protocol} error {code!a}: {str(error.get('message'))[:500]!a}"
     return cls(said, retryable=retryable)
 
 

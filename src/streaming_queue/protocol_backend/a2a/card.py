@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 from yarl import URL
 
-from streaming_queue.comm.client.http import excerpt
 from streaming_queue.comm.strict_json import read_or_none
+from streaming_queue.comm.wire_errors import excerpt
 from streaming_queue.errors import ProtocolError
 from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION, V03, V1, Dialect
 

@@ -7,11 +7,8 @@ from typing import Any
 
 import orjson
 
-from streaming_queue.comm.client.http import excerpt
-from streaming_queue.comm.strict_json import read_answer
 from streaming_queue.errors import ConfigError, ProtocolError
 from streaming_queue.protocol_backend.a2a.dialect import KIND_03, KINDS, Dialect
-from streaming_queue.protocol_backend.a2a.failures import rpc_error
 
 Result = tuple[str, Mapping[str, Any]]
 """What a peer sent: its kind (one of `dialect.KINDS`) and its body."""
@@ -43,26 +40,6 @@ def encode_json(document: Mapping[str, Any]) -> bytes:
         return orjson.dumps(document)
     except TypeError as error:
         raise ConfigError(f"the payload cannot be sent as JSON: {error}") from error
-
-
-def decode_object(body: bytes, address: str) -> dict[str, Any]:
-    """A JSON object from a peer. Raises ProtocolError when it is none."""
-    document = read_answer(body, address)
-    if not isinstance(document, dict):
-        raise ProtocolError(f"{address}: what came back is no JSON object{excerpt(body) or ': nothing'}")
-    return document
-
-
-def decode_rpc(body: bytes, request_id: str | None, address: str) -> Any:
-    """The result in a JSON-RPC response. Raises what its error says, ProtocolError when it is no response to ours."""
-    document = decode_object(body, address)
-    if document.get("error") is not None:
-        raise rpc_error(document["error"], address)
-    if "result" not in document:
-        raise ProtocolError(f"{address}: the response has neither result nor error{excerpt(body)}")
-    if request_id is not None and document.get("id") != request_id:
-        raise ProtocolError(f"{address}: the response is to another request (id {document.get('id')!a})")
-    return document["result"]
 
 
 def decode_result(result: Any, address: str) -> Result:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from streaming_queue.comm.client.http import excerpt, parse_retry_after, refusal
+from streaming_queue.comm import jsonrpc
 from streaming_queue.comm.strict_json import read_or_none
+from streaming_queue.comm.wire_errors import excerpt, parse_retry_after, refusal, told_error
 from streaming_queue.errors import (
     AgentFailedError,
     AuthError,
@@ -24,43 +25,27 @@ class UnknownTaskError(RemoteError):
     """The peer knows no such task: it never did, or has forgotten it; a new one may do."""
 
 
-Verdict = tuple[type[StreamingQueueError], bool]
-"""The class, and whether another try can help."""
-
-BY_CODE: Mapping[int, Verdict] = {
-    -32700: (ProtocolError, False),  # JSON parse error
-    -32600: (ProtocolError, False),  # invalid request
-    -32601: (ProtocolError, True),  # method not found
-    -32602: (ProtocolError, False),  # invalid params
-    -32603: (RemoteError, True),  # internal error
-    -32001: (UnknownTaskError, True),  # task not found
-    -32002: (RemoteError, False),  # task not cancelable
-    -32003: (ProtocolError, True),  # push notifications not supported
-    -32004: (ProtocolError, True),  # unsupported operation
-    -32005: (ProtocolError, True),  # content type not supported
-    -32006: (AgentFailedError, True),  # invalid agent response
-    -32007: (ProtocolError, True),  # extended card not configured
-    -32008: (ProtocolError, True),  # extension required
-    -32009: (ProtocolError, True),  # version not supported
+_ERRORS: Mapping[str, tuple[int, type[StreamingQueueError], bool]] = {
+    "TASK_NOT_FOUND": (-32001, UnknownTaskError, True),
+    "TASK_NOT_CANCELABLE": (-32002, RemoteError, False),
+    "PUSH_NOTIFICATION_NOT_SUPPORTED": (-32003, ProtocolError, True),
+    "UNSUPPORTED_OPERATION": (-32004, ProtocolError, True),
+    "CONTENT_TYPE_NOT_SUPPORTED": (-32005, ProtocolError, True),
+    "INVALID_AGENT_RESPONSE": (-32006, AgentFailedError, True),
+    "EXTENDED_AGENT_CARD_NOT_CONFIGURED": (-32007, ProtocolError, True),
+    "EXTENSION_SUPPORT_REQUIRED": (-32008, ProtocolError, True),
+    "VERSION_NOT_SUPPORTED": (-32009, ProtocolError, True),
 }
-"""A2A's JSON-RPC codes (specification 1.0, section 5.4). What one agent cannot do another may."""
+"""A2A's errors (specification 1.0, section 5.4) by their reason in HTTP+JSON (`google.rpc.ErrorInfo`): the code in
+JSON-RPC, the class, and whether another try can help: another agent may do what this one cannot."""
 
-CODE_BY_REASON: Mapping[str, int] = {
-    "TASK_NOT_FOUND": -32001,
-    "TASK_NOT_CANCELABLE": -32002,
-    "PUSH_NOTIFICATION_NOT_SUPPORTED": -32003,
-    "UNSUPPORTED_OPERATION": -32004,
-    "CONTENT_TYPE_NOT_SUPPORTED": -32005,
-    "INVALID_AGENT_RESPONSE": -32006,
-    "EXTENDED_AGENT_CARD_NOT_CONFIGURED": -32007,
-    "EXTENSION_SUPPORT_REQUIRED": -32008,
-    "VERSION_NOT_SUPPORTED": -32009,
-    "INVALID_PARAMS": -32602,
-    "INVALID_REQUEST": -32600,
-    "METHOD_NOT_FOUND": -32601,
-    "INTERNAL_ERROR": -32603,
+VERDICTS: jsonrpc.Verdicts = jsonrpc.VERDICTS | {code: (cls, again) for code, cls, again in _ERRORS.values()}
+CODE_BY_REASON: Mapping[str, int] = {reason: code for reason, (code, _, _) in _ERRORS.items()} | {
+    "INVALID_PARAMS": jsonrpc.INVALID_PARAMS,
+    "INVALID_REQUEST": jsonrpc.INVALID_REQUEST,
+    "METHOD_NOT_FOUND": jsonrpc.METHOD_NOT_FOUND,
+    "INTERNAL_ERROR": jsonrpc.INTERNAL_ERROR,
 }
-"""The reasons that stand for the codes in HTTP+JSON (`google.rpc.ErrorInfo`)."""
 
 BY_STATE: Mapping[str, tuple[type[StreamingQueueError], bool, str]] = {
     "failed": (AgentFailedError, True, "the task failed"),
@@ -74,32 +59,29 @@ BY_STATE: Mapping[str, tuple[type[StreamingQueueError], bool, str]] = {
 
 def rpc_error(error: Any, address: str) -> StreamingQueueError:
     """The error object of a JSON-RPC response, or of an HTTP+JSON stream."""
-    if not isinstance(error, Mapping):
-        return ProtocolError(f"{address}: its error is no object: {str(error)[:120]!a}")
-    details = error.get("data") or error.get("details")
-    for detail in _details(details):
-        if detail.get("type") == ERROR:
-            return error_from_event(_typed({"message": error.get("message"), **detail}), address)
-    code = error.get("code")
-    if error.get("status") is not None or code not in BY_CODE:
-        reasons = (CODE_BY_REASON.get(str(detail.get("reason"))) for detail in _details(details))
-        code = next((found for found in reasons if found is not None), code)
-    cls, retryable = BY_CODE.get(code, (RemoteError, True)) if isinstance(code, int) else (RemoteError, True)
-    said = f"{address}: A2A error {code!a}: {str(error.get('message'))[:300]!a}"
-    return cls(said, retryable=retryable)
+    if isinstance(error, Mapping):
+        details = list(_details(error.get("data") or error.get("details")))
+        for detail in details:
+            if detail.get("type") == ERROR:
+                return error_from_event(_typed({"message": error.get("message"), **detail}), address)
+        if error.get("status") is not None or error.get("code") not in VERDICTS:
+            codes = (CODE_BY_REASON.get(str(detail.get("reason"))) for detail in details)
+            error = {**error, "code": next((code for code in codes if code is not None), error.get("code"))}
+    return jsonrpc.failure_of(error, address, "A2A", VERDICTS)
 
 
 def http_error(status: int, body: bytes, retry_after: str | None, address: str) -> StreamingQueueError:
-    """A response whose status is not 200: A2A's own error, our host's refusal, or somebody in between."""
+    """A response whose status is not 200: A2A's own error, a refusal of our host, or a proxy on the way."""
     retry_after_s = parse_retry_after(retry_after)
-    error = parsed(body).get("error")
-    if isinstance(error, Mapping):
-        if error.get("type") == ERROR:
-            return error_from_event({"retry_after_s": retry_after_s, **_set(error)}, address)
-        if any(detail.get("type") == ERROR or "reason" in detail for detail in _details(error.get("details"))):
-            return rpc_error(error, address)
-        if error.get("code") in BY_CODE:
-            return rpc_error(error, address)
+    document = parsed(body)
+    if (told := told_error(document, retry_after_s, address)) is not None:
+        return told
+    error = document.get("error")
+    if isinstance(error, Mapping) and (
+        error.get("code") in VERDICTS
+        or any(detail.get("type") == ERROR or "reason" in detail for detail in _details(error.get("details")))
+    ):
+        return rpc_error(error, address)
     if status == 503 and retry_after_s is not None:
         return RateLimitedError(f"{address}: answered 503{excerpt(body)}", retry_after_s=retry_after_s)
     return refusal(status, body, retry_after_s, address)
@@ -138,10 +120,6 @@ def _typed(event: Mapping[str, Any]) -> dict[str, Any]:
         except ValueError:
             typed["retry_after_s"] = None
     return typed
-
-
-def _set(event: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in event.items() if value is not None}
 
 
 def parsed(body: bytes) -> Mapping[str, Any]:

@@ -14,24 +14,38 @@ import orjson
 from a2a.types.a2a_pb2 import CancelTaskRequest, GetTaskRequest, SendMessageRequest, SubscribeToTaskRequest
 from a2a.types.a2a_pb2_grpc import A2AServiceStub
 from google.protobuf import json_format
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
 from grpc import ChannelConnectivity, StatusCode
 from grpc.aio import EOF, AioRpcError
 
 from streaming_queue.comm.client.liveness import Watch
 from streaming_queue.comm.context import heard
-from streaming_queue.comm.grpc_wire import open_channel
+from streaming_queue.comm.grpc_wire import COMMON_LIMIT_BYTES, open_channel, own_failure
 from streaming_queue.comm.strict_json import MAX_ANSWER_VALUES
-from streaming_queue.errors import ConfigError, ConnectError, ProtocolError
+from streaming_queue.errors import AuthError, ConfigError, ConnectError, ProtocolError, RemoteError, StreamingQueueError
 from streaming_queue.protocol_backend.a2a.card import Card
 from streaming_queue.protocol_backend.a2a.codec import Result, decode_result, encode_json
 from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION, EXTENSIONS_HEADER, VERSION_HEADER
-from streaming_queue.protocol_backend.a2a.grpc_errors import said_by_a2a, status_error
+from streaming_queue.protocol_backend.a2a.failures import rpc_error
 from streaming_queue.protocol_backend.a2a.message_size import has_more_values
 from streaming_queue.protocol_backend.a2a.transport import Transport
 
 CONNECT_TIMEOUT_S = 2.0
 NOTICED_WITHIN_S = 0.2
+
+_DETAILS_KEY = "grpc-status-details-bin"
+
+_BY_STATUS: Mapping[StatusCode, tuple[type[StreamingQueueError], bool]] = {
+    StatusCode.UNAUTHENTICATED: (AuthError, False),
+    StatusCode.PERMISSION_DENIED: (AuthError, False),
+    StatusCode.UNAVAILABLE: (ConnectError, True),
+    StatusCode.UNIMPLEMENTED: (ProtocolError, True),
+    StatusCode.INVALID_ARGUMENT: (ProtocolError, False),
+    StatusCode.FAILED_PRECONDITION: (RemoteError, False),
+    StatusCode.OUT_OF_RANGE: (RemoteError, False),
+}
+"""A peer's status without A2A's own word -> the class, and whether to try again; any other is `RemoteError, True`."""
 
 _REQUESTS: Mapping[str, type[Message]] = {
     "send": SendMessageRequest,
@@ -171,3 +185,34 @@ class GrpcInterface:
             async with asyncio.timeout(NOTICED_WITHIN_S):
                 await self._channel.wait_for_state_change(ChannelConnectivity.READY)
         return self._channel.get_state() is not ChannelConnectivity.TRANSIENT_FAILURE
+
+
+def said_by_a2a(error: AioRpcError) -> Mapping[str, Any] | None:
+    """What A2A says of the failure, as HTTP+JSON would write it; None where it is the library's or a stranger's."""
+    document = dict(error.trailing_metadata() or ()).get(_DETAILS_KEY)
+    if not isinstance(document, bytes):
+        return None
+    try:
+        status = status_pb2.Status.FromString(document)
+        details = []
+        for detail in status.details:
+            info = error_details_pb2.ErrorInfo()
+            if detail.Unpack(info):
+                details.append(json_format.MessageToDict(info))
+    except DecodeError:
+        return None
+    return {"status": error.code().name, "message": status.message, "details": details} if details else None
+
+
+def status_error(error: AioRpcError, address: str, sent_bytes: int) -> StreamingQueueError:
+    """What ended a call. A message of `sent_bytes` over the common limit is at fault where resources were exhausted."""
+    if (said := said_by_a2a(error)) is not None:
+        return rpc_error(said, address)
+    status = error.code()
+    cls, retryable = _BY_STATUS.get(status, (RemoteError, True))
+    text = f"{address}: gRPC {status.name}: {(error.details() or '')[:300]!a}"
+    if cls is RemoteError and (own := own_failure(error)) is not None:
+        return own(text, retryable=True)
+    if status is StatusCode.RESOURCE_EXHAUSTED and sent_bytes > COMMON_LIMIT_BYTES:
+        return ProtocolError(f"{text}; the message has {sent_bytes} bytes", retryable=False)
+    return cls(text, retryable=retryable)

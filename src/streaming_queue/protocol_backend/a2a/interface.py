@@ -15,8 +15,9 @@ from streaming_queue.comm.client.http import read_body
 from streaming_queue.comm.client.lines import EVENT_STREAM, read_events
 from streaming_queue.comm.client.liveness import Watch
 from streaming_queue.comm.context import heard
+from streaming_queue.comm.jsonrpc import decode_object, decode_response
 from streaming_queue.protocol_backend.a2a.card import JSONRPC, Card
-from streaming_queue.protocol_backend.a2a.codec import Result, decode_object, decode_result, decode_rpc, encode_json
+from streaming_queue.protocol_backend.a2a.codec import Result, decode_result, encode_json
 from streaming_queue.protocol_backend.a2a.dialect import A2A_JSON, CALL_EXTENSION, EXTENSIONS_HEADER, VERSION_HEADER
 from streaming_queue.protocol_backend.a2a.failures import http_error, parsed, rpc_error
 from streaming_queue.protocol_backend.a2a.transport import Transport
@@ -72,7 +73,7 @@ class Interface:
             with self._transport.translated:
                 async with aclosing(read_events(response, self.address, tell)) as events:
                     async for data in events:
-                        yield self._event(data, request_id)
+                        yield decode_result(self._decoded(data, request_id), self.address)
 
     async def check_auth(self) -> None:
         """Ask for a task that does not exist: whoever reads the card may still be refused behind it.
@@ -115,18 +116,17 @@ class Interface:
         body = await self._body(response)
         if response.status != 200:
             raise http_error(response.status, body, response.headers.get("Retry-After"), self.address)
-        if self.card.binding == JSONRPC:
-            return decode_rpc(body, request_id, self.address)
-        return decode_object(body, self.address)
+        return self._decoded(body, request_id)
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         with self._transport.translated:
             return await read_body(response, self.address)
 
-    def _event(self, data: bytes, request_id: str) -> Result:
+    def _decoded(self, body: bytes, request_id: str) -> Any:
+        """The result in a body or an event. Raises what its error means."""
         if self.card.binding == JSONRPC:
-            return decode_result(decode_rpc(data, request_id, self.address), self.address)
-        result = decode_object(data, self.address)
+            return decode_response(body, request_id, self.address, rpc_error)
+        result = decode_object(body, self.address)
         if result.get("error") is not None:
             raise rpc_error(result["error"], self.address)
-        return decode_result(result, self.address)
+        return result

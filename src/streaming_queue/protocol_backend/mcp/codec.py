@@ -26,7 +26,7 @@ from streaming_queue.protocol_backend.mcp.dialect import (
     UNSUPPORTED_VERSION,
 )
 
-VERDICTS: Mapping[int, jsonrpc.Verdict] = jsonrpc.VERDICTS | {
+VERDICTS: jsonrpc.Verdicts = jsonrpc.VERDICTS | {
     HEADER_MISMATCH: (ProtocolError, False),
     -32021: (ProtocolError, True),  # the client lacks a capability
     UNSUPPORTED_VERSION: (ProtocolError, True),

@@ -214,7 +214,7 @@ async def test_0_3_is_spoken_where_it_is_all_there_is(backend: Any, streaming: b
         (lambda call: answer(b"<html>"), ProtocolError, "no JSON object: '<html>'"),
         (lambda call: answer(b""), ProtocolError, "no JSON object"),
         (lambda call: answer({"jsonrpc": "2.0", "id": call["id"]}), ProtocolError, "neither result nor error"),
-        (lambda call: answer({"id": "other", "result": message("hi")}), ProtocolError, "to another request"),
+        (lambda call: answer({"id": "other", "result": message("hi")}), ProtocolError, "of another call"),
         (lambda call: result(call, 5), ProtocolError, "neither message nor task"),
         (lambda call: result(call, {"task": {"status": {}}}), ProtocolError, "without an id"),
         (lambda call: result(call, {"task": task("FLYING")}), ProtocolError, "does not know: 'flying'"),

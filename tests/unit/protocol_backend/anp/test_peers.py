@@ -176,7 +176,7 @@ async def test_documents_that_lead_nowhere_or_elsewhere(backend: Any, documents:
     [
         (b"", "the stream ended without an answer"),
         (b'data: {"jsonrpc":"2.0","method":"event","params":{"type":"agent_text_delta"}}\n\n', "is no event"),
-        (b"data: x\n\n", "no JSON-RPC response"),
+        (b"data: x\n\n", "no JSON object"),
         (b'data: {"jsonrpc":"2.0","id":7,"result":"x"}\n\n', "of another call"),
         (b'data: {"jsonrpc":"2.0",\r\ndata: "id":1,"result":"x"}\r\n\r\n', ""),
     ],

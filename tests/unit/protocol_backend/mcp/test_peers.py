@@ -154,7 +154,7 @@ async def test_a_server_may_want_an_older_version(make: Any, version: str):
         ({"initialize": result({**INITIALIZED, "protocolVersion": "1999-01-01"})}, "no version in common"),
         ({"initialize": result({})}, "answers `initialize` without a `protocolVersion`"),
         ({"initialize": error(-32022, "400 Bad", data={"supported": ["2030-01-01"]})}, "it supports '2030-01-01'"),
-        ({"initialize": error(-32603)}, "MCP error '-32603'"),
+        ({"initialize": error(-32603)}, "MCP error -32603"),
         ({"initialize": answer(HTML, kind="text/html")}, "answered 'text/html', which is no MCP"),
         ({"initialize": answer(HTML, "404 Not Found", kind="text/html")}, "404.*often at /mcp"),
         ({"initialize": answer(HTML, "502 Bad Gateway")}, "answered 502"),
@@ -246,7 +246,7 @@ async def test_a_tool_that_went_away_is_looked_for_again(backend: McpCommBackend
         await send(backend, peer)
         peer.table["tools/call"] = error(-32602)
         peer.table["tools/list"] = result({"tools": [{**ASK, "name": "other"}]})
-        with pytest.raises(ProtocolError, match=f"^{peer.url}: MCP error '-32602'"):
+        with pytest.raises(ProtocolError, match=f"^{peer.url}: MCP error -32602"):
             await send(backend, peer)
         peer.table["tools/call"] = result(texts("fine"))
         await send(backend, peer)
