@@ -10,12 +10,14 @@ import logging
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+from streaming_queue.comm import registry
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES
 from streaming_queue.comm.base import EndpointOptions, HostLimits, HostOptions
 from streaming_queue.comm.host.listener import ListeningSocket, listen
-from streaming_queue.errors import ConfigError, ConnectError, ProtocolError
+from streaming_queue.errors import BackendNotInstalledError, ConfigError, ConnectError, ProtocolError
 
 if TYPE_CHECKING:
     import grpc
@@ -71,6 +73,18 @@ def keep_engine() -> None:
     import grpc.aio
 
     grpc.aio.init_grpc_aio()
+
+
+async def load_part(module: str, wanted: str) -> Any:
+    """Import a module that needs the library, in a thread: the library is slow to import and reads files.
+
+    Raises BackendNotInstalledError where the library is missing; `wanted` stands in its text.
+    """
+    try:
+        return await asyncio.to_thread(import_module, module)
+    except ImportError as error:
+        install = await asyncio.to_thread(lambda: registry.find("grpc").install)
+        raise BackendNotInstalledError(f"{wanted} needs grpcio: {install}") from error
 
 
 def open_channel(authority: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 from a2a.types.a2a_pb2 import Message, Part, Role
 from a2a.utils.errors import A2AError, InternalError, InvalidParamsError
@@ -36,18 +34,15 @@ def status_message(event: StreamEvent, message_id: str, task_id: str, context_id
         role=Role.ROLE_AGENT,
         parts=[Part(text=str(event["message"]))],
     )
-    ParseDict({AGENT_ERROR: plain(event)}, message.metadata)
+    ParseDict({AGENT_ERROR: event}, message.metadata)
     return message
 
 
-def plain(metadata: Any) -> Any:
-    """Metadata as JSON keeps it. Raises AgentFailedError when it cannot be written as JSON."""
+def sendable(event: StreamEvent) -> StreamEvent:
+    """The event with its metadata as JSON keeps it, or the failure that JSON cannot hold the metadata."""
+    if not event.get("metadata"):
+        return event
     try:
-        return orjson.loads(orjson.dumps(metadata))
+        return {**event, "metadata": orjson.loads(orjson.dumps(event["metadata"]))}
     except TypeError as error:
-        raise AgentFailedError(f"the agent's answer cannot be sent as JSON: {error}") from error
-
-
-def unfit(error: AgentFailedError) -> StreamEvent:
-    """The event for an answer that could not be written."""
-    return error_event(error)
+        return error_event(AgentFailedError(f"the agent's answer cannot be sent as JSON: {error}"))

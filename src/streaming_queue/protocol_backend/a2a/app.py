@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
+from urllib.parse import parse_qs
 
 import orjson
+from a2a.server.request_handlers.response_helpers import build_error_response
 from a2a.server.routes import create_jsonrpc_routes, create_rest_routes
-from a2a.utils.errors import InvalidRequestError
+from a2a.utils.error_handlers import build_rest_error_payload
+from a2a.utils.errors import A2AError, InvalidRequestError, VersionNotSupportedError
 from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
 
 from streaming_queue.comm import strict_json
 from streaming_queue.comm.host.asgi import cancelled_on_disconnect, read_body
 from streaming_queue.errors import ConnectError, error_event
-from streaming_queue.protocol_backend.a2a.dialect import CARD_PATH, RPC_MEMBERS, V1
+from streaming_queue.protocol_backend.a2a.dialect import CARD_PATH, RPC_MEMBERS, V03, V1, VERSION_HEADER, known_version
 from streaming_queue.protocol_backend.a2a.event_stream import plain_routes
 from streaming_queue.protocol_backend.a2a.handler import AgentHandler
 from streaming_queue.protocol_backend.a2a.native import NativeHandler
 from streaming_queue.protocol_backend.a2a.own_card import CardDesk, Face, Header
 from streaming_queue.protocol_backend.a2a.principal import ContextBuilder
 from streaming_queue.protocol_backend.a2a.short_path import encode, short_rest, short_rpc
-from streaming_queue.protocol_backend.a2a.version import fits, refusal, refused, requested_version
 from streaming_queue.telemetry.text import one_line
 
 RETRY_AFTER_S = 5
@@ -29,6 +32,7 @@ RETRY_AFTER_S = 5
 NAMED = 3
 """How many members that do not belong there are told by name."""
 
+_VERSION = VERSION_HEADER.lower().encode()
 _RPC_PATH = "/"
 _SHORT_PATHS = {_RPC_PATH: short_rpc, "/message:send": short_rest}
 
@@ -145,3 +149,44 @@ async def _json(send: Send, status: int, body: bytes, *more: Header, media_type:
 async def _respond(send: Send, status: int, headers: list[Header], body: bytes) -> None:
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+# --- versions (specification 1.0, section 3.6) ---
+
+
+def requested_version(scope: Scope, headers: Mapping[bytes, bytes]) -> str | None:
+    """`"1.0"` or `"0.3"`, None for a version that we do not speak. No version, or an empty one, means 0.3.
+
+    It may be a parameter of the request instead of a header; then it is made one.
+    """
+    named = headers.get(_VERSION)
+    if named is None and scope["query_string"]:
+        parameters = parse_qs(scope["query_string"].decode("latin-1"))
+        named = parameters.get(VERSION_HEADER, [""])[-1].encode("latin-1", "replace")
+        scope["headers"] = [*scope["headers"], (_VERSION, named)]
+    return known_version(named)
+
+
+def fits(version: str | None, document: Any) -> bool:
+    """Whether a JSON-RPC request is one of this version: the methods of 0.3 have a slash in their names."""
+    method = document.get("method") if isinstance(document, dict) else None
+    return version is not None and not (version == V1.version and isinstance(method, str) and "/" in method)
+
+
+def refusal(document: Any, *, is_rpc: bool) -> tuple[int, bytes]:
+    """Status and body for a request whose version is not spoken, or not by the method that it names."""
+    error = VersionNotSupportedError(
+        f"this host speaks A2A {V1.version} and {V03.version}, each with its own methods: name the one you use in the "
+        f"header {VERSION_HEADER}; no header means {V03.version}"
+    )
+    return refused(error, is_rpc=is_rpc, document=document)
+
+
+def refused(error: A2AError, *, is_rpc: bool, document: Any = None) -> tuple[int, bytes]:
+    """Status and body for a request that is refused before it is looked at; its id is taken from its `document`."""
+    if is_rpc:
+        request_id = document.get("id") if isinstance(document, dict) else None
+        known = isinstance(request_id, str | int) and not isinstance(request_id, bool)
+        return 200, orjson.dumps(build_error_response(request_id if known else None, error))
+    failure = build_rest_error_payload(error)
+    return failure["error"]["code"], orjson.dumps(failure)

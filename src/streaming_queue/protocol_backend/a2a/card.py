@@ -58,8 +58,7 @@ def read_card(body: bytes, address: URL, trusted_origins: Collection[URL] = (), 
         for url_text, its_binding, version, tenant in offered:
             if its_binding != binding or not _speaks(version, dialect):
                 continue
-            place = _grpc_place if binding == GRPC else _place
-            url, own = place(url_text, address, trusted_origins)
+            url, own = _place(url_text, binding, address, trusted_origins)
             if url is None:
                 refused = f"; {url_text[:200]!a} is at another origin: trust it by trusted_origins, or register it"
                 continue
@@ -114,38 +113,30 @@ def _speaks(version: str, dialect: Dialect) -> bool:
     return version == V03.version or version.startswith(f"{V03.version}.")
 
 
-def _place(text: str, address: URL, trusted_origins: Collection[URL]) -> tuple[URL | None, bool]:
-    """Where the interface is, and whether that is the card's own origin; None: where it may not be."""
+def _place(text: str, binding: str, address: URL, trusted_origins: Collection[URL]) -> tuple[URL | None, bool]:
+    """Where the interface is, and whether that is the card's own origin; None where it may not be.
+
+    gRPC may have any port; its place is `host:port`, or a URL whose scheme says whether there is TLS.
+    """
+    if by_grpc := binding == GRPC:
+        scheme, separator, rest = text.rpartition("://")
+        text = f"{_GRPC_SCHEMES.get(scheme, scheme) if separator else address.scheme}://{rest}"
     try:
         url = URL(text)
         origin = url.origin()
     except ValueError:
         return None, False
-    if url.user is not None or url.scheme not in ("http", "https"):
+    if url.scheme not in ("http", "https") or (url.user is not None and not by_grpc):
         return None, False
     own = address.origin()
-    if origin == own:
-        return url, True
-    if (origin.scheme, origin.port) == (own.scheme, own.port) and _is_here(origin.host) and _is_here(own.host):
-        return url.with_host(own.host or ""), True
+    if by_grpc:
+        url = origin
+    if origin.scheme == own.scheme and (by_grpc or origin.port == own.port):
+        if origin.host == own.host:
+            return url, True
+        if _is_here(origin.host) and _is_here(own.host):
+            return url.with_host(own.host or ""), True
     return (url, False) if origin in trusted_origins else (None, False)
-
-
-def _grpc_place(text: str, address: URL, trusted_origins: Collection[URL]) -> tuple[URL | None, bool]:
-    """The same for gRPC, for whatever port: `host:port`, or a URL whose scheme says whether there is TLS."""
-    scheme, separator, rest = text.partition("://")
-    scheme = _GRPC_SCHEMES.get(scheme, scheme) if separator else address.scheme
-    try:
-        origin = URL(f"{scheme}://{rest if separator else text}").origin()
-    except ValueError:
-        return None, False
-    if origin.scheme not in ("http", "https"):
-        return None, False
-    if origin.scheme == address.scheme and origin.host == address.host:
-        return origin, True
-    if origin.scheme == address.scheme and _is_here(origin.host) and _is_here(address.host):
-        return origin.with_host(address.host or ""), True
-    return (origin, False) if origin in trusted_origins else (None, False)
 
 
 def _is_here(host: str | None) -> bool:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from streaming_queue.comm.client.cancels import CANCEL_TIMEOUT_S, Cancels
+from streaming_queue.comm.grpc_wire import load_part
 from streaming_queue.errors import ConfigError, ConnectError, ProtocolError, RemoteError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.a2a.card import GRPC, JSONRPC, about
+from streaming_queue.protocol_backend.a2a.dialect import GRPC_SETTINGS
 from streaming_queue.protocol_backend.a2a.exchange import Exchange
-from streaming_queue.protocol_backend.a2a.grpc_half import load_half
 from streaming_queue.protocol_backend.a2a.interface import Interface
 from streaming_queue.protocol_backend.a2a.transport import Transport
 
@@ -88,7 +89,8 @@ class Peer:
                 return old
             self._grpc = None
             await old.close()
-        interface = (await load_half(_grpc_half))(self._transport, card)
+        part = await load_part("streaming_queue.protocol_backend.a2a.grpc_interface", GRPC_SETTINGS)
+        interface: GrpcInterface = part.GrpcInterface(self._transport, card)
         try:
             await interface.connect()
         except BaseException:
@@ -163,12 +165,6 @@ class Peer:
             await asyncio.wait({self._reading}, timeout=CANCEL_TIMEOUT_S)
         if self._grpc is not None:
             await self._grpc.close()
-
-
-def _grpc_half() -> Callable[..., GrpcInterface]:
-    from streaming_queue.protocol_backend.a2a.grpc_interface import GrpcInterface
-
-    return GrpcInterface
 
 
 def _noted(task: asyncio.Task[Interface | GrpcInterface]) -> None:

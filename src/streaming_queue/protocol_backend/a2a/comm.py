@@ -51,7 +51,7 @@ class A2ACommBackend(HttpBackend[Peer]):
             raise ConfigError(f"trusted_origins: {error}; an origin is https://host:port") from error
         if binding not in BINDINGS:
             raise ConfigError(f"binding {binding!r}: known are {', '.join(BINDINGS)}")
-        self.serves_grpc = grpc
+        self._by_grpc = grpc
         self._binding = binding
 
     def _new_peer(self, agent_id: str, address: str, options: EndpointOptions) -> Peer:
@@ -126,7 +126,7 @@ class A2ACommBackend(HttpBackend[Peer]):
             ConfigError: the address is not allowed.
             ConnectError: the port is in use.
         """
-        return await self._host(_host_half, agent_id, host, port, executor)
+        return await self._host(_host_half, agent_id, host, port, executor, by_grpc=self._by_grpc)
 
 
 def _host_half() -> Callable[..., Awaitable[A2AAgent]]:

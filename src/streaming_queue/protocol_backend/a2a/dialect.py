@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ EXTENSIONS_HEADER = "A2A-Extensions"
 RPC_MEMBERS = frozenset({"jsonrpc", "id", "method", "params"})
 """What a request in JSON-RPC has (JSON-RPC 2.0, 4)."""
 A2A_JSON = "application/a2a+json"
+GRPC_SETTINGS = "A2A over gRPC (a2a.grpc, a2a.binding)"
 
 CALL_EXTENSION = "urn:agentnetwork:streaming-queue:call:1"
 """Our extension of the protocol (specification 1.0, section 4.6): a host that declares it reads the call's context
@@ -76,6 +78,17 @@ KIND_03: Mapping[str, str] = {
     "artifact-update": "artifactUpdate",
 }
 """The same by `kind` in 0.3."""
+
+
+_KNOWN = re.compile(rb"(1\.0|0\.3)(\.\d+)?")
+
+
+def known_version(named: bytes | None) -> str | None:
+    """The version meant by what a request names; None where we do not speak it. Nothing means 0.3."""
+    if not named:
+        return V03.version
+    known = _KNOWN.fullmatch(named)
+    return known[1].decode() if known else None
 
 
 def state_name(state: object) -> str:

@@ -26,12 +26,11 @@ from streaming_queue.comm.host.admission import Admission, Refusal
 from streaming_queue.comm.strict_json import MAX_VALUES
 from streaming_queue.errors import ConfigError
 from streaming_queue.messages import ERROR
-from streaming_queue.protocol_backend.a2a.dialect import V1, VERSION_HEADER
+from streaming_queue.protocol_backend.a2a.dialect import V1, VERSION_HEADER, known_version
 from streaming_queue.protocol_backend.a2a.handler import AgentHandler
 from streaming_queue.protocol_backend.a2a.message_size import has_more_values
 from streaming_queue.protocol_backend.a2a.native import NativeHandler
 from streaming_queue.protocol_backend.a2a.principal import Principal
-from streaming_queue.protocol_backend.a2a.version import known_version
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +83,7 @@ class _Calls(GrpcServerCallContextBuilder):
             raise VersionNotSupportedError(
                 f"this service speaks A2A {V1.version}: name it in the metadata {VERSION_HEADER.lower()}"
             )
-        return ServerCallContext(user=Principal(_principal.get()), state={"headers": metadata})
+        return ServerCallContext(user=Principal(_principal.get() or ""), state={"headers": metadata})
 
 
 class _Service(GrpcHandler):

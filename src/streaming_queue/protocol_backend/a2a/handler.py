@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import ExitStack, aclosing
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 from weakref import WeakValueDictionary
 
 from a2a.server.context import ServerCallContext
@@ -39,9 +39,9 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 
 from streaming_queue.comm.context import RequestContext
 from streaming_queue.comm.host.execution import Execution, Executions
-from streaming_queue.errors import AgentFailedError, StreamingQueueError, error_event
+from streaming_queue.errors import StreamingQueueError, error_event
 from streaming_queue.messages import ERROR, MESSAGE, StreamEvent
-from streaming_queue.protocol_backend.a2a.agent_errors import plain, to_a2a, unfit
+from streaming_queue.protocol_backend.a2a.agent_errors import sendable, to_a2a
 from streaming_queue.protocol_backend.a2a.codec import whole_numbers
 from streaming_queue.protocol_backend.a2a.jobs import Event, Jobs
 from streaming_queue.protocol_backend.a2a.principal import principal_of
@@ -51,25 +51,10 @@ TASK_AFTER_S = 1.0
 """How long a streamed answer may be silent before it becomes a task, which its reader can come back to."""
 
 
-class MakeRequest(Protocol):
-    """`BaseCommBackend.request`."""
-
-    def __call__(
-        self,
-        agent_id: str,
-        payload: Mapping[str, Any],
-        *,
-        principal: str | None = None,
-        streaming: bool = False,
-        context_id: str | None = None,
-    ) -> RequestContext:
-        """The context in which the executor runs."""
-
-
 class AgentHandler(RequestHandler):
     """One hosted agent. No error that leaves it holds the text of an exception that is not ours."""
 
-    def __init__(self, agent_id: str, executions: Executions, request: MakeRequest) -> None:
+    def __init__(self, agent_id: str, executions: Executions, request: Callable[..., RequestContext]) -> None:
         self._agent_id = agent_id
         self._executions = executions
         self._request = request
@@ -97,6 +82,14 @@ class AgentHandler(RequestHandler):
                 return await execution.result()
         except StreamingQueueError as error:
             return error_event(error)
+
+    def _attach(
+        self, held: ExitStack, payload: Mapping[str, Any], message: Message, principal: str | None, **more: bool
+    ) -> Execution:
+        request = self._request(self._agent_id, payload, principal=principal, context_id=message.context_id, **more)
+        execution = held.enter_context(self._executions.attach(request))
+        self._by_message[principal, message.message_id] = execution
+        return execution
 
     def _under_way(self, message_id: str, principal: str | None) -> Execution | None:
         """The work on a message that is not answered yet."""
@@ -149,10 +142,8 @@ class AgentHandler(RequestHandler):
             end = await self.answer(payload, message.message_id, message.context_id, principal)
             return _message(end, message.context_id)
         try:
-            request = self._request(self._agent_id, payload, principal=principal, context_id=message.context_id)
             with ExitStack() as held:
-                execution = held.enter_context(self._executions.attach(request))
-                self._by_message[principal, message.message_id] = execution
+                execution = self._attach(held, payload, message, principal)
                 job = await self._jobs.begin(execution, held.pop_all(), message, context)
         except StreamingQueueError as error:
             raise to_a2a(error_event(error)) from None
@@ -166,12 +157,8 @@ class AgentHandler(RequestHandler):
         payload = await self._payload(params, context)
         message, principal = params.message, principal_of(context)
         try:
-            request = self._request(
-                self._agent_id, payload, principal=principal, streaming=True, context_id=message.context_id
-            )
             with ExitStack() as held:
-                execution = held.enter_context(self._executions.attach(request))
-                self._by_message[principal, message.message_id] = execution
+                execution = self._attach(held, payload, message, principal, streaming=True)
                 async with aclosing(execution.batches(TASK_AFTER_S)) as batches:
                     first = await anext(batches)
                 if len(first) == 1 and first[0]["type"] in (MESSAGE, ERROR):
@@ -253,21 +240,20 @@ class AgentHandler(RequestHandler):
         del params, context
         raise ExtendedAgentCardNotConfiguredError
 
-    async def aclose(self) -> None:
-        """Wait for the tasks of executions that were stopped."""
+    async def stop(self, stop_s: float) -> None:
+        """Fail the work in flight as retryable; bounded."""
+        await self._executions.aclose(stop_s)
         await self._jobs.aclose()
 
 
 def _message(end: StreamEvent, context_id: str) -> Message:
     """The end of an execution as one message. Raises what its failure is in A2A."""
+    end = sendable(end)
     if end["type"] == ERROR:
         raise to_a2a(end)
     message = Message(
         message_id=uuid.uuid4().hex, context_id=context_id, role=Role.ROLE_AGENT, parts=[Part(text=end["data"])]
     )
     if end.get("metadata"):
-        try:
-            ParseDict(plain(end["metadata"]), message.metadata)
-        except AgentFailedError as error:
-            raise to_a2a(unfit(error)) from None
+        ParseDict(end["metadata"], message.metadata)
     return message

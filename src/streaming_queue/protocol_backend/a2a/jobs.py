@@ -23,9 +23,8 @@ from a2a.types.a2a_pb2 import (
 from google.protobuf.json_format import ParseDict
 
 from streaming_queue.comm.host.execution import CANCEL_BOUND_S, Execution, Executions
-from streaming_queue.errors import AgentFailedError
 from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
-from streaming_queue.protocol_backend.a2a.agent_errors import plain, status_message, unfit
+from streaming_queue.protocol_backend.a2a.agent_errors import sendable, status_message
 from streaming_queue.protocol_backend.a2a.task_store import BoundedTaskStore
 
 logger = logging.getLogger(__name__)
@@ -46,12 +45,12 @@ class Job:
         self._artifact_id = f"{self.task_id}-answer"
 
     def task(self, end: StreamEvent | None = None) -> Task:
-        """The task as it stands: at work, or at its `end`."""
+        """The task as it stands: at work, or at its `end`, which is `sendable`."""
         task = Task(id=self.task_id, context_id=self.context_id, status=self._status(end), history=[self._asked])
         if end is not None and end["type"] == MESSAGE:
             task.artifacts.append(self._artifact(end["data"]))
             if end.get("metadata"):
-                ParseDict(plain(end["metadata"]), task.metadata)
+                ParseDict(end["metadata"], task.metadata)
         return task
 
     def _artifact(self, text: str) -> Artifact:
@@ -73,17 +72,17 @@ class Job:
         """The end, or a status, as an update."""
         end = None if event["type"] == STATUS else event
         update = TaskStatusUpdateEvent(task_id=self.task_id, context_id=self.context_id, status=self._status(end))
-        if event["type"] != ERROR and event.get("metadata"):
-            ParseDict(plain(event["metadata"]), update.metadata)
+        if event.get("metadata"):
+            ParseDict(event["metadata"], update.metadata)
         return update
 
     def _word(self, event: StreamEvent, number: int) -> TaskStatusUpdateEvent:
         """A word on progress; by its id a reader knows it again."""
-        try:
-            update = self._update(event)
-        except AgentFailedError as error:
-            logger.warning("task %s: the metadata of a status is left out: %s", self.task_id, error)
-            update = self._update({"type": STATUS})
+        fit = sendable(event)
+        if fit["type"] == ERROR:
+            logger.warning("task %s: the metadata of a status is left out: %s", self.task_id, fit["message"])
+            fit = {"type": STATUS}
+        update = self._update(fit)
         update.status.message.CopyFrom(
             Message(
                 message_id=f"{self.task_id}-{number}",
@@ -122,21 +121,11 @@ class Job:
                         yield self._piece(event["data"], append=begun)
                         begun = True
                     else:
-                        for last in self._last(event):
-                            yield last
-
-    def _last(self, end: StreamEvent) -> list[Event]:
-        """The end; before it the whole answer as the last chunk, which replaces the pieces.
-
-        Some clients keep only the chunk marked as the last one. A last piece would be all that they keep.
-        """
-        try:
-            update = self._update(end)
-        except AgentFailedError as error:
-            return [self._update(unfit(error))]
-        if end["type"] != MESSAGE:
-            return [update]
-        return [self._piece(end["data"], append=False, last=True), update]
+                        # Some clients keep only the chunk marked as the last one: the whole answer replaces the pieces.
+                        end = sendable(event)
+                        if end["type"] == MESSAGE:
+                            yield self._piece(end["data"], append=False, last=True)
+                        yield self._update(end)
 
 
 class Jobs:
@@ -165,11 +154,7 @@ class Jobs:
         try:
             with held:
                 end = await job.execution.result()
-            try:
-                task = job.task(end)
-            except AgentFailedError as error:
-                task = job.task(unfit(error))
-            await self._store.save(task, context)
+            await self._store.save(job.task(sendable(end)), context)
         finally:
             del self._by_id[job.task_id], self._by_execution[job.execution]
 
@@ -184,7 +169,7 @@ class Jobs:
         await self._executions.discard(job.execution)
         if job.keeper is not None:
             await asyncio.wait({job.keeper}, timeout=CANCEL_BOUND_S)
-        return job.task(await job.execution.result())
+        return job.task(sendable(await job.execution.result()))
 
     async def aclose(self) -> None:
         """Let the tasks see the end of their executions, which were stopped before."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any
 
 from a2a.server.agent_execution import AgentExecutor, RequestContext
@@ -18,7 +18,7 @@ from a2a.utils.errors import A2AError, InternalError
 
 from streaming_queue.errors import ConnectError, error_event
 from streaming_queue.protocol_backend.a2a.agent_errors import to_a2a
-from streaming_queue.protocol_backend.a2a.task_store import BoundedTaskStore
+from streaming_queue.protocol_backend.a2a.task_store import BoundedTaskStore, Busy
 
 logger = logging.getLogger(__name__)
 
@@ -37,52 +37,33 @@ def is_native(executor: Any) -> bool:
     )
 
 
-class Work:
-    """Counts what is under way; `ended` is set while there is nothing."""
-
-    def __init__(self) -> None:
-        self.ended = asyncio.Event()
-        self.ended.set()
-        self._count = 0
-
-    def __enter__(self) -> None:
-        self._count += 1
-        self.ended.clear()
-
-    def __exit__(self, *_: object) -> None:
-        self._count -= 1
-        if not self._count:
-            self.ended.set()
-
-
 class Discreet(AgentExecutor):
     """An executor whose exceptions keep their text to this host's log; the protocol's own errors pass."""
 
-    def __init__(self, agent_id: str, executor: Any, work: Work) -> None:
+    def __init__(self, agent_id: str, executor: Any, busy: Busy) -> None:
         self._agent_id = agent_id
         self._executor = executor
-        self._work = work
+        self._busy = busy
 
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
         """Run the executor."""
-        try:
-            with self._work:
-                await self._executor.execute(context, event_queue)
-        except A2AError:
-            raise
-        except Exception as error:
-            logger.exception("agent %s failed", self._agent_id)
-            raise InternalError("the agent failed on this message; its own log says why") from error
+        with self._busy.working(), self._logged("failed on this message"):
+            await self._executor.execute(context, event_queue)
 
     async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
-        """Cancel what the executor does for a task."""
-        try:
+        """Cancel the executor's work on a task."""
+        with self._logged("could not cancel"):
             await self._executor.cancel(context, event_queue)
+
+    @contextmanager
+    def _logged(self, failure: str) -> Iterator[None]:
+        try:
+            yield
         except A2AError:
             raise
         except Exception as error:
-            logger.exception("agent %s failed to cancel", self._agent_id)
-            raise InternalError("the agent could not cancel; its own log says why") from error
+            logger.exception("agent %s %s", self._agent_id, failure)
+            raise InternalError(f"the agent {failure}; its own log says why") from error
 
 
 class NativeHandler(DefaultRequestHandlerV2):
@@ -95,9 +76,9 @@ class NativeHandler(DefaultRequestHandlerV2):
         self.ready = True
         self._agent_id = agent_id
         self._tasks = BoundedTaskStore()
-        self._work = Work()
+        self._busy = Busy()
         super().__init__(
-            agent_executor=Discreet(agent_id, executor, self._work), task_store=self._tasks, agent_card=card
+            agent_executor=Discreet(agent_id, executor, self._busy), task_store=self._tasks, agent_card=card
         )
 
     async def drain(self, timeout_s: float) -> None:
@@ -105,14 +86,22 @@ class NativeHandler(DefaultRequestHandlerV2):
         self.ready = False
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self._work.ended.wait()
+                await self._busy.idle.wait()
                 # What was said last may still be on its way to the task; an executor may also leave one as it is.
                 async with asyncio.timeout(SETTLE_S):
-                    await self._tasks.settled.wait()
+                    await self._tasks.busy.idle.wait()
+
+    async def stop(self, stop_s: float) -> None:
+        """End the executor's tasks, within `stop_s`."""
+        try:
+            async with asyncio.timeout(stop_s):
+                await self.aclose()
+        except TimeoutError:
+            logger.warning("agent %r: its tasks do not end when they are cancelled", self._agent_id)
 
     async def on_message_send(self, params: SendMessageRequest, context: ServerCallContext) -> Message | Task:
         """Pass a message to the executor."""
-        with self._work:
+        with self._busy.working():
             answer: Message | Task = await super().on_message_send(params, context)
             return answer
 
@@ -120,7 +109,7 @@ class NativeHandler(DefaultRequestHandlerV2):
         self, params: SendMessageRequest, context: ServerCallContext
     ) -> AsyncGenerator[Event, None]:
         """Pass a message to the executor; what comes of it."""
-        with self._work:
+        with self._busy.working():
             async with aclosing(super().on_message_send_stream(params, context)) as events:
                 async for event in events:
                     yield event

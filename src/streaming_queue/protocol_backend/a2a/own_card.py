@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from email.utils import formatdate
 
 import orjson
@@ -24,7 +24,7 @@ from a2a.types.a2a_pb2 import (
 
 from streaming_queue import __version__
 from streaming_queue.comm.host.admission import host_name
-from streaming_queue.comm.skills import ANSWER, ANSWERS, Skill, declared
+from streaming_queue.comm.skills import ANSWER, ANSWERS, Skill
 from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION
 
 MAX_AGE_S = 60
@@ -52,16 +52,6 @@ class Face:
     guarded: bool = False
     call_extension: bool = False
     grpc_port: int | None = None
-
-    @classmethod
-    def of(cls, agent_id: str, executor: object, *, guarded: bool = False, call_extension: bool = False) -> Face:
-        """The face of an agent by its executor's `description` and `skills`. Raises ConfigError as `declared` does."""
-        description, skills = declared(agent_id, executor)
-        return cls(agent_id, description, skills, guarded=guarded, call_extension=call_extension)
-
-    def with_grpc(self, port: int) -> Face:
-        """The same, reached by gRPC on `port`, too."""
-        return replace(self, grpc_port=port)
 
     def card(self, base_url: str) -> AgentCard:
         """The card of the agent at `base_url`."""
@@ -93,41 +83,36 @@ class Face:
         return card
 
 
-@dataclass(frozen=True, slots=True)
-class _Served:
-    body: bytes
-    etag: bytes
-
-
 class CardDesk:
     """Serves the card: every interface stands at the origin by which the card was asked for."""
 
     def __init__(self, face: Face) -> None:
         self._face = face
         self._modified = formatdate(time.time(), usegmt=True).encode()
-        self._by_origin: dict[str, _Served] = {}
+        self._by_origin: dict[str, tuple[bytes, bytes]] = {}
 
-    def _served(self, origin: str) -> _Served:
+    def _served(self, origin: str) -> tuple[bytes, bytes]:
+        """The card's body for an origin, and its ETag."""
         served = self._by_origin.get(origin)
         if served is None:
             body = orjson.dumps(agent_card_to_dict(self._face.card(origin)))
-            served = _Served(body, b'"%s"' % hashlib.sha256(body).hexdigest()[:32].encode())
+            served = body, b'"%s"' % hashlib.sha256(body).hexdigest()[:32].encode()
             if len(self._by_origin) < _NAMES_KEPT:
                 self._by_origin[origin] = served
         return served
 
     def response(self, origin: str, headers: Mapping[bytes, bytes]) -> tuple[int, list[Header], bytes]:
         """Status, headers and body; 304 where the caller holds this very card."""
-        served = self._served(origin)
+        body, etag = self._served(origin)
         fields = [
             (b"cache-control", b"public, max-age=%d" % MAX_AGE_S),
             (b"last-modified", self._modified),
-            (b"etag", served.etag),
+            (b"etag", etag),
         ]
         known = headers.get(b"if-none-match")
-        if known is not None and served.etag in known:
+        if known is not None and etag in known:
             return 304, fields, b""
         if known is None and headers.get(b"if-modified-since") == self._modified:
             return 304, fields, b""
-        length = (b"content-length", b"%d" % len(served.body))
-        return 200, [(b"content-type", b"application/json"), length, *fields], served.body
+        length = (b"content-length", b"%d" % len(body))
+        return 200, [(b"content-type", b"application/json"), length, *fields], body

@@ -1,6 +1,8 @@
-"""Who asks, as the guard found out, in the SDK's terms."""
+"""The caller that the guard admitted, in the SDK's terms."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from a2a.auth.user import User
 from a2a.server.context import ServerCallContext
@@ -8,21 +10,16 @@ from a2a.server.routes.common import ServerCallContextBuilder
 from starlette.requests import Request
 
 
+@dataclass(frozen=True)
 class Principal(User):
-    """The principal as the SDK's user; None where nobody is authenticated."""
+    """The principal as the SDK's user. The name is empty where the guard asks for no credential."""
 
-    def __init__(self, principal: str | None) -> None:
-        self._principal = principal
+    user_name: str = ""
 
     @property
     def is_authenticated(self) -> bool:
         """Whether the guard asked for a credential."""
-        return self._principal is not None
-
-    @property
-    def user_name(self) -> str:
-        """The principal; empty where nobody is authenticated."""
-        return self._principal or ""
+        return bool(self.user_name)
 
 
 class ContextBuilder(ServerCallContextBuilder):
@@ -31,7 +28,7 @@ class ContextBuilder(ServerCallContextBuilder):
     def build(self, request: Request) -> ServerCallContext:
         """The context for one request."""
         principal = request.scope.get("state", {}).get("principal")
-        return ServerCallContext(user=Principal(principal), state={"headers": dict(request.headers)})
+        return ServerCallContext(user=Principal(principal or ""), state={"headers": dict(request.headers)})
 
 
 def principal_of(context: ServerCallContext) -> str | None:

@@ -16,9 +16,8 @@ import orjson
 from a2a.server.request_handlers.response_helpers import build_error_response
 from a2a.utils.error_handlers import build_rest_error_payload
 
-from streaming_queue.errors import AgentFailedError
 from streaming_queue.messages import MESSAGE, StreamEvent
-from streaming_queue.protocol_backend.a2a.agent_errors import to_a2a, unfit
+from streaming_queue.protocol_backend.a2a.agent_errors import sendable, to_a2a
 from streaming_queue.protocol_backend.a2a.codec import whole_numbers
 from streaming_queue.protocol_backend.a2a.dialect import A2A_JSON, RPC_MEMBERS
 
@@ -120,8 +119,8 @@ def encode(end: StreamEvent, short: Short) -> tuple[int, bytes, bytes]:
                 response = {"result": {"message": message}, "id": short.request_id, "jsonrpc": "2.0"}
                 return 200, b"application/json", orjson.dumps(response)
             return 200, A2A_JSON.encode(), orjson.dumps({"message": message})
-        except TypeError as reason:
-            end = unfit(AgentFailedError(f"the agent's answer cannot be sent as JSON: {reason}"))
+        except TypeError:
+            end = sendable(end)
     error = to_a2a(end)
     if short.is_rpc:
         return 200, b"application/json", orjson.dumps(build_error_response(short.request_id, error))

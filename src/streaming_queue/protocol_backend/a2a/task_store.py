@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from a2a.server.context import ServerCallContext
 from a2a.server.tasks import InMemoryTaskStore
@@ -23,25 +25,51 @@ TERMINAL = frozenset(
 AT_WORK = frozenset({TaskState.TASK_STATE_SUBMITTED, TaskState.TASK_STATE_WORKING})
 
 
+class Busy:
+    """The keys of the work in flight; `idle` is set while there is none."""
+
+    def __init__(self) -> None:
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._keys: set[object] = set()
+
+    def note(self, key: object, *, at_work: bool) -> None:
+        """Take a key in, or out."""
+        if at_work:
+            self._keys.add(key)
+            self.idle.clear()
+        else:
+            self._keys.discard(key)
+            if not self._keys:
+                self.idle.set()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """A block of work."""
+        key = object()
+        self.note(key, at_work=True)
+        try:
+            yield
+        finally:
+            self.note(key, at_work=False)
+
+
 class BoundedTaskStore(InMemoryTaskStore):
     """The SDK's store in memory, which forgets the ended tasks that lie longest when there are too many.
 
-    A task belongs to the principal that began it: to all others it does not exist. `settled` is set while none is at
-    work.
+    A task belongs to the principal that began it: for all others it does not exist. `busy` holds the tasks at work.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.settled = asyncio.Event()
-        self.settled.set()
-        self._at_work: set[str] = set()
+        self.busy = Busy()
         self._ended: OrderedDict[str, tuple[int, ServerCallContext]] = OrderedDict()
         self._bytes = 0
 
     async def save(self, task: Task, context: ServerCallContext) -> None:
         """Keep the task as it stands now."""
         await super().save(task, context)
-        self._note(task)
+        self.busy.note(task.id, at_work=task.status.state in AT_WORK)
         if task.status.state not in TERMINAL or task.id in self._ended:
             return
         size = task.ByteSize()
@@ -51,12 +79,3 @@ class BoundedTaskStore(InMemoryTaskStore):
             task_id, (size, owner) = self._ended.popitem(last=False)
             self._bytes -= size
             await self.delete(task_id, owner)
-
-    def _note(self, task: Task) -> None:
-        if task.status.state in AT_WORK:
-            self._at_work.add(task.id)
-            self.settled.clear()
-        else:
-            self._at_work.discard(task.id)
-            if not self._at_work:
-                self.settled.set()
