@@ -12,7 +12,8 @@ from unit.comm.agents import Agent, Gate, message, soon
 from unit.comm.relay import Relay
 
 from streaming_queue.comm.base import HostLimits, HostOptions
-from streaming_queue.comm.client import liveness, reconnect
+from streaming_queue.comm.client import exchange as client_exchange
+from streaming_queue.comm.client import liveness
 from streaming_queue.comm.context import listening
 from streaming_queue.errors import ConnectError
 from streaming_queue.messages import DELTA, MESSAGE, STATUS
@@ -38,7 +39,7 @@ async def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "LOOK_AFTER_S", 0.1)
     monkeypatch.setattr(exchange, "SILENT_STREAM_S", 0.1)
     monkeypatch.setattr(liveness, "LOOK_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(reconnect, "HELD_S", 0.05)
+    monkeypatch.setattr(client_exchange, "HELD_S", 0.05)
     monkeypatch.setattr(handler, "TASK_AFTER_S", 0.05)
 
 

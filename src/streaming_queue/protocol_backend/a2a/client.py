@@ -1,44 +1,63 @@
-"""One agent, as its peers ask it: its card, the messages under way, and their cancels."""
+"""One agent, as its peers ask it: its address, its card, and the interface that its card offers."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import Collection
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from streaming_queue.comm.client.cancels import CANCEL_TIMEOUT_S, Cancels
+from yarl import URL
+
+from streaming_queue.comm.base import EndpointOptions
+from streaming_queue.comm.client.http import HttpPeer, HttpSession, peer_date, read_body
+from streaming_queue.comm.client.once import Once
 from streaming_queue.comm.grpc_wire import load_part
-from streaming_queue.errors import ConfigError, ConnectError, ProtocolError, RemoteError
-from streaming_queue.messages import MESSAGE, Reply, StreamEvent
-from streaming_queue.protocol_backend.a2a.card import GRPC, JSONRPC, about
-from streaming_queue.protocol_backend.a2a.dialect import GRPC_SETTINGS
-from streaming_queue.protocol_backend.a2a.exchange import Exchange
+from streaming_queue.errors import BackendClosedError, ConfigError, ConnectError, ProtocolError, RemoteError
+from streaming_queue.protocol_backend.a2a.card import GRPC, JSONRPC, MAX_CARD_BYTES, Card, about, read_card
+from streaming_queue.protocol_backend.a2a.dialect import CARD_PATH, GRPC_SETTINGS
+from streaming_queue.protocol_backend.a2a.failures import http_error
 from streaming_queue.protocol_backend.a2a.interface import Interface
-from streaming_queue.protocol_backend.a2a.transport import Transport
 
 if TYPE_CHECKING:
-    from streaming_queue.protocol_backend.a2a.card import Card
     from streaming_queue.protocol_backend.a2a.grpc_interface import GrpcInterface
+
+    AnyInterface = Interface | GrpcInterface
+else:
+    AnyInterface = Any
 
 logger = logging.getLogger(__name__)
 
 
-class Peer:
-    """An agent and its card, which is read once and again after a failure that a new one may mend."""
+class Peer(HttpPeer):
+    """An agent and its card, which is read once and again after a failure that a new one may mend.
 
-    def __init__(self, transport: Transport, cancels: Cancels) -> None:
-        self.address = transport.address
-        self._transport = transport
-        self._interface: Interface | GrpcInterface | None = None
-        self._reading: asyncio.Task[Interface | GrpcInterface] | None = None
+    `binding` is the preferred one. The credential and the extra headers go to the address's own origin only.
+    """
+
+    def __init__(
+        self,
+        agent_id: str,
+        address: str,
+        options: EndpointOptions,
+        session: HttpSession,
+        *,
+        trusted_origins: Collection[URL],
+        binding: str,
+    ) -> None:
+        super().__init__(agent_id, address, options, session)
+        self._own = (agent_id, address, options, session)
+        self._foreign = (agent_id, address, EndpointOptions(tls=options.tls), session)
+        self._card_url = self.url if self.url.path.endswith(".json") else URL(f"{str(self.url).rstrip('/')}{CARD_PATH}")
+        self._trusted_origins = trusted_origins
+        self._binding = binding
+        self._interface: Once[AnyInterface] = Once(self._read, f"agent card:{address}")
         self._grpc: GrpcInterface | None = None
         self._choosing = asyncio.Lock()
         self._said = ""
-        self._cancels = cancels
 
-    async def interface(self) -> Interface | GrpcInterface:
+    async def interface(self) -> AnyInterface:
         """The interface of the agent's card; all who need it at once read the card once.
 
         An agent whose card cannot be used is out of reach until it can.
@@ -47,24 +66,38 @@ class Peer:
             AuthError: the card is refused to us.
             ConnectError: there is no card, or none that we can use.
         """
-        if self._interface is None:
-            if self._reading is None or self._reading.done():
-                self._reading = asyncio.create_task(self._read(), name=f"agent card:{self.address}")
-                self._reading.add_done_callback(_noted)
-            try:
-                self._interface = await asyncio.shield(self._reading)
-            except (ProtocolError, RemoteError) as error:
-                raise ConnectError(str(error), retry_after_s=error.retry_after_s) from error
-        return self._interface
+        return self._interface.value or await self._interface.get()
 
-    async def _read(self) -> Interface | GrpcInterface:
-        body, _ = await self._transport.fetch_card()
-        return await self._choose(body)
+    def forget(self) -> None:
+        """Read the card anew for the next message."""
+        self._interface.value = None
 
-    async def _choose(self, body: bytes) -> Interface | GrpcInterface:
-        """The preferred interface of the card in `body`, else the next; why it is the next is logged once."""
-        wanted = self._transport.binding
-        card = self._transport.card_in(body)
+    async def _read(self) -> AnyInterface:
+        try:
+            body, _ = await self._fetch_card()
+            return await self._choose(body)
+        except (ProtocolError, RemoteError) as error:
+            raise ConnectError(str(error), retry_after_s=error.retry_after_s) from error
+
+    async def _fetch_card(self) -> tuple[bytes, datetime | None]:
+        """The body of the agent's card, and the agent's clock. Raises CommError: unreachable, refused, no card."""
+        where = str(self._card_url)
+        with self.translated:
+            async with self.request("GET", self._card_url) as response:
+                body = await read_body(response, where, MAX_CARD_BYTES)
+        if response.status == 404:
+            raise ProtocolError(f"{where}: there is no agent card")
+        if response.status != 200:
+            raise http_error(response.status, body, response.headers.get("Retry-After"), where)
+        return body, peer_date(response.headers)
+
+    def _card_in(self, body: bytes, binding: str) -> Card:
+        return read_card(body, self._card_url, self._trusted_origins, binding)
+
+    async def _choose(self, body: bytes) -> AnyInterface:
+        """The preferred interface of the card in `body`, else the next; the reason for the next is logged once."""
+        wanted = self._binding
+        card = self._card_in(body, wanted)
         reason = "the card offers none that we may use"
         if card.binding == GRPC:
             try:
@@ -73,13 +106,13 @@ class Peer:
             except (ConfigError, ConnectError) as error:
                 reason = str(error)
                 try:
-                    card = self._transport.card_in(body, JSONRPC)
+                    card = self._card_in(body, JSONRPC)
                 except ProtocolError:
                     raise error from None
         if wanted not in (JSONRPC, card.binding) and reason != self._said:
             self._said = reason
             logger.warning("%s: asked by %s and not by %s: %s", self.address, card.binding, wanted, reason)
-        return Interface(self._transport, card)
+        return Interface(card, *(self._own if card.own_origin else self._foreign))
 
     async def _by_grpc(self, card: Card) -> GrpcInterface:
         """The interface with a connection. Raises BackendNotInstalledError, ConfigError and ConnectError."""
@@ -90,7 +123,7 @@ class Peer:
             self._grpc = None
             await old.close()
         part = await load_part("streaming_queue.protocol_backend.a2a.grpc_interface", GRPC_SETTINGS)
-        interface: GrpcInterface = part.GrpcInterface(self._transport, card)
+        interface: GrpcInterface = part.GrpcInterface(card, *(self._own if card.own_origin else self._foreign))
         try:
             await interface.connect()
         except BaseException:
@@ -100,74 +133,31 @@ class Peer:
         return interface
 
     async def refresh_card(self) -> None:
-        """Read the card anew. Raises like `Transport.fetch_card` and `Transport.card_in`.
+        """Read the card anew. Raises CommError: unreachable, refused, or no card that we can use.
 
         An interface by gRPC is kept where the card still has it, else made when it is needed.
         """
-        body, _ = await self._transport.fetch_card()
-        card = self._transport.card_in(body)
+        body, _ = await self._fetch_card()
+        card = self._card_in(body, self._binding)
+        known = self._interface.value
         if card.binding != GRPC:
-            self._interface = await self._choose(body)
-        elif self._interface is not None and self._interface.card.binding == GRPC and self._interface.card != card:
-            self._interface = None
+            self._interface.value = await self._choose(body)
+        elif known is not None and known.card.binding == GRPC and known.card != card:
+            self.forget()
 
     async def describe(self) -> dict[str, Any]:
-        """What the card says to people, and the agent's clock, if the interface we would use answers us.
+        """What the card says to people, and the agent's clock, if the interface that we would use answers us.
 
         Raises like `refresh_card` and `Interface.check_auth`.
         """
-        body, date = await self._transport.fetch_card()
+        body, date = await self._fetch_card()
         interface = await self._choose(body)
         await interface.check_auth()
         facts = about(body, interface.card)
         return facts if date is None else {**facts, "date": date}
 
-    async def send(self, payload: Mapping[str, Any]) -> Reply:
-        """Ask for the whole answer. Raises like `interface` and `Exchange.answer`."""
-        exchange = Exchange(await self.interface(), payload)
-        try:
-            return await exchange.answer()
-        except asyncio.CancelledError:
-            await self._cancel(exchange)
-            raise
-        except (ConnectError, ProtocolError):
-            self._interface = None
-            raise
-
-    async def stream(self, payload: Mapping[str, Any]) -> AsyncGenerator[StreamEvent, None]:
-        """Ask, and yield what comes as it comes; from an agent that does not stream that is the whole answer."""
-        exchange = Exchange(await self.interface(), payload)
-        try:
-            if not exchange.streams:
-                reply = await exchange.answer()
-                event: StreamEvent = {"type": MESSAGE, "data": reply["text"]}
-                yield {**event, "metadata": reply["metadata"]} if "metadata" in reply else event
-                return
-            async with aclosing(exchange.events()) as events:
-                async for event in events:
-                    yield event
-        except (asyncio.CancelledError, GeneratorExit):
-            await self._cancel(exchange)
-            raise
-        except (ConnectError, ProtocolError):
-            self._interface = None
-            raise
-
-    async def _cancel(self, exchange: Exchange) -> None:
-        """Tell the agent that nobody waits any more; one second at the most."""
-        if exchange.cancellable:
-            await self._cancels.tell(self.address, exchange.cancel)
-
     async def close(self) -> None:
         """Give up reading the card, and the connection by gRPC."""
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait({self._reading}, timeout=CANCEL_TIMEOUT_S)
+        await self._interface.aclose(BackendClosedError(f"{self.address}: the a2a backend was closed"))
         if self._grpc is not None:
             await self._grpc.close()
-
-
-def _noted(task: asyncio.Task[Interface | GrpcInterface]) -> None:
-    """All who waited for the card may have left: then its failure is nobody's."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.debug("%s", error)

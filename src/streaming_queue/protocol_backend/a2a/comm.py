@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from yarl import URL
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.client.backend import HttpBackend
+from streaming_queue.comm.client.exchange import ExchangeBackend
 from streaming_queue.errors import ConfigError, SendTimeoutError
 from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.a2a.card import BINDINGS, JSONRPC
 from streaming_queue.protocol_backend.a2a.client import Peer
-from streaming_queue.protocol_backend.a2a.transport import Transport
+from streaming_queue.protocol_backend.a2a.exchange import A2AExchange
 
 if TYPE_CHECKING:
     from streaming_queue.protocol_backend.a2a.host import A2AAgent
+
+T = TypeVar("T")
 
 DEADLINE_MARGIN_S = 1.0
 """How much longer than the deadline it was told a peer is waited for, so that its own word comes first."""
 
 
-class A2ACommBackend(HttpBackend[Peer]):
+class A2ACommBackend(ExchangeBackend, HttpBackend[Peer]):
     """Agents behind `http://` or `https://` addresses that speak A2A 1.0, or 0.3 where that is all they do.
 
     `trusted_origins` (`"https://host:port"`) are those besides an agent's own that its card may send us to; the
@@ -55,18 +57,14 @@ class A2ACommBackend(HttpBackend[Peer]):
         self._binding = binding
 
     def _new_peer(self, agent_id: str, address: str, options: EndpointOptions) -> Peer:
-        transport = Transport(
-            agent_id,
-            address,
-            options,
-            trusted_origins=self._trusted_origins,
-            binding=self._binding,
-            session=self._session,
-        )
-        return Peer(transport, self._cancels)
+        trusted = self._trusted_origins
+        return Peer(agent_id, address, options, self._session, trusted_origins=trusted, binding=self._binding)
 
     async def _close_peer(self, peer: Peer) -> None:
         await peer.close()
+
+    def _exchange(self, dst_id: str, payload: Mapping[str, Any]) -> A2AExchange:
+        return A2AExchange(self._peer(dst_id), payload, self._cancels)
 
     async def connect(self, src_id: str, dst_id: str) -> None:
         """Read the agent's card."""
@@ -74,37 +72,17 @@ class A2ACommBackend(HttpBackend[Peer]):
         await self._peer(dst_id).interface()
 
     async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
-        """Send a message; a task that comes of it is followed to its end. `raw` is the message or task as JSON."""
+        """Send a message, and follow its task to the end, where it has one. `raw` is the message or task as JSON."""
         del src_id
-        peer = self._peer(dst_id)
-        seconds = _seconds_left(payload)
-        if seconds is None:
-            return await peer.send(payload)
-        try:
-            async with asyncio.timeout(seconds):
-                return await peer.send(payload)
-        except TimeoutError as error:
-            if isinstance(error, SendTimeoutError):
-                raise
-            raise _late(peer) from error
+        exchange = self._exchange(dst_id, payload)
+        return await _until(_deadline(payload), exchange, exchange.answer())
 
     async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
         """Like `send`, with the pieces of the answer and words on progress as they come."""
         del src_id
-        peer = self._peer(dst_id)
-        seconds = _seconds_left(payload)
-        until = None if seconds is None else time.monotonic() + seconds
-        async with aclosing(peer.stream(payload)) as events:
-            while True:
-                try:
-                    async with asyncio.timeout(None if until is None else max(0.0, until - time.monotonic())):
-                        event = await anext(events, None)
-                except TimeoutError as error:
-                    if isinstance(error, SendTimeoutError):
-                        raise
-                    raise _late(peer) from error
-                if event is None:
-                    return
+        exchange, deadline = self._exchange(dst_id, payload), _deadline(payload)
+        async with aclosing(exchange.stream()) as events:
+            while (event := await _until(deadline, exchange, anext(events, None))) is not None:
                 yield event
 
     async def _probe(self, peer: Peer) -> bool:
@@ -135,14 +113,21 @@ def _host_half() -> Callable[..., Awaitable[A2AAgent]]:
     return spawn
 
 
-def _seconds_left(payload: Mapping[str, Any]) -> float | None:
-    """How long to wait for a question with a deadline; a command has all the time it needs."""
+def _deadline(payload: Mapping[str, Any]) -> float | None:
+    """When the wait for a question's answer ends, by the loop's clock; a command has all the time that it needs."""
     metadata = payload.get("metadata") or {}
     deadline_ms = metadata.get("deadline_ms")
     if metadata.get("kind") == "command" or not isinstance(deadline_ms, int) or isinstance(deadline_ms, bool):
         return None
-    return deadline_ms / 1000 + DEADLINE_MARGIN_S
+    return asyncio.get_running_loop().time() + deadline_ms / 1000 + DEADLINE_MARGIN_S
 
 
-def _late(peer: Peer) -> SendTimeoutError:
-    return SendTimeoutError(f"{peer.address}: no answer before the deadline")
+async def _until(deadline: float | None, exchange: A2AExchange, coming: Awaitable[T]) -> T:
+    """What comes before the deadline. Raises SendTimeoutError when nothing does."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await coming
+    except TimeoutError as error:
+        if isinstance(error, SendTimeoutError):
+            raise
+        raise SendTimeoutError(f"{exchange.address}: no answer before the deadline") from error

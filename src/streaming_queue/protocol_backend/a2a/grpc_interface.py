@@ -19,9 +19,11 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import ChannelConnectivity, StatusCode
 from grpc.aio import EOF, AioRpcError
 
+from streaming_queue.comm.base import EndpointOptions
+from streaming_queue.comm.client.http import HttpSession
 from streaming_queue.comm.client.liveness import Watch
 from streaming_queue.comm.context import heard
-from streaming_queue.comm.grpc_wire import COMMON_LIMIT_BYTES, open_channel, own_failure
+from streaming_queue.comm.grpc_wire import COMMON_LIMIT_BYTES, call_metadata, open_channel, own_failure
 from streaming_queue.comm.strict_json import MAX_ANSWER_VALUES
 from streaming_queue.errors import AuthError, ConfigError, ConnectError, ProtocolError, RemoteError, StreamingQueueError
 from streaming_queue.protocol_backend.a2a.card import Card
@@ -29,7 +31,6 @@ from streaming_queue.protocol_backend.a2a.codec import Result, decode_result, en
 from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION, EXTENSIONS_HEADER, VERSION_HEADER
 from streaming_queue.protocol_backend.a2a.failures import rpc_error
 from streaming_queue.protocol_backend.a2a.message_size import has_more_values
-from streaming_queue.protocol_backend.a2a.transport import Transport
 
 CONNECT_TIMEOUT_S = 2.0
 NOTICED_WITHIN_S = 0.2
@@ -60,19 +61,19 @@ _REQUESTS: Mapping[str, type[Message]] = {
 class GrpcInterface:
     """One agent by its card's gRPC interface, over a channel of its own. What comes is read as JSON would say it."""
 
-    def __init__(self, transport: Transport, card: Card) -> None:
+    def __init__(self, card: Card, agent_id: str, address: str, options: EndpointOptions, session: HttpSession) -> None:
         """Raises ConfigError where the agent's options have what gRPC cannot use."""
         self.card = card
-        self.address = transport.address
-        self._transport = transport
-        metadata = dict(transport.call_metadata(own_origin=card.own_origin))
+        self.address = address
+        self._session = session
+        metadata = dict(call_metadata(agent_id, options))
         metadata[VERSION_HEADER.lower()] = card.dialect.version
         if card.call_extension:
             metadata[EXTENSIONS_HEADER.lower()] = CALL_EXTENSION
         self._metadata = tuple(metadata.items())
         self._tenant = {"tenant": card.tenant} if card.tenant else {}
         encrypted = card.url.scheme == "https"
-        if encrypted and transport.has_own_tls:
+        if encrypted and options.tls is not None:
             raise ConfigError(f"{self.address}: gRPC cannot use the ssl.SSLContext of the agent's tls option")
         authority = f"{card.url.host_subcomponent}:{card.url.port}"
         self._channel = open_channel(authority, grpc.ssl_channel_credentials() if encrypted else None)
@@ -169,7 +170,7 @@ class GrpcInterface:
         except AioRpcError as error:
             if error.code() is StatusCode.UNAVAILABLE and said_by_a2a(error) is None and await self._broke():
                 broken = ConnectionResetError(error.details())
-                raise self._transport.failure(broken) from broken
+                raise self._session.failure(broken, self.address) from broken
             raise status_error(error, self.address, request.ByteSize()) from error
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -177,7 +178,7 @@ class GrpcInterface:
                 raise
             # Not the caller was cancelled, but the call, when its channel was closed.
             closed = ConnectionResetError("the channel was closed")
-            raise self._transport.failure(closed) from closed
+            raise self._session.failure(closed, self.address) from closed
 
     async def _broke(self) -> bool:
         """Whether there was a connection; returns when the channel knows that it is gone, so that no call follows."""

@@ -11,7 +11,8 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from streaming_queue.comm.client.http import read_body
+from streaming_queue.comm.base import EndpointOptions
+from streaming_queue.comm.client.http import HttpPeer, HttpSession, read_body
 from streaming_queue.comm.client.lines import EVENT_STREAM, read_events
 from streaming_queue.comm.client.liveness import Watch
 from streaming_queue.comm.context import heard
@@ -20,9 +21,9 @@ from streaming_queue.protocol_backend.a2a.card import JSONRPC, Card
 from streaming_queue.protocol_backend.a2a.codec import Result, decode_result, encode_json
 from streaming_queue.protocol_backend.a2a.dialect import A2A_JSON, CALL_EXTENSION, EXTENSIONS_HEADER, VERSION_HEADER
 from streaming_queue.protocol_backend.a2a.failures import http_error, parsed, rpc_error
-from streaming_queue.protocol_backend.a2a.transport import Transport
 
 _JSON = f"{A2A_JSON}, application/json"
+_STREAM = f"{EVENT_STREAM}, {_JSON}"
 
 REST_PATHS: Mapping[str, tuple[str, str]] = {
     "send": ("POST", "/message:send"),
@@ -34,19 +35,15 @@ REST_PATHS: Mapping[str, tuple[str, str]] = {
 """Operation (a field of `Dialect`) -> method and path in HTTP+JSON (specification 1.0, section 11)."""
 
 
-class Interface:
-    """One agent by one interface of its card."""
+class Interface(HttpPeer):
+    """One agent by an HTTP interface of its card."""
 
-    def __init__(self, transport: Transport, card: Card) -> None:
+    def __init__(self, card: Card, agent_id: str, address: str, options: EndpointOptions, session: HttpSession) -> None:
+        super().__init__(agent_id, address, options, session)
         self.card = card
-        self.address = transport.address
-        self._transport = transport
-        headers = {VERSION_HEADER: card.dialect.version, "Content-Type": "application/json"}
+        self.headers.update({VERSION_HEADER: card.dialect.version, "Accept": _JSON})
         if card.call_extension:
-            headers[EXTENSIONS_HEADER] = CALL_EXTENSION
-        self._headers = transport.headers({**headers, "Accept": _JSON}, own_origin=card.own_origin)
-        streams = {**headers, "Accept": f"{EVENT_STREAM}, {_JSON}"}
-        self._stream_headers = transport.headers(streams, own_origin=card.own_origin)
+            self.headers[EXTENSIONS_HEADER] = CALL_EXTENSION
         self._tenant = {"tenant": card.tenant} if card.tenant else {}
         self._base = str(card.url).rstrip("/") + (f"/{quote(card.tenant, safe='')}" if card.tenant else "")
 
@@ -69,9 +66,10 @@ class Interface:
             if response.status != 200 or response.content_type != EVENT_STREAM:
                 yield decode_result(await self._whole(response, request_id), self.address)
                 return
-            tell = heard if watch is None else watch.heard
-            with self._transport.translated:
-                async with aclosing(read_events(response, self.address, tell)) as events:
+            with self.translated:
+                async with aclosing(
+                    read_events(response, self.address, heard if watch is None else watch.heard)
+                ) as events:
                     async for data in events:
                         yield decode_result(self._decoded(data, request_id), self.address)
 
@@ -97,20 +95,29 @@ class Interface:
         *,
         streaming: bool,
     ) -> aiohttp.ClientResponse:
-        headers = self._stream_headers if streaming else self._headers
+        method, url, body = self._request(operation, params, request_id)
+        headers = self.headers
+        if streaming or body is None:
+            headers = headers.copy()
+            headers["Accept"] = _STREAM if streaming else _JSON
+            if body is None:
+                del headers["Content-Type"]
+        with self.translated:
+            opening = self._session.request(method, url, headers=headers, tls=self._tls, body=body)
+            response: aiohttp.ClientResponse = await (opening if watch is None else watch.response(opening))
+            return response
+
+    def _request(self, operation: str, params: Mapping[str, Any], request_id: str) -> tuple[str, URL, bytes | None]:
+        """Method, URL and body."""
         if self.card.binding == JSONRPC:
             method = getattr(self.card.dialect, operation)
             document = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": {**self._tenant, **params}}
-            return await self._transport.request("POST", self.card.url, headers, encode_json(document), watch)
+            return "POST", self.card.url, encode_json(document)
         method, path = REST_PATHS[operation]
         rest = dict(params)
         if (task_id := rest.pop("id", None)) is not None:
             path = path.format(id=quote(task_id, safe=""))
-        body = None if method == "GET" else encode_json(rest)
-        if body is None:
-            headers = headers.copy()
-            del headers["Content-Type"]
-        return await self._transport.request(method, URL(f"{self._base}{path}", encoded=True), headers, body, watch)
+        return method, URL(f"{self._base}{path}", encoded=True), None if method == "GET" else encode_json(rest)
 
     async def _whole(self, response: aiohttp.ClientResponse, request_id: str) -> Any:
         body = await self._body(response)
@@ -119,7 +126,7 @@ class Interface:
         return self._decoded(body, request_id)
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        with self._transport.translated:
+        with self.translated:
             return await read_body(response, self.address)
 
     def _decoded(self, body: bytes, request_id: str) -> Any:
