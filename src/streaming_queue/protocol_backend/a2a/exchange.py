@@ -14,12 +14,12 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
 
-from streaming_queue.comm.client.exchange import Cancels, Exchange
+from streaming_queue.comm.client.exchange import Cancels, Exchange, answer_event
 from streaming_queue.comm.client.http import is_broken
 from streaming_queue.comm.client.liveness import LOOK_TIMEOUT_S, LostReplyError, Watch
 from streaming_queue.comm.context import heard
 from streaming_queue.errors import CommError, ConnectError, ProtocolError, StreamingQueueError
-from streaming_queue.messages import MESSAGE, StreamEvent
+from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.a2a.client import AnyInterface, Peer
 from streaming_queue.protocol_backend.a2a.codec import Result, decode_result, encode_message
 from streaming_queue.protocol_backend.a2a.dialect import RUNNING, state_name
@@ -59,59 +59,58 @@ class A2AExchange(Exchange):
         self._interface: AnyInterface | None = None
         self._following = False
 
+    async def ask(self) -> Reply:
+        """The whole answer, as the peer wrote it."""
+        async with aclosing(self.events()) as events:
+            async for _ in events:
+                pass
+        if self._progress.reply is None:
+            raise ProtocolError(f"{self.address}: what came back is part of an answer, not one")
+        return self._progress.reply
+
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
         """What comes, as it comes; the whole answer of an agent that does not stream."""
-        try:
-            interface = self._interface = self._interface or await self._peer.interface()
-            card = interface.card
-            follows = card.streaming and (self.streaming or not card.call_extension)
-            if not self._progress.running:
-                async with aclosing(self._begin(interface, follows=follows)) as events:
-                    async for event in events:
-                        yield event
+        interface = self._interface = self._interface or await self._peer.interface()
+        card, progress = interface.card, self._progress
+        follows = card.streaming and (self.streaming or not card.call_extension)
+        if not progress.running:
+            params = encode_message(self.payload, self._message_id, card.dialect)
+            if not follows:
+                await self._ask(interface, params)
+            else:
+                async with aclosing(self._listen(interface, "stream", params, self._message_id)) as results:
+                    async for result in results:
+                        for event in progress.feed(result):
+                            if progress.reply is not None:
+                                await _read_out(results)
+                            yield event
+        if progress.running:
             self._following = True
             async with aclosing(self._follow(interface, subscribe=follows)) as events:
                 async for event in events:
-                    if follows or event["type"] == MESSAGE:
+                    if follows:
                         yield event
-        except (ConnectError, ProtocolError):
-            self._peer.forget()
-            raise
+        if not follows and progress.reply is not None:
+            yield answer_event(progress.reply)
 
     def resumes(self, error: Exception) -> bool:
         """Whether a connection is no loss: the task is known and not followed yet, or the message may come back."""
+        if isinstance(error, ConnectError | ProtocolError):
+            self._peer.forget()  # a new card may mend it
         lost = isinstance(error, LostReplyError) or is_broken(error.__cause__)
         returns = self.key is not None and self._interface is not None and self._interface.card.call_extension
         return lost and not self._following and (self._progress.running or returns)
 
-    async def _begin(self, interface: AnyInterface, *, follows: bool) -> AsyncGenerator[StreamEvent, None]:
-        """Send the message; yield what its call brings."""
-        dialect = interface.card.dialect
-        params = encode_message(self.payload, self._message_id, dialect)
-        if follows:
-            async with aclosing(self._listen(interface, "stream", params, self._message_id)) as results:
-                async for result in results:
-                    for event in await self._feed(result, results):
-                        yield event
-            return
+    async def _ask(self, interface: AnyInterface, params: dict[str, Any]) -> None:
+        """Send the message by one call; one of our hosts answers when it has the whole answer."""
         if not interface.card.call_extension:
-            params["configuration"] = dialect.at_once
-        async with aclosing(Watch(self._is_at_work, LOOK_AFTER_S, self.address)) as watch:
+            params["configuration"] = interface.card.dialect.at_once
+        watch = Watch(self._is_at_work, LOOK_AFTER_S, self.address)
+        try:
             answer = await interface.call("send", params, self._message_id, watch)
-        for event in await self._feed(decode_result(answer, self.address)):
-            if event["type"] == MESSAGE:
-                yield event
-
-    async def _feed(self, result: Result, rest: AsyncGenerator[Result, None] | None = None) -> list[StreamEvent]:
-        """The events of a result. After the last one, the `rest` of its stream is read: its connection serves again."""
-        events = self._progress.feed(result)
-        self.reply = self._progress.reply
-        if self.reply is not None and rest is not None:
-            with suppress(CommError, TimeoutError):
-                async with asyncio.timeout(READ_OUT_S):
-                    async for _ in rest:
-                        pass
-        return events
+        finally:
+            await watch.aclose()
+        self._progress.feed(decode_result(answer, self.address))
 
     async def _listen(
         self, interface: AnyInterface, operation: str, params: Mapping[str, Any], request_id: str
@@ -154,9 +153,9 @@ class A2AExchange(Exchange):
                 async with aclosing(self._listen(interface, "subscribe", task, next(_ids))) as results:
                     while (result := await self._next(results)) is not None:
                         subscribe, losses = True, 0
-                        for event in await self._feed(result):
+                        for event in self._progress.feed(result):
                             yield event
-                        if self.reply is not None:
+                        if self._progress.reply is not None:
                             return
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.6, LONGEST_PAUSE_S)
@@ -169,7 +168,7 @@ class A2AExchange(Exchange):
                 pause_s = max(pause_s, error.retry_after_s or 0.0)
                 continue
             losses = 0
-            for event in await self._feed(found):
+            for event in self._progress.feed(found):
                 yield event
 
     async def _get_task(self) -> Result:
@@ -194,8 +193,16 @@ class A2AExchange(Exchange):
     @property
     def cancellable(self) -> bool:
         """Whether the agent knows this work by an id, and is at work on it."""
-        return self._known_as is not None and self.reply is None
+        return self._known_as is not None and self._progress.reply is None
 
     async def cancel(self) -> None:
         """Cancel the work at the agent."""
         await self._call("cancel_task", self._known_as)
+
+
+async def _read_out(results: AsyncGenerator[Result, None]) -> None:
+    """Read a stream to its end after its last event, so that its connection can be used again."""
+    with suppress(CommError, TimeoutError):
+        async with asyncio.timeout(READ_OUT_S):
+            async for _ in results:
+                pass

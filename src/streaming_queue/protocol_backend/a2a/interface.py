@@ -44,6 +44,8 @@ class Interface(HttpPeer):
         self.headers.update({VERSION_HEADER: card.dialect.version, "Accept": _JSON})
         if card.call_extension:
             self.headers[EXTENSIONS_HEADER] = CALL_EXTENSION
+        self._stream_headers = self.headers.copy()
+        self._stream_headers["Accept"] = _STREAM
         self._tenant = {"tenant": card.tenant} if card.tenant else {}
         self._base = str(card.url).rstrip("/") + (f"/{quote(card.tenant, safe='')}" if card.tenant else "")
 
@@ -96,12 +98,10 @@ class Interface(HttpPeer):
         streaming: bool,
     ) -> aiohttp.ClientResponse:
         method, url, body = self._request(operation, params, request_id)
-        headers = self.headers
-        if streaming or body is None:
+        headers = self._stream_headers if streaming else self.headers
+        if body is None:
             headers = headers.copy()
-            headers["Accept"] = _STREAM if streaming else _JSON
-            if body is None:
-                del headers["Content-Type"]
+            del headers["Content-Type"]
         with self.translated:
             opening = self._session.request(method, url, headers=headers, tls=self._tls, body=body)
             response: aiohttp.ClientResponse = await (opening if watch is None else watch.response(opening))
