@@ -60,24 +60,28 @@ class A2AExchange(Exchange):
         self._following = False
 
     async def ask(self) -> Reply:
-        """The whole answer, as the peer wrote it."""
-        async with aclosing(self.events()) as events:
-            async for _ in events:
-                pass
+        """The whole answer, as the peer wrote it; one blocking call to one of our hosts costs least."""
+        interface = await self._open()
+        if interface.card.call_extension and not self._progress.running:
+            await self._ask(interface)
+        if self._progress.reply is None:
+            async with aclosing(self.events()) as events:
+                async for _ in events:
+                    pass
         if self._progress.reply is None:
             raise ProtocolError(f"{self.address}: what came back is part of an answer, not one")
         return self._progress.reply
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
         """What comes, as it comes; the whole answer of an agent that does not stream."""
-        interface = self._interface = self._interface or await self._peer.interface()
+        interface = await self._open()
         card, progress = interface.card, self._progress
         follows = card.streaming and (self.streaming or not card.call_extension)
         if not progress.running:
-            params = encode_message(self.payload, self._message_id, card.dialect)
             if not follows:
-                await self._ask(interface, params)
+                await self._ask(interface)
             else:
+                params = encode_message(self.payload, self._message_id, card.dialect)
                 async with aclosing(self._listen(interface, "stream", params, self._message_id)) as results:
                     async for result in results:
                         for event in progress.feed(result):
@@ -101,8 +105,14 @@ class A2AExchange(Exchange):
         returns = self.key is not None and self._interface is not None and self._interface.card.call_extension
         return lost and not self._following and (self._progress.running or returns)
 
-    async def _ask(self, interface: AnyInterface, params: dict[str, Any]) -> None:
+    async def _open(self) -> AnyInterface:
+        if self._interface is None:
+            self._interface = await self._peer.interface()
+        return self._interface
+
+    async def _ask(self, interface: AnyInterface) -> None:
         """Send the message by one call; one of our hosts answers when it has the whole answer."""
+        params = encode_message(self.payload, self._message_id, interface.card.dialect)
         if not interface.card.call_extension:
             params["configuration"] = interface.card.dialect.at_once
         watch = Watch(self._is_at_work, LOOK_AFTER_S, self.address)
@@ -140,7 +150,7 @@ class A2AExchange(Exchange):
         return self._progress.task_id or (self._message_id if ours else None)
 
     async def _call(self, operation: str, task_id: str | None) -> Any:
-        interface = self._interface or await self._peer.interface()
+        interface = await self._open()
         return await interface.call(operation, {"id": task_id}, next(_ids))
 
     async def _follow(self, interface: AnyInterface, *, subscribe: bool) -> AsyncGenerator[StreamEvent, None]:
