@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.client.backend import HttpBackend
+from streaming_queue.comm.client.exchange import ExchangeBackend
 from streaming_queue.errors import ConfigError
-from streaming_queue.messages import Reply, StreamEvent
 from streaming_queue.protocol_backend.mcp.address import SCHEMES, command_of
 from streaming_queue.protocol_backend.mcp.dialect import MODERN, VERSIONS
+from streaming_queue.protocol_backend.mcp.exchange import McpExchange
 from streaming_queue.protocol_backend.mcp.http_link import HttpLink
 from streaming_queue.protocol_backend.mcp.peer import Peer
 from streaming_queue.protocol_backend.mcp.session import Link
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from streaming_queue.protocol_backend.mcp.host import McpAgent
 
 
-class McpCommBackend(HttpBackend[Peer]):
+class McpCommBackend(ExchangeBackend, HttpBackend[Peer]):
     """Tools of MCP servers behind `http://` or `https://` addresses, or behind a command (`stdio:python server.py`).
 
     A command is run when its server is first needed, and has `start_timeout_s` until it answers; `environment` names
@@ -63,7 +63,7 @@ class McpCommBackend(HttpBackend[Peer]):
             link = HttpLink(agent_id, address, options, self._session)
         else:
             link = StdioLink(address, command, self._environment, start_timeout_s=self._start_timeout_s)
-        return Peer(link, self._choice, self._version, self._cancels)
+        return Peer(link, self._choice, self._version)
 
     async def _close_peer(self, peer: Peer) -> None:
         await peer.close()
@@ -73,21 +73,8 @@ class McpCommBackend(HttpBackend[Peer]):
         del src_id
         await self._peer(dst_id).agreement()
 
-    async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
-        """Call the tool; `raw` is its result.
-
-        A connection that breaks is made anew only where the server is one of ours and there is an idempotency key:
-        a tool of others would run twice.
-        """
-        del src_id
-        return await self._peer(dst_id).send(payload)
-
-    async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
-        """Like `send`, with the tool's progress as it comes: of our agents the pieces of the answer, too."""
-        del src_id
-        async with aclosing(self._peer(dst_id).stream(payload)) as events:
-            async for event in events:
-                yield event
+    def _exchange(self, dst_id: str, payload: Mapping[str, Any]) -> McpExchange:
+        return McpExchange(self._peer(dst_id), payload, self._cancels)
 
     async def _probe(self, peer: Peer) -> bool:
         """Whether the server answers the probe within one second; one that a command started has ten.

@@ -12,21 +12,11 @@ import aiohttp
 from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
-from streaming_queue.comm.client.http import (
-    HttpSession,
-    agent_headers,
-    agent_url,
-    excerpt,
-    parse_retry_after,
-    peer_date,
-    read_body,
-    refusal,
-    told_error,
-)
+from streaming_queue.comm.client.http import HttpPeer, HttpSession, peer_date, read_body
 from streaming_queue.comm.client.lines import EVENT_STREAM, read_events
-from streaming_queue.comm.context import heard
 from streaming_queue.comm.jsonrpc import Message, decode_messages, is_response, refuse_request
 from streaming_queue.comm.strict_json import read_or_none
+from streaming_queue.comm.wire_errors import excerpt, parse_retry_after, refusal, told_error
 from streaming_queue.errors import CommError, ProtocolError, RemoteError, StreamingQueueError
 from streaming_queue.protocol_backend.mcp.codec import read_error
 from streaming_queue.protocol_backend.mcp.dialect import JSON, SESSION_HEADER
@@ -36,7 +26,7 @@ READ_OUT_S = 0.1
 END_S = 0.5
 
 
-class HttpLink:
+class HttpLink(HttpPeer):
     """A server behind a URL. `date` is its clock, as its last answer told."""
 
     alive = True
@@ -47,14 +37,10 @@ class HttpLink:
     probe_s = 1.0
 
     def __init__(self, agent_id: str, address: str, options: EndpointOptions, session: HttpSession) -> None:
-        agent_url(agent_id, address)
-        self.address = address
+        super().__init__(agent_id, address, options, session)
+        self.url = URL(address)  # with its slash at the end: servers tell the two apart
+        self.headers["Accept"] = f"{JSON}, {EVENT_STREAM}"
         self.date: datetime | None = None
-        self._url = URL(address)  # with its slash at the end: servers tell the two apart
-        self._headers = agent_headers(agent_id, options, {"Accept": f"{JSON}, {EVENT_STREAM}", "Content-Type": JSON})
-        self._tls = options.tls
-        self._session = session
-        self._translated = session.translated(address)
         self._session_id: str | None = None
 
     async def begin(self) -> None:
@@ -66,13 +52,9 @@ class HttpLink:
         session_id, self._session_id = self._session_id, None
         if session_id is None:
             return
-        headers = self._headers.copy()
-        headers[SESSION_HEADER] = session_id
+        ending = self.request("DELETE", self.url, headers={SESSION_HEADER: session_id})
         with suppress(aiohttp.ClientError, OSError, StreamingQueueError):
-            async with (
-                asyncio.timeout(END_S),
-                self._session.request("DELETE", self._url, headers=headers, tls=self._tls),
-            ):
+            async with asyncio.timeout(END_S), ending:
                 pass
 
     async def exchange(self, request: Request) -> AsyncGenerator[Message, None]:
@@ -85,7 +67,7 @@ class HttpLink:
             LostSessionError: the server knows our session no more; the request was not taken.
         """
         used = self._session_id
-        with self._translated:
+        with self.translated:
             async with self._post(request.body, request.headers) as response:
                 if request.method == "initialize":
                     self._session_id = response.headers.get(SESSION_HEADER)
@@ -105,7 +87,7 @@ class HttpLink:
 
     async def _messages(self, response: aiohttp.ClientResponse) -> AsyncGenerator[Message, None]:
         if response.content_type == EVENT_STREAM:
-            async with aclosing(read_events(response, self.address, heard)) as events:
+            async with aclosing(read_events(response, self.address)) as events:
                 async for data in events:
                     if data:  # an event without data only sets an id
                         for message in decode_messages(data, self.address):
@@ -138,7 +120,7 @@ class HttpLink:
 
     async def tell(self, body: bytes, headers: Mapping[str, str]) -> None:
         """POST a notification or a response. Raises like `exchange`."""
-        with self._translated:
+        with self.translated:
             async with self._post(body, headers) as response:
                 if not 200 <= response.status < 300:
                     raise await self._refused(response, None)
@@ -150,11 +132,9 @@ class HttpLink:
         return self._session_id is not None
 
     def _post(self, body: bytes, headers: Mapping[str, str]) -> Any:
-        merged = self._headers.copy()
-        merged.update(headers)
         if self._session_id is not None:
-            merged[SESSION_HEADER] = self._session_id
-        return self._session.request("POST", self._url, headers=merged, tls=self._tls, body=body)
+            headers = {**headers, SESSION_HEADER: self._session_id}
+        return self.request("POST", self.url, body, headers)
 
 
 async def _read_out(messages: AsyncGenerator[Message, None]) -> None:

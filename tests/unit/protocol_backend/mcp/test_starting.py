@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.comm.agents import soon
 
 from streaming_queue.comm.probing import StartingError
 from streaming_queue.core.network_base import NetworkBase
@@ -100,9 +99,8 @@ async def test_a_command_that_ends_is_told_at_once_and_once(made: Any, gate: Pat
     await backend.register_endpoint("w", command(gate, "breaks", "--token", "sesame-4711"))
     assert isinstance(await backend.probe("w"), StartingError)
     first = pid_of(backend)
-    agreeing = backend._peers["w"]._agreeing
     gate.touch()
-    await soon(lambda: agreeing is not None and agreeing.done())  # no probe waits meanwhile
+    await backend._peers["w"].agreed.settle()  # no probe waits meanwhile
     reason = await backend.probe("w")
     assert type(reason) is ConnectError
     assert "the server ended (exit code 1): 'no such key: --token ***'" in str(reason)

@@ -73,7 +73,7 @@ async def test_a_server_is_begun_once_and_ended(backend: McpCommBackend):
 async def test_a_server_that_crashes_is_begun_anew(backend: McpCommBackend):
     await backend.register_endpoint("w", CLERK)
     waiting = asyncio.create_task(ask(backend, "wait"))
-    await soon(lambda: backend._peers["w"]._agreement is not None and backend._peers["w"].link._waiting)
+    await soon(lambda: backend._peers["w"].agreed.value is not None and backend._peers["w"].link._waiting)
     told = r"the server ended \(exit code 3\): 'out of paper'"
     with pytest.raises(ConnectError, match=told) as caught:
         await ask(backend, "crash")
@@ -145,7 +145,7 @@ async def test_a_cancel_is_told(backend: McpCommBackend, caplog: pytest.LogCaptu
     caplog.set_level(logging.DEBUG, "streaming_queue.protocol_backend.mcp")
     await backend.register_endpoint("w", CLERK)
     asking = asyncio.create_task(ask(backend, "wait"))
-    await soon(lambda: backend._peers["w"]._agreement is not None)
+    await soon(lambda: backend._peers["w"].agreed.value is not None)
     await asyncio.sleep(0.05)
     asking.cancel()
     await asyncio.wait({asking}, timeout=1)
@@ -167,7 +167,7 @@ async def test_a_server_gets_no_secrets_but_those_named(backend: McpCommBackend,
 async def test_a_server_that_will_not_go_is_ended_within_bounds(backend: McpCommBackend):
     await backend.register_endpoint("w", f"{CLERK} stays")
     waiting = asyncio.create_task(ask(backend, "wait"))
-    await soon(lambda: backend._peers["w"]._agreement is not None)
+    await soon(lambda: backend._peers["w"].agreed.value is not None)
     await asyncio.sleep(0.05)
     pid = pid_of(backend)
     began = time.monotonic()
