@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from typing import Any
 
 import aiohttp
 
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
 from streaming_queue.comm.context import heard
-from streaming_queue.errors import ProtocolError
+from streaming_queue.errors import CommError, ProtocolError
 
 EVENT_STREAM = "text/event-stream"
+READ_OUT_S = 0.1
 
 
 async def read_lines(
@@ -54,6 +57,14 @@ async def read_events(
                 elif not line and data:
                     yield b"\n".join(data)
                     data, size = [], 0
+
+
+async def read_out(rest: AsyncGenerator[Any, None]) -> None:
+    """Read a stream that has said all to its end, so that its connection can be used again; within `READ_OUT_S`."""
+    with suppress(CommError, TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(READ_OUT_S):
+            async for _ in rest:
+                pass
 
 
 def _too_large(response: aiohttp.ClientResponse, address: str) -> ProtocolError:

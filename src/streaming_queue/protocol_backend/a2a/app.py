@@ -19,10 +19,9 @@ from streaming_queue.comm.host.asgi import cancelled_on_disconnect, read_body
 from streaming_queue.errors import ConnectError, error_event
 from streaming_queue.protocol_backend.a2a.dialect import CARD_PATH, RPC_MEMBERS, V03, V1, VERSION_HEADER, known_version
 from streaming_queue.protocol_backend.a2a.event_stream import plain_routes
-from streaming_queue.protocol_backend.a2a.handler import AgentHandler
+from streaming_queue.protocol_backend.a2a.handler import AgentHandler, ContextBuilder
 from streaming_queue.protocol_backend.a2a.native import NativeHandler
 from streaming_queue.protocol_backend.a2a.own_card import CardDesk, Face, Header
-from streaming_queue.protocol_backend.a2a.principal import ContextBuilder
 from streaming_queue.protocol_backend.a2a.short_path import encode, short_rest, short_rpc
 from streaming_queue.telemetry.text import one_line
 

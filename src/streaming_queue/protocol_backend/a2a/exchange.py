@@ -11,11 +11,12 @@ import itertools
 import logging
 import uuid
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any
 
 from streaming_queue.comm.client.exchange import Cancels, Exchange, answer_event
 from streaming_queue.comm.client.http import is_broken
+from streaming_queue.comm.client.lines import read_out
 from streaming_queue.comm.client.liveness import LOOK_TIMEOUT_S, LostReplyError, Watch
 from streaming_queue.comm.context import heard
 from streaming_queue.errors import CommError, ConnectError, ProtocolError, StreamingQueueError
@@ -34,8 +35,6 @@ SILENT_STREAM_S = 20.0
 """The same for a stream; hosts send a heartbeat every 15 s."""
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
-READ_OUT_S = 0.1
-"""How long a stream may take to end when its last event is there."""
 RECOVERIES = 5
 """How often in a row a running task may be out of reach before we give it up."""
 
@@ -86,7 +85,7 @@ class A2AExchange(Exchange):
                     async for result in results:
                         for event in progress.feed(result):
                             if progress.reply is not None:
-                                await _read_out(results)
+                                await read_out(results)
                             yield event
         if progress.running:
             self._following = True
@@ -208,11 +207,3 @@ class A2AExchange(Exchange):
     async def cancel(self) -> None:
         """Cancel the work at the agent."""
         await self._call("cancel_task", self._known_as)
-
-
-async def _read_out(results: AsyncGenerator[Result, None]) -> None:
-    """Read a stream to its end after its last event, so that its connection can be used again."""
-    with suppress(CommError, TimeoutError):
-        async with asyncio.timeout(READ_OUT_S):
-            async for _ in results:
-                pass

@@ -27,10 +27,9 @@ from streaming_queue.comm.strict_json import MAX_VALUES
 from streaming_queue.errors import ConfigError
 from streaming_queue.messages import ERROR
 from streaming_queue.protocol_backend.a2a.dialect import V1, VERSION_HEADER, known_version
-from streaming_queue.protocol_backend.a2a.handler import AgentHandler
+from streaming_queue.protocol_backend.a2a.handler import AgentHandler, Principal
 from streaming_queue.protocol_backend.a2a.message_size import has_more_values
 from streaming_queue.protocol_backend.a2a.native import NativeHandler
-from streaming_queue.protocol_backend.a2a.principal import Principal
 
 logger = logging.getLogger(__name__)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import ExitStack, aclosing
+from dataclasses import dataclass
 from typing import Any, NoReturn
 from weakref import WeakValueDictionary
 
+from a2a.auth.user import User
 from a2a.server.context import ServerCallContext
 from a2a.server.request_handlers import RequestHandler
 from a2a.server.request_handlers.request_handler import validate_request_params
+from a2a.server.routes.common import ServerCallContextBuilder
 from a2a.types.a2a_pb2 import (
     CancelTaskRequest,
     GetTaskRequest,
@@ -36,6 +39,7 @@ from a2a.utils.errors import (
 )
 from a2a.utils.task import apply_history_length, validate_history_length, validate_page_size
 from google.protobuf.json_format import MessageToDict, ParseDict
+from starlette.requests import Request
 
 from streaming_queue.comm.context import RequestContext
 from streaming_queue.comm.host.execution import Execution, Executions
@@ -44,11 +48,36 @@ from streaming_queue.messages import ERROR, MESSAGE, StreamEvent
 from streaming_queue.protocol_backend.a2a.agent_errors import sendable, to_a2a
 from streaming_queue.protocol_backend.a2a.codec import whole_numbers
 from streaming_queue.protocol_backend.a2a.jobs import Event, Jobs
-from streaming_queue.protocol_backend.a2a.principal import principal_of
 from streaming_queue.protocol_backend.a2a.task_store import TERMINAL, BoundedTaskStore
 
 TASK_AFTER_S = 1.0
 """How long a streamed answer may be silent before it becomes a task, which its reader can come back to."""
+
+
+@dataclass(frozen=True)
+class Principal(User):
+    """The principal as the SDK's user. The name is empty where the guard asks for no credential."""
+
+    user_name: str = ""
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether the guard asked for a credential."""
+        return bool(self.user_name)
+
+
+class ContextBuilder(ServerCallContextBuilder):
+    """The SDK's context of a call, with our principal as its user."""
+
+    def build(self, request: Request) -> ServerCallContext:
+        """The context for one request."""
+        principal = request.scope.get("state", {}).get("principal")
+        return ServerCallContext(user=Principal(principal or ""), state={"headers": dict(request.headers)})
+
+
+def principal_of(context: ServerCallContext) -> str | None:
+    """The principal that `ContextBuilder` put into the context."""
+    return context.user.user_name or None
 
 
 class AgentHandler(RequestHandler):

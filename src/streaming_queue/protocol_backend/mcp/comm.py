@@ -9,13 +9,12 @@ from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.client.backend import HttpBackend
 from streaming_queue.comm.client.exchange import ExchangeBackend
 from streaming_queue.errors import ConfigError
-from streaming_queue.protocol_backend.mcp.address import SCHEMES, command_of
 from streaming_queue.protocol_backend.mcp.dialect import MODERN, VERSIONS
 from streaming_queue.protocol_backend.mcp.exchange import McpExchange
 from streaming_queue.protocol_backend.mcp.http_link import HttpLink
 from streaming_queue.protocol_backend.mcp.peer import Peer
 from streaming_queue.protocol_backend.mcp.session import Link
-from streaming_queue.protocol_backend.mcp.stdio_link import StdioLink
+from streaming_queue.protocol_backend.mcp.stdio_link import SCHEMES, StdioLink, command_of
 from streaming_queue.protocol_backend.mcp.tools import Choice
 
 if TYPE_CHECKING:

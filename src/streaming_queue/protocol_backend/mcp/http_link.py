@@ -13,16 +13,15 @@ from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.client.http import HttpPeer, HttpSession, peer_date, read_body
-from streaming_queue.comm.client.lines import EVENT_STREAM, read_events
+from streaming_queue.comm.client.lines import EVENT_STREAM, read_events, read_out
 from streaming_queue.comm.jsonrpc import Message, decode_messages, is_response, refuse_request
 from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.comm.wire_errors import excerpt, parse_retry_after, refusal, told_error
-from streaming_queue.errors import CommError, ProtocolError, RemoteError, StreamingQueueError
+from streaming_queue.errors import ProtocolError, RemoteError, StreamingQueueError
 from streaming_queue.protocol_backend.mcp.codec import read_error
 from streaming_queue.protocol_backend.mcp.dialect import JSON, SESSION_HEADER
 from streaming_queue.protocol_backend.mcp.session import LostSessionError, Request
 
-READ_OUT_S = 0.1
 END_S = 0.5
 
 
@@ -77,7 +76,7 @@ class HttpLink(HttpPeer):
                 async with aclosing(self._messages(response)) as messages:
                     async for message in messages:
                         if is_response(message):
-                            await _read_out(messages)
+                            await read_out(messages)
                             yield message
                             return
                         if (reply := refuse_request(message)) is not None:
@@ -135,11 +134,3 @@ class HttpLink(HttpPeer):
         if self._session_id is not None:
             headers = {**headers, SESSION_HEADER: self._session_id}
         return self.request("POST", self.url, body, headers)
-
-
-async def _read_out(messages: AsyncGenerator[Message, None]) -> None:
-    """Read a stream that has said all to its end, so that its connection can be used again."""
-    with suppress(CommError, TimeoutError, aiohttp.ClientError):
-        async with asyncio.timeout(READ_OUT_S):
-            async for _ in messages:
-                pass

@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 import time
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
+from streaming_queue.comm.client.replies import UNREAD_BYTES, Replies
 from streaming_queue.comm.commands import secrets_of, without
-from streaming_queue.comm.context import heard
 from streaming_queue.comm.jsonrpc import Message, decode_messages, is_response, refuse_request
-from streaming_queue.errors import BackendClosedError, CommError, ConnectError, ProtocolError
+from streaming_queue.errors import BackendClosedError, CommError, ConfigError, ConnectError, ProtocolError
 from streaming_queue.masking import masked
 from streaming_queue.protocol_backend.mcp.child import Child, begin
 from streaming_queue.protocol_backend.mcp.session import Request
 
 logger = logging.getLogger(__name__)
 
-UNREAD = 4096
-"""How many messages on one request may wait for a reader that does not keep up."""
+STDIO = "stdio"
+SCHEMES = ("http", "https", STDIO)
+
 NOISE_BYTES = 120
 """How much is repeated of a line that is no message."""
-UNREAD_BYTES = 2 * MAX_EVENT_BYTES
-"""How large these may be together."""
-
-
-class Waiting(asyncio.Queue[tuple[Message | CommError, int]]):
-    """What came for one request and was not taken yet, each with its size in bytes; `size` is all of it together."""
-
-    size = 0
+SMALLEST_BYTES = UNREAD_BYTES // 4096
+"""What an unread message counts for at the least: 4096 of them may wait for a reader that does not keep up."""
 
 
 class StdioLink:
@@ -53,7 +49,7 @@ class StdioLink:
         self._noise = b""
         self._child: Child | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._waiting: dict[int, Waiting] = {}
+        self._waiting: dict[int, Replies[Message]] = {}
         self._highest = 0
         self._alive = False
         self._closed = False
@@ -114,21 +110,17 @@ class StdioLink:
             ConnectError: the server ended.
             ProtocolError: it writes what is no MCP, or more than a reader or our limits take.
         """
-        waiting = self._waiting[request.id] = Waiting(UNREAD)
+        replies = self._waiting[request.id] = Replies(self.address)
         self._highest = max(self._highest, request.id)
         try:
             await self._write(request.body)
             while True:
-                message, size = await waiting.get()
-                waiting.size -= size
-                if isinstance(message, CommError):
-                    raise message
-                heard()
+                message = await replies.get()
                 yield message
                 if is_response(message):
                     return
         finally:
-            if self._waiting.get(request.id) is waiting:
+            if self._waiting.get(request.id) is replies:
                 del self._waiting[request.id]
 
     async def tell(self, body: bytes, headers: Mapping[str, str]) -> None:
@@ -199,25 +191,38 @@ class StdioLink:
         raise ProtocolError(f"{self.address}: answered request {str(number)[:40]!a}, which was never made")
 
     def _give(self, number: Any, message: Message, size: int) -> None:
-        """Hand a message to the reader of its request; one that left wants nothing more."""
-        waiting = self._waiting.get(number) if isinstance(number, int) else None
-        if waiting is None:
-            return
-        if waiting.full() or waiting.size + size > UNREAD_BYTES:
-            del self._waiting[number]
-            while not waiting.empty():
-                waiting.get_nowait()
-            many = f"{UNREAD} messages" if waiting.size + size <= UNREAD_BYTES else f"{UNREAD_BYTES} bytes"
-            waiting.put_nowait((ProtocolError(f"{self.address}: more than {many} on one request wait unread"), 0))
-            return
-        waiting.size += size
-        waiting.put_nowait((message, size))
+        """Hand a message to the reader of its request, where it waits."""
+        replies = self._waiting.get(number) if isinstance(number, int) else None
+        if replies is not None:
+            replies.put(message, max(size, SMALLEST_BYTES))
 
     def _fail(self, error: CommError) -> None:
-        """Nothing more comes of this server: all who wait are told why."""
+        """Nothing more comes of this server: all that wait are told why."""
         self._alive = False
         waiting, self._waiting = self._waiting, {}
-        for one in waiting.values():
-            if one.full():
-                one.get_nowait()
-            one.put_nowait((error, 0))
+        for replies in waiting.values():
+            replies.fail(error)
+
+
+def command_of(agent_id: str, address: str) -> tuple[str, ...] | None:
+    """The command in `stdio:python server.py`, split like a shell does; None where the address is a URL.
+
+    Raises ConfigError where it is neither.
+    """
+    scheme, _, rest = address.partition(":")
+    if scheme != STDIO:
+        if scheme not in SCHEMES:
+            raise ConfigError(
+                f"agent {agent_id!r}: address {masked(address)!r} must be http://host:port/mcp, https://..., "
+                "or stdio: and a command, like stdio:python server.py"
+            )
+        return None
+    try:
+        command = tuple(shlex.split(rest))
+    except ValueError as error:
+        raise ConfigError(
+            f"agent {agent_id!r}: the command of address {masked(address)!r} cannot be read: {error}"
+        ) from error
+    if not command:
+        raise ConfigError(f"agent {agent_id!r}: address {address!r} has no command, like stdio:python server.py")
+    return command

@@ -135,7 +135,7 @@ async def test_a_reader_that_does_not_keep_up_fails_alone(backend: McpCommBacken
     events = backend.stream("c", "w", {"text": "flood"})
     assert (await anext(events))["data"] == "0"
     assert (await ask(backend, "x"))["text"] == "x"
-    with pytest.raises(ProtocolError, match="4096 messages on one request wait unread"):
+    with pytest.raises(ProtocolError, match="what waits to be read"):
         async for _ in events:
             pass
     assert (await ask(backend, "y"))["text"] == "y"
