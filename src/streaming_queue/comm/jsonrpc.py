@@ -32,10 +32,8 @@ EVENT_METHOD = "event"
 Message = Mapping[str, Any]
 CallId = str | int | float | None
 
-Verdict = tuple[type[StreamingQueueError], bool]
-"""The class of an error, and whether another try can help."""
-
 Verdicts = dict[Any, tuple[type[StreamingQueueError], bool]]
+"""An error's code -> the class of the error, and whether another try can help."""
 VERDICTS: Verdicts = {
     PARSE_ERROR: (ProtocolError, False),
     INVALID_REQUEST: (ProtocolError, False),

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import orjson
-from a2a.types.a2a_pb2 import Message, Part, Role
 from a2a.utils.errors import A2AError, InternalError, InvalidParamsError
-from google.protobuf.json_format import ParseDict
 
 from streaming_queue.errors import AgentFailedError, ConfigError, error_event
 from streaming_queue.messages import StreamEvent
-from streaming_queue.protocol_backend.a2a.dialect import AGENT_ERROR
 
 
 def to_a2a(event: StreamEvent) -> A2AError:
@@ -23,19 +20,6 @@ def to_a2a(event: StreamEvent) -> A2AError:
     if (wish := event.get("retry_after_s")) is not None:
         details["retry_after_s"] = str(wish)
     return cls(str(event["message"]), data=details)
-
-
-def status_message(event: StreamEvent, message_id: str, task_id: str, context_id: str) -> Message:
-    """An `agent_error` event as the status message of a failed task: for people its text, for us its metadata."""
-    message = Message(
-        message_id=message_id,
-        task_id=task_id,
-        context_id=context_id,
-        role=Role.ROLE_AGENT,
-        parts=[Part(text=str(event["message"]))],
-    )
-    ParseDict({AGENT_ERROR: event}, message.metadata)
-    return message
 
 
 def sendable(event: StreamEvent) -> StreamEvent:

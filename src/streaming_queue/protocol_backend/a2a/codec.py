@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -62,6 +62,16 @@ def parts_text(holder: Any, separator: str = "\n") -> str:
     if not texts:
         texts = [orjson.dumps(part["data"]).decode() for part in usable if part.get("data") is not None]
     return separator.join(texts)
+
+
+def payload_of(texts: Sequence[str], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload for an executor, of a message's texts and metadata."""
+    payload: dict[str, Any] = (
+        {"text": texts[0]} if len(texts) == 1 else {"parts": [{"kind": "text", "text": text} for text in texts]}
+    )
+    if metadata:
+        payload["metadata"] = whole_numbers(metadata)
+    return payload
 
 
 def metadata_of(holder: Any) -> dict[str, Any]:

@@ -46,7 +46,7 @@ from streaming_queue.comm.host.execution import Execution, Executions
 from streaming_queue.errors import StreamingQueueError, error_event
 from streaming_queue.messages import ERROR, MESSAGE, StreamEvent
 from streaming_queue.protocol_backend.a2a.agent_errors import sendable, to_a2a
-from streaming_queue.protocol_backend.a2a.codec import whole_numbers
+from streaming_queue.protocol_backend.a2a.codec import payload_of
 from streaming_queue.protocol_backend.a2a.jobs import Event, Jobs
 from streaming_queue.protocol_backend.a2a.task_store import TERMINAL, BoundedTaskStore
 
@@ -137,13 +137,8 @@ class AgentHandler(RequestHandler):
             raise ContentTypeNotSupportedError("this agent takes text parts only")
         if not message.context_id:
             message.context_id = uuid.uuid4().hex
-        texts = [part.text for part in message.parts]
-        payload: dict[str, Any] = (
-            {"text": texts[0]} if len(texts) == 1 else {"parts": [{"kind": "text", "text": text} for text in texts]}
-        )
-        if metadata := {**MessageToDict(params.metadata), **MessageToDict(message.metadata)}:
-            payload["metadata"] = whole_numbers(metadata)
-        return payload
+        metadata = {**MessageToDict(params.metadata), **MessageToDict(message.metadata)}
+        return payload_of([part.text for part in message.parts], metadata)
 
     async def _follow_up(self, message: Message, context: ServerCallContext) -> None:
         """Make the message that names a running task one of its own, in that task's context.

@@ -24,7 +24,8 @@ from google.protobuf.json_format import ParseDict
 
 from streaming_queue.comm.host.execution import CANCEL_BOUND_S, Execution, Executions
 from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
-from streaming_queue.protocol_backend.a2a.agent_errors import sendable, status_message
+from streaming_queue.protocol_backend.a2a.agent_errors import sendable
+from streaming_queue.protocol_backend.a2a.dialect import AGENT_ERROR
 from streaming_queue.protocol_backend.a2a.task_store import BoundedTaskStore
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Job:
     def __init__(self, execution: Execution, asked: Message, context_id: str) -> None:
         self.task_id = uuid.uuid4().hex
         self.context_id = context_id
+        self._ids = {"task_id": self.task_id, "context_id": context_id}
         self.execution = execution
         self.cancelled = False
         self.keeper: asyncio.Task[None] | None = None
@@ -56,6 +58,9 @@ class Job:
     def _artifact(self, text: str) -> Artifact:
         return Artifact(artifact_id=self._artifact_id, name="answer", parts=[Part(text=text)])
 
+    def _said(self, text: str, message_id: str) -> Message:
+        return Message(message_id=message_id, role=Role.ROLE_AGENT, parts=[Part(text=text)], **self._ids)
+
     def _status(self, end: StreamEvent | None) -> TaskStatus:
         status = TaskStatus(state=TaskState.TASK_STATE_WORKING)
         status.timestamp.GetCurrentTime()
@@ -65,13 +70,14 @@ class Job:
             status.state = TaskState.TASK_STATE_CANCELED
         elif end is not None:
             status.state = TaskState.TASK_STATE_FAILED
-            status.message.CopyFrom(status_message(end, uuid.uuid4().hex, self.task_id, self.context_id))
+            status.message.CopyFrom(self._said(str(end["message"]), uuid.uuid4().hex))
+            ParseDict({AGENT_ERROR: end}, status.message.metadata)
         return status
 
     def _update(self, event: StreamEvent) -> TaskStatusUpdateEvent:
         """The end, or a status, as an update."""
         end = None if event["type"] == STATUS else event
-        update = TaskStatusUpdateEvent(task_id=self.task_id, context_id=self.context_id, status=self._status(end))
+        update = TaskStatusUpdateEvent(status=self._status(end), **self._ids)
         if event.get("metadata"):
             ParseDict(event["metadata"], update.metadata)
         return update
@@ -83,25 +89,11 @@ class Job:
             logger.warning("task %s: the metadata of a status is left out: %s", self.task_id, fit["message"])
             fit = {"type": STATUS}
         update = self._update(fit)
-        update.status.message.CopyFrom(
-            Message(
-                message_id=f"{self.task_id}-{number}",
-                task_id=self.task_id,
-                context_id=self.context_id,
-                role=Role.ROLE_AGENT,
-                parts=[Part(text=event["data"])],
-            )
-        )
+        update.status.message.CopyFrom(self._said(event["data"], f"{self.task_id}-{number}"))
         return update
 
     def _piece(self, text: str, *, append: bool, last: bool = False) -> TaskArtifactUpdateEvent:
-        return TaskArtifactUpdateEvent(
-            task_id=self.task_id,
-            context_id=self.context_id,
-            artifact=self._artifact(text),
-            append=append,
-            last_chunk=last,
-        )
+        return TaskArtifactUpdateEvent(artifact=self._artifact(text), append=append, last_chunk=last, **self._ids)
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """The task, then all that became and becomes of it, from the beginning, for any number of readers.

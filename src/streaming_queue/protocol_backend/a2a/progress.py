@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from streaming_queue.comm.answer_limit import AnswerMeter, check_size, text_bytes
+from streaming_queue.comm.client.exchange import answer_event
 from streaming_queue.errors import ProtocolError
-from streaming_queue.messages import DELTA, MESSAGE, STATUS, Reply, StreamEvent
+from streaming_queue.messages import DELTA, STATUS, Reply, StreamEvent
 from streaming_queue.protocol_backend.a2a.codec import Result, metadata_of, parts_text
 from streaming_queue.protocol_backend.a2a.dialect import ANSWERED, RUNNING, state_name
 from streaming_queue.protocol_backend.a2a.failures import task_error
@@ -134,10 +135,9 @@ class Progress:
     def _end(self, raw: Mapping[str, Any], text: str, metadata: dict[str, Any]) -> list[StreamEvent]:
         AnswerMeter(self._address).whole(text)
         self.reply = Reply(raw=raw, text=text)
-        event: StreamEvent = {"type": MESSAGE, "data": text}
         if metadata:
-            self.reply["metadata"] = event["metadata"] = metadata
-        return [event]
+            self.reply["metadata"] = metadata
+        return [answer_event(self.reply)]
 
 
 def _last_word(task: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from a2a.utils.error_handlers import build_rest_error_payload
 
 from streaming_queue.messages import MESSAGE, StreamEvent
 from streaming_queue.protocol_backend.a2a.agent_errors import sendable, to_a2a
-from streaming_queue.protocol_backend.a2a.codec import whole_numbers
+from streaming_queue.protocol_backend.a2a.codec import payload_of
 from streaming_queue.protocol_backend.a2a.dialect import A2A_JSON, RPC_MEMBERS
 
 _PARAMS = frozenset({"message", "configuration"})
@@ -69,12 +69,7 @@ def _short(params: Any, request_id: str | int | None, *, is_rpc: bool) -> Short 
         return None
     if not texts:
         return None
-    payload: dict[str, Any] = (
-        {"text": texts[0]} if len(texts) == 1 else {"parts": [{"kind": "text", "text": text} for text in texts]}
-    )
-    if metadata:
-        payload["metadata"] = whole_numbers(metadata)
-    return Short(payload, message_id, context_id or uuid.uuid4().hex, request_id, is_rpc)
+    return Short(payload_of(texts, metadata), message_id, context_id or uuid.uuid4().hex, request_id, is_rpc)
 
 
 def _has(item: Any, keys: AbstractSet[str]) -> bool:

@@ -49,10 +49,10 @@ class McpExchange(Exchange):
             async for message in messages:
                 if is_response(message):
                     self._in_flight = None
-                    self.reply = read_end(read_result(message, request.id, self.address), self.address)
+                    self.reply = read_end(read_result(message, request.call_id, self.address), self.address)
                     yield answer_event(self.reply)
                 elif message.get("method") == "notifications/progress":
-                    event = read_progress(message.get("params"), request.id)
+                    event = read_progress(message.get("params"), request.call_id)
                     if event is not None:
                         yield event
 
@@ -77,7 +77,7 @@ class McpExchange(Exchange):
     async def cancel(self) -> None:
         """Name the call by its id, and to one of our hosts by its key."""
         if self._agreement is not None and self._in_flight is not None:
-            params: dict[str, Any] = {"requestId": self._in_flight.id}
+            params: dict[str, Any] = {"requestId": self._in_flight.call_id}
             if self._keyed:
                 params["_meta"] = {IDEMPOTENCY_KEY: self.key}
             await self._agreement.session.notify("notifications/cancelled", params)

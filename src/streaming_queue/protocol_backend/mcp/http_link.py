@@ -14,7 +14,7 @@ from yarl import URL
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.client.http import HttpPeer, HttpSession, peer_date, read_body
 from streaming_queue.comm.client.lines import EVENT_STREAM, read_events, read_out
-from streaming_queue.comm.jsonrpc import Message, decode_messages, is_response, refuse_request
+from streaming_queue.comm.jsonrpc import Message, decode_messages, encode_call, is_response, refuse_request
 from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.comm.wire_errors import excerpt, parse_retry_after, refusal, told_error
 from streaming_queue.errors import ProtocolError, RemoteError, StreamingQueueError
@@ -67,7 +67,7 @@ class HttpLink(HttpPeer):
         """
         used = self._session_id
         with self.translated:
-            async with self._post(request.body, request.headers) as response:
+            async with self._post(encode_call(request), request.headers) as response:
                 if request.method == "initialize":
                     self._session_id = response.headers.get(SESSION_HEADER)
                 self.date = peer_date(response.headers)

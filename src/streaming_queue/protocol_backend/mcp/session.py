@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from streaming_queue import __version__
-from streaming_queue.comm.jsonrpc import Message, encode, encode_notification, is_response
+from streaming_queue.comm.jsonrpc import Call, Message, encode_notification, is_response
 from streaming_queue.errors import ProtocolError, RemoteError
 from streaming_queue.protocol_backend.mcp.codec import read_result
 from streaming_queue.protocol_backend.mcp.dialect import (
@@ -33,18 +33,11 @@ class LostSessionError(RemoteError):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Request(Call):
     """A request, and the headers that it has over HTTP."""
 
-    id: int
-    method: str
-    params: Mapping[str, Any]
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def body(self) -> bytes:
-        """The request as JSON. Raises ProtocolError, not retryable, when JSON cannot hold it."""
-        return encode({"jsonrpc": "2.0", "id": self.id, "method": self.method, "params": self.params})
+    call_id: int
+    headers: Mapping[str, str]
 
 
 class Link(Protocol):
@@ -142,7 +135,7 @@ class Session:
         async with aclosing(self.link.exchange(request)) as messages:
             async for message in messages:
                 if is_response(message):
-                    return read_result(message, request.id, self.link.address)
+                    return read_result(message, request.call_id, self.link.address)
         raise ProtocolError(f"{self.link.address}: no response came")
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:

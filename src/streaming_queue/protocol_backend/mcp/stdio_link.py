@@ -13,7 +13,7 @@ from typing import Any
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
 from streaming_queue.comm.client.replies import UNREAD_BYTES, Replies
 from streaming_queue.comm.commands import secrets_of, without
-from streaming_queue.comm.jsonrpc import Message, decode_messages, is_response, refuse_request
+from streaming_queue.comm.jsonrpc import Message, decode_messages, encode_call, is_response, refuse_request
 from streaming_queue.errors import BackendClosedError, CommError, ConfigError, ConnectError, ProtocolError
 from streaming_queue.masking import masked
 from streaming_queue.protocol_backend.mcp.child import Child, begin
@@ -110,18 +110,18 @@ class StdioLink:
             ConnectError: the server ended.
             ProtocolError: it writes what is no MCP, or more than a reader or our limits take.
         """
-        replies = self._waiting[request.id] = Replies(self.address)
-        self._highest = max(self._highest, request.id)
+        replies = self._waiting[request.call_id] = Replies(self.address)
+        self._highest = max(self._highest, request.call_id)
         try:
-            await self._write(request.body)
+            await self._write(encode_call(request))
             while True:
                 message = await replies.get()
                 yield message
                 if is_response(message):
                     return
         finally:
-            if self._waiting.get(request.id) is replies:
-                del self._waiting[request.id]
+            if self._waiting.get(request.call_id) is replies:
+                del self._waiting[request.call_id]
 
     async def tell(self, body: bytes, headers: Mapping[str, str]) -> None:
         """Write a notification or a response. Raises ConnectError where the server ended."""
