@@ -12,6 +12,7 @@ import aiohttp
 import orjson
 
 from streaming_queue.comm.client import http
+from streaming_queue.comm.wire_errors import refusal, told_error
 from streaming_queue.control.base import PAGE, RunControl
 from streaming_queue.errors import ConnectError, ProtocolError, SendTimeoutError
 
@@ -128,7 +129,7 @@ class ControlClient(RunControl):
         if status == 200:
             raise self._foreign(command)
         where = str(self._directory)
-        raise http.told_error(document, None, where) or http.refusal(status, body, None, self._address)
+        raise told_error(document, None, where) or refusal(status, body, None, self._address)
 
     async def _post(self, command: str, body: bytes) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}

@@ -17,12 +17,12 @@ from aiohttp.connector import Connection
 from multidict import CIMultiDict
 from yarl import URL
 
-from streaming_queue.comm import wire_errors
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.client.exchange import Cancels, Exchange
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.strict_json import read_or_none
+from streaming_queue.comm.wire_errors import parse_retry_after, refusal, told_error
 from streaming_queue.errors import (
     BackendClosedError,
     CommError,
@@ -33,9 +33,6 @@ from streaming_queue.errors import (
     StreamingQueueError,
     os_reason,
 )
-
-excerpt, refusal = wire_errors.excerpt, wire_errors.refusal
-parse_retry_after, told_error = wire_errors.parse_retry_after, wire_errors.told_error
 
 JSON = "application/json"
 CONNECT_TIMEOUT_S = 5.0

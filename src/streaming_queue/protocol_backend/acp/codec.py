@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 
-from streaming_queue.comm.client.http import excerpt
 from streaming_queue.comm.payload import encode_payload, malformed
 from streaming_queue.comm.strict_json import read_answer
+from streaming_queue.comm.wire_errors import excerpt
 from streaming_queue.errors import ProtocolError
 from streaming_queue.messages import payload_text
 

@@ -8,8 +8,8 @@ from typing import Any
 import aiohttp
 import orjson
 
-from streaming_queue.comm.client.http import excerpt, parse_retry_after, refusal
 from streaming_queue.comm.strict_json import read_or_none
+from streaming_queue.comm.wire_errors import excerpt, parse_retry_after, refusal
 from streaming_queue.errors import (
     AgentFailedError,
     ConfigError,

@@ -10,9 +10,10 @@ import aiohttp
 import orjson
 
 from streaming_queue.comm import strict_json
-from streaming_queue.comm.client.http import excerpt, response_error, told_error
+from streaming_queue.comm.client.http import response_error
 from streaming_queue.comm.payload import malformed
 from streaming_queue.comm.strict_json import read_answer
+from streaming_queue.comm.wire_errors import excerpt, told_error
 from streaming_queue.errors import ProtocolError, RemoteError
 
 JSON = "application/json"

@@ -13,8 +13,9 @@ import aiohttp
 from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
-from streaming_queue.comm.client.http import HttpPeer, HttpSession, excerpt, peer_date, read_body, response_error
+from streaming_queue.comm.client.http import HttpPeer, HttpSession, peer_date, read_body, response_error
 from streaming_queue.comm.strict_json import read_or_none
+from streaming_queue.comm.wire_errors import excerpt
 from streaming_queue.errors import ProtocolError
 from streaming_queue.protocol_backend.agora.negotiation import Negotiation, Stage
 

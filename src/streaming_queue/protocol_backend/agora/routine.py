@@ -9,9 +9,9 @@ import orjson
 
 from streaming_queue.comm import strict_json
 from streaming_queue.comm.answer_limit import AnswerMeter
-from streaming_queue.comm.client.http import excerpt
 from streaming_queue.comm.payload import malformed
 from streaming_queue.comm.strict_json import read_answer
+from streaming_queue.comm.wire_errors import excerpt
 from streaming_queue.errors import ConfigError, ProtocolError, error_from_event
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent, payload_text
 

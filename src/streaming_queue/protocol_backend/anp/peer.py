@@ -14,16 +14,9 @@ from yarl import URL
 
 from streaming_queue.comm import strict_json
 from streaming_queue.comm.base import EndpointOptions
-from streaming_queue.comm.client.http import (
-    JSON,
-    HttpPeer,
-    HttpSession,
-    excerpt,
-    read_body,
-    response_error,
-    told_error,
-)
+from streaming_queue.comm.client.http import JSON, HttpPeer, HttpSession, read_body, response_error
 from streaming_queue.comm.jsonrpc import Call, agent_failure, decode_response, encode_call
+from streaming_queue.comm.wire_errors import excerpt, told_error
 from streaming_queue.errors import AuthError, ConfigError, ProtocolError
 from streaming_queue.protocol_backend.anp.description import AD_PATH, CANCEL
 from streaming_queue.protocol_backend.anp.identity import Identity

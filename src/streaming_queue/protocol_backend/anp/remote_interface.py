@@ -8,8 +8,8 @@ from typing import Any
 
 from yarl import URL
 
-from streaming_queue.comm.client.http import excerpt
 from streaming_queue.comm.payload import encode_payload
+from streaming_queue.comm.wire_errors import excerpt
 from streaming_queue.errors import ConfigError, ProtocolError, RemoteError
 from streaming_queue.messages import Reply, payload_text
 from streaming_queue.protocol_backend.anp.description import ASK, CANCEL, STREAMS

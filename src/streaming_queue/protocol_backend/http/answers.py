@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import aiohttp
 import orjson
 
-from streaming_queue.comm.client.http import excerpt, parse_retry_after, response_error, told_error
+from streaming_queue.comm.client.http import response_error
 from streaming_queue.comm.strict_json import read_answer
+from streaming_queue.comm.wire_errors import excerpt, parse_retry_after, told_error
 from streaming_queue.errors import ProtocolError, RemoteError, error_from_event
 from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, Reply, StreamEvent
 

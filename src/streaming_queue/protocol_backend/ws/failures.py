@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
-from streaming_queue.comm.client.http import CONNECT_TIMEOUT_S, excerpt, parse_retry_after, refusal, told_error
+from streaming_queue.comm.client.http import CONNECT_TIMEOUT_S
 from streaming_queue.comm.strict_json import read_or_none
+from streaming_queue.comm.wire_errors import excerpt, parse_retry_after, refusal, told_error
 from streaming_queue.errors import AuthError, CommError, ConnectError, ProtocolError, StreamingQueueError, os_reason
 
 ERROR_BY_CLOSE_CODE: Mapping[int, type[CommError]] = {

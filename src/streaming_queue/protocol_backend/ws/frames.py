@@ -10,8 +10,8 @@ from websockets.typing import Subprotocol
 
 from streaming_queue.comm import strict_json
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
-from streaming_queue.comm.client.http import excerpt
 from streaming_queue.comm.payload import encode_document, encode_payload, malformed
+from streaming_queue.comm.wire_errors import excerpt
 from streaming_queue.errors import AgentFailedError, ProtocolError, error_from_event
 from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
 
