@@ -13,7 +13,6 @@ from streaming_queue.comm.payload import malformed
 from streaming_queue.comm.wire_errors import excerpt
 from streaming_queue.errors import (
     ERRORS_BY_CODE,
-    AgentFailedError,
     ProtocolError,
     RemoteError,
     StreamingQueueError,
@@ -118,19 +117,14 @@ def encode_error(call_id: CallId, error: StreamingQueueError) -> bytes:
 
 
 def encode_event(call_id: CallId, event: StreamEvent) -> bytes:
-    """An event of an answer: a notification, or, at the end, the response."""
-    message: dict[str, Any] = {"jsonrpc": "2.0", "id": call_id}
+    """An event of an answer: a notification, or the response at the end. Raises TypeError when JSON cannot hold it."""
     if event["type"] == ERROR:
-        message["error"] = {"code": AGENT_ERROR, "message": event.get("message"), "data": event}
-    elif event["type"] == MESSAGE:
+        error = {"code": AGENT_ERROR, "message": event.get("message"), "data": event}
+        return orjson.dumps({"jsonrpc": "2.0", "id": call_id, "error": error})
+    if event["type"] == MESSAGE:
         metadata = event.get("metadata")
-        message["result"] = {"text": event["data"]} | ({"metadata": metadata} if metadata else {})
-    else:
-        message = {"jsonrpc": "2.0", "method": EVENT_METHOD, "params": event}
-    try:
-        return orjson.dumps(message)
-    except TypeError as error:
-        return encode_error(call_id, AgentFailedError(f"the agent's {event['type']} cannot be sent as JSON: {error}"))
+        return encode_result(call_id, {"text": event["data"], **({"metadata": metadata} if metadata else {})})
+    return orjson.dumps({"jsonrpc": "2.0", "method": EVENT_METHOD, "params": event})
 
 
 def decode_event(body: bytes, origin: str) -> StreamEvent | None:

@@ -16,12 +16,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from streaming_queue.comm import strict_json
 from streaming_queue.comm.host.asgi import cancelled_on_disconnect, read_body
+from streaming_queue.comm.host.respond import Header, send_json
 from streaming_queue.errors import ConnectError, error_event
 from streaming_queue.protocol_backend.a2a.dialect import CARD_PATH, RPC_MEMBERS, V03, V1, VERSION_HEADER, known_version
 from streaming_queue.protocol_backend.a2a.event_stream import plain_routes
 from streaming_queue.protocol_backend.a2a.handler import AgentHandler, ContextBuilder
 from streaming_queue.protocol_backend.a2a.native import NativeHandler
-from streaming_queue.protocol_backend.a2a.own_card import CardDesk, Face, Header
+from streaming_queue.protocol_backend.a2a.own_card import CardDesk, Face
 from streaming_queue.protocol_backend.a2a.short_path import encode, short_rest, short_rpc
 from streaming_queue.telemetry.text import one_line
 
@@ -65,9 +66,9 @@ class A2AApp:
         elif path == "/health":
             ready = self._handler.ready
             document = {"status": "ok" if ready else "draining", "agent_id": self._agent_id}
-            await _json(send, 200 if ready else 503, orjson.dumps(document))
+            await send_json(send, 200 if ready else 503, orjson.dumps(document))
         elif requested_version(scope, headers) is None:
-            await _json(send, *refusal(None, is_rpc=False))
+            await send_json(send, *refusal(None, is_rpc=False))
         else:
             with cancelled_on_disconnect(scope):
                 await self._sdk(scope, receive, send)
@@ -78,7 +79,7 @@ class A2AApp:
                 f"agent {self._agent_id!r} takes no questions now: it is about to stop, or is not ready"
             )
             later = (b"retry-after", b"%d" % RETRY_AFTER_S)
-            await _json(send, 503, orjson.dumps({"error": error_event(away)}), later)
+            await send_json(send, 503, orjson.dumps({"error": error_event(away)}), later)
             return
         origin = f"{scope['scheme']}://{headers[b'host'].decode('latin-1')}"
         status, fields, body = self._card.response(origin, headers)
@@ -92,13 +93,15 @@ class A2AApp:
         try:
             document = strict_json.loads(body) if body or short_of else None
         except strict_json.OverBoundsError as error:
-            await _json(send, *refused(InvalidRequestError(f"the body is too much to read: {error}"), is_rpc=is_rpc))
+            wrong = InvalidRequestError(f"the body is too much to read: {error}")
+            await send_json(send, *refused(wrong, is_rpc=is_rpc))
             return
         except ValueError:
-            await _json(send, *_unreadable(is_rpc=is_rpc))
+            await send_json(send, *_unreadable(is_rpc=is_rpc))
             return
         if is_rpc and isinstance(document, dict) and (unknown := document.keys() - RPC_MEMBERS):
-            await _json(send, *refused(InvalidRequestError(_unknown(unknown)), is_rpc=True, document=document))
+            wrong = InvalidRequestError(_unknown(unknown))
+            await send_json(send, *refused(wrong, is_rpc=True, document=document))
             return
         version = requested_version(scope, headers)
         if short_of and version == V1.version and isinstance(self._handler, AgentHandler):
@@ -107,10 +110,11 @@ class A2AApp:
                 principal = scope["state"].get("principal")
                 end = await self._handler.answer(short.payload, short.message_id, short.context_id, principal)
                 status, media_type, answer = encode(end, short)
-                await _json(send, status, answer, media_type=media_type)
+                head = [(b"content-type", media_type), (b"content-length", b"%d" % len(answer))]
+                await _respond(send, status, head, answer)
                 return
         if not fits(version, document):
-            await _json(send, *refusal(document, is_rpc=is_rpc))
+            await send_json(send, *refusal(document, is_rpc=is_rpc))
             return
         await self._sdk(scope, _replay(body, receive), send)
 
@@ -139,10 +143,6 @@ def _unreadable(*, is_rpc: bool) -> tuple[int, bytes]:
 def _unknown(members: Collection[str]) -> str:
     named = ", ".join(one_line(name, 40) for name in sorted(members)[:NAMED])
     return f"a JSON-RPC request has no such members: {named}{' ...' if len(members) > NAMED else ''} ({len(members)})"
-
-
-async def _json(send: Send, status: int, body: bytes, *more: Header, media_type: bytes = b"application/json") -> None:
-    await _respond(send, status, [(b"content-type", media_type), (b"content-length", b"%d" % len(body)), *more], body)
 
 
 async def _respond(send: Send, status: int, headers: list[Header], body: bytes) -> None:

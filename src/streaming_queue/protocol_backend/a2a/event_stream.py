@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from streaming_queue.comm.host.execution import HEARTBEAT_S
+from streaming_queue.comm.host.respond import send_json
 
 _HEARTBEAT = b": still at it\r\n\r\n"
 _STREAM = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
@@ -77,9 +78,7 @@ class EventStream(Response):
         if self._started:
             await self._send(send, b"event: error\r\ndata: %s\r\n\r\n" % body, more=False)
             return
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": payload["error"]["code"], "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send_json(send, payload["error"]["code"], body)
 
 
 async def _following(events: AsyncIterator[Any]) -> Any:

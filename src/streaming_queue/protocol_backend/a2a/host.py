@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.grpc_wire import load_part
+from streaming_queue.comm.host.agent import StopsOnce
 from streaming_queue.comm.host.asgi import AsgiServer, serve
 from streaming_queue.comm.host.execution import Executions
 from streaming_queue.comm.skills import declared
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from streaming_queue.protocol_backend.a2a.grpc_service import GrpcDoor
 
 
-class A2AAgent:
+class A2AAgent(StopsOnce):
     """A hosted agent, and its handle."""
 
     def __init__(
@@ -41,8 +42,7 @@ class A2AAgent:
         self._door = door
         self._stop_s = stop_s
 
-    async def stop(self) -> None:
-        """Fail the work in flight as retryable and stop serving; idempotent, bounded even with a hung executor."""
+    async def _stop(self) -> None:
         stopping = [self._handler.stop(self._stop_s), self._server.stop()]
         if self._door is not None:
             stopping.append(self._door.stop())

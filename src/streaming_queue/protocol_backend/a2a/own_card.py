@@ -24,6 +24,7 @@ from a2a.types.a2a_pb2 import (
 
 from streaming_queue import __version__
 from streaming_queue.comm.host.admission import host_name
+from streaming_queue.comm.host.respond import Header
 from streaming_queue.comm.skills import ANSWER, ANSWERS, Skill
 from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION
 
@@ -34,8 +35,6 @@ _PROMISE = (
     "Reads the call's context from the message's metadata. A message under way is known by its id, and one with an "
     "idempotency key comes back to the same work."
 )
-
-Header = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
