@@ -38,7 +38,7 @@ _SHORT_PATHS = {_RPC_PATH: short_rpc, "/message:send": short_rest}
 
 
 class A2AApp:
-    """The application: `face` says who it is, `handler` does the work."""
+    """The application: `face` describes the agent, `handler` does the work."""
 
     def __init__(self, face: Face, handler: AgentHandler | NativeHandler) -> None:
         self._agent_id = face.agent_id
@@ -120,7 +120,7 @@ class A2AApp:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """The body once more for the SDK, then what comes."""
+    """The body once more for the SDK, then the messages that follow."""
     unread = True
 
     async def replayed() -> Message:
@@ -173,7 +173,7 @@ def fits(version: str | None, document: Any) -> bool:
 
 
 def refusal(document: Any, *, is_rpc: bool) -> tuple[int, bytes]:
-    """Status and body for a request whose version is not spoken, or not by the method that it names."""
+    """Status and body for a request in a version that we do not speak, or with a method of another version."""
     error = VersionNotSupportedError(
         f"this host speaks A2A {V1.version} and {V03.version}, each with its own methods: name the one you use in the "
         f"header {VERSION_HEADER}; no header means {V03.version}"
@@ -182,7 +182,7 @@ def refusal(document: Any, *, is_rpc: bool) -> tuple[int, bytes]:
 
 
 def refused(error: A2AError, *, is_rpc: bool, document: Any = None) -> tuple[int, bytes]:
-    """Status and body for a request that is refused before it is looked at; its id is taken from its `document`."""
+    """Status and body of an early refusal; `document` has the id of the request."""
     if is_rpc:
         request_id = document.get("id") if isinstance(document, dict) else None
         known = isinstance(request_id, str | int) and not isinstance(request_id, bool)

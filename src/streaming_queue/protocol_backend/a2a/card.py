@@ -28,7 +28,7 @@ _USUAL = ((JSONRPC, V1), (HTTP_JSON, V1), (JSONRPC, V03))
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """The interface to use, and what the agent says it can do. `own_origin`: the credential may go there."""
+    """The interface to use, and the abilities that the agent declares. `own_origin`: the credential may go there."""
 
     url: URL
     binding: str
@@ -71,7 +71,7 @@ def read_card(body: bytes, address: URL, trusted_origins: Collection[URL] = (), 
 
 
 def about(body: bytes, card: Card) -> dict[str, Any]:
-    """What the card in `body`, read as `card`, says to people."""
+    """The facts for people in the card in `body`, which was read as `card`."""
     document = orjson.loads(body)
     offered = dict.fromkeys(f"{binding} {version}" for _, binding, version, _ in _interfaces(document))
     return {
@@ -140,7 +140,7 @@ def _place(text: str, binding: str, address: URL, trusted_origins: Collection[UR
 
 
 def _is_here(host: str | None) -> bool:
-    """Whether the name means the machine it is said on; cards written for a demo say 0.0.0.0 or localhost."""
+    """Whether a host name means the local machine: cards of demos say 0.0.0.0 or localhost."""
     if host is None or host == "localhost":
         return host is not None
     try:

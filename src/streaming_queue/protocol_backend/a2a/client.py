@@ -1,4 +1,4 @@
-"""One agent, as its peers ask it: its address, its card, and the interface that its card offers."""
+"""One agent that we ask: its address, its card, and the interface that its card offers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class Peer(HttpPeer):
-    """An agent and its card, which is read once and again after a failure that a new one may mend.
+    """An agent and its card. The card is read once, and again after a failure that a new card may mend.
 
     `binding` is the preferred one. The credential and the extra headers go to the address's own origin only.
     """
@@ -58,9 +58,9 @@ class Peer(HttpPeer):
         self._said = ""
 
     async def interface(self) -> AnyInterface:
-        """The interface of the agent's card; all who need it at once read the card once.
+        """The interface of the agent's card; callers that need it at the same time read the card once.
 
-        An agent whose card cannot be used is out of reach until it can.
+        An agent without a usable card is out of reach.
 
         Raises:
             AuthError: the card is refused to us.
@@ -146,7 +146,7 @@ class Peer(HttpPeer):
             self.forget()
 
     async def describe(self) -> dict[str, Any]:
-        """What the card says to people, and the agent's clock, if the interface that we would use answers us.
+        """The facts of the card for people, and the agent's clock, if the chosen interface answers.
 
         Raises like `refresh_card` and `Interface.check_auth`.
         """

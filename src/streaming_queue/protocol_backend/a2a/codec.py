@@ -11,7 +11,7 @@ from streaming_queue.errors import ConfigError, ProtocolError
 from streaming_queue.protocol_backend.a2a.dialect import KIND_03, KINDS, Dialect
 
 Result = tuple[str, Mapping[str, Any]]
-"""What a peer sent: its kind (one of `dialect.KINDS`) and its body."""
+"""The kind of a peer's result (one of `dialect.KINDS`), and its body."""
 
 
 def encode_message(payload: Mapping[str, Any], message_id: str, dialect: Dialect) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def encode_message(payload: Mapping[str, Any], message_id: str, dialect: Dialect
 
 
 def encode_json(document: Mapping[str, Any]) -> bytes:
-    """As JSON. Raises ConfigError on what cannot be written."""
+    """A document as JSON. Raises ConfigError when JSON cannot hold it."""
     try:
         return orjson.dumps(document)
     except TypeError as error:
@@ -43,7 +43,7 @@ def encode_json(document: Mapping[str, Any]) -> bytes:
 
 
 def decode_result(result: Any, address: str) -> Result:
-    """What a result or a streamed event is. Raises ProtocolError when it is nothing that A2A knows."""
+    """The kind and body of a result or a streamed event. Raises ProtocolError when A2A does not know it."""
     if isinstance(result, Mapping):
         for kind in KINDS:
             body = result.get(kind)

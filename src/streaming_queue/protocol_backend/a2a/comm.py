@@ -1,4 +1,4 @@
-"""The backend: its client half speaks A2A by itself, its host half (`host.py`) stands on the official SDK."""
+"""The backend: its client half speaks A2A by itself, its host half (`host.py`) uses the official SDK."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEADLINE_MARGIN_S = 1.0
-"""How much longer than the deadline it was told a peer is waited for, so that its own word comes first."""
+"""We wait for a peer so much longer than its deadline, so that its own failure comes first."""
 
 
 class A2ACommBackend(ExchangeBackend, HttpBackend[Peer]):
-    """Agents behind `http://` or `https://` addresses that speak A2A 1.0, or 0.3 where that is all they do.
+    """Agents behind `http://` or `https://` addresses that speak A2A 1.0, or 0.3 only.
 
     `trusted_origins` (`"https://host:port"`) are those besides an agent's own that its card may send us to; the
     agent's credential does not go there. `grpc`: agents hosted here are served by gRPC, too, on a port of its own.
@@ -114,7 +114,7 @@ def _host_half() -> Callable[..., Awaitable[A2AAgent]]:
 
 
 def _deadline(payload: Mapping[str, Any]) -> float | None:
-    """When the wait for a question's answer ends, by the loop's clock; a command has all the time that it needs."""
+    """The end of the wait for a question's answer, by the loop's clock; None for a command, which has no deadline."""
     metadata = payload.get("metadata") or {}
     deadline_ms = metadata.get("deadline_ms")
     if metadata.get("kind") == "command" or not isinstance(deadline_ms, int) or isinstance(deadline_ms, bool):
@@ -123,7 +123,7 @@ def _deadline(payload: Mapping[str, Any]) -> float | None:
 
 
 async def _until(deadline: float | None, exchange: A2AExchange, coming: Awaitable[T]) -> T:
-    """What comes before the deadline. Raises SendTimeoutError when nothing does."""
+    """Await `coming` up to the deadline. Raises SendTimeoutError at the deadline."""
     try:
         async with asyncio.timeout_at(deadline):
             return await coming

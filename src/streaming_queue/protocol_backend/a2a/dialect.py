@@ -10,7 +10,7 @@ CARD_PATH = "/.well-known/agent-card.json"
 VERSION_HEADER = "A2A-Version"
 EXTENSIONS_HEADER = "A2A-Extensions"
 RPC_MEMBERS = frozenset({"jsonrpc", "id", "method", "params"})
-"""What a request in JSON-RPC has (JSON-RPC 2.0, 4)."""
+"""The members of a request in JSON-RPC (JSON-RPC 2.0, 4)."""
 A2A_JSON = "application/a2a+json"
 GRPC_SETTINGS = "A2A over gRPC (a2a.grpc, a2a.binding)"
 
@@ -69,7 +69,7 @@ V03 = Dialect(
 )
 
 KINDS = ("message", "task", "statusUpdate", "artifactUpdate")
-"""What a result or a streamed event can be, by its key in 1.0."""
+"""The kinds of results and streamed events, by their key in 1.0."""
 
 KIND_03: Mapping[str, str] = {
     "message": "message",
@@ -84,7 +84,7 @@ _KNOWN = re.compile(rb"(1\.0|0\.3)(\.\d+)?")
 
 
 def known_version(named: bytes | None) -> str | None:
-    """The version meant by what a request names; None where we do not speak it. Nothing means 0.3."""
+    """The version that a request names; None where we do not speak it. No name means 0.3."""
     if not named:
         return V03.version
     known = _KNOWN.fullmatch(named)

@@ -23,11 +23,11 @@ _HEARTBEAT = b": still at it\r\n\r\n"
 _STREAM = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
 
 _NEW_LINES = {"\x85": b"\\u0085", "\u2028": b"\\u2028", "\u2029": b"\\u2029"}
-"""What some clients take for the end of a line (Python's `splitlines`), as JSON may write it instead."""
+"""Characters that end a line for some clients (Python's `splitlines`), and their escapes in JSON."""
 
 
 class EventStream(Response):
-    """What an `EventSourceResponse` would send, and a comment after each `HEARTBEAT_S` of silence.
+    """The events of an `EventSourceResponse`, and a comment after each `HEARTBEAT_S` of silence.
 
     An error before the first event is the response's status. The peer's leaving cancels it from outside
     (`comm.host.asgi.cancelled_on_disconnect`).

@@ -30,13 +30,13 @@ from streaming_queue.protocol_backend.a2a.progress import Progress
 logger = logging.getLogger(__name__)
 
 LOOK_AFTER_S = 12.0
-"""How long one of our hosts may take to answer before it is asked whether it is at work."""
+"""After this time without an answer, we ask one of our hosts whether it is at work."""
 SILENT_STREAM_S = 20.0
 """The same for a stream; hosts send a heartbeat every 15 s."""
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 RECOVERIES = 5
-"""How often in a row a running task may be out of reach before we give it up."""
+"""A running task may be out of reach so often in a row; then we give it up."""
 
 _ids = (f"{prefix}-{number}" for prefix in [uuid.uuid4().hex] for number in itertools.count(1))
 
@@ -72,7 +72,7 @@ class A2AExchange(Exchange):
         return self._progress.reply
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
-        """What comes, as it comes; the whole answer of an agent that does not stream."""
+        """The events of the answer as they come; the whole answer of an agent that does not stream."""
         interface = await self._open()
         card, progress = interface.card, self._progress
         follows = card.streaming and (self.streaming or not card.call_extension)

@@ -1,4 +1,4 @@
-"""Failures as A2A writes them, turned into the project's errors. Tables, no words read in a message."""
+"""Failures as A2A writes them -> the project's errors. By tables: no code reads words in a message."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ERRORS: Mapping[str, tuple[int, type[StreamingQueueError], bool]] = {
     "VERSION_NOT_SUPPORTED": (-32009, ProtocolError, True),
 }
 """A2A's errors (specification 1.0, section 5.4) by their reason in HTTP+JSON (`google.rpc.ErrorInfo`): the code in
-JSON-RPC, the class, and whether another try can help: another agent may do what this one cannot."""
+JSON-RPC, the class, and whether another try can help: another agent may have other abilities."""
 
 VERDICTS: jsonrpc.Verdicts = jsonrpc.VERDICTS | {code: (cls, again) for code, cls, again in _ERRORS.values()}
 CODE_BY_REASON: Mapping[str, int] = {reason: code for reason, (code, _, _) in _ERRORS.items()} | {
@@ -51,10 +51,10 @@ BY_STATE: Mapping[str, tuple[type[StreamingQueueError], bool, str]] = {
     "failed": (AgentFailedError, True, "the task failed"),
     "rejected": (AgentFailedError, True, "the agent rejected the task"),
     "canceled": (AgentFailedError, True, "the task was cancelled at the agent"),
-    "input-required": (AgentFailedError, True, "the agent asks for further input, which nobody here can give"),
+    "input-required": (AgentFailedError, True, "the agent asks for further input, which a question cannot give"),
     "auth-required": (AuthError, False, "the agent asks for an authentication beyond the agent's credential"),
 }
-"""Ends of a task that are no answer, by `dialect.state_name`. What one agent will not do another may."""
+"""Ends of a task that are no answer, by `dialect.state_name`. Another agent may answer."""
 
 
 def rpc_error(error: Any, address: str) -> StreamingQueueError:
@@ -123,6 +123,6 @@ def _typed(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parsed(body: bytes) -> Mapping[str, Any]:
-    """The JSON object in a body; empty where it is none."""
+    """The JSON object in a body; empty where the body is none."""
     document = read_or_none(body)
     return document if isinstance(document, Mapping) else {}

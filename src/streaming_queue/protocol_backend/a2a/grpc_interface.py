@@ -59,10 +59,10 @@ _REQUESTS: Mapping[str, type[Message]] = {
 
 
 class GrpcInterface:
-    """One agent by its card's gRPC interface, over a channel of its own. What comes is read as JSON would say it."""
+    """One agent by its card's gRPC interface, over a channel of its own. It reads messages as JSON would write them."""
 
     def __init__(self, card: Card, agent_id: str, address: str, options: EndpointOptions, session: HttpSession) -> None:
-        """Raises ConfigError where the agent's options have what gRPC cannot use."""
+        """Raises ConfigError on options of the agent that gRPC cannot use."""
         self.card = card
         self.address = address
         self._session = session
@@ -100,7 +100,7 @@ class GrpcInterface:
             ) from None
 
     async def call(self, operation: str, params: Mapping[str, Any], request_id: str, watch: Watch | None = None) -> Any:
-        """One call, one result. Raises what the peer's error means, ConfigError on params that cannot be sent.
+        """One call, one result. Raises the peer's error as ours, and ConfigError on params that gRPC cannot send.
 
         `watch` looks after the wait for the response.
         """
@@ -114,7 +114,7 @@ class GrpcInterface:
     async def events(
         self, operation: str, params: Mapping[str, Any], request_id: str, watch: Watch | None = None
     ) -> AsyncGenerator[Result, None]:
-        """One call, what the peer sends of its result until it ends the stream. Raises like `call`."""
+        """One call; yield the peer's results until the stream ends. Raises like `call`."""
         del request_id
         method, request = self._method(operation, params)
         tell = heard if watch is None else watch.heard
@@ -131,7 +131,7 @@ class GrpcInterface:
             call.cancel()
 
     async def check_auth(self) -> None:
-        """Ask for a task that does not exist: any answer of A2A will do; what is none is raised, as by `call`."""
+        """Ask for a task that does not exist. Every answer of A2A will do; raises other failures like `call`."""
         method, request = self._method("get_task", {"id": uuid.uuid4().hex})
         async with self._translated(request):
             try:
@@ -141,7 +141,7 @@ class GrpcInterface:
                     raise
 
     async def close(self) -> None:
-        """Give up the channel; calls under way fail."""
+        """Give up the channel; calls in flight fail."""
         await self._channel.close()
 
     def _method(self, operation: str, params: Mapping[str, Any]) -> tuple[Any, Message]:
@@ -164,7 +164,7 @@ class GrpcInterface:
 
     @asynccontextmanager
     async def _translated(self, request: Message) -> AsyncIterator[None]:
-        """Turn what the library raises into our errors; a connection that broke is told as the HTTP client tells it."""
+        """Turn the library's errors into ours; a broken connection is the same error as over HTTP."""
         try:
             yield
         except AioRpcError as error:
@@ -176,12 +176,12 @@ class GrpcInterface:
             task = asyncio.current_task()
             if task is None or task.cancelling() or self._channel.get_state() is not ChannelConnectivity.SHUTDOWN:
                 raise
-            # Not the caller was cancelled, but the call, when its channel was closed.
+            # The channel was closed, which cancelled the call; the caller was not cancelled.
             closed = ConnectionResetError("the channel was closed")
             raise self._session.failure(closed, self.address) from closed
 
     async def _broke(self) -> bool:
-        """Whether there was a connection; returns when the channel knows that it is gone, so that no call follows."""
+        """Whether there was a connection; returns when the channel knows its loss, so that no call follows."""
         with suppress(TimeoutError):
             async with asyncio.timeout(NOTICED_WITHIN_S):
                 await self._channel.wait_for_state_change(ChannelConnectivity.READY)
@@ -189,7 +189,7 @@ class GrpcInterface:
 
 
 def said_by_a2a(error: AioRpcError) -> Mapping[str, Any] | None:
-    """What A2A says of the failure, as HTTP+JSON would write it; None where it is the library's or a stranger's."""
+    """A2A's error in a failed call, as HTTP+JSON would write it; None where the library or a stranger failed it."""
     document = dict(error.trailing_metadata() or ()).get(_DETAILS_KEY)
     if not isinstance(document, bytes):
         return None
@@ -206,7 +206,7 @@ def said_by_a2a(error: AioRpcError) -> Mapping[str, Any] | None:
 
 
 def status_error(error: AioRpcError, address: str, sent_bytes: int) -> StreamingQueueError:
-    """What ended a call. A message of `sent_bytes` over the common limit is at fault where resources were exhausted."""
+    """The error for a failed call. Where resources were exhausted, a message over the common limit is at fault."""
     if (said := said_by_a2a(error)) is not None:
         return rpc_error(said, address)
     status = error.code()

@@ -52,7 +52,7 @@ class GrpcDoor:
         self._name = name
 
     async def stop(self) -> None:
-        """Accept nothing more, let calls under way finish, and cut the rest off; idempotent, within `stop_s`."""
+        """Accept nothing more, let calls in flight finish, and cut the rest off; idempotent, within `stop_s`."""
         await stop(self._server, self._stop_s, self._name)
 
 
@@ -86,7 +86,7 @@ class _Calls(GrpcServerCallContextBuilder):
 
 
 class _Service(GrpcHandler):
-    """The SDK's service. A failure keeps its class; a stream ends with its reader, and at one that reads nothing."""
+    """The SDK's service. A failure keeps its class; a stream ends when its reader leaves, or reads nothing."""
 
     def __init__(self, handler: AgentHandler | NativeHandler, patience_s: float) -> None:
         self._calls = _Calls()
@@ -97,13 +97,13 @@ class _Service(GrpcHandler):
     async def SendStreamingMessage(  # type: ignore[override]  # noqa: N802  # it writes the events itself
         self, request: SendMessageRequest, context: grpc.aio.ServicerContext
     ) -> None:
-        """Send what comes of a message."""
+        """Send the events of a message."""
         await self._send_events(self._handler.on_message_send_stream, request, context)
 
     async def SubscribeToTask(  # type: ignore[override]  # noqa: N802
         self, request: SubscribeToTaskRequest, context: grpc.aio.ServicerContext
     ) -> None:
-        """Send what becomes of a task."""
+        """Send the events of a task."""
         await self._send_events(self._handler.on_subscribe_to_task, request, context)
 
     async def _send_events(
@@ -124,7 +124,7 @@ class _Service(GrpcHandler):
             await context.abort(grpc.StatusCode.ABORTED, f"nobody read the stream for {self._patience_s:g} s")
 
     async def abort_context(self, error: A2AError, context: grpc.aio.ServicerContext) -> None:
-        """End the call with the error's status; what our executions say of a failure is in its ErrorInfo."""
+        """End the call with the error's status; the failure of an execution is in its ErrorInfo."""
         error.message = error.message[:MAX_TEXT]
         if not (isinstance(error.data, dict) and error.data.get("type") == ERROR):
             await super().abort_context(error, context)
@@ -139,7 +139,7 @@ class _Service(GrpcHandler):
 
 
 class _Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Lets in who may call, with a message that is not too large; no text of a stranger's exception leaves."""
+    """Admits callers, and messages within the limits; no text of a stranger's exception leaves."""
 
     def __init__(self, service: _Service, options: HostOptions, name: str) -> None:
         self._service = service

@@ -1,4 +1,4 @@
-"""The guide's executors behind the SDK's routes: short answers are one message, what lasts is a task."""
+"""The guide's executors behind the SDK's routes: a short answer is one message, a long one is a task."""
 
 from __future__ import annotations
 
@@ -97,13 +97,13 @@ class AgentHandler(RequestHandler):
         return self._executions.ready
 
     async def drain(self, timeout_s: float) -> None:
-        """Take on no question more, and wait for those under way, `timeout_s` at the most."""
+        """Take on no question more, and wait for those in flight, `timeout_s` at the most."""
         await self._executions.drain(timeout_s)
 
     async def answer(
         self, payload: Mapping[str, Any], message_id: str, context_id: str, principal: str | None
     ) -> StreamEvent:
-        """Run the executor to its end; its cancel is the caller's leaving, or CancelTask with the message's id."""
+        """Run the executor to its end. It is cancelled when the caller leaves, or by CancelTask."""
         try:
             request = self._request(self._agent_id, payload, principal=principal, context_id=context_id)
             with self._executions.attach(request) as execution:
@@ -126,7 +126,7 @@ class AgentHandler(RequestHandler):
         return None if execution is None or execution.done else execution
 
     async def _payload(self, params: SendMessageRequest, context: ServerCallContext) -> dict[str, Any]:
-        """What the executor gets. Raises what A2A says to a message that cannot be taken."""
+        """The executor's payload. Raises A2A's error for a message that the agent does not take."""
         validate_history_length(params.configuration)
         message = params.message
         if message.task_id:
@@ -177,7 +177,7 @@ class AgentHandler(RequestHandler):
     async def on_message_send_stream(
         self, params: SendMessageRequest, context: ServerCallContext
     ) -> AsyncGenerator[Event, None]:
-        """One message where the answer comes whole and soon, else a task and what becomes of it."""
+        """One message where the answer comes whole and soon, else a task and its events."""
         payload = await self._payload(params, context)
         message, principal = params.message, principal_of(context)
         try:
@@ -199,7 +199,7 @@ class AgentHandler(RequestHandler):
     async def on_subscribe_to_task(
         self, params: SubscribeToTaskRequest, context: ServerCallContext
     ) -> AsyncGenerator[Event, None]:
-        """A running task and what becomes of it."""
+        """A running task and its events."""
         job = self._jobs.find(params.id, principal_of(context))
         if job is None:
             if await self._store.get(params.id, context) is None:
@@ -271,7 +271,7 @@ class AgentHandler(RequestHandler):
 
 
 def _message(end: StreamEvent, context_id: str) -> Message:
-    """The end of an execution as one message. Raises what its failure is in A2A."""
+    """The end of an execution as one message. Raises its failure as an error of A2A."""
     end = sendable(end)
     if end["type"] == ERROR:
         raise to_a2a(end)

@@ -50,7 +50,7 @@ class Interface(HttpPeer):
         self._base = str(card.url).rstrip("/") + (f"/{quote(card.tenant, safe='')}" if card.tenant else "")
 
     async def call(self, operation: str, params: Mapping[str, Any], request_id: str, watch: Watch | None = None) -> Any:
-        """One call, one result. Raises what the peer's error means, ProtocolError when it is no answer of A2A.
+        """One call, one result. Raises the peer's error as ours, and ProtocolError when it is no answer of A2A.
 
         `watch` looks after the wait for the response.
         """
@@ -63,7 +63,7 @@ class Interface(HttpPeer):
     async def events(
         self, operation: str, params: Mapping[str, Any], request_id: str, watch: Watch | None = None
     ) -> AsyncGenerator[Result, None]:
-        """One call, what the peer sends of its result until it ends the stream. Raises like `call`."""
+        """One call; yield the peer's results until the stream ends. Raises like `call`."""
         async with await self._open(operation, params, request_id, watch, streaming=True) as response:
             if response.status != 200 or response.content_type != EVENT_STREAM:
                 yield decode_result(await self._whole(response, request_id), self.address)
@@ -76,9 +76,9 @@ class Interface(HttpPeer):
                         yield decode_result(self._decoded(data, request_id), self.address)
 
     async def check_auth(self) -> None:
-        """Ask for a task that does not exist: whoever reads the card may still be refused behind it.
+        """Ask for a task that does not exist: the interface may refuse a caller that may read the card.
 
-        Any answer of A2A will do; what is none is raised, as by `call`.
+        Every answer of A2A will do; raises other failures like `call`.
         """
         nothing = uuid.uuid4().hex
         async with await self._open("get_task", {"id": nothing}, nothing, None, streaming=False) as response:
@@ -130,7 +130,7 @@ class Interface(HttpPeer):
             return await read_body(response, self.address)
 
     def _decoded(self, body: bytes, request_id: str) -> Any:
-        """The result in a body or an event. Raises what its error means."""
+        """The result in a body or an event. Raises its error as ours."""
         if self.card.binding == JSONRPC:
             return decode_response(body, request_id, self.address, rpc_error)
         result = decode_object(body, self.address)

@@ -1,4 +1,4 @@
-"""Executions that are tasks: they outlive the request that began them, can be asked for, followed and cancelled."""
+"""Executions that are tasks: they outlive their request; callers can get, follow and cancel them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Job:
         return TaskArtifactUpdateEvent(artifact=self._artifact(text), append=append, last_chunk=last, **self._ids)
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """The task, then all that became and becomes of it, from the beginning, for any number of readers.
+        """The task, then all its events from the beginning, for any number of readers.
 
         The first piece of the artifact replaces what a reader may have of it from an earlier connection.
         """
@@ -130,7 +130,7 @@ class Jobs:
         self._by_execution: dict[Execution, Job] = {}
 
     async def begin(self, execution: Execution, held: ExitStack, asked: Message, context: ServerCallContext) -> Job:
-        """Make the execution a task, and its own what `held` keeps of it; one that is a task already stays that one."""
+        """Make the execution a task, which takes over `held`; an execution that is a task keeps its task."""
         job = self._by_execution.get(execution)
         if job is not None:
             held.close()
@@ -164,7 +164,7 @@ class Jobs:
         return job.task(sendable(await job.execution.result()))
 
     async def aclose(self) -> None:
-        """Let the tasks see the end of their executions, which were stopped before."""
+        """Let the tasks see the end of their stopped executions."""
         keepers = [job.keeper for job in self._by_id.values() if job.keeper is not None]
         if keepers:
             await asyncio.wait(keepers, timeout=CANCEL_BOUND_S)

@@ -1,4 +1,4 @@
-"""How many values a message of protobuf has: counted before it is written as JSON, which costs much more."""
+"""The number of values in a message of protobuf, counted before JSON is written, which costs much more."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Value
 
 SMALLEST_BYTES = 2
-"""What a value needs on the wire at the least: its tag, and its length or itself."""
+"""The least size of a value on the wire: its tag, and its length or itself."""
 
 
 def has_more_values(message: Message, most: int) -> bool:
     """Whether a message has more than `most` values, at any depth, counted as `comm.strict_json` counts them.
 
-    What is too small for so many is not looked into.
+    A message that is too small for so many values is not counted.
     """
     if message.ByteSize() <= SMALLEST_BYTES * most:
         return False

@@ -82,12 +82,12 @@ class NativeHandler(DefaultRequestHandlerV2):
         )
 
     async def drain(self, timeout_s: float) -> None:
-        """Take no message more, and wait for those under way and their tasks, `timeout_s` at the most."""
+        """Take no message more, and wait for those in flight and their tasks, `timeout_s` at the most."""
         self.ready = False
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._busy.idle.wait()
-                # What was said last may still be on its way to the task; an executor may also leave one as it is.
+                # The last event may still be on its way to the task; an executor may also leave a task unfinished.
                 async with asyncio.timeout(SETTLE_S):
                     await self._tasks.busy.idle.wait()
 
@@ -108,7 +108,7 @@ class NativeHandler(DefaultRequestHandlerV2):
     async def on_message_send_stream(
         self, params: SendMessageRequest, context: ServerCallContext
     ) -> AsyncGenerator[Event, None]:
-        """Pass a message to the executor; what comes of it."""
+        """Pass a message to the executor; yield its events."""
         with self._busy.working():
             async with aclosing(super().on_message_send_stream(params, context)) as events:
                 async for event in events:

@@ -1,4 +1,4 @@
-"""The card of an agent hosted here, for each name it is reached by."""
+"""The card of a hosted agent, for each name that callers use."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _PROMISE = (
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """What an agent's card says, but for where it is.
+    """The content of an agent's card, without its place.
 
-    `guarded`: it takes requests with a bearer credential only. `call_extension`: it keeps to our extension.
-    `grpc_port`: where it is reached by gRPC.
+    `guarded`: the agent takes requests with a bearer credential only. `call_extension`: it keeps to our extension.
+    `grpc_port`: its port for gRPC.
     """
 
     agent_id: str

@@ -1,4 +1,4 @@
-"""The answer as it comes together from results and streamed events, whatever their order, repeated or not."""
+"""The answer, put together from results and streamed events in any order, repeated or not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORDS_REMEMBERED = 10_000
 class Progress:
     """One exchange: the task it became (`task_id`), the pieces so far, and in the end the `reply`.
 
-    `running` says that the peer is at work on a task whose end is not known.
+    `running`: a task is known, and its end is not.
     """
 
     def __init__(self, address: str) -> None:
@@ -40,7 +40,7 @@ class Progress:
         return self.task_id is not None and self.reply is None
 
     def feed(self, result: Result) -> list[StreamEvent]:
-        """Take what the peer sent; returns the events that it means for our reader.
+        """Take a result of the peer; returns its new events for our reader.
 
         Raises:
             StreamingQueueError: the task ended without an answer.
@@ -84,7 +84,7 @@ class Progress:
         self._length += len(text)
         self._size += text_bytes(text)
         check_size(self._size, self._address)
-        # What a reader was told already is not told again: after a reconnect the peer begins anew.
+        # A reader gets each piece once: after a reconnect the peer begins anew.
         fresh = self._length - self._told
         if fresh <= 0 or not text:
             return []
@@ -92,7 +92,7 @@ class Progress:
         return [{"type": DELTA, "data": text[-fresh:]}]
 
     def _pieces(self, artifact_id: str) -> list[str]:
-        """What came of an artifact so far. Raises ProtocolError where the artifacts' names alone are too much."""
+        """The pieces of an artifact so far. Raises ProtocolError where the artifacts' names alone are too long."""
         pieces = self._artifacts.get(artifact_id)
         if pieces is None:
             pieces = self._artifacts[artifact_id] = []

@@ -1,4 +1,4 @@
-"""Tasks remembered for those who ask again, within bounds."""
+"""Tasks that callers can get again, within bounds."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from streaming_queue.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 LEAVE_S = 1.0
-"""How long a server may take to end when its input does, and again when it is told to (MCP, lifecycle, "Shutdown")."""
+"""The time for a server to end after its input ends, and again after a signal (MCP, lifecycle, "Shutdown")."""
 PASSED_ON = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "USER")
 """The variables that every server gets: our others may be secrets."""
 
@@ -45,7 +45,7 @@ class Child:
         self._ending: asyncio.Task[int | None] | None = None
 
     async def _listen(self) -> None:
-        """Read what the server has to say to people; unread, it would fill the pipe and stop the server."""
+        """Read the server's standard error; unread, it would fill the pipe and stop the server."""
         words = cast("asyncio.StreamReader", self._process.stderr)
         while said := await words.read(4096):
             text = said.decode("utf-8", "replace")

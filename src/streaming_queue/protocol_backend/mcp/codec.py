@@ -104,7 +104,7 @@ def read_end(result: Mapping[str, Any], origin: str) -> Reply:
     meta = meta if isinstance(meta, dict) else {}
     kind = result.get("resultType", "complete")
     if kind == "input_required":
-        raise AgentFailedError(f"{origin}: the tool asks for further input, which nobody here can give")
+        raise AgentFailedError(f"{origin}: the tool asks for further input, which a question cannot give")
     content = result.get("content")
     if kind != "complete" or not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
         raise ProtocolError(f"{origin}: this is no result of a tool: {str(result)[:120]!a}")
@@ -139,7 +139,7 @@ def write_progress(event: StreamEvent, token: str | int, count: int) -> dict[str
 
 
 def read_progress(params: Any, token: int) -> StreamEvent | None:
-    """The event in a progress notification: of our hosts what it was there, of others a status, with its figures.
+    """The event in a progress notification: the event of one of our hosts, else a status with figures.
 
     None where it is for another request, or none at all.
     """

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 class McpCommBackend(ExchangeBackend, HttpBackend[Peer]):
     """Tools of MCP servers behind `http://` or `https://` addresses, or behind a command (`stdio:python server.py`).
 
-    A command is run when its server is first needed, and has `start_timeout_s` until it answers; `environment` names
-    the variables that it gets beside the usual ones (`child.PASSED_ON`). `tool` and `argument` say which tool takes a
-    question by which of its arguments, `arguments` what its others are given; what is None is found by the tools'
-    schemas. `version` is the newest revision of MCP that is offered.
+    A command runs when its server is first needed, and has `start_timeout_s` until it answers. It gets the usual
+    variables (`child.PASSED_ON`) and those that `environment` names. `tool` takes the question in its `argument`;
+    `arguments` are its other arguments. For None, the tools' schemas decide. `version` is the newest revision of MCP
+    that the backend offers.
     """
 
     name = "mcp"
@@ -83,7 +83,7 @@ class McpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         return await peer.probe()
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
-        """What the server says of itself, the version agreed on, its tools and the one that is asked."""
+        """The server's facts, the agreed version, its tools and the chosen tool."""
         return await self._peer(agent_id).describe()
 
     async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> McpAgent:

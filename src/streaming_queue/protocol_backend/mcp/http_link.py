@@ -57,7 +57,7 @@ class HttpLink(HttpPeer):
                 pass
 
     async def exchange(self, request: Request) -> AsyncGenerator[Message, None]:
-        """POST a request, and yield what comes; a request of the server's own is declined.
+        """POST a request, and yield its messages; a request of the server is declined.
 
         Raises:
             ConnectError, SendTimeoutError: no connection, or it broke.

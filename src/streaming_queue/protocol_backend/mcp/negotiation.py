@@ -1,4 +1,4 @@
-"""How a version is agreed on: a look at what the server discloses, else the handshake of the older revisions."""
+"""The agreement on a version: by `server/discover`, else by the handshake of the older revisions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streaming_queue.protocol_backend.mcp.dialect import HANDSHAKES, MODERN, SER
 from streaming_queue.protocol_backend.mcp.session import CLIENT, Link, Session
 
 DISCOVERY_SHARE = 1 / 3
-"""Of the link's patience: a server of an older revision may not answer what it does not know."""
+"""Of the link's patience: a server of an older revision may not answer an unknown request."""
 DISCOVERY_S = 10.0
 """At the most."""
 
@@ -67,7 +67,7 @@ async def _newest(link: Link) -> Session:
 async def _discover(link: Link, ids: count[int]) -> Session | None:
     """A session without a handshake; None where the server has none, as far as its answer tells.
 
-    Whoever is no server at all will say so again when the handshake is tried.
+    A peer that is no server fails the handshake, too.
     """
     session = Session(link, MODERN, ids=ids)
     try:

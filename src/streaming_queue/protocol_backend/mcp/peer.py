@@ -1,4 +1,4 @@
-"""One server, as its peers ask it: the agreement on a version and a tool, and its probe."""
+"""One server that we ask: the agreement on a version and a tool, and its probe."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ START_LOOK_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What holds until a failure says otherwise: a session, the tool to ask, its further arguments, and all tools."""
+    """A session, the tool to ask, its further arguments, and all tools. It holds until a failure."""
 
     session: Session
     tool: Tool
@@ -41,7 +41,7 @@ class Peer:
         """The failure of a command that no caller knows yet."""
 
     async def agreement(self) -> Agreement:
-        """What was agreed; all who need it at once agree once. A command that failed is not begun before that is told.
+        """The agreement; concurrent callers agree once. A command's failure is told before its next run.
 
         Raises:
             AuthError: the server refuses our credential.
@@ -112,7 +112,7 @@ class Peer:
             raise
 
     async def describe(self) -> dict[str, Any]:
-        """What the server says to people, if it answers now. Raises like `probe`."""
+        """The server's facts for people, if it answers now. Raises like `probe`."""
         agreement = await self.agreement()
         await self._look(agreement)
         session, tool = agreement.session, agreement.tool

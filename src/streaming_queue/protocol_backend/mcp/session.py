@@ -43,7 +43,7 @@ class Request(Call):
 class Link(Protocol):
     """A way to a server. `patience_s` is how long it may take to agree with it, `probe_s` how long to find it healthy.
 
-    `lasting`: what was agreed holds as long as the link is alive, whatever fails.
+    `lasting`: an agreement holds as long as the link is alive, after failures too.
     """
 
     address: str
@@ -53,15 +53,15 @@ class Link(Protocol):
 
     @property
     def starting(self) -> str | None:
-        """Whom a first answer is waited for, and how long; None where nothing is started."""
+        """The command that starts, and the time that it took so far; None where no command starts."""
 
     @property
     def remarks(self) -> str:
-        """What the server said beside the protocol, to be added to an error; may be empty."""
+        """Words of the server beside the protocol, for the text of an error; may be empty."""
 
     @property
     def alive(self) -> bool:
-        """Whether what was agreed may still hold."""
+        """Whether an agreement may still hold."""
 
     @property
     def finds_requests(self) -> bool:
@@ -82,7 +82,7 @@ class Link(Protocol):
 
 @dataclass(slots=True)
 class Session:
-    """A server and the version spoken with it. `about` is what it said of itself: capabilities, its name."""
+    """A server and the version spoken with it. `about` holds its capabilities."""
 
     link: Link
     version: str
@@ -130,7 +130,7 @@ class Session:
         return {} if method == "initialize" else {VERSION_HEADER: self.version}
 
     async def call(self, method: str, params: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-        """The result of a request. Raises what the link does, and what the response's error means."""
+        """The result of a request. Raises like the link and like `read_result`."""
         request = self.request(method, params or {})
         async with aclosing(self.link.exchange(request)) as messages:
             async for message in messages:
@@ -139,7 +139,7 @@ class Session:
         raise ProtocolError(f"{self.link.address}: no response came")
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
-        """Send a notification. Raises what the link does."""
+        """Send a notification. Raises like the link."""
         await self.link.tell(encode_notification(method, params), self._headers(method))
 
     async def tools(self) -> list[Any]:

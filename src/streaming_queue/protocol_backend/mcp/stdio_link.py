@@ -1,4 +1,4 @@
-"""A server of our own, spoken to over its standard input and output: a line a message."""
+"""A server that we start; it reads and writes a message a line on its standard input and output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCHEMES = ("http", "https", STDIO)
 NOISE_BYTES = 120
 """How much is repeated of a line that is no message."""
 SMALLEST_BYTES = UNREAD_BYTES // 4096
-"""What an unread message counts for at the least: 4096 of them may wait for a reader that does not keep up."""
+"""The least size that an unread message counts for: 4096 of them may wait for a slow reader."""
 
 
 class StdioLink:
@@ -72,7 +72,7 @@ class StdioLink:
 
     @property
     def remarks(self) -> str:
-        """What it wrote on standard output that is no message, and the last line of its standard error."""
+        """The text on its standard output that is no message, and the last line of its standard error."""
         words = self._child.last_words if self._child is not None else ""
         noise = self._noise.decode("utf-8", "replace").strip()
         said = [("on its standard output, which is no MCP", noise), ("last on its standard error", words)]
@@ -104,7 +104,7 @@ class StdioLink:
             await child.end()
 
     async def exchange(self, request: Request) -> AsyncGenerator[Message, None]:
-        """Write a request, and yield what comes; a request of the server's own is declined.
+        """Write a request, and yield its messages; a request of the server is declined.
 
         Raises:
             ConnectError: the server ended.
@@ -141,7 +141,7 @@ class StdioLink:
             raise await self._farewell(child) from error
 
     async def _read(self, child: Child) -> None:
-        """Give each message to whom it is for, until the server ends or is not understood; then it is ended."""
+        """Give each message to its request, until the server ends, or breaks the protocol and is ended."""
         try:
             while line := await child.output.readuntil(b"\n"):
                 await self._take(line)
@@ -184,7 +184,7 @@ class StdioLink:
                 self._give(token, message, len(line))
 
     def _id_of(self, response: Message) -> Any:
-        """The id of a response. Raises ProtocolError when it is of no request that was ever made."""
+        """The id of a response. Raises ProtocolError when no request had this id."""
         number = response.get("id")
         if isinstance(number, int) and not isinstance(number, bool) and 0 < number <= self._highest:
             return number
@@ -197,7 +197,7 @@ class StdioLink:
             replies.put(message, max(size, SMALLEST_BYTES))
 
     def _fail(self, error: CommError) -> None:
-        """Nothing more comes of this server: all that wait are told why."""
+        """Nothing more comes of this server: every request that waits fails for this reason."""
         self._alive = False
         waiting, self._waiting = self._waiting, {}
         for replies in waiting.values():

@@ -1,4 +1,4 @@
-"""Which tool of a server is asked, and by which argument: what the configuration says, else what the schemas tell."""
+"""The tool to ask and its argument for the question: by the configuration, else by the schemas."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from streaming_queue.errors import ConfigError
 from streaming_queue.protocol_backend.mcp.dialect import PARAM_HEADER
 
 USUAL_NAMES = ("question", "query", "prompt", "text", "input", "message")
-"""What the argument that takes a question is often called."""
+"""Usual names of the argument for a question."""
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the configuration says: the tool, the argument that takes the question, and what the others are given."""
+    """The configuration: the tool, its argument for the question, and its other arguments."""
 
     tool: str | None = None
     argument: str | None = None
