@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 
 from streaming_queue.comm import strict_json
-from streaming_queue.comm.client.http import excerpt
 from streaming_queue.comm.context_headers import read_context
 from streaming_queue.comm.payload import decode_object, decode_payload
+from streaming_queue.comm.wire_errors import excerpt
 from streaming_queue.errors import AgentFailedError, ProtocolError, error_event, error_from_event
 from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
 
