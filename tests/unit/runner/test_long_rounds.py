@@ -14,7 +14,7 @@ from unit.comm.agents import soon
 from unit.runner.test_runner_base import Talk
 
 from streaming_queue.comm import registry
-from streaming_queue.comm.client import exchange
+from streaming_queue.comm.client import exchange as client_exchange
 from streaming_queue.comm.host import execution, respond
 from streaming_queue.config import load_config
 from streaming_queue.core import executors
@@ -38,7 +38,7 @@ def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
         (event_stream, "HEARTBEAT_S", 0.3),
         (exchange, "LOOK_AFTER_S", 0.3),
         (exchange, "SILENT_STREAM_S", 0.6),
-        (exchange, "HELD_S", 0.2),
+        (client_exchange, "HELD_S", 0.2),
         (following, "POLL_S", 0.1),
         (following, "SHOW_S", 0.1),
         (executors, "PROGRESS_S", 0.1),
