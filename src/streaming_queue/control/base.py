@@ -1,18 +1,21 @@
-"""What can be asked and commanded of a run, wherever it is: in this process, in another, or stopped on disk."""
+"""The commands of a run, wherever the run is: in this process, in another process, or stopped on disk."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 PAGE = 50
 LARGEST_PAGE = 1000
 
+T = TypeVar("T")
+
 
 class RunControl(ABC):
-    """A run's steering wheel. What comes back is plain data, the same for a run that goes on and one that is stopped.
+    """The commands of a run. They return plain data, the same for a live run and for a stopped run.
 
+    A subclass overrides each command, or carries all out in `_command`.
     Every method raises QueueError where the queue fails; over the wire also CommError.
     """
 
@@ -20,67 +23,71 @@ class RunControl(ABC):
     """Whether a process works on the run."""
 
     @abstractmethod
-    async def stats(self) -> dict[str, Any]:
-        """Where the run stands: run_id, directory, state, pid, counts, reasons, stats, intake (docs/control.md)."""
+    async def _command(self, kind: type[T], command: str, **arguments: object) -> T:
+        """Carry out a command whose result is a `kind`."""
 
-    @abstractmethod
+    async def stats(self) -> dict[str, Any]:
+        """The state of the run: run_id, directory, state, pid, counts, reasons, stats, intake (docs/control.md)."""
+        return await self._command(dict, "stats")
+
     async def pause(self) -> dict[str, Any]:
-        """Hand out nothing more until `resume`; what is in flight ends. Returns `stats`.
+        """Hand out no more questions until `resume`; the questions in flight end. Returns `stats`.
 
         Raises:
-            ConfigError: the run is stopped; so do `resume` and `drain`.
+            ConfigError: the run is stopped; `resume` and `drain` raise it too.
         """
+        return await self._command(dict, "pause")
 
-    @abstractmethod
     async def resume(self) -> dict[str, Any]:
-        """Hand questions out again. Returns `stats`."""
+        """Hand out questions again. Returns `stats`."""
+        return await self._command(dict, "resume")
 
-    @abstractmethod
     async def drain(self) -> dict[str, Any]:
-        """Have the run end when what is in flight has ended, resumable. Returns `stats`."""
+        """End the run when the questions in flight have ended; the run can be resumed. Returns `stats`."""
+        return await self._command(dict, "drain")
 
-    @abstractmethod
     async def workers(self) -> list[dict[str, Any]]:
         """Each worker: id, address, protocol, state, busy, limit, answered, failed, reason, since (docs/control.md).
 
         Raises:
-            ConfigError: the run is stopped; so do `add_worker` and `remove_worker`.
+            ConfigError: the run is stopped; `add_worker` and `remove_worker` raise it too.
         """
+        return await self._command(list, "workers")
 
-    @abstractmethod
     async def add_worker(
         self, address: str, *, protocol: str | None = None, worker_id: str | None = None
     ) -> list[dict[str, Any]]:
-        """Have the worker at `address` take part; returns `workers`.
+        """Add the worker at `address` to the run; returns `workers`.
 
         Raises ConfigError, ConnectError, AuthError.
         """
+        return await self._command(list, "add_worker", address=address, protocol=protocol, worker_id=worker_id)
 
-    @abstractmethod
     async def remove_worker(self, worker_id: str, *, at_once: bool = False) -> list[dict[str, Any]]:
-        """Have a worker leave `at_once`, or by itself once its questions have ended; returns `workers`.
+        """Remove a worker `at_once`, or once its questions have ended; returns `workers`.
 
         Raises ConfigError, UnknownAgentError.
         """
+        return await self._command(list, "remove_worker", worker_id=worker_id, at_once=at_once)
 
-    @abstractmethod
     async def dead_letters(self, *, reason: str | None = None, after: int = 0, limit: int = PAGE) -> dict[str, Any]:
         """A page of dead letters, oldest first: `{"dead_letters": [...], "total", "next"}`.
 
-        `reason` is a type of failure; `next` is the `after` of the next page, None on the last one.
+        `reason` is a type of failure; `next` is the `after` of the next page, None on the last page.
 
         Raises:
             ConfigError: no failure has such a type, or `limit` is not between 1 and 1000.
         """
+        return await self._command(dict, "dead_letters", reason=reason, after=after, limit=limit)
 
-    @abstractmethod
     async def dead_letter(self, question_id: str) -> dict[str, Any]:
-        """One dead letter with its whole question and its `history`. Raises ConfigError: the question is none."""
+        """One dead letter with its whole question and its `history`. Raises ConfigError: it is no dead letter."""
+        return await self._command(dict, "dead_letter", question_id=question_id)
 
-    @abstractmethod
     async def replay(self, *, ids: Sequence[str] | None = None, reason: str | None = None) -> int:
-        """Put dead letters back into the queue, their attempts forgotten; returns how many. Raises ConfigError."""
+        """Put dead letters back into the queue without their attempts; returns how many. Raises ConfigError."""
+        return await self._command(int, "replay", ids=ids, reason=reason)
 
-    @abstractmethod
     async def purge(self, *, ids: Sequence[str] | None = None, reason: str | None = None) -> int:
-        """Delete dead letters, questions and all; returns how many. Raises ConfigError."""
+        """Delete dead letters with their questions; returns how many. Raises ConfigError."""
+        return await self._command(int, "purge", ids=ids, reason=reason)

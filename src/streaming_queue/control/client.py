@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, TypeVar
 
 import aiohttp
 import orjson
 
 from streaming_queue.comm.client import http
 from streaming_queue.comm.wire_errors import refusal, told_error
-from streaming_queue.control.base import PAGE, RunControl
+from streaming_queue.control.base import RunControl
 from streaming_queue.errors import ConnectError, ProtocolError, SendTimeoutError
 
 REPLY_S = 30.0
-ADD_S = 600.0
-"""The same for `add_worker`: a worker may be a command, which takes its time to start (`mcp.start_timeout_s`)."""
 """How long a command may take."""
+ADD_S = 600.0
+"""How long `add_worker` may take: a worker may be a command, which takes its time to start (`mcp.start_timeout_s`)."""
+
+T = TypeVar("T")
 
 
 class ControlClient(RunControl):
-    """The run in `directory`, whose process serves its control at `address`; use it in `async with`.
+    """The run in `directory`, whose process serves its control at `address`; use the client in `async with`.
 
-    Every method raises what the run raised, and CommError where it cannot be spoken to.
+    Every method raises the run's own error, and CommError where the run cannot be reached.
     """
 
     live = True
@@ -45,71 +46,7 @@ class ControlClient(RunControl):
     ) -> None:
         await self._session.close()
 
-    async def stats(self) -> dict[str, Any]:
-        """See RunControl."""
-        return await self._object("stats")
-
-    async def pause(self) -> dict[str, Any]:
-        """See RunControl."""
-        return await self._object("pause")
-
-    async def resume(self) -> dict[str, Any]:
-        """See RunControl."""
-        return await self._object("resume")
-
-    async def drain(self) -> dict[str, Any]:
-        """See RunControl."""
-        return await self._object("drain")
-
-    async def workers(self) -> list[dict[str, Any]]:
-        """See RunControl."""
-        return await self._list("workers")
-
-    async def add_worker(
-        self, address: str, *, protocol: str | None = None, worker_id: str | None = None
-    ) -> list[dict[str, Any]]:
-        """See RunControl."""
-        return await self._list("add_worker", address=address, protocol=protocol, worker_id=worker_id)
-
-    async def remove_worker(self, worker_id: str, *, at_once: bool = False) -> list[dict[str, Any]]:
-        """See RunControl."""
-        return await self._list("remove_worker", worker_id=worker_id, at_once=at_once)
-
-    async def dead_letters(self, *, reason: str | None = None, after: int = 0, limit: int = PAGE) -> dict[str, Any]:
-        """See RunControl."""
-        return await self._object("dead_letters", reason=reason, after=after, limit=limit)
-
-    async def dead_letter(self, question_id: str) -> dict[str, Any]:
-        """See RunControl."""
-        return await self._object("dead_letter", question_id=question_id)
-
-    async def replay(self, *, ids: Sequence[str] | None = None, reason: str | None = None) -> int:
-        """See RunControl."""
-        return await self._number("replay", ids=ids, reason=reason)
-
-    async def purge(self, *, ids: Sequence[str] | None = None, reason: str | None = None) -> int:
-        """See RunControl."""
-        return await self._number("purge", ids=ids, reason=reason)
-
-    async def _object(self, command: str, **arguments: Any) -> dict[str, Any]:
-        result = await self._command(command, arguments)
-        if not isinstance(result, dict):
-            raise self._foreign(command)
-        return result
-
-    async def _list(self, command: str, **arguments: Any) -> list[dict[str, Any]]:
-        result = await self._command(command, arguments)
-        if not isinstance(result, list):
-            raise self._foreign(command)
-        return result
-
-    async def _number(self, command: str, **arguments: Any) -> int:
-        result = await self._command(command, arguments)
-        if not isinstance(result, int):
-            raise self._foreign(command)
-        return result
-
-    async def _command(self, command: str, arguments: dict[str, Any]) -> Any:
+    async def _command(self, kind: type[T], command: str, **arguments: object) -> T:
         reply_s = ADD_S if command == "add_worker" else REPLY_S
         try:
             async with asyncio.timeout(reply_s):
@@ -124,12 +61,13 @@ class ControlClient(RunControl):
             document = orjson.loads(body)
         except orjson.JSONDecodeError:
             document = None
-        if status == 200 and isinstance(document, dict) and "result" in document:
-            return document["result"]
-        if status == 200:
-            raise self._foreign(command)
-        where = str(self._directory)
-        raise told_error(document, None, where) or refusal(status, body, None, self._address)
+        if status != 200:
+            refused = told_error(document, None, str(self._directory))
+            raise refused or refusal(status, body, None, self._address)
+        result = document.get("result") if isinstance(document, dict) else None
+        if not isinstance(result, kind):
+            raise ProtocolError(f"{self._address}: the reply to {command!r} is no answer of a run", retryable=False)
+        return result
 
     async def _post(self, command: str, body: bytes) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
@@ -139,6 +77,3 @@ class ControlClient(RunControl):
                 return response.status, await http.read_body(response, self._address)
         except (aiohttp.ClientError, OSError) as error:
             raise http.translate(error, self._address) from error
-
-    def _foreign(self, command: str) -> ProtocolError:
-        return ProtocolError(f"{self._address}: what came back for {command!r} is no answer of a run", retryable=False)

@@ -1,17 +1,17 @@
-"""The workers of a coordinator: who they are, and how they join and leave while a round goes on."""
+"""The workers of a coordinator: which workers take part, and how workers join and leave during a run."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from streaming_queue.comm.composite import CompositeBackend, backend_of
 from streaming_queue.comm.wire_address import check_wire_address
 from streaming_queue.config.redaction import redacted
 from streaming_queue.core.network_base import NetworkBase
+from streaming_queue.core.scheduling.scheduler import Scheduler
 from streaming_queue.errors import ConfigError, UnknownAgentError
 
 _IDLE = {
@@ -20,37 +20,24 @@ _IDLE = {
 _NUMBERED = re.compile(r"Worker-([1-9]\d{0,8})", re.ASCII)
 
 
-class Scheduling(Protocol):
-    """The round under way, as far as its workers go."""
-
-    def add_worker(self, worker_id: str) -> None:
-        """Have a worker take part."""
-
-    async def remove_worker(self, worker_id: str, *, at_once: bool = False) -> None:
-        """Have a worker take part no longer; return when its questions have ended, or `at_once` went elsewhere."""
-
-    def worker_states(self) -> dict[str, dict[str, Any]]:
-        """The state and figures of each worker."""
-
-
 class Membership:
     """Workers of `coordinator_id` in a network; `worker_ids` is the coordinator's own list, kept up to date here."""
 
     def __init__(self, network: NetworkBase, coordinator_id: str, worker_ids: list[str]) -> None:
         self._network = network
         self._coordinator_id = coordinator_id
-        self._worker_ids = worker_ids
+        self.worker_ids = worker_ids
         self._leaving: set[asyncio.Task[None]] = set()
-        """They end with the round at the latest."""
-        self.round: Scheduling | None = None
-        """The round under way, if one is."""
+        """They end with the run at the latest."""
+        self.scheduler: Scheduler | None = None
+        """The scheduler of the run that works now, None between runs."""
 
     def workers(self) -> list[dict[str, Any]]:
-        """Each worker: id, address, protocol, and where its round has it: state, busy, limit, answered, failed.
+        """Each worker: id, address, protocol, and its figures in the run: state, busy, limit, answered, failed.
 
-        Where it is not up also `reason`, of a lost one the last that its probes told, and `since`.
+        A worker that is not up also has `reason` and `since`; a lost worker's reason is the last reason of its probes.
         """
-        addresses, states = self._network.get_agents(), self.round.worker_states() if self.round else {}
+        addresses, states = self._network.get_agents(), self.scheduler.pool.states() if self.scheduler else {}
         return [
             {
                 "id": worker_id,
@@ -58,7 +45,7 @@ class Membership:
                 "protocol": self._network.comm_backend.protocol_of(worker_id),
                 **self._with_reason(worker_id, states.get(worker_id, _IDLE)),
             }
-            for worker_id in self._worker_ids
+            for worker_id in self.worker_ids
         ]
 
     def _with_reason(self, worker_id: str, state: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -80,7 +67,7 @@ class Membership:
         backend = self._network.comm_backend
         check_wire_address(address, backend_of(backend, alike).socket_schemes)
         addresses = self._network.get_agents()
-        for known in self._worker_ids:
+        for known in self.worker_ids:
             if addresses.get(known) == address and worker_id in (None, known):
                 return known
         worker_id = worker_id or self._next_id()
@@ -96,9 +83,9 @@ class Membership:
         except BaseException:
             await self._network.unregister_agent(worker_id)
             raise
-        self._worker_ids.append(worker_id)
-        if self.round:
-            self.round.add_worker(worker_id)
+        self.worker_ids.append(worker_id)
+        if self.scheduler:
+            self.scheduler.add_worker(worker_id)
         return worker_id
 
     async def remove(self, worker_id: str, *, at_once: bool = False) -> None:
@@ -106,36 +93,27 @@ class Membership:
 
         Raises UnknownAgentError, naming those there are.
         """
-        if worker_id not in self._worker_ids:
-            raise UnknownAgentError(f"no worker {worker_id!r} takes part; those that do: {', '.join(self._worker_ids)}")
+        if worker_id not in self.worker_ids:
+            raise UnknownAgentError(f"no worker {worker_id!r} takes part; those that do: {', '.join(self.worker_ids)}")
         leaving = asyncio.create_task(self._remove(worker_id, at_once=at_once), name=f"leaving:{worker_id}")
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)
         await (leaving if at_once else asyncio.sleep(0))  # so that it has begun
 
     async def _remove(self, worker_id: str, *, at_once: bool) -> None:
-        if self.round:
-            await self.round.remove_worker(worker_id, at_once=at_once)
-        if worker_id in self._worker_ids:
-            self._worker_ids.remove(worker_id)
+        if self.scheduler:
+            await self.scheduler.remove_worker(worker_id, at_once=at_once)
+        if worker_id in self.worker_ids:
+            self.worker_ids.remove(worker_id)
             await self._network.unregister_agent(worker_id)
 
     async def leave(self, address: str) -> str | None:
         """Have the worker at `address` leave when its questions have ended; its id, None where nobody has it."""
         addresses = self._network.get_agents()
-        found = next((worker_id for worker_id in self._worker_ids if addresses.get(worker_id) == address), None)
+        found = next((worker_id for worker_id in self.worker_ids if addresses.get(worker_id) == address), None)
         if found is not None:
             await self.remove(found)
         return found
-
-    @contextmanager
-    def at_work(self, round_: Scheduling) -> Iterator[None]:
-        """They work for `round_` within the block."""
-        self.round = round_
-        try:
-            yield
-        finally:
-            self.round = None
 
     def _next_id(self) -> str:
         numbers = [
@@ -146,7 +124,7 @@ class Membership:
     def _alike(self, protocol: str | None) -> str:
         """A worker that is reached by `protocol`, None: by the one that all are reached by. Raises ConfigError."""
         protocol_of = self._network.comm_backend.protocol_of
-        speakers = {protocol_of(worker_id): worker_id for worker_id in self._worker_ids}
+        speakers = {protocol_of(worker_id): worker_id for worker_id in self.worker_ids}
         spoken = ", ".join(sorted(speakers))
         if protocol is None and len(speakers) > 1:
             raise ConfigError(f"the workers of this run speak {spoken}: say which this one speaks")

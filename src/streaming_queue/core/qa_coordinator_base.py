@@ -11,7 +11,7 @@ from streaming_queue.comm.context import CallContext, annotate, calling
 from streaming_queue.config import Config, Core
 from streaming_queue.core.membership import Membership
 from streaming_queue.core.network_base import NetworkBase
-from streaming_queue.core.run import Run, open_directory
+from streaming_queue.core.run import Run, Steering, open_directory
 from streaming_queue.core.scheduling.scheduler import Ask
 from streaming_queue.core.status_text import status_text
 from streaming_queue.errors import (
@@ -45,7 +45,9 @@ class QACoordinatorBase:
         self.protocol_name: str | None = None
         self.listeners: list[Listener] = [output] if callable(output) else []
         self.on_row: Callable[[dict[str, Any]], None] | None = None
-        """Told each row of results once it is recorded, in a thread of its own."""
+        """Receives each row of results once the row is recorded, in a thread of its own."""
+        self.steering: Steering | None = None
+        """Opens the control of each run (`control.scheduler_control.steer`); None: a run takes no commands."""
         self._round: Run | None = None
         self._running: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
@@ -134,7 +136,7 @@ class QACoordinatorBase:
         """Where the round stands: a line (`status_text`) and, as the reply's metadata, figures."""
         figures = self.figures()
         annotate(**figures)
-        paused = self._round is not None and self._round.state == "running" and self._round.paused
+        paused = self._round is not None and self._round.paused
         return status_text(self.coordinator_id, figures, len(self.worker_ids), paused=paused)
 
     def drain(self) -> None:
@@ -168,20 +170,19 @@ class QACoordinatorBase:
         round_ = Run(
             self.config,
             directory,
-            worker_ids=self.worker_ids,
+            membership=self._membership,
             ask=self._asker,
             probe=network.health.answers,
             protocol_of=lambda worker_id: self.protocol_name or network.comm_backend.protocol_of(worker_id),
             emit=fan_out(self.listeners),
             on_row=self.on_row,
             network_metrics=network.snapshot_metrics,
-            membership=self._membership,
+            steering=self.steering,
         )
         self._round = round_
         if self._draining:
             round_.drain()
-        with self._membership.at_work(round_):
-            await round_.run()
+        await round_.run()
 
     def _asker(self, run_id: str) -> Ask:
         """How a leased question is asked: with its context around it, and whatever comes back made plain."""

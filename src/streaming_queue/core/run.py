@@ -1,12 +1,12 @@
-"""One round: from a source of questions through queue and workers to files on disk, resumable at any moment."""
+"""A run: from a source of questions through queue and workers to files on disk, resumable at any moment."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,8 @@ from streaming_queue.config import AUTO, Config
 from streaming_queue.config.kept_secrets import keep
 from streaming_queue.config.redaction import hidden
 from streaming_queue.config.trust import effects, mark_of
-from streaming_queue.control.scheduler_control import Membership, SchedulerControl
-from streaming_queue.control.server import serve_control
 from streaming_queue.core.feed import Feed
+from streaming_queue.core.membership import Membership
 from streaming_queue.core.provider import resolve_provider
 from streaming_queue.core.scheduling.auto import ProtocolChoice
 from streaming_queue.core.scheduling.scheduler import Ask, Scheduler, SchedulerSettings
@@ -38,83 +37,63 @@ from streaming_queue.telemetry.events import (
     RoundFinished,
     RoundStarted,
     Sent,
+    WorkerJoined,
 )
+
+Steering = Callable[["Run", Scheduler, SQLiteQueue], AbstractAsyncContextManager[None]]
+"""Opens what steers a run; the run works inside the context."""
 
 
 class Run:
-    """One dispatch. `state` goes from running to done, stopped (drained, resumable) or failed."""
+    """One run of a coordinator. `state` goes from running to done, stopped (drained, resumable) or failed."""
 
     def __init__(
         self,
         config: Config,
         directory: RunDirectory,
         *,
-        worker_ids: Sequence[str],
+        membership: Membership,
         ask: Callable[[str], Ask],
         probe: Callable[[str], Awaitable[bool]],
         protocol_of: Callable[[str], str],
         emit: Listener,
         on_row: Callable[[dict[str, Any]], None] | None = None,
         network_metrics: Callable[[], Mapping[str, Any]] | None = None,
-        membership: Membership | None = None,
+        steering: Steering | None = None,
     ) -> None:
-        """`ask` makes the way to ask for a run id; `on_row` is told each row of results, in a thread of its own."""
+        """`ask` makes the way to ask for a run id; `on_row` receives each row of results, in a thread of its own."""
         self.config = config
         self.directory = directory
         self.round_id = directory.run_id
+        self.membership = membership
         self.state = "running"
+        self.draining = False
         self.error: StreamingQueueError | None = None
         self.done = self.failed = self.total = 0
         self.summary: Mapping[str, Any] | None = None
-        """What `run.json` keeps of the round, once it has ended with a report."""
-        self._worker_ids = tuple(worker_ids)
+        """The summary in `run.json`, once the run has ended with a report."""
+        self._worker_ids: tuple[str, ...] = ()
         self._ask = ask(self.round_id)
         self._probe = probe
         self._protocol_of = protocol_of
-        self._tell = emit
+        self._listener = emit
         self._on_row = on_row
         self._network_metrics = network_metrics
-        self._membership = membership
-        self.paused = False
-        self.draining = False
-        self._owned = False  # whether the queue's lock is ours, and so the directory
+        self._steering = steering
+        self._owned = False  # whether this run holds the queue's lock, and so the directory
         self._scheduler: Scheduler | None = None
         self._choice: ProtocolChoice | None = None
-        if config.protocol == AUTO:
-            self._choice = ProtocolChoice(config.auto, worker_ids, protocol_of=protocol_of, emit=emit)
-        self._reading: Feed | None = None
+        self._feed: Feed | None = None
         self._intake: asyncio.Task[None] | None = None
         self._projection: Projection | None = None
 
-    async def pause(self) -> None:
-        """Hand out no more questions until `unpause`; what is in flight ends."""
-        self.paused = True
-        if self._scheduler:
-            await self._scheduler.pause()
-
-    def unpause(self) -> None:
-        """Hand questions out again."""
-        self.paused = False
-        if self._scheduler:
-            self._scheduler.unpause()
-
-    def add_worker(self, worker_id: str) -> None:
-        """Have a worker take part from now on."""
-        self._worker_ids = tuple(dict.fromkeys((*self._worker_ids, worker_id)))
-        if self._scheduler:
-            self._scheduler.add_worker(worker_id)
-
-    async def remove_worker(self, worker_id: str, *, at_once: bool = False) -> None:
-        """Have a worker take part no longer; return when its questions have ended, or `at_once` went elsewhere."""
-        if self._scheduler:
-            await self._scheduler.remove_worker(worker_id, at_once=at_once)
-
-    def worker_states(self) -> dict[str, dict[str, Any]]:
-        """See `WorkerPool.states`; nothing before the first question is handed out."""
-        return self._scheduler.pool.states() if self._scheduler else {}
+    @property
+    def paused(self) -> bool:
+        """Whether the run hands out no questions for now."""
+        return self.state == "running" and self._scheduler is not None and self._scheduler.paused
 
     def drain(self) -> None:
-        """Stop taking questions in and handing them out; `run` ends when what is in flight has ended."""
+        """Read and hand out no more questions; `run` ends when the questions in flight have ended."""
         self.draining = True
         if self._scheduler:
             self._scheduler.drain()
@@ -122,11 +101,11 @@ class Run:
             self._intake.cancel()
 
     async def run(self) -> None:
-        """Work until all has ended, or the drain is over; then `state` and the files are final.
+        """Work until all questions have ended, or the drain is over; then `state` and the files are final.
 
         Raises:
-            ConfigError: the source cannot be read (on); what was read of it has been worked through.
-            AuthError, QuotaError: no worker can go on; the round is stopped and can be resumed.
+            ConfigError: the source cannot be read to its end; the questions read before have ended.
+            AuthError, QuotaError: no worker can go on; the run is stopped and can be resumed.
             QueueError: the queue failed.
         """
         started = time.monotonic()
@@ -150,45 +129,49 @@ class Run:
             raise self.error
 
     async def _ended(self, state: str, error: Exception | None) -> None:
-        """Note an end that left no report, unless the run is another's; where it cannot be written it stays running."""
+        """Note an end without a report in a directory of ours; if the disk refuses, `run.json` still says running."""
         self.state = state
-        if not self._owned:
-            return
-        told = error_event(error) if error else None
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread(self.directory.update, state=state, error=told)
+        if self._owned:
+            with contextlib.suppress(OSError):
+                failure = error_event(error) if error else None
+                await asyncio.to_thread(self.directory.update, state=state, error=failure)
 
     async def _work(self, queue: SQLiteQueue) -> str:
-        """Work the queue down; the state to end with once the files are written."""
+        """Work the queue down; returns the state to end with once the files are written."""
         counts = await queue.counts()
         self.done, self.failed, self.total = counts.done, counts.dead, counts.total
+        self._worker_ids = workers = tuple(self.membership.worker_ids)
         settings = self._settings()
-        slots = sum(map(settings.slots_of, self._worker_ids))
-        self._tell(RoundStarted(self.round_id, self._worker_ids, slots, resumed=counts.total > 0, counts=counts))
-        self._reading = reading = Feed(self.config, queue, self._emit)
-        control = SchedulerControl(queue, self.directory, self, self._emit, self._membership)
-        self._scheduler = Scheduler(
+        slots = sum(map(settings.slots_of, workers))
+        self._listener(RoundStarted(self.round_id, workers, slots, resumed=counts.total > 0, counts=counts))
+        if self.config.protocol == AUTO:
+            self._choice = ProtocolChoice(self.config.auto, workers, protocol_of=self._protocol_of, emit=self._listener)
+        self._feed = feed = Feed(self.config, queue, self.emit)
+        self._scheduler = scheduler = Scheduler(
             queue,
             self._ask,
-            self._worker_ids,
+            workers,
             probe=self._probe,
             protocol_of=self._protocol_of,
-            emit=self._emit,
+            emit=self.emit,
             settings=settings,
-            intake_done=reading.done,
+            intake_done=feed.done,
             choice=self._choice,
-            may_end=control.retire,
         )
+        self.membership.scheduler = scheduler
+        steered = self._steering(self, scheduler, queue) if self._steering else nullcontext()
         try:
-            async with serve_control(control, queue), asyncio.TaskGroup() as tasks:
-                self._intake = tasks.create_task(reading.run(), name="intake")
+            async with steered, asyncio.TaskGroup() as tasks:
+                self._intake = tasks.create_task(feed.run(), name="intake")
                 if self.draining:
                     self.drain()
-                finished = await self._scheduler.run()
+                finished = await scheduler.run()
                 self._intake.cancel()
-            self.error = reading.error
+            self.error = feed.error
         except* StreamingQueueError as group:
             self.error, finished = _first(group), False
+        finally:
+            self.membership.scheduler = None
         if isinstance(self.error, QueueError):
             raise self.error
         return "done" if finished and self.error is None else "stopped"
@@ -204,10 +187,11 @@ class Run:
             probe_interval_s=min(1.0, config.network.health_check_interval),
         )
 
-    def _emit(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
+        """Count an event, and pass it on to the listeners."""
         if type(event) is not Sent:
             self._count(event)
-        self._tell(event)
+        self._listener(event)
 
     def _count(self, event: Event) -> None:
         kind = type(event)
@@ -220,8 +204,10 @@ class Run:
         elif isinstance(event, Replayed | Purged):
             self.failed -= event.count
             self.total -= event.count if kind is Purged else 0
-        if self._reading and kind in (Answered, Buried):
-            self._reading.make_room()
+        elif isinstance(event, WorkerJoined):
+            self._worker_ids = tuple(dict.fromkeys((*self._worker_ids, event.worker)))
+        if self._feed and kind in (Answered, Buried):
+            self._feed.make_room()
         if self._projection and kind in (Answered, Buried, Replayed, Purged):
             self._projection.nudge()
 
@@ -245,10 +231,10 @@ class Run:
             summary["network"] = self._network_metrics()
         if self._choice:
             summary["auto"] = self._choice.report()
-        told = error_event(self.error) if self.error else None
-        await asyncio.to_thread(self.directory.update, state=state, summary=summary, error=told)
+        failure = error_event(self.error) if self.error else None
+        await asyncio.to_thread(self.directory.update, state=state, summary=summary, error=failure)
         self.summary = summary
-        self._tell(RoundFinished(state, counts, summary))
+        self._listener(RoundFinished(state, counts, summary))
 
 
 def check_directory(config: Config) -> None:

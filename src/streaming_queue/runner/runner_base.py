@@ -17,7 +17,9 @@ from typing import Any, ClassVar, NoReturn
 
 from streaming_queue.comm.composite import backend_of
 from streaming_queue.config import Config, load_config
+from streaming_queue.control.scheduler_control import steer
 from streaming_queue.core.network_base import NetworkBase
+from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
 from streaming_queue.core.sub_coordinator import SubCoordinatorExecutor
 from streaming_queue.errors import ConfigError, StreamingQueueError
 from streaming_queue.exit_codes import exit_code
@@ -142,7 +144,10 @@ class RunnerBase:
             self._network.message_timeout_s = self.config.network.message_timeout
             try:
                 with stop_signals(self._drain):
-                    return await self._flow(await self.setup_agents())
+                    worker_ids = await self.setup_agents()
+                    for coordinator in self._coordinators:
+                        coordinator.steering = steer
+                    return await self._flow(worker_ids)
             finally:
                 await self._network.close()
                 for sub in self._subs:
@@ -216,6 +221,10 @@ class RunnerBase:
             self.network.setup_custom_topology(self.config.network.edges)
         else:
             self.network.setup_star_topology(center)
+
+    @property
+    def _coordinators(self) -> list[QACoordinatorBase]:
+        return [service for service in self.network.services if isinstance(service, QACoordinatorBase)]
 
     @property
     def _remote(self) -> RemoteCoordinator:

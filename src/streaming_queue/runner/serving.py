@@ -14,7 +14,6 @@ from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.probing import answers
 from streaming_queue.config import AUTO, Config
 from streaming_queue.core.executors import WorkerExecutor
-from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
 from streaming_queue.errors import ConfigError
 from streaming_queue.exit_codes import ExitCode
 from streaming_queue.masking import masked
@@ -165,7 +164,9 @@ class CoordinatorService(RunnerBase):
     ready: Ready
 
     async def _flow(self, worker_ids: list[str]) -> int:
-        coordinator = self._coordinator()
+        if not self._coordinators:
+            raise ConfigError(f"protocol {self.config.protocol!r} brought no coordinator to serve")
+        coordinator = self._coordinators[0]
         if self.config.output.resume:
             coordinator.begin_round()
         addresses = self.network.get_agents()
@@ -185,9 +186,3 @@ class CoordinatorService(RunnerBase):
             await coordinator.ended(settings.drain_s + STOP_MARGIN_S)
         self.output.system(f"{coordinator.coordinator_id} has stopped")
         return ExitCode.OK
-
-    def _coordinator(self) -> QACoordinatorBase:
-        for service in self.network.services:
-            if isinstance(service, QACoordinatorBase):
-                return service
-        raise ConfigError(f"protocol {self.config.protocol!r} brought no coordinator to serve")

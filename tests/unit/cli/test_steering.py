@@ -93,7 +93,7 @@ def test_replay_and_purge_say_what_became_of_how_many(stq, run):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("queue pause run", ["nobody works on the run", "nothing to pause", "stq resume"]),
+        ("queue pause run", ["no process works on the run", "nothing to pause", "stq resume"]),
         ("queue resume run", ["nothing to resume"]),
         ("queue drain run --wait", ["nothing to drain"]),
         ("queue stats nowhere", ["nowhere", "no such directory"]),

@@ -14,9 +14,11 @@ from streaming_queue.telemetry.events import Event
 
 
 class Steered:
-    """A round that does as it is told, and no more."""
+    """A run and its scheduler that do as commanded, and no more."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: RunDirectory, events: list[Event]) -> None:
+        self.directory = directory
+        self.emit = events.append
         self.paused = self.draining = False
 
     async def pause(self) -> None:
@@ -42,8 +44,8 @@ async def queue(directory: RunDirectory) -> AsyncIterator[SQLiteQueue]:
 
 
 @pytest.fixture
-def steered() -> Steered:
-    return Steered()
+def steered(directory: RunDirectory, events: list[Event]) -> Steered:
+    return Steered(directory, events)
 
 
 @pytest.fixture
@@ -52,8 +54,8 @@ def events() -> list[Event]:
 
 
 @pytest.fixture
-def control(queue: SQLiteQueue, directory: RunDirectory, steered: Steered, events: list[Event]) -> SchedulerControl:
-    return SchedulerControl(queue, directory, steered, events.append)
+def control(queue: SQLiteQueue, steered: Steered) -> SchedulerControl:
+    return SchedulerControl(steered, steered, queue)
 
 
 @pytest_asyncio.fixture

@@ -15,9 +15,10 @@ from streaming_queue.testing.executors import Echo
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 
 
-class Run:
+class Scheduler:
     def __init__(self) -> None:
         self.told: list[Any] = []
+        self.pool = self
 
     def add_worker(self, worker_id: str) -> None:
         self.told.append(("add", worker_id))
@@ -25,7 +26,7 @@ class Run:
     async def remove_worker(self, worker_id: str, *, at_once: bool = False) -> None:
         self.told.append(("remove", worker_id, at_once))
 
-    def worker_states(self) -> dict[str, dict[str, Any]]:
+    def states(self) -> dict[str, dict[str, Any]]:
         return {"Worker-1": {"state": "up", "busy": 1, "limit": 8, "answered": 3, "failed": 0}}
 
 
@@ -48,21 +49,20 @@ async def place():
 
 
 async def test_a_worker_joins_as_the_next_and_is_reached(place: Place) -> None:
-    round_ = Run()
-    with place.membership.at_work(round_):
-        assert await place.membership.add(place.addresses[1]) == "Worker-2"
-        assert await place.membership.add(place.addresses[1]) == "Worker-2"
-        assert await place.membership.add(place.addresses[2], worker_id="Helper") == "Helper"
-    assert round_.told == [("add", "Worker-2"), ("add", "Helper")]
+    place.membership.scheduler = scheduler = Scheduler()
+    assert await place.membership.add(place.addresses[1]) == "Worker-2"
+    assert await place.membership.add(place.addresses[1]) == "Worker-2"
+    assert await place.membership.add(place.addresses[2], worker_id="Helper") == "Helper"
+    assert scheduler.told == [("add", "Worker-2"), ("add", "Helper")]
     reply = await place.network.route_message("Coordinator-1", "Worker-2", {"text": "hello"})
     assert reply["text"] == "hello"
     assert [each["id"] for each in place.membership.workers()] == ["Worker-1", "Worker-2", "Helper"]
 
 
 async def test_each_is_shown_with_what_the_round_knows_of_it(place: Place) -> None:
-    with place.membership.at_work(Run()):
-        await place.membership.add(place.addresses[1])
-        first, second = place.membership.workers()
+    place.membership.scheduler = Scheduler()
+    await place.membership.add(place.addresses[1])
+    first, second = place.membership.workers()
     assert first == {
         "id": "Worker-1", "address": place.addresses[0], "protocol": "http", "state": "up", "busy": 1, "limit": 8,
         "answered": 3, "failed": 0,
@@ -86,27 +86,26 @@ async def test_who_does_not_answer_is_nobody(place: Place) -> None:
 
 
 async def test_a_lost_worker_is_shown_with_what_its_last_probe_told(place: Place) -> None:
-    class Lost(Run):
-        def worker_states(self) -> dict[str, dict[str, Any]]:
+    class Lost(Scheduler):
+        def states(self) -> dict[str, dict[str, Any]]:
             return {"Worker-1": {"state": "down", "reason": "reset", "since": "2026-12-01T00:00:00.000+00:00"}}
 
-    with place.membership.at_work(Lost()):
-        assert place.membership.workers()[0]["reason"] == "reset"
-        await place.network.comm_backend.register_endpoint("Worker-1", "http://127.0.0.1:9")
-        await place.network.probe(["Worker-1"])
-        (worker,) = place.membership.workers()
+    place.membership.scheduler = Lost()
+    assert place.membership.workers()[0]["reason"] == "reset"
+    await place.network.comm_backend.register_endpoint("Worker-1", "http://127.0.0.1:9")
+    await place.network.probe(["Worker-1"])
+    (worker,) = place.membership.workers()
     assert worker["reason"] == "http://127.0.0.1:9: cannot connect: connection refused"
     assert worker["since"] == "2026-12-01T00:00:00.000+00:00"
 
 
 @pytest.mark.parametrize("at_once", [False, True])
 async def test_a_worker_leaves(place: Place, at_once: bool) -> None:
-    round_ = Run()
-    with place.membership.at_work(round_):
-        await place.membership.remove("Worker-1", at_once=at_once)
-        with pytest.raises(UnknownAgentError, match="Worker-9"):
-            await place.membership.remove("Worker-9")
-    assert round_.told == [("remove", "Worker-1", at_once)]
+    place.membership.scheduler = scheduler = Scheduler()
+    await place.membership.remove("Worker-1", at_once=at_once)
+    with pytest.raises(UnknownAgentError, match="Worker-9"):
+        await place.membership.remove("Worker-9")
+    assert scheduler.told == [("remove", "Worker-1", at_once)]
     assert place.membership.workers() == []
     assert place.network.get_agents() == {}
 

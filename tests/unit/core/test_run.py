@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
+from streaming_queue.comm import registry
 from streaming_queue.config import Config
 from streaming_queue.control.base import RunControl
 from streaming_queue.control.open_control import open_control
+from streaming_queue.control.scheduler_control import steer
+from streaming_queue.core.membership import Membership
+from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.core.run import Run, open_directory
 from streaming_queue.errors import ConfigError, ProtocolError, QueueError, StreamingQueueError
 from streaming_queue.report import summary
@@ -38,13 +42,13 @@ def settings(tmp_path: Path, **sections: Any) -> Config:
 
 
 class Stage:
-    """A round whose worker answers by `self.answer`."""
+    """A run whose worker answers by `self.answer`."""
 
     def __init__(self, config: Config) -> None:
         self.events: list[Event] = []
         self.asked: list[str] = []
         self.config = config
-        self.round: Run
+        self.current: Run
 
     async def answer(self, question: str) -> str:
         return question.upper()
@@ -59,24 +63,25 @@ class Stage:
             return True
 
         directory = await asyncio.to_thread(open_directory, self.config)
-        self.round = Run(
+        self.current = Run(
             self.config,
             directory,
-            worker_ids=["W1"],
+            membership=Membership(NetworkBase(registry.create("inproc")), "Coordinator-1", ["W1"]),
             ask=lambda run_id: ask,
             probe=probe,
             protocol_of=lambda worker_id: "test",
             emit=self.events.append,
+            steering=steer,
         )
         async with asyncio.timeout(10):
-            await self.round.run()
-        return self.round
+            await self.current.run()
+        return self.current
 
     def of(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
     def manifest(self) -> dict[str, Any]:
-        return json.loads(self.round.directory.manifest_path.read_bytes())
+        return json.loads(self.current.directory.manifest_path.read_bytes())
 
 
 async def test_a_round_leaves_its_record_its_rows_and_its_report(tmp_path: Path) -> None:
@@ -219,7 +224,7 @@ async def test_a_source_that_breaks_midway_fails_the_round_but_loses_nothing_els
     stage = Stage(settings(tmp_path, coordinator={"data_file": str(broken)}))
     with pytest.raises(ConfigError, match=r"broken\.jsonl\.gz"):
         await stage.run()
-    assert stage.round.done == stage.round.total > 1000
+    assert stage.current.done == stage.current.total > 1000
     assert stage.manifest()["state"] == "stopped"
     assert [event.level for event in stage.of(Notice)][-1] == "error"
 
@@ -233,7 +238,7 @@ async def test_a_broken_queue_fails_the_round(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("streaming_queue.queue.sqlite.SQLiteQueue.commit", broken)
     with pytest.raises(QueueError, match="the disk is gone"):
         await stage.run()
-    assert stage.round.state == stage.manifest()["state"] == "failed"
+    assert stage.current.state == stage.manifest()["state"] == "failed"
 
 
 async def test_a_report_that_cannot_be_written_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,14 +249,14 @@ async def test_a_report_that_cannot_be_written_is_no_success(tmp_path: Path, mon
     stage = Stage(settings(tmp_path))
     with pytest.raises(StreamingQueueError, match="cannot be written"):
         await stage.run()
-    assert stage.round.state == "failed"
+    assert stage.current.state == "failed"
 
 
 async def test_a_drain_before_the_start_ends_at_once_and_keeps_the_run_resumable(tmp_path: Path) -> None:
     stage = Stage(settings(tmp_path))
 
     async def answer(question: str) -> str:
-        stage.round.drain()
+        stage.current.drain()
         return question
 
     stage.answer = answer
@@ -268,10 +273,10 @@ async def test_a_round_is_running_until_its_report_is_written(tmp_path: Path, mo
     seen: list[str] = []
 
     async def write_results(*arguments: Any, **options: Any) -> Any:
-        seen.append(stage.round.state)
+        seen.append(stage.current.state)
         return await summary.write_results(*arguments, **options)
 
     monkeypatch.setattr("streaming_queue.core.run.write_results", write_results)
     await stage.run()
     assert seen == ["running"]
-    assert stage.round.state == "done"
+    assert stage.current.state == "done"

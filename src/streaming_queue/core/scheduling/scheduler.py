@@ -39,12 +39,11 @@ class Scheduler:
         settings: SchedulerSettings,
         intake_done: asyncio.Event,
         choice: ProtocolChoice | None = None,
-        may_end: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        """`may_end` has the last word when all has ended: something may just be put back."""
+        self.paused = False
+        self.may_end: Callable[[], Awaitable[bool]] | None = None
+        """Decides when all questions have ended: a question may just be put back."""
         self._queue = queue
-        self._may_end = may_end
-        self._paused = False
         self._emit = emit
         self._settings = settings
         self._intake_done = intake_done
@@ -80,7 +79,7 @@ class Scheduler:
 
     async def pause(self) -> None:
         """Hand out nothing until `unpause`: what was leased ahead goes back, what is in flight goes on."""
-        self._paused = True
+        self.paused = True
         self._queue.pause()
         for lease in self._handoff.drop():
             with contextlib.suppress(LeaseLostError):
@@ -88,7 +87,7 @@ class Scheduler:
 
     def unpause(self) -> None:
         """Hand questions out again."""
-        self._paused = False
+        self.paused = False
         self._queue.resume()
 
     async def run(self) -> bool:
@@ -146,7 +145,7 @@ class Scheduler:
             if self.pool.warming_up:
                 self._rematch()
             at_the_end = self._intake_done.is_set() and not len(self._handoff)
-            if at_the_end and self._attempts.hedging and not self._paused:
+            if at_the_end and self._attempts.hedging and not self.paused:
                 self._handoff.invite(self._duplicate)
             # Questions that wait for their retry, or become slow, are nobody's news: then look again soon.
             timeout_s = 0.05 if at_the_end else 0.5
@@ -167,7 +166,7 @@ class Scheduler:
 
     async def _all_ended(self) -> bool:
         ended = self._intake_done.is_set() and self._idle and (await self._queue.counts()).open == 0
-        return ended and (self._may_end is None or await self._may_end())
+        return ended and (self.may_end is None or await self.may_end())
 
     async def _bury_without_workers(self) -> None:
         since = self.pool.all_down_since

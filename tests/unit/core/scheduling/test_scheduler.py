@@ -74,8 +74,8 @@ class Pool:
             settings=SchedulerSettings(**options | settings),
             intake_done=self.intake_done,
             choice=choice,
-            may_end=may_end,
         )
+        self.scheduler.may_end = may_end
         self.scheduler._attempts._budget._clock = now
         for worker in self.scheduler.pool.workers.values():
             worker.breaker._clock = now
