@@ -208,7 +208,7 @@ class NetworkBase:
         metrics = self._check_edge(src_id, dst_id)
         message = _with_call(payload, dst_id)
         started = time.perf_counter()
-        end: StreamEvent | None = None
+        end: StreamEvent = {"type": MESSAGE}
         try:
             with self._silence(dst_id):
                 await self._warm_up(src_id, dst_id)
@@ -219,8 +219,7 @@ class NetworkBase:
                             end = event
                             break
                         yield event
-            if end is None:
-                raise ProtocolError(f"{self._where(dst_id)}: the stream ended without an answer")
+            answer_text(end.get("data"), dst_id)
         except Exception as error:
             failure = typed(error, self._where(dst_id))
             end = {**error_event(failure), "error": failure}
@@ -323,6 +322,13 @@ def _with_call(payload: Mapping[str, Any], dst_id: str) -> dict[str, Any]:
     return message
 
 
+def answer_text(text: object, agent_id: str) -> str:
+    """The text of an agent's answer. Raises ProtocolError where there is none: an empty answer is a failure."""
+    if not isinstance(text, str) or not text:
+        raise ProtocolError(f"agent {agent_id!r} sent an empty answer")
+    return text
+
+
 def _checked(reply: Any, agent_id: str) -> Reply:
     """A backend's reply in our shape; a failure told inside of it is raised."""
     if not isinstance(reply, Mapping):
@@ -334,9 +340,7 @@ def _checked(reply: Any, agent_id: str) -> Reply:
         raise RemoteError(f"agent {agent_id!r} reports: {told}")
     if isinstance(error := reply.get("error"), BaseException):
         raise error
-    if not isinstance(text, str) or not text:
-        raise ProtocolError(f"agent {agent_id!r} sent an empty answer")
-    checked = Reply(raw=raw, text=text)
+    checked = Reply(raw=raw, text=answer_text(text, agent_id))
     metadata = reply.get("metadata") or (raw.get("metadata") if isinstance(raw, Mapping) else None)
     if isinstance(metadata, Mapping):
         checked["metadata"] = dict(metadata)

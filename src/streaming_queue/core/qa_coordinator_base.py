@@ -10,7 +10,7 @@ from typing import Any
 from streaming_queue.comm.context import CallContext, annotate, calling
 from streaming_queue.config import Config, Core
 from streaming_queue.core.membership import Membership
-from streaming_queue.core.network_base import NetworkBase
+from streaming_queue.core.network_base import NetworkBase, answer_text
 from streaming_queue.core.run import Run, Steering, open_directory
 from streaming_queue.core.scheduling.scheduler import Ask
 from streaming_queue.core.status_text import status_text
@@ -220,9 +220,7 @@ class QACoordinatorBase:
                 raise failure
             if failure:
                 raise RemoteError(f"worker {worker_id!r} reports: {failure}")
-            answer = outcome.get("answer")
-            if not isinstance(answer, str) or not answer:
-                raise ProtocolError(f"worker {worker_id!r} gave an empty answer")
+            answer = answer_text(outcome.get("answer"), worker_id)
             metadata = reply.get("metadata")
             return answer, metadata if isinstance(metadata, Mapping) else {}
 

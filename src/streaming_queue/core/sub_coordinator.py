@@ -1,4 +1,4 @@
-"""A sub-coordinator: a worker to its parent, a scheduler to a pool of its own. It keeps nothing that must survive."""
+"""A sub-coordinator: a worker to its parent, a load balancer over its own pool. It keeps nothing that must survive."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 
 from streaming_queue.comm.context import EventQueue, RequestContext, annotate, calling
 from streaming_queue.core.network_base import NetworkBase
-from streaming_queue.core.slots import Slots
-from streaming_queue.errors import ProtocolError, StreamingQueueError
+from streaming_queue.core.pool.load_balancer import LoadBalancer
 from streaming_queue.messages import DELTA, MESSAGE, STATUS, Reply, StreamEvent
 from streaming_queue.telemetry.events import Event, Listener, WorkerDown, WorkerUp
 
@@ -21,7 +20,7 @@ CLOSE_BOUND_S = 10.0
 
 
 def log_members(event: Event) -> None:
-    """Tell in the log which member of a pool comes and goes."""
+    """Log which worker of a pool comes and goes."""
     if isinstance(event, WorkerDown):
         logger.warning("%s is down: %s", event.worker, event.reason)
     elif isinstance(event, WorkerUp):
@@ -29,10 +28,10 @@ def log_members(event: Event) -> None:
 
 
 class SubCoordinatorExecutor:
-    """Answers each question by whichever member of its pool is free first; `status` tells the pool's figures.
+    """Answers each question by the worker of its pool that is free first; `status` reports the pool's figures.
 
-    A question that finds its member lost goes to another at once. Where no member can be reached the parent is told by
-    a ConnectError, and by the host's probe (`ready`), and gives the question to somebody else.
+    A question whose worker is lost goes to another worker at once. Where no worker can be reached, the parent gets a
+    ConnectError, and the host's probe (`ready`) fails; the parent then gives the question to another agent.
     """
 
     def __init__(
@@ -42,37 +41,27 @@ class SubCoordinatorExecutor:
         slots: Mapping[str, int],
         *,
         emit: Listener = log_members,
-        probe_interval_s: float = 1.0,
-        gone_after_s: float = 10.0,
-        max_losses: int = 5,
+        **limits: Any,
     ) -> None:
-        """`network` is the pool's, `agent_id` and the members (the keys of `slots`) are registered in it.
+        """`network` is the pool's; `agent_id` and the workers (the keys of `slots`) are registered in it.
 
-        `slots` is how many questions each member takes at a time. A member without a sign of life for `gone_after_s`
-        has lost its questions; one that outlived `max_losses` members is failed. The network is this executor's own:
-        `close` closes it.
+        `slots` is how many questions each worker takes at a time; `limits` are those of `LoadBalancer`. The network
+        belongs to this executor: `close` closes it.
         """
         self.agent_id = agent_id
         self.network = network
         self.description = f"Gives each question to one of {len(slots)} agents: whichever is free first."
-        self._slots = Slots(
-            slots,
-            probe=self._probe,
-            emit=emit,
-            probe_interval_s=probe_interval_s,
-            gone_after_s=gone_after_s,
-            max_losses=max_losses,
-        )
+        self.balancer = LoadBalancer(slots, probe=network.health.answers, emit=emit, **limits)
 
     @property
     def ready(self) -> bool:
-        """Whether a member of the pool can be reached."""
-        return self._slots.ready
+        """Whether a worker of the pool can be reached."""
+        return self.balancer.ready
 
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
-        """Answer by a member: its text, its figures as metadata, its error as the same class.
+        """Answer by a worker: its text, its figures as metadata, its error as the same class.
 
-        Raises TopologyError past the hop limit, and like `Slots.ask`.
+        Raises TopologyError past the hop limit, and like `LoadBalancer.ask`.
         """
         call = context.call_context
         if call.kind == "command" and context.get_user_input().strip().lower() == "status":
@@ -86,45 +75,39 @@ class SubCoordinatorExecutor:
             begun = begun or event["type"] == DELTA
             await event_queue.enqueue_event(event)
 
-        async def ask(member: str) -> StreamEvent:
+        async def ask(worker_id: str) -> StreamEvent:
             if context.streaming:
-                return await self._stream(member, context.payload, pass_on)
-            return _message(await self.network.route_message(self.agent_id, member, context.payload))
+                return await self._stream(worker_id, context.payload, pass_on)
+            return _message(await self.network.route_message(self.agent_id, worker_id, context.payload))
 
         with calling(call.passed_on()):  # a piece that was passed on cannot be taken back
-            answer = await self._slots.ask(ask, call.idempotency_key, may_repeat=lambda: not begun)
+            answer = await self.balancer.ask(ask, call.idempotency_key, may_repeat=lambda: not begun)
         await event_queue.enqueue_event(answer)
 
     async def _stream(
-        self, member: str, payload: Mapping[str, Any], pass_on: Callable[[StreamEvent], Awaitable[None]]
+        self, worker_id: str, payload: Mapping[str, Any], pass_on: Callable[[StreamEvent], Awaitable[None]]
     ) -> StreamEvent:
-        events = self.network.stream_message(self.agent_id, member, payload)
-        async with aclosing(events):
+        async with aclosing(self.network.stream_message(self.agent_id, worker_id, payload)) as events:
             async for event in events:
-                if isinstance(error := event.get("error"), StreamingQueueError):
-                    raise error
-                if event["type"] == MESSAGE and event.get("data"):
-                    return event
                 if event["type"] in (DELTA, STATUS):
                     await pass_on(event)
-        raise ProtocolError(f"member {member!r} sent an empty answer")
+        if "error" in event:
+            raise event["error"]
+        return event
 
     def _status(self) -> str:
-        figures = self._slots.figures()
+        figures = self.balancer.figures()
         annotate(**figures)
-        up = sum(member["state"] == "up" for member in figures["members"].values())
-        answered = sum(member["answered"] for member in figures["members"].values())
+        up = sum(worker["state"] == "up" for worker in figures["members"].values())
+        answered = sum(worker["answered"] for worker in figures["members"].values())
         return (
             f"{self.agent_id}: {up} of {len(figures['members'])} members up, {figures['busy']} of {figures['slots']} "
             f"slots busy, {figures['waiting']} questions waiting, {answered} answered"
         )
 
-    async def _probe(self, member: str) -> bool:
-        return await self.network.health.answers(member)
-
     async def close(self) -> None:
-        """Stop probing and close the pool's network; idempotent, bounded."""
-        self._slots.close()
+        """Stop the probes and close the pool's network; idempotent, bounded."""
+        self.balancer.close()
         try:
             async with asyncio.timeout(CLOSE_BOUND_S):
                 await self.network.close()

@@ -8,9 +8,23 @@ from typing import Any
 
 from unit.core.virtual_loop import VirtualLoop
 
+from streaming_queue.core.pool.in_flight_call import InFlightCall
 from streaming_queue.core.pool.worker_pool import WorkerPool
 from streaming_queue.errors import StreamingQueueError
 from streaming_queue.telemetry.events import Event
+
+
+class NotedCall(InFlightCall):
+    """Is given up again and again; its pool notes that, once for all questions of the worker at that moment."""
+
+    def __init__(self, bench: PoolInVirtualTime, worker: str) -> None:
+        super().__init__(worker)
+        self.bench = bench
+
+    def give_up(self, reason: StreamingQueueError) -> None:
+        gone = (self.bench.now, self.worker_id, reason)
+        if gone not in self.bench.gone:
+            self.bench.gone.append(gone)
 
 
 class PoolInVirtualTime:
@@ -30,13 +44,14 @@ class PoolInVirtualTime:
         self.events: list[Event] = []
         self.changes = 0
         self.gone: list[tuple[float, str, StreamingQueueError]] = []
+        self.calls: dict[str, list[InFlightCall]] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.pool = WorkerPool(
             slots or {"A": 2, "B": 2},
             probe=self.probe,
             emit=self.events.append,
             on_change=self.changed,
-            on_gone=lambda worker, error: self.gone.append((self.now, worker, error)),
+            tasks=self,
             **options,
         )
 
@@ -69,7 +84,19 @@ class PoolInVirtualTime:
         await asyncio.sleep(self.began + moment - self.clock.now)
 
     def fail(self, worker: str, error: StreamingQueueError, times: int = 1, **how: Any) -> list[bool]:
-        return [self.pool.blame(worker, error, self, **how) for _ in range(times)]
+        return [self.pool.blame(worker, error, **how) for _ in range(times)]
+
+    def asked(self, worker: str) -> None:
+        """A question leaves for a worker."""
+        self.calls.setdefault(worker, []).append(NotedCall(self, worker))
+        self.pool.asked(self.calls[worker][-1])
+
+    def left(self, worker: str) -> None:
+        """A worker's oldest question has ended."""
+        self.pool.left(self.calls[worker].pop(0))
+
+    def is_up(self, worker: str) -> bool:
+        return self.pool.workers[worker].up
 
     def state(self, worker: str) -> Any:
         return self.pool.states()[worker]["state"]

@@ -221,7 +221,7 @@ async def test_a_cancelled_question_is_cancelled_at_the_member(house: House, pro
         await ended.wait()
 
     async def idle() -> bool:
-        return sub._slots.figures()["busy"] == 0
+        return sub.balancer.figures()["busy"] == 0
 
     await until(idle)
 

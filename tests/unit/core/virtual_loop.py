@@ -11,16 +11,15 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from streaming_queue.core import slots
-from streaming_queue.core.pool import breaker, stall_detector, worker_health, worker_pool
+from streaming_queue.core.pool import breaker, load_balancer, stall_detector, worker_health, worker_pool
 from streaming_queue.core.scheduling import attempts, retry_budget, scheduler
 
 MODULES: tuple[ModuleType, ...] = (
     attempts,
     breaker,
+    load_balancer,
     retry_budget,
     scheduler,
-    slots,
     stall_detector,
     worker_health,
     worker_pool,

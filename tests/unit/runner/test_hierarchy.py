@@ -77,7 +77,7 @@ async def test_three_levels_in_one_run(tmp_path: Path) -> None:
         assert part in tree
     left, right = stage.runner._subs[1:]
     for sub, members in ((left, ("Worker-1", "Worker-2")), (right, ("Worker-3", "Worker-4"))):
-        figures = sub._slots.figures()
+        figures = sub.balancer.figures()
         assert figures["slots"] == 16
         assert tuple(figures["members"]) == members
         assert all(member["answered"] > 0 for member in figures["members"].values())
@@ -137,7 +137,7 @@ async def test_a_pool_by_itself() -> None:
     reply = await network.route_message("Runner", "Sub-1", {"text": "Why?"})
     assert reply["text"].startswith("[mock]")
     assert reply["metadata"]["mock"] is True
-    assert sub._slots.figures()["slots"] == 6
+    assert sub.balancer.figures()["slots"] == 6
     for closing in (network, sub, sub, backend):
         await closing.close()
 

@@ -1,4 +1,4 @@
-"""Finds the workers that hold their questions and their connection, and do nothing."""
+"""Finds workers that keep their questions and their connection, and do nothing."""
 
 from __future__ import annotations
 
@@ -12,58 +12,60 @@ from streaming_queue.errors import ConnectError
 
 PROBE_TIMEOUT_S = 1.0
 MISSES = 2
-"""Probes in a row without an answer, and no answer to a question meanwhile, after which a worker is taken for gone."""
+"""After so many failed probes in a row, and no answer to a question meanwhile, a worker counts as lost."""
 SILENCE = 0.75
-"""A worker of which nothing was heard for so long, as a share of the interval, is probed."""
+"""A worker that is silent for so long, as a share of the interval, is probed."""
 LOOK = 0.1
-"""How often that is looked for, as a share of the interval."""
+"""The pause between two looks at all workers, as a share of the interval."""
 
 
 class Tasks(Protocol):
-    """Who owns the tasks that wait and probe: an `asyncio.TaskGroup`, or somebody who calls `WorkerPool.stop`."""
+    """The owner of the tasks that wait and probe: an `asyncio.TaskGroup`, or an owner that calls `WorkerPool.stop`."""
 
     def create_task(self, coro: Coroutine[None, None, None], /, *, name: str) -> asyncio.Task[None]:
         """Begin a task."""
 
 
 class StallDetector:
-    """Probes those of `workers` that have questions and of which nothing was heard for a while.
+    """Probes those of `workers` that have questions and are silent for a while.
 
-    `probe` says within `PROBE_TIMEOUT_S` whether a worker is healthy; `lost` is told of one that is not.
+    `probe` finds within `PROBE_TIMEOUT_S` whether a worker is healthy; `lost` is called for a worker that is not.
     """
 
     def __init__(
         self,
         workers: Mapping[str, WorkerHealth],
         *,
+        tasks: Tasks,
         probe: Callable[[WorkerHealth], Awaitable[bool]],
-        lost: Callable[[str, ConnectError, Tasks], None],
+        lost: Callable[[str, ConnectError], None],
         interval_s: float,
     ) -> None:
         self._workers = workers
+        self._tasks = tasks
         self._probe = probe
         self._lost = lost
         self._interval_s = interval_s
         self._looking: dict[str, asyncio.Task[None]] = {}
 
-    async def watch(self, tasks: Tasks) -> None:
-        """Look for them for ever; probes are run in `tasks`."""
+    async def watch(self) -> None:
+        """Look at all workers for ever; the probes run in `tasks`."""
         look_s = LOOK * self._interval_s
         while True:
             woken = time.monotonic() + look_s
             await asyncio.sleep(look_s)
             now = time.monotonic()
             if now - woken > self._interval_s / 2:
-                continue  # this process itself stood still: what was heard meanwhile is not known yet
+                continue  # this process itself stood still: signs of life meanwhile are not known yet
             for worker_id, worker in self._workers.items():
                 heard_at = max(worker.seen_at, worker.probed_at)
                 silent = worker.up and worker.busy and now - heard_at >= SILENCE * self._interval_s
                 if silent and worker_id not in self._looking:
-                    looking = tasks.create_task(self._look_after(worker, tasks), name=f"look-after:{worker_id}")
+                    looking = self._tasks.create_task(self._look_after(worker), name=f"look-after:{worker_id}")
                     self._looking[worker_id] = looking
 
     def forget(self, worker_id: str) -> None:
-        """Look after a worker no longer."""
+        """Stop the probe of a worker."""
         if looking := self._looking.pop(worker_id, None):
             looking.cancel()
 
@@ -72,13 +74,13 @@ class StallDetector:
         for looking in self._looking.values():
             looking.cancel()
 
-    async def _look_after(self, worker: WorkerHealth, tasks: Tasks) -> None:
+    async def _look_after(self, worker: WorkerHealth) -> None:
         try:
-            await self._probe_silent(worker, tasks)
+            await self._probe_silent(worker)
         finally:
             self._looking.pop(worker.worker_id, None)
 
-    async def _probe_silent(self, worker: WorkerHealth, tasks: Tasks) -> None:
+    async def _probe_silent(self, worker: WorkerHealth) -> None:
         since = worker.seen_at
         for _ in range(MISSES):
             asked_at = time.monotonic()
@@ -89,4 +91,4 @@ class StallDetector:
                 return
             if time.monotonic() - asked_at > 2 * PROBE_TIMEOUT_S:
                 return  # this process stood still
-        self._lost(worker.worker_id, ConnectError(f"it does not answer its probe, {MISSES} times in a row"), tasks)
+        self._lost(worker.worker_id, ConnectError(f"it does not answer its probe, {MISSES} times in a row"))

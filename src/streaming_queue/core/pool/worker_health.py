@@ -1,4 +1,4 @@
-"""What a round knows of one worker."""
+"""What a run knows of one worker."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from streaming_queue.core.pool.adaptive_limit import AdaptiveLimit
 from streaming_queue.core.pool.breaker import Breaker
@@ -18,11 +19,11 @@ SLOW_START_S = 10.0
 class WorkerHealth:
     """One worker; moments are the monotonic clock's.
 
-    It is left alone until `paused_until`, `ejected` where that is for its failures. `strikes` counts the times it was
-    lost without an answer in between; `out` is why it is out for good. `reason` is why it is not up, `since` when.
-    `busy` questions are under way at it, `seen_at` it last showed a sign of life, `probed_at` answered
-    its probe, `began_anew` it came back and was not given all its slots since; `proven` are its answers since then,
-    `answers` and `failures` all there were. `draining`: it is asked nothing more, and leaves.
+    The worker gets no questions until `paused_until`, `ejected` where its failures are the cause. `strikes` counts its
+    losses without an answer in between; `out` is why the worker is out. `reason` is why the worker is not up, `since`
+    when. `busy` questions are in flight. `seen_at` is the last sign of life, `probed_at` the last good probe.
+    `began_anew` is when the worker came back, until it has all its slots again; `proven` counts its answers since then,
+    `answers` and `failures` all its attempts. A `draining` worker gets no more questions, and leaves.
     """
 
     worker_id: str
@@ -47,17 +48,29 @@ class WorkerHealth:
 
     @property
     def state(self) -> str:
-        """In a word: up, down, paused, out or draining."""
+        """One word: up, down, paused, out or draining."""
         if self.draining:
             return "draining"
         if self.up:
             return "up"
         return "out" if self.out is not None else "paused" if self.paused_until is not None else "down"
 
-    def limit(self, *, spared: bool) -> int:
-        """How many questions it may have at a time now; `spared`: others can take what it is not given yet.
+    def figures(self, *, spared: bool) -> dict[str, Any]:
+        """The worker's figures; see `WorkerPool.states`."""
+        return {
+            "state": self.state,
+            "busy": self.busy,
+            "limit": self.limit(spared=spared),
+            "answered": self.answers,
+            "failed": self.failures,
+            "reason": self.reason,
+            "since": None if self.since is None else self.since.isoformat(timespec="milliseconds"),
+        }
 
-        One that came back has one slot more for each answer, and all after ten seconds.
+    def limit(self, *, spared: bool) -> int:
+        """How many questions the worker may have at a time now; `spared`: other workers can take the rest.
+
+        A worker that came back gets one slot more for each answer, and all slots after ten seconds.
         """
         limit = self.slots if self.adaptive is None else self.adaptive.limit
         if self.began_anew is None:

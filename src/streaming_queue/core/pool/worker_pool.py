@@ -1,16 +1,18 @@
-"""The worker pool as the scheduler sees it: who may be asked now and how much, who is probed until it is back."""
+"""The pool of workers: which workers may be asked now, how much, and which workers are probed until they are back."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from streaming_queue.comm.probing import StartingError
 from streaming_queue.core.pool.adaptive_limit import AdaptiveLimit
 from streaming_queue.core.pool.degraded_rate import PAUSE_S, DegradedRate
+from streaming_queue.core.pool.in_flight_call import InFlightCall
 from streaming_queue.core.pool.stall_detector import PROBE_TIMEOUT_S, StallDetector, Tasks
 from streaming_queue.core.pool.worker_health import WorkerHealth
 from streaming_queue.errors import (
@@ -28,70 +30,81 @@ from streaming_queue.telemetry.events import Listener, Notice, WorkerDown, Worke
 
 PROBE_CAP_S = 30.0
 GOOD_PROBES = 2
-"""Probes in a row that bring a worker back."""
+"""Good probes in a row that bring a worker back."""
 AGAIN_S = 0.25
-"""Between these, as a share of the interval."""
+"""The pause between good probes, as a share of the interval."""
 MOST_EJECTED = 0.5
-"""The share of the workers alive that may be left alone for their failures at a time."""
+"""The largest share of the living workers that the pool ejects for their failures at a time."""
 RATE_LIMIT_PAUSE_S = 1.0
 SHORTEST_PAUSE_S = 0.1
 
 UNFIT = (AuthError, QuotaError, ConfigError, UnknownAgentError, UnreachableError, BackendClosedError)
-"""What no other question will change: the worker is out for this round."""
+"""Errors that no other question changes: the worker is out for this run."""
 WORKERS_OWN = (*UNFIT, ConnectError, RateLimitedError)
-"""What says something of the worker and nothing of the question."""
+"""Errors of the worker, not of the question."""
+
+
+def poison(error: StreamingQueueError, losses: int, most: int) -> str | None:
+    """Why a question is given up that `error` ended, after `losses` lost workers in a row; None: it goes elsewhere."""
+    if isinstance(error, ConnectError) and losses >= most:
+        return f"lost {losses} workers in a row, last: {error}"
+    return None
 
 
 class WorkerPool:
-    """Which workers may be asked. A lost worker is probed, with growing pauses, until it answers.
+    """The workers that may be asked. The pool probes a lost worker, with growing pauses, until the worker answers.
 
-    A worker that keeps failing is left alone for a while (`Breaker`), never more than half of those alive at a time;
-    where the others keep failing, too, they go on slowly (`DegradedRate`).
-    One that comes back is given more with each answer, and all within ten seconds, as long as others can take the rest.
+    The pool ejects a worker that keeps failing for a while (`Breaker`), at most half of the living workers at a time;
+    if the others keep failing too, they go on slowly (`DegradedRate`). A worker that comes back gets more questions
+    with each answer, and all its slots within ten seconds, as long as other workers can take the rest.
     """
 
     def __init__(
         self,
         slots: Mapping[str, int],
         *,
+        tasks: Tasks,
         probe: Callable[[str], Awaitable[bool]],
         emit: Listener,
         on_change: Callable[[], None],
-        on_gone: Callable[[str, StreamingQueueError], None] | None = None,
         probe_interval_s: float = 1.0,
         gone_after_s: float = 10.0,
+        second_chance_s: float | None = None,
         adaptive: bool = False,
         degraded_pause_s: float = PAUSE_S,
     ) -> None:
-        """`slots` is how many questions each worker takes at a time at the most.
+        """`slots` is how many questions each worker takes at a time at the most; pauses and probes run in `tasks`.
 
-        `on_gone` is told of a worker whose questions under way are given up: it has shown no sign of life for
-        `gone_after_s`. `adaptive` has the pool find out how many questions a worker takes best.
+        The pool gives up the questions in flight at a lost worker without a sign of life for `gone_after_s`. A worker
+        that is out comes back after `second_chance_s` (None: never). With `adaptive` the pool finds out how many
+        questions a worker takes best.
         """
         self.workers: dict[str, WorkerHealth] = {}
         self.all_down_since: float | None = None
-        """Since when no worker can be reached, by the monotonic clock; None while one is up or merely paused."""
+        """Since when no worker can be reached, by the monotonic clock; None while a worker is up or only paused."""
+        self._tasks = tasks
         self._probe = probe
         self._emit = emit
         self._on_change = on_change
-        self._on_gone = on_gone
         self._probe_interval_s = probe_interval_s
         self._gone_after_s = gone_after_s
+        self._second_chance_s = second_chance_s
         self._adaptive = adaptive
         self._degraded_rate = DegradedRate(degraded_pause_s)
         self._rest: asyncio.TimerHandle | None = None
         self._probing: dict[str, asyncio.Task[None]] = {}
+        self._calls: dict[InFlightCall, None] = {}
         self._stall_detector = StallDetector(
-            self.workers, probe=self._is_healthy, lost=self.lost, interval_s=probe_interval_s
+            self.workers, tasks=tasks, probe=self._is_healthy, lost=self.lost, interval_s=probe_interval_s
         )
         self._changed = asyncio.Event()
         for worker_id, count in slots.items():
             self._add(worker_id, count)
 
-    # --- who is there ---
+    # --- the workers ---
 
     def add(self, worker_id: str, slots: int) -> None:
-        """A worker joins."""
+        """Add a worker."""
         self._add(worker_id, slots)
         self.all_down_since = None
         self._wake()
@@ -101,7 +114,7 @@ class WorkerPool:
         self.workers[worker_id] = WorkerHealth(worker_id, slots, adaptive=adaptive)
 
     def drain(self, worker_id: str) -> None:
-        """Ask a worker nothing more."""
+        """Ask a worker no more questions."""
         self.workers[worker_id].draining = True
         self._wake()
 
@@ -109,18 +122,20 @@ class WorkerPool:
         """Forget a worker."""
         del self.workers[worker_id]
         self._degraded_rate.end(worker_id)
-        if probing := self._probing.pop(worker_id, None):
-            probing.cancel()
+        self._stop_probing(worker_id)
         self._stall_detector.forget(worker_id)
         self._note_all_down()
         self._wake()
 
-    def is_up(self, worker_id: str) -> bool:
-        """Whether the worker may be asked."""
-        return self.workers[worker_id].up
+    def slots_in_turn(self) -> Iterator[str]:
+        """The worker of each slot, one slot of each worker after the other: a small batch goes to all workers."""
+        for number in range(max((worker.slots for worker in self.workers.values()), default=0)):
+            for worker in self.workers.values():
+                if number < worker.slots:
+                    yield worker.worker_id
 
     def takes(self, worker_id: str, given: int = 0) -> bool:
-        """Whether the worker may be asked one question more now; it was `given` some that are not under way yet."""
+        """Whether the worker may get one question more now; `given` questions are on their way to the worker."""
         worker = self.workers.get(worker_id)
         if (
             worker is None
@@ -135,26 +150,16 @@ class WorkerPool:
 
     @property
     def _is_spared(self) -> bool:
-        """Whether somebody takes what a worker is not given yet that came back."""
+        """Whether other workers can take the slots that a returning worker does not get yet."""
         return any(other.up and other.began_anew is None and not other.draining for other in self.workers.values())
 
     def states(self) -> dict[str, dict[str, Any]]:
-        """For each worker: its state in a word, the questions under way and how many may be, answers and failures.
+        """For each worker: `state`, `busy` (questions in flight), `limit` (how many may be), `answered`, `failed`.
 
-        Where it is not up also why (`reason`), and since when (`since`, ISO 8601).
+        Also `reason` and `since` (ISO 8601) of a worker that is not up, else None.
         """
-        return {
-            worker.worker_id: {
-                "state": worker.state,
-                "busy": worker.busy,
-                "limit": worker.limit(spared=self._is_spared),
-                "answered": worker.answers,
-                "failed": worker.failures,
-                "reason": worker.reason,
-                "since": None if worker.since is None else worker.since.isoformat(timespec="milliseconds"),
-            }
-            for worker in self.workers.values()
-        }
+        spared = self._is_spared
+        return {worker_id: worker.figures(spared=spared) for worker_id, worker in self.workers.items()}
 
     @property
     def warming_up(self) -> bool:
@@ -168,52 +173,58 @@ class WorkerPool:
 
     @property
     def fatal_error(self) -> StreamingQueueError | None:
-        """Why a worker is out, once every worker is out for good."""
+        """Why a worker is out, once every worker is out."""
         errors = [worker.out for worker in self.workers.values()]
         return errors[-1] if errors and all(errors) else None
 
     async def changed(self, timeout_s: float) -> None:
-        """Wait until a worker comes or goes, `timeout_s` at the most."""
-        try:
+        """Wait until a worker comes, goes or is drained, `timeout_s` at the most."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()
-        except TimeoutError:
-            return
 
     @property
     def paused_s(self) -> float | None:
-        """How long it is until the first of the paused workers takes questions again; None where none is paused."""
+        """How long it is until the first paused worker takes questions again; None where no worker is paused."""
         moments = [worker.paused_until for worker in self.workers.values() if worker.paused_until is not None]
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
-    # --- what is heard of them ---
+    # --- the questions ---
 
-    def asked(self, worker_id: str) -> None:
-        """A question leaves for a worker."""
-        worker = self.workers[worker_id]
+    def asked(self, call: InFlightCall) -> None:
+        """A question leaves for its worker."""
+        worker = self.workers[call.worker_id]
         if not worker.busy:
             worker.seen_at = time.monotonic()
         worker.busy += 1
-        if (rest_s := self._degraded_rate.asked(worker_id)) is not None:
+        self._calls[call] = None
+        if (rest_s := self._degraded_rate.asked(call.worker_id)) is not None:
             self._rest = asyncio.get_running_loop().call_later(rest_s, self._rested)
 
     def _rested(self) -> None:
         self._degraded_rate.rested()
         self._on_change()
 
-    def left(self, worker_id: str) -> None:
-        """A question that was under way at a worker has ended, however."""
-        if worker := self.workers.get(worker_id):
+    def left(self, call: InFlightCall) -> None:
+        """A question that was in flight has ended in any way."""
+        del self._calls[call]
+        if worker := self.workers.get(call.worker_id):
             worker.busy -= 1
+            if worker.draining and not worker.busy:
+                self._wake()
+
+    def give_up(self, worker_id: str, reason: StreamingQueueError) -> None:
+        """End the questions in flight at a worker for `reason`, whose class decides where they go."""
+        for call in [call for call in self._calls if call.worker_id == worker_id]:
+            call.give_up(reason)
 
     def answered(self, worker_id: str, seconds: float) -> None:
-        """A worker gave an answer after `seconds`: whatever was held against it is forgotten."""
+        """A worker gave an answer after `seconds`: the pool forgets the worker's failures."""
         if (worker := self.workers.get(worker_id)) is None:
             return
         worker.strikes = 0
         worker.seen_at = time.monotonic()
-        worker.proven += 1
-        worker.answers += 1
+        worker.proven, worker.answers = worker.proven + 1, worker.answers + 1
         was_degraded = self._degraded_rate.end(worker_id)
         if was_degraded and not self._degraded_rate:
             self._emit(Notice("info", "every worker that was asked one question at a time answers again"))
@@ -226,12 +237,11 @@ class WorkerPool:
         if grows:
             self._on_change()
 
-    def blame(self, worker_id: str, error: StreamingQueueError, tasks: Tasks, *, suspect: bool = False) -> bool:
-        """Ask the worker nothing for a while, or any more, where the error is its own and not the question's.
+    def blame(self, worker_id: str, error: StreamingQueueError, *, suspect: bool = False) -> bool:
+        """Pause, probe or expel the worker where the error is the worker's own; whether it is.
 
-        False: it is the question's, as far as can be told; a worker that all questions fail at is left alone, too.
-        A `suspect` question has failed before, and is not held against another worker. What has to be waited for is
-        waited for in `tasks`.
+        False: the error seems to be the question's. The pool then ejects the worker only if all questions fail there.
+        A `suspect` question has failed before, and does not count against another worker.
         """
         if (worker := self.workers.get(worker_id)) is None:
             return isinstance(error, WORKERS_OWN)
@@ -239,25 +249,25 @@ class WorkerPool:
         if isinstance(error, UNFIT):
             self.expel(worker_id, error)
         elif isinstance(error, ConnectError):
-            self.lost(worker_id, error, tasks)
+            self.lost(worker_id, error)
         elif isinstance(error, RateLimitedError):
             if worker.adaptive is not None:
                 worker.adaptive.failed(worker.busy)
             wish_s = RATE_LIMIT_PAUSE_S if error.retry_after_s is None else error.retry_after_s
-            self.pause(worker_id, max(SHORTEST_PAUSE_S, wish_s), str(error), tasks)
+            self.pause(worker_id, max(SHORTEST_PAUSE_S, wish_s), str(error))
         else:
             worker.seen_at = time.monotonic()
             if not suspect:
-                self._count_failure(worker, error, tasks)
+                self._count_failure(worker, error)
             return False
         return True
 
     def forgive(self, worker_id: str) -> None:
-        """A question that failed at this worker failed elsewhere, too: it was not the worker's fault."""
+        """Take back a failure: the question failed at another worker too, so the worker is not at fault."""
         if worker := self.workers.get(worker_id):
             worker.breaker.forgive()
 
-    def _count_failure(self, worker: WorkerHealth, error: StreamingQueueError, tasks: Tasks) -> None:
+    def _count_failure(self, worker: WorkerHealth, error: StreamingQueueError) -> None:
         if worker.adaptive is not None:
             worker.adaptive.failed(worker.busy)
         alive = [other for other in self.workers.values() if other.up or other.ejected]
@@ -266,50 +276,51 @@ class WorkerPool:
             return
         if too_many:
             if error.retryable and worker.breaker.keeps_failing and self._degraded_rate.begin(worker.worker_id):
-                told = "every worker that may still be asked keeps failing, and is asked one question at a time"
-                self._emit(Notice("warning", f"{told}, last: {error}"))
+                text = "every worker that may still be asked keeps failing, and is asked one question at a time"
+                self._emit(Notice("warning", f"{text}, last: {error}"))
             return
         cooldown_s = worker.breaker.open()
         worker.ejected = True
         reason = f"it keeps failing, last: {error}; it is tried again in {cooldown_s:g} s"
-        self.pause(worker.worker_id, cooldown_s, reason, tasks)
+        self.pause(worker.worker_id, cooldown_s, reason)
 
-    def lost(self, worker_id: str, error: StreamingQueueError, tasks: Tasks) -> None:
-        """A worker cannot be reached: it is asked nothing until a probe, run in `tasks`, finds it healthy."""
+    def lost(self, worker_id: str, error: StreamingQueueError) -> None:
+        """A worker cannot be reached: the worker gets no questions until its probe finds it healthy."""
         worker = self.workers[worker_id]
         if not worker.up:
             return
         worker.strikes += 1
         self._down(worker, str(error), final=False)
-        self._probing[worker_id] = tasks.create_task(self._until_healthy(worker), name=f"probe:{worker_id}")
+        self._begin(worker, self._until_healthy(worker))
 
-    def pause(self, worker_id: str, delay_s: float, reason: str, tasks: Tasks) -> None:
-        """Leave a worker alone for `delay_s`: it asks to slow down, say."""
+    def pause(self, worker_id: str, delay_s: float, reason: str) -> None:
+        """Ask a worker nothing for `delay_s`."""
         worker = self.workers[worker_id]
         if worker.up:
             worker.paused_until = time.monotonic() + delay_s
             self._down(worker, reason, final=False)
-            self._probing[worker_id] = tasks.create_task(self._after(worker, delay_s), name=f"pause:{worker_id}")
+            self._begin(worker, self._after(worker, delay_s))
 
     def expel(self, worker_id: str, error: StreamingQueueError) -> None:
-        """A worker cannot work in this round at all: wrong credentials, no quota, misconfigured."""
+        """A worker cannot work at all: wrong credentials, no quota, misconfigured."""
         worker = self.workers[worker_id]
         if worker.out is None:
             worker.out, worker.paused_until = error, None
-            if probing := self._probing.pop(worker_id, None):
-                probing.cancel()
+            self._stop_probing(worker_id)
             self._down(worker, str(error), final=True)
+            if self._second_chance_s is not None:
+                self._begin(worker, self._after(worker, self._second_chance_s))
 
     def readmit(self, worker_id: str) -> None:
-        """Give a worker that was expelled another chance."""
+        """Give an expelled worker another chance."""
         worker = self.workers[worker_id]
         if worker.out is not None:
-            worker.out = None
+            self._stop_probing(worker_id)
             self._back(worker)
 
-    async def watch(self, tasks: Tasks) -> None:
+    async def watch(self) -> None:
         """See `StallDetector.watch`."""
-        await self._stall_detector.watch(tasks)
+        await self._stall_detector.watch()
 
     async def _is_healthy(self, worker: WorkerHealth) -> bool:
         try:
@@ -317,7 +328,7 @@ class WorkerPool:
                 return await self._probe(worker.worker_id)
         except TimeoutError:
             return False
-        except StartingError:  # it has the time that its backend gives it, however long no other worker is there
+        except StartingError:  # the backend bounds this wait, however long all other workers are down
             if self.all_down_since is not None:
                 self.all_down_since = time.monotonic()
             return False
@@ -349,14 +360,12 @@ class WorkerPool:
 
     def _back(self, worker: WorkerHealth) -> None:
         self._probing.pop(worker.worker_id, None)
-        if worker.out is None:
-            worker.up, worker.paused_until, worker.ejected = True, None, False
-            worker.reason = worker.since = None
-            worker.began_anew = worker.seen_at = time.monotonic()
-            worker.proven = 0
-            self.all_down_since = None
-            self._emit(WorkerUp(worker.worker_id))
-            self._wake()
+        worker.up, worker.ejected, worker.proven = True, False, 0
+        worker.out = worker.paused_until = worker.reason = worker.since = None
+        worker.began_anew = worker.seen_at = time.monotonic()
+        self.all_down_since = None
+        self._emit(WorkerUp(worker.worker_id))
+        self._wake()
 
     def _wake(self) -> None:
         self._changed.set()
@@ -364,8 +373,8 @@ class WorkerPool:
         self._on_change()
 
     async def _until_healthy(self, worker: WorkerHealth) -> None:
-        # The first probe is soon, for a mere reset; a worker that is up by its probe but drops every question
-        # (strikes) waits longer each time, so that it cannot eat the queue.
+        # The first probe is soon, for a mere reset; a worker that answers its probe but drops every question
+        # (strikes) waits longer each time, so that the worker cannot eat the queue.
         interval_s = self._probe_interval_s
         pause_s = min(interval_s * 2.0 ** min(worker.strikes - 2, 64), PROBE_CAP_S)
         good = 0
@@ -374,14 +383,18 @@ class WorkerPool:
             good = good + 1 if await self._is_healthy(worker) else 0
             pause_s = AGAIN_S * interval_s if good else interval_s
             if not good and worker.busy and time.monotonic() - worker.seen_at >= self._gone_after_s:
-                self._give_up(worker)
+                silence = f"worker {worker.worker_id!r} has shown no sign of life for {self._gone_after_s:g} s"
+                self.give_up(worker.worker_id, ConnectError(silence))
         self._back(worker)
-
-    def _give_up(self, worker: WorkerHealth) -> None:
-        if self._on_gone is not None:
-            told = f"worker {worker.worker_id!r} has shown no sign of life for {self._gone_after_s:g} s"
-            self._on_gone(worker.worker_id, ConnectError(told))
 
     async def _after(self, worker: WorkerHealth, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
         self._back(worker)
+
+    def _begin(self, worker: WorkerHealth, waiting: Coroutine[None, None, None]) -> None:
+        task = self._tasks.create_task(waiting, name=f"back:{worker.worker_id}")
+        self._probing[worker.worker_id] = task
+
+    def _stop_probing(self, worker_id: str) -> None:
+        if probing := self._probing.pop(worker_id, None):
+            probing.cancel()

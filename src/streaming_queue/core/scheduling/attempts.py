@@ -1,4 +1,4 @@
-"""Leased questions at workers: asked, and then recorded, given back or buried by the class of the error."""
+"""Leased questions at workers: asked, then recorded, given back or given up, by the class of the error."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from streaming_queue.core.in_flight_call import InFlightCall
-from streaming_queue.core.pool.stall_detector import Tasks
-from streaming_queue.core.pool.worker_pool import WorkerPool
+from streaming_queue.core.pool.in_flight_call import InFlightCall
+from streaming_queue.core.pool.worker_pool import WorkerPool, poison
 from streaming_queue.core.scheduling.auto import ProtocolChoice
 from streaming_queue.core.scheduling.hedging import Hedging
 from streaming_queue.core.scheduling.retry_budget import RetryBudget
@@ -28,10 +27,10 @@ from streaming_queue.queue.base import Lease, WorkQueue
 from streaming_queue.telemetry.events import Answered, Buried, Duplicate, Hedged, Listener, Retried, Sent
 
 TOO_LATE_S = 0.05
-"""With less than this left no question is sent: its answer would come too late."""
+"""With less time left no question is sent: its answer would come too late."""
 
 Ask = Callable[[str, Lease, float | None], Awaitable[tuple[str, Mapping[str, Any]]]]
-"""Ask a worker a leased question, until a moment of the monotonic clock: its answer and the metadata that came back.
+"""Asks a worker a leased question, until a moment of the monotonic clock; returns the answer and its metadata.
 
 Raises StreamingQueueError.
 """
@@ -40,21 +39,20 @@ Raises StreamingQueueError.
 class Attempt(InFlightCall):
     """A leased question at a worker, in the task of a slot."""
 
-    __slots__ = ("began", "is_duplicate", "lease")
+    __slots__ = ("began", "lease")
 
-    def __init__(self, worker_id: str, lease: Lease, task: asyncio.Task[Any], *, is_duplicate: bool) -> None:
-        super().__init__(worker_id, task)
+    def __init__(self, worker_id: str, lease: Lease) -> None:
+        super().__init__(worker_id)
         self.lease = lease
-        self.is_duplicate = is_duplicate
         self.began = time.perf_counter()
 
 
 class SupersededError(StreamingQueueError):
-    """Another worker was first with the answer; nobody sees this but us."""
+    """Another worker was first with the answer. This error stays inside `Attempts`."""
 
 
 class Attempts:
-    """What is under way, and how each ends."""
+    """The attempts in flight, and how each ends."""
 
     def __init__(
         self,
@@ -67,9 +65,9 @@ class Attempts:
         settings: SchedulerSettings,
         choice: ProtocolChoice | None = None,
     ) -> None:
-        self.under_way: dict[Attempt, None] = {}
+        self.in_flight: dict[Attempt, None] = {}
         self.failed_at: dict[str, set[str]] = {}
-        """The workers that each question failed at so far."""
+        """By question: the workers where it failed so far."""
         self.hedging = Hedging() if settings.hedge else None
         self._queue = queue
         self._ask = ask
@@ -80,15 +78,12 @@ class Attempts:
         self._choice = choice
         self._budget = RetryBudget(share=settings.retry_share, per_s=settings.retry_per_s)
         self._deadlines: dict[str, float] = {}
-        self._waiters: list[asyncio.Future[None]] = []
 
-    async def make(
-        self, worker_id: str, lease: Lease, task: asyncio.Task[Any], tasks: Tasks, *, is_duplicate: bool = False
-    ) -> None:
-        """Ask the worker in `task`, the caller's own, and see to whatever comes of it. Raises QueueError only."""
-        attempt = Attempt(worker_id, lease, task, is_duplicate=is_duplicate)
-        self.under_way[attempt] = None
-        self._pool.asked(worker_id)
+    async def make(self, worker_id: str, lease: Lease, *, is_duplicate: bool = False) -> None:
+        """Ask the worker in the caller's task, and settle the lease by the outcome. Raises QueueError only."""
+        attempt = Attempt(worker_id, lease)
+        self.in_flight[attempt] = None
+        self._pool.asked(attempt)
         self._budget.asked()
         if self.hedging:
             self.hedging.asked(duplicate=is_duplicate)
@@ -98,16 +93,15 @@ class Attempts:
             try:
                 answer, metadata = await attempt.run(self._answer(attempt))
             except StreamingQueueError as error:
-                await self._failed(attempt, error, tasks)
+                await self._failed(attempt, error)
             else:
                 await self._answered(attempt, answer, metadata, queue_ms)
         finally:
-            self._pool.left(worker_id)
-        self.under_way.pop(attempt, None)  # one that is cancelled stays: its lease is to be given back
-        self._tell_ended()
+            self._pool.left(attempt)
+        self.in_flight.pop(attempt, None)  # a cancelled attempt stays: its lease goes back
 
     async def _answer(self, attempt: Attempt) -> tuple[str, Mapping[str, Any]]:
-        """What the worker says, as long as it may take. Raises what the worker raises, and SendTimeoutError."""
+        """The worker's answer, within its time. Raises the worker's error, and SendTimeoutError."""
         until = self._until(attempt.lease)
         if until is None:
             return await self._ask(attempt.worker_id, attempt.lease, None)
@@ -137,7 +131,7 @@ class Attempts:
     # --- time ---
 
     def _until(self, lease: Lease) -> float | None:
-        """When this attempt is over: a moment of the monotonic clock; None: no limit."""
+        """When the time of an attempt is over: a moment of the monotonic clock; None: no limit."""
         settings, now = self._settings, time.monotonic()
         until = None if settings.attempt_timeout_s is None else now + settings.attempt_timeout_s
         if settings.question_timeout_s is not None:
@@ -150,45 +144,24 @@ class Attempts:
         deadline = self._deadlines.get(lease.id)
         return deadline is not None and deadline - time.monotonic() < TOO_LATE_S
 
-    # --- from outside ---
-
-    async def ended(self) -> None:
-        """Wait until one more attempt has ended."""
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        await waiter
-
-    def _tell_ended(self) -> None:
-        while self._waiters:
-            if not (waiter := self._waiters.pop()).done():
-                waiter.set_result(None)
-
-    def forget(self) -> None:
-        """Know of no attempt any more: the round is over, and their leases are given back."""
-        self.under_way.clear()
-        self._tell_ended()
-
-    def give_up(self, worker_id: str, reason: StreamingQueueError) -> None:
-        """End what is under way at a worker; by the reason's class it goes elsewhere."""
-        for attempt in [attempt for attempt in self.under_way if attempt.worker_id == worker_id]:
-            attempt.give_up(reason)
+    # --- hedging ---
 
     def slowest(self, worker_id: str, *, but: Collection[str]) -> Lease | None:
-        """The question that this worker is to be asked, too, for it takes long elsewhere; none of `but`."""
+        """The question that takes longest at another worker, and that this worker gets too; none of `but`."""
         if self.hedging is None or (after_s := self.hedging.after_s()) is None:
             return None
         now = time.perf_counter()
-        for attempt in self.under_way:  # in the order in which they began
+        for attempt in self.in_flight:  # in the order in which they began
             if now - attempt.began < after_s:
                 return None
-            taken = attempt.is_duplicate or attempt.lease.id in but or self._rivals(attempt)
+            taken = attempt.lease.id in but or self._rivals(attempt)
             if attempt.worker_id != worker_id and not taken:
                 return attempt.lease
         return None
 
     def _rivals(self, attempt: Attempt) -> list[Attempt]:
         lease_id = attempt.lease.id
-        return [other for other in self.under_way if other is not attempt and other.lease.id == lease_id]
+        return [other for other in self.in_flight if other is not attempt and other.lease.id == lease_id]
 
     # --- ends ---
 
@@ -213,18 +186,18 @@ class Attempts:
             usage=usage if isinstance(usage, Mapping) else None,
         )
 
-    async def _failed(self, attempt: Attempt, error: StreamingQueueError, tasks: Tasks) -> None:
-        """Retry, give back or bury, by the class of the error."""
+    async def _failed(self, attempt: Attempt, error: StreamingQueueError) -> None:
+        """Retry, give back or give up, by the class of the error."""
         if isinstance(error, SupersededError):
             return
         lease, worker_id = attempt.lease, attempt.worker_id
         if self._choice:
             self._choice.failed(worker_id, error)
-        workers_own = self._pool.blame(worker_id, error, tasks, suspect=lease.attempt > 1)
+        workers_own = self._pool.blame(worker_id, error, suspect=lease.attempt > 1)
         if not workers_own:
             self._forgive(lease.id)
         if self.hedging and any(rival.lease.fence >= lease.fence for rival in self._rivals(attempt)):
-            return  # the other one has the question still, and by no older lease
+            return  # another attempt still has the question, and its lease is no older
         seconds = time.perf_counter() - attempt.began
         failure = Failure.of(error, worker=worker_id, protocol=self._protocol_of(worker_id), response_time_s=seconds)
         try:
@@ -242,7 +215,7 @@ class Attempts:
             return
 
     def _forgive(self, question_id: str) -> None:
-        """A question that fails at a second worker is to blame itself: the first is not held to it."""
+        """A question that fails at a second worker is at fault itself: the first worker is forgiven."""
         before = self.failed_at.get(question_id, ())
         if len(before) == 1:
             self._pool.forgive(next(iter(before)))
@@ -253,11 +226,11 @@ class Attempts:
         return random.uniform(0, ceiling_s)
 
     async def _elsewhere(self, lease: Lease, error: StreamingQueueError, failure: Failure) -> None:
-        """Give the question back uncounted; one that was lost with too many workers is poison."""
-        lost = isinstance(error, ConnectError)
-        if lost and lease.losses + 1 >= self._settings.max_attempts:
-            await self.bury(lease, _poison(failure, lease.losses + 1))
+        """Give the question back uncounted, except when it outlived too many workers."""
+        if message := poison(error, lease.losses + 1, self._settings.max_attempts):
+            await self.bury(lease, replace(failure, message=message))
             return
+        lost = isinstance(error, ConnectError)
         delay_s = self._budget.reserve() if isinstance(error, RateLimitedError) else 0.0
         await self._queue.release(lease, delay_s, failure=failure if lost else None)
         self._emit(Retried(lease.id, failure, lease.attempt, counted=False))
@@ -273,13 +246,9 @@ class Attempts:
         self._deadlines.pop(question_id, None)
 
 
-def _poison(failure: Failure, losses: int) -> Failure:
-    return replace(failure, message=f"lost {losses} workers in a row, last: {failure.message}")
-
-
 def _overdue(failure: Failure, timeout_s: float | None) -> Failure:
-    told = f"no answer within scheduler.question_timeout_s ({timeout_s:g} s); last: {failure.message}"
-    return replace(failure, type=SendTimeoutError.__name__, message=told)
+    message = f"no answer within scheduler.question_timeout_s ({timeout_s:g} s); last: {failure.message}"
+    return replace(failure, type=SendTimeoutError.__name__, message=message)
 
 
 def _number(value: object) -> float | None:

@@ -1,4 +1,4 @@
-"""Pull, never split: each worker has slots, a slot that frees takes the next question at once."""
+"""The scheduler of a run: each worker has slots, and a slot that becomes free takes the next question at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
 from typing import Any
 
 from streaming_queue.core.pool.worker_pool import WorkerPool
@@ -14,7 +15,7 @@ from streaming_queue.core.scheduling.auto import ProtocolChoice
 from streaming_queue.core.scheduling.handoff import Handoff
 from streaming_queue.core.scheduling.settings import SchedulerSettings
 from streaming_queue.core.unhealthy import MOST_NAMES
-from streaming_queue.errors import ConnectError, LeaseLostError, QueueClosedError, StreamingQueueError
+from streaming_queue.errors import ConnectError, LeaseLostError, QueueClosedError
 from streaming_queue.messages import Failure
 from streaming_queue.queue.base import Lease, WorkQueue
 from streaming_queue.telemetry.events import Listener, WorkerJoined, WorkerLeft
@@ -47,17 +48,17 @@ class Scheduler:
         self._emit = emit
         self._settings = settings
         self._intake_done = intake_done
+        self._tasks = asyncio.TaskGroup()
         self.pool = WorkerPool(
             {worker_id: settings.slots_of(worker_id) for worker_id in worker_ids},
+            tasks=self._tasks,
             probe=probe,
             emit=emit,
-            on_change=self._rematch,
-            on_gone=self._gone,
+            on_change=self._on_change,
             probe_interval_s=settings.probe_interval_s,
             gone_after_s=settings.gone_after_s,
             adaptive=settings.adaptive,
-            degraded_pause_s=1
-            / (1 + settings.retry_per_s),  # so that nothing is held up that the budget does not hold up
+            degraded_pause_s=1 / (1 + settings.retry_per_s),  # as slow as the retry budget, no slower
         )
         self._attempts = Attempts(
             queue, ask, self.pool, protocol_of=protocol_of, emit=emit, settings=settings, choice=choice
@@ -68,17 +69,17 @@ class Scheduler:
             choice.on_change = self._handoff.rematch
         self._duplicates: set[str] = set()
         self._slots: dict[str, list[asyncio.Task[None]]] = {}
-        self._became_idle = asyncio.Event()
-        self._draining = asyncio.Event()
+        self._news = asyncio.Event()
+        self._draining = False
         self._over = False
-        self._tasks: asyncio.TaskGroup
 
     def drain(self) -> None:
-        """Take on nothing new: `run` returns when what is in flight has ended, after `drain_s` at the most."""
-        self._draining.set()
+        """Hand out no more questions: `run` returns when the questions in flight have ended, or after `drain_s`."""
+        self._draining = True
+        self._news.set()
 
     async def pause(self) -> None:
-        """Hand out nothing until `unpause`: what was leased ahead goes back, what is in flight goes on."""
+        """Hand out no questions until `unpause`: leases held ahead go back, the questions in flight go on."""
         self.paused = True
         self._queue.pause()
         for lease in self._handoff.drop():
@@ -91,29 +92,26 @@ class Scheduler:
         self._queue.resume()
 
     async def run(self) -> bool:
-        """Work until everything has ended (True) or the drain is over (False). What it still holds is given back.
+        """Work until all questions have ended (True) or the drain is over (False). All leases still held go back.
 
         Raises:
-            AuthError, QuotaError, ConfigError: no worker is left that can work; the questions keep their place.
+            AuthError, QuotaError, ConfigError: no worker can work; the questions keep their place.
             QueueError: the queue failed.
         """
         try:
-            async with asyncio.TaskGroup() as self._tasks:
+            async with self._tasks:
                 helpers = [
                     self._tasks.create_task(self._feed(), name="scheduler:feed"),
                     self._tasks.create_task(self._keep_leases(), name="scheduler:keep-leases"),
-                    self._tasks.create_task(self.pool.watch(self._tasks), name="scheduler:watch"),
+                    self._tasks.create_task(self.pool.watch(), name="scheduler:watch"),
                 ]
-                # One slot of each worker after the other: a small batch goes to all of them.
-                for number in range(max(map(self._settings.slots_of, self.pool.workers), default=0)):
-                    for worker_id in self.pool.workers:
-                        if number < self._settings.slots_of(worker_id):
-                            self._open_slot(worker_id)
+                for worker_id in self.pool.slots_in_turn():
+                    self._open_slot(worker_id)
                 try:
                     return await self._until_over()
                 finally:
                     self._over = True
-                    for task in (*helpers, *(slot for slots in self._slots.values() for slot in slots)):
+                    for task in (*helpers, *chain.from_iterable(self._slots.values())):
                         task.cancel()
                     self.pool.stop()
         except ExceptionGroup as group:
@@ -122,7 +120,7 @@ class Scheduler:
             await self._give_back()
 
     def figures(self) -> dict[str, Any]:
-        """What it decided: `hedged` questions, where it may, and the `concurrency` found for each worker."""
+        """The decisions: `hedged` questions where hedging is on, the `concurrency` of each worker where adaptive."""
         figures: dict[str, Any] = {}
         if self._attempts.hedging:
             figures["hedged"] = self._attempts.hedging.duplicates
@@ -136,7 +134,7 @@ class Scheduler:
     # --- the end ---
 
     async def _until_over(self) -> bool:
-        while not self._draining.is_set():
+        while not self._draining:
             if await self._all_ended():
                 return True
             if error := self.pool.fatal_error:
@@ -147,22 +145,24 @@ class Scheduler:
             at_the_end = self._intake_done.is_set() and not len(self._handoff)
             if at_the_end and self._attempts.hedging and not self.paused:
                 self._handoff.invite(self._duplicate)
-            # Questions that wait for their retry, or become slow, are nobody's news: then look again soon.
-            timeout_s = 0.05 if at_the_end else 0.5
-            self._became_idle.clear()
-            await _either(
-                self._became_idle.wait(), self._draining.wait(), self.pool.changed(timeout_s), timeout_s=timeout_s
-            )
+            # A question that waits for its retry, or becomes slow, makes no news: then look again soon.
+            await self._wait(0.05 if at_the_end else 0.5)
         deadline = time.monotonic() + self._settings.drain_s
         self._handoff.rematch()
-        while self._attempts.under_way and (left_s := deadline - time.monotonic()) > 0:
-            self._became_idle.clear()
-            await _either(self._became_idle.wait(), timeout_s=left_s)
+        while self._attempts.in_flight and (left_s := deadline - time.monotonic()) > 0:
+            await self._wait(left_s)
         return await self._all_ended()
+
+    async def _wait(self, timeout_s: float) -> None:
+        """Wait until a worker changes, no question is in flight, or the drain begins; `timeout_s` at the most."""
+        self._news.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._news.wait()
 
     @property
     def _idle(self) -> bool:
-        return not self._attempts.under_way and not len(self._handoff)
+        return not self._attempts.in_flight and not len(self._handoff)
 
     async def _all_ended(self) -> bool:
         ended = self._intake_done.is_set() and self._idle and (await self._queue.counts()).open == 0
@@ -170,7 +170,7 @@ class Scheduler:
 
     async def _bury_without_workers(self) -> None:
         since = self.pool.all_down_since
-        if since is None or time.monotonic() - since < self._settings.no_worker_timeout_s or self._attempts.under_way:
+        if since is None or time.monotonic() - since < self._settings.no_worker_timeout_s or self._attempts.in_flight:
             return
         reason = Failure(
             ConnectError.__name__,
@@ -180,12 +180,12 @@ class Scheduler:
         leases = self._handoff.drop() or await self._queue.lease(self._settings.batch_size)
         while leases:
             for lease in leases:
-                if self.pool.all_down_since is None or self._draining.is_set():
+                if self.pool.all_down_since is None or self._draining:
                     self._handoff.offer(lease)
                 else:
                     with contextlib.suppress(LeaseLostError):
                         await self._attempts.bury(lease, reason)
-            if len(self._handoff) or self.pool.all_down_since is None or self._draining.is_set():
+            if len(self._handoff) or self.pool.all_down_since is None or self._draining:
                 return
             leases = await self._queue.lease(self._settings.batch_size)
 
@@ -195,21 +195,21 @@ class Scheduler:
         return "; ".join([f"{each.worker_id} is down: {each.reason}" for each in workers[:MOST_NAMES]] + more)
 
     async def _give_back(self) -> None:
-        # A question may be here twice: asked of two workers, or leased again while an old lease of it was under way.
-        for lease in (*self._handoff.drop(), *(attempt.lease for attempt in self._attempts.under_way)):
+        # A question may be here twice: asked of two workers, or leased again while its old lease was in flight.
+        for lease in (*self._handoff.drop(), *(attempt.lease for attempt in self._attempts.in_flight)):
             try:
                 await self._queue.release(lease)
             except LeaseLostError:
                 continue
             except QueueClosedError:
                 break
-        self._attempts.forget()
+        self._attempts.in_flight.clear()
 
     # --- leases ---
 
     async def _feed(self) -> None:
         settings = self._settings
-        while not self._draining.is_set():
+        while not self._draining:
             await self._handoff.hungry(max(1, settings.batch_size // 2))
             if not self.pool.up:
                 await self.pool.changed(LEASE_WAIT_S)
@@ -220,7 +220,7 @@ class Scheduler:
     async def _keep_leases(self) -> None:
         while True:
             await asyncio.sleep(self._settings.lease_s / 3)
-            for lease in (*(attempt.lease for attempt in self._attempts.under_way), *self._handoff):
+            for lease in (*(attempt.lease for attempt in self._attempts.in_flight), *self._handoff):
                 try:
                     await self._queue.extend(lease)
                 except LeaseLostError:
@@ -228,13 +228,17 @@ class Scheduler:
 
     # --- who takes what ---
 
+    def _on_change(self) -> None:
+        self._news.set()
+        self._rematch()
+
     def _rematch(self) -> None:
         if self._choice:
             self._choice.reached(self.pool.up)
         self._handoff.rematch()
 
     def _may_take(self, worker_id: str, lease: Lease) -> bool:
-        if self._draining.is_set() or not self.pool.takes(worker_id, self._handoff.given(worker_id)):
+        if self._draining or not self.pool.takes(worker_id, self._handoff.given(worker_id)):
             return False
         shunned = self._attempts.failed_at.get(lease.id)
         if shunned and shunned.issuperset(self.pool.up):
@@ -244,7 +248,7 @@ class Scheduler:
         return self._choice is None or self._choice.grant(worker_id, shunned or ())
 
     def _duplicate(self, worker_id: str) -> Lease | None:
-        """A slow question for an idle worker to answer, too."""
+        """A slow question that an idle worker gets, too."""
         if self._choice and not self._choice.is_free(worker_id):
             return None
         takes = self.pool.takes(worker_id, self._handoff.given(worker_id))
@@ -254,13 +258,10 @@ class Scheduler:
         self._duplicates.add(lease.id)
         return lease
 
-    def _gone(self, worker_id: str, error: StreamingQueueError) -> None:
-        self._attempts.give_up(worker_id, error)
-
-    # --- who joins and leaves ---
+    # --- workers come and go ---
 
     def add_worker(self, worker_id: str) -> None:
-        """Have a worker take part from now on; nothing happens if it does already, or when the round is over."""
+        """Add a worker; does nothing if the worker is there already, or when the run is over."""
         if worker_id in self.pool.workers or self._over:
             return
         self.pool.add(worker_id, self._settings.slots_of(worker_id))
@@ -269,16 +270,16 @@ class Scheduler:
         self._emit(WorkerJoined(worker_id))
 
     async def remove_worker(self, worker_id: str, *, at_once: bool = False) -> None:
-        """Ask a worker nothing more, and have it leave when its questions have ended; `at_once` they go elsewhere."""
+        """Ask a worker no more, and remove it when its questions have ended; `at_once` they go to other workers."""
         if (worker := self.pool.workers.get(worker_id)) is None:
             return
         self.pool.drain(worker_id)
         if at_once:
-            self._attempts.give_up(worker_id, ConnectError(f"worker {worker_id!r} was removed"))
-        while any(attempt.worker_id == worker_id for attempt in self._attempts.under_way):
-            await self._attempts.ended()
+            self.pool.give_up(worker_id, ConnectError(f"worker {worker_id!r} was removed"))
+        while worker.busy:
+            await self.pool.changed(LEASE_WAIT_S)
         if self.pool.workers.get(worker_id) is not worker:
-            return  # it was removed meanwhile; who bears its name now has joined since
+            return  # another call removed this worker; a worker with its name has joined since
         for slot in self._slots.pop(worker_id, ()):
             slot.cancel()
         self.pool.remove(worker_id)
@@ -291,23 +292,11 @@ class Scheduler:
         slots.append(self._tasks.create_task(self._slot(worker_id), name=f"slot:{worker_id}:{len(slots)}"))
 
     async def _slot(self, worker_id: str) -> None:
-        attempts, handoff, task = self._attempts, self._handoff, asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a slot is a task of its own")
+        attempts, handoff = self._attempts, self._handoff
         while True:
             lease = await handoff.take(worker_id)
             is_duplicate = lease.id in self._duplicates
             self._duplicates.discard(lease.id)
-            await attempts.make(worker_id, lease, task, self._tasks, is_duplicate=is_duplicate)
-            if not attempts.under_way:
-                self._became_idle.set()
-
-
-async def _either(*waits: Awaitable[Any], timeout_s: float) -> None:
-    """Wait until one of `waits` ends, `timeout_s` at the most; the others are cancelled."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
+            await attempts.make(worker_id, lease, is_duplicate=is_duplicate)
+            if not attempts.in_flight:
+                self._news.set()

@@ -17,8 +17,8 @@ from streaming_queue.telemetry.events import WorkerDown
 async def watched(*busy: str) -> AsyncIterator[PoolInVirtualTime]:
     bench = PoolInVirtualTime({"A": 2, "B": 2})
     for worker in busy:
-        bench.pool.asked(worker)
-    watching = asyncio.create_task(bench.pool.watch(bench))
+        bench.asked(worker)
+    watching = asyncio.create_task(bench.pool.watch())
     try:
         yield bench
     finally:
@@ -37,7 +37,7 @@ async def test_a_silent_worker_is_probed_and_after_two_misses_lost() -> None:
         bench.probing = hang
         await bench.at(2.79)
         assert bench.probes == [(0.8, "A"), (1.8, "A")]
-        assert bench.pool.is_up("A")
+        assert bench.is_up("A")
         await bench.at(2.81)
         (down,) = bench.told(WorkerDown)
         assert (down.worker, down.final) == ("A", False)
@@ -59,17 +59,17 @@ async def test_one_miss_is_none() -> None:
         bench.finds["A"] = [False, True]
         await bench.at(1)
         assert bench.probes == [(0.8, "A"), (0.8, "A")]
-        assert bench.pool.is_up("A")
+        assert bench.is_up("A")
 
 
 @virtually
 async def test_only_a_worker_that_has_questions_is_looked_after() -> None:
     async with watched("A") as bench:
-        bench.pool.left("A")
+        bench.left("A")
         await bench.at(3)
         assert bench.probes == []
         bench.finds["B"] = [True]
-        bench.pool.asked("B")  # heard of at this moment
+        bench.asked("B")  # heard of at this moment
         await bench.at(3.7)
         assert bench.probes == []
         await bench.at(3.9)
@@ -89,7 +89,7 @@ async def test_an_answer_to_a_question_is_a_sign_of_life_even_under_the_probe() 
         bench.probing = answers_meanwhile
         await bench.at(1.6)
         assert bench.probes == [(0.8, "A")], "another probe is due three quarters of a second after the answer"
-        assert bench.pool.is_up("A")
+        assert bench.is_up("A")
 
 
 @virtually
@@ -107,7 +107,7 @@ async def test_one_that_went_down_meanwhile_is_lost_once() -> None:
     async with watched("A") as bench:
 
         async def goes_down(worker: str) -> bool:
-            bench.pool.pause(worker, 100.0, "slow down", bench)
+            bench.pool.pause(worker, 100.0, "slow down")
             return False
 
         bench.probing = goes_down

@@ -35,13 +35,13 @@ BAD = ProtocolError("garbage")
 async def test_two_good_probes_in_a_row_bring_a_worker_back() -> None:
     bench = Bench(probe_interval_s=1.0)
     bench.finds["A"] = [False, True, False, True, True]
-    bench.pool.lost("A", LOST, bench)
+    bench.pool.lost("A", LOST)
     await bench.at(2.9)
-    assert not bench.pool.is_up("A")
+    assert not bench.is_up("A")
     await bench.at(10)
     assert bench.probes == [(0.5, "A"), (1.5, "A"), (1.75, "A"), (2.75, "A"), (3.0, "A")]
     assert bench.told(WorkerDown, WorkerUp) == [WorkerDown("A", str(LOST)), WorkerUp("A")]
-    assert bench.pool.is_up("A")
+    assert bench.is_up("A")
 
 
 @virtually
@@ -51,15 +51,15 @@ async def test_a_worker_that_is_lost_again_and_again_without_an_answer_is_probed
     pauses = []
     for _ in range(8):
         began = bench.now
-        bench.pool.lost("A", LOST, bench)
-        bench.pool.lost("A", LOST, bench)  # known already
+        bench.pool.lost("A", LOST)
+        bench.pool.lost("A", LOST)  # known already
         bench.probes.clear()
         await bench.pool.changed(100)
         pauses.append(bench.probes[0][0] - began)
     assert pauses == pytest.approx([0.5, 1, 2, 4, 8, 16, 30, 30])
     bench.pool.answered("A", 0.1)
     began = bench.now
-    bench.pool.lost("A", LOST, bench)
+    bench.pool.lost("A", LOST)
     await bench.pool.changed(100)
     assert bench.now - began == pytest.approx(0.75)
 
@@ -73,7 +73,7 @@ async def test_a_probe_without_an_answer_has_a_second() -> None:
         return True
 
     bench.probing = hang
-    bench.pool.lost("A", LOST, bench)
+    bench.pool.lost("A", LOST)
     await bench.at(5)
     assert bench.probes == [(0.5, "A"), (2.5, "A"), (4.5, "A")]
     bench.pool.stop()
@@ -86,40 +86,40 @@ async def test_the_questions_of_a_worker_without_a_sign_of_life_are_given_up() -
     bench = Bench(probe_interval_s=1.0, gone_after_s=3.0)
     bench.finds["A"] = [False, False, False, True, False]
     await bench.at(1)
-    bench.pool.asked("A")
+    bench.asked("A")
     await bench.at(2)
-    bench.pool.asked("A")  # the first is under way still: this is no sign of life
-    bench.pool.lost("A", LOST, bench)
-    bench.pool.lost("B", LOST, bench)
+    bench.asked("A")  # the first is under way still: this is no sign of life
+    bench.pool.lost("A", LOST)
+    bench.pool.lost("B", LOST)
     await bench.at(7)
     assert [(moment, worker) for moment, worker, _ in bench.gone] == [(4.5, "A"), (5.75, "A"), (6.75, "A")]
     assert {type(error) for _, _, error in bench.gone} == {ConnectError}
     assert "'A'" in str(bench.gone[0][2])
-    bench.pool.left("A")
-    bench.pool.left("A")
+    bench.left("A")
+    bench.left("A")
     await bench.at(20)
     assert len(bench.gone) == 3, "it has none left"
     bench.pool.stop()
 
 
 @virtually
-async def test_without_a_listener_nobody_is_told_of_questions_given_up() -> None:
+async def test_a_worker_whose_questions_were_given_up_comes_back() -> None:
     bench = Bench(probe_interval_s=1.0, gone_after_s=0.0)
-    bench.pool._on_gone = None
     bench.finds["A"] = [False, True]
-    bench.pool.asked("A")
-    bench.pool.lost("A", LOST, bench)
+    bench.asked("A")
+    bench.pool.lost("A", LOST)
     await bench.at(3)
-    assert bench.pool.is_up("A")
+    assert [worker for _, worker, _ in bench.gone] == ["A"]
+    assert bench.is_up("A")
 
 
 @virtually
 async def test_since_when_all_are_down() -> None:
     bench = Bench(probe_interval_s=1.0)
-    bench.pool.lost("A", LOST, bench)
+    bench.pool.lost("A", LOST)
     assert bench.all_down_since is None
     await bench.at(0.25)
-    bench.pool.lost("B", LOST, bench)
+    bench.pool.lost("B", LOST)
     assert bench.all_down_since == 0.25
     await bench.at(3)
     assert bench.all_down_since == 0.25, "it is told once"
@@ -133,8 +133,8 @@ async def test_since_when_all_are_down() -> None:
 @virtually
 async def test_a_paused_worker_is_not_down() -> None:
     bench = Bench(probe_interval_s=1.0)
-    bench.pool.pause("A", 5.0, "slow down", bench)
-    bench.pool.lost("B", LOST, bench)
+    bench.pool.pause("A", 5.0, "slow down")
+    bench.pool.lost("B", LOST)
     assert bench.all_down_since is None
     bench.pool.stop()
 
@@ -147,7 +147,7 @@ async def test_while_a_worker_starts_no_time_without_workers_passes() -> None:
         raise StartingError("it starts")
 
     bench.probing = starts
-    bench.pool.lost("A", LOST, bench)
+    bench.pool.lost("A", LOST)
     await bench.at(7.6)
     assert bench.all_down_since == 7.5
     bench.pool.add("B", 1)
@@ -220,7 +220,7 @@ def test_what_no_other_question_changes_ends_it_for_good(kind: type[Exception]) 
 async def test_an_expelled_worker_is_probed_no_more_and_its_pause_is_over() -> None:
     bench = Bench(probe_interval_s=1.0)
     bench.finds = {"A": [True], "B": [True]}
-    bench.pool.lost("A", LOST, bench)
+    bench.pool.lost("A", LOST)
     bench.fail("B", RateLimitedError("slow down", retry_after_s=3))
     for worker in ("A", "B"):
         bench.pool.expel(worker, AuthError("no"))
@@ -239,12 +239,13 @@ def test_where_nobody_is_there_no_worker_is_to_blame() -> None:
     @virtually
     async def test() -> None:
         bench = Bench({"A": 1})
+        bench.asked("A")
         bench.pool.remove("A")
         assert bench.pool.fatal_error is None
         assert bench.fail("A", LOST) == [True]
         assert bench.fail("A", BAD) == [False]
         bench.pool.answered("A", 1.0)
-        bench.pool.left("A")
+        bench.left("A")
         bench.pool.forgive("A")
         assert not bench.pool.takes("A")
 
@@ -262,12 +263,12 @@ async def test_workers_join_and_leave() -> None:
     assert bench.pool.states()["C"]["limit"] == 3
     bench.pool.drain("C")
     assert (bench.changes, bench.pool.up) == (2, ["A", "B"])
-    assert (bench.state("C"), bench.pool.takes("C"), bench.pool.is_up("C")) == ("draining", False, True)
+    assert (bench.state("C"), bench.pool.takes("C"), bench.is_up("C")) == ("draining", False, True)
     bench.pool.remove("C")
     assert (bench.changes, list(bench.pool.states())) == (3, ["A", "B"])
     bench.finds["A"] = [True]
-    bench.pool.lost("A", LOST, bench)
-    bench.pool.lost("B", LOST, bench)
+    bench.pool.lost("A", LOST)
+    bench.pool.lost("B", LOST)
     bench.pool.remove("A")
     await bench.at(0.6)
     assert bench.probes == [(0.5, "B")], "one that left is probed no more"
@@ -277,7 +278,7 @@ async def test_workers_join_and_leave() -> None:
 @virtually
 async def test_the_last_worker_that_is_up_leaves() -> None:
     bench = Bench()
-    bench.pool.lost("A", LOST, bench)
+    bench.pool.lost("A", LOST)
     await bench.at(0.25)
     bench.pool.remove("B")
     assert bench.all_down_since == 0.25
@@ -288,8 +289,8 @@ async def test_the_last_worker_that_is_up_leaves() -> None:
 async def test_what_is_told_of_each() -> None:
     bench = Bench({"A": 4, "B": 2}, probe_interval_s=1.0)
     for _ in range(3):
-        bench.pool.asked("A")
-    bench.pool.left("A")
+        bench.asked("A")
+    bench.left("A")
     bench.pool.answered("A", 0.1)
     bench.pool.answered("A", 0.1)
     bench.fail("A", BAD, 2)
@@ -329,12 +330,12 @@ async def test_waiting_for_a_change_ends_with_it_or_in_time() -> None:
 async def test_one_that_came_back_is_given_more_with_each_answer_while_others_can_take_the_rest() -> None:
     bench = Bench({"A": 4, "B": 4})
     assert not bench.pool.warming_up
-    bench.pool.pause("A", 1.0, "slow down", bench)
+    bench.pool.pause("A", 1.0, "slow down")
     await bench.at(1.5)
     assert bench.pool.warming_up
     assert bench.pool.states()["A"]["limit"] == 1
     assert (bench.pool.takes("A"), bench.pool.takes("A", 1)) == (True, False)
-    bench.pool.asked("A")
+    bench.asked("A")
     assert not bench.pool.takes("A")
     before = bench.changes
     bench.pool.answered("A", 0.1)
@@ -354,7 +355,7 @@ async def test_one_that_came_back_is_given_more_with_each_answer_while_others_ca
 async def test_one_that_comes_back_again_begins_anew() -> None:
     bench = Bench({"A": 4, "B": 4})
     for _ in range(2):
-        bench.pool.pause("A", 1.0, "slow down", bench)
+        bench.pool.pause("A", 1.0, "slow down")
         await bench.pool.changed(9)
         assert bench.pool.states()["A"]["limit"] == 1
         bench.pool.answered("A", 0.1)
@@ -366,7 +367,7 @@ async def test_one_that_comes_back_again_begins_anew() -> None:
 async def test_two_that_came_back_spare_each_other_nothing() -> None:
     bench = Bench({"A": 4, "B": 4})
     for worker in ("A", "B"):
-        bench.pool.pause(worker, 1.0, "slow down", bench)
+        bench.pool.pause(worker, 1.0, "slow down")
     await bench.at(2)
     assert [bench.pool.takes(worker, 3) for worker in ("A", "B")] == [True, True]
 
@@ -415,7 +416,7 @@ async def test_a_question_that_failed_before_and_one_that_fails_elsewhere_too_ar
 @virtually
 async def test_half_of_those_alive_are_left_alone_at_the_most() -> None:
     bench = Bench(dict.fromkeys("ABCDE", 1))
-    bench.pool.lost("E", LOST, bench)
+    bench.pool.lost("E", LOST)
     for worker in "ABC":
         bench.fail(worker, BAD, 5)
     assert [bench.state(worker) for worker in "ABCD"] == ["paused", "paused", "up", "up"]
@@ -439,13 +440,13 @@ async def test_the_others_that_keep_failing_are_asked_one_at_a_time_with_a_rest(
     assert str(BAD) in notice.text
     assert (bench.pool.takes("A"), bench.pool.takes("A", 1)) == (True, False)
     before = bench.changes
-    bench.pool.asked("A")
+    bench.asked("A")
     await bench.at(0.49)
     assert (bench.pool.takes("A"), bench.changes) == (False, before), "they rest"
     await bench.at(0.51)
     assert bench.changes == before + 1
     assert (bench.pool.takes("A"), bench.pool.takes("A", 1)) == (False, False), "it has one"
-    bench.pool.left("A")
+    bench.left("A")
     assert bench.pool.takes("A")
     bench.pool.answered("A", 0.1)
     assert [event.level for event in bench.told(Notice)] == ["warning", "info"]
@@ -462,13 +463,13 @@ async def test_who_goes_down_or_away_is_asked_one_at_a_time_no_longer() -> None:
     assert bench.state("C") == "paused"
     bench.fail("A", BAD, 5)
     bench.fail("B", BAD, 5)
-    bench.pool.asked("A")
-    bench.pool.left("A")
+    bench.asked("A")
+    bench.left("A")
     bench.pool.remove("B")
     bench.pool.add("B", 4)
     assert bench.pool.takes("B", 3)
     bench.finds["A"] = [True]
-    bench.pool.lost("A", LOST, bench)
+    bench.pool.lost("A", LOST)
     bench.pool.stop()
     await bench.at(10)
     assert bench.told(Notice)[1:] == []
@@ -484,7 +485,7 @@ async def test_how_many_it_takes_best_is_found_out() -> None:
     assert bench.pool.states()["A"]["limit"] == 4
     assert (bench.pool.takes("A", 3), bench.pool.takes("A", 4)) == (True, False)
     for _ in range(4):
-        bench.pool.asked("A")
+        bench.asked("A")
     for _ in range(4):
         bench.pool.answered("A", 0.1)
     before = bench.changes
@@ -493,7 +494,7 @@ async def test_how_many_it_takes_best_is_found_out() -> None:
     bench.fail("A", BAD)
     assert bench.pool.states()["A"]["limit"] == 2
     for _ in range(3):
-        bench.pool.left("A")
+        bench.left("A")
     bench.fail("A", BAD, 3)  # they were under way, too
     bench.fail("A", BAD, suspect=True)
     assert bench.pool.states()["A"]["limit"] == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -111,9 +110,7 @@ class Bench:
         self.answer = answer  # type: ignore[method-assign]
 
     async def make(self, worker: str = "A", lease: Lease | None = None, **how: Any) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        await self.attempts.make(worker, lease or self.lease(), task, self.workers, **how)
+        await self.attempts.make(worker, lease or self.lease(), **how)
 
     def begin(self, worker: str, lease: Lease, **how: Any) -> asyncio.Task[None]:
         return asyncio.create_task(self.make(worker, lease, **how))
@@ -163,7 +160,7 @@ async def test_an_answer_is_recorded_with_what_it_cost() -> None:
     assert bench.choice.told == [("answered", "A", result)]
     assert bench.workers.pool.states()["A"]["answered"] == 1
     assert bench.workers.pool.states()["A"]["busy"] == 0
-    assert bench.attempts.under_way == {}
+    assert bench.attempts.in_flight == {}
 
 
 @pytest.mark.parametrize("wrong", ["12", True, None, [1], {"a": 1}])
@@ -252,7 +249,7 @@ async def test_a_failure_is_an_attempt_and_the_last_one_ends_the_question() -> N
         Buried("q", failure, 3),
     ]
     assert bench.choice.told == [("failed", "A", BAD), ("failed", "B", BAD), ("failed", "A", BAD)]
-    assert bench.attempts.under_way == {}
+    assert bench.attempts.in_flight == {}
     assert bench.workers.pool.states()["A"]["failed"] == 2
 
 
@@ -365,7 +362,7 @@ def test_a_lease_that_is_anothers_by_now_is_no_business_of_ours(error: Streaming
         bench.fails(error)
         await bench.make()
         assert [type(event) for event in bench.events] == [Sent]
-        assert bench.attempts.under_way == {}
+        assert bench.attempts.in_flight == {}
         bench.workers.pool.stop()
 
     test()
@@ -378,12 +375,7 @@ async def test_an_error_of_the_queue_goes_up() -> None:
     with pytest.raises(QueueClosedError):
         await bench.make()
     assert bench.workers.pool.states()["A"]["busy"] == 0
-    assert len(bench.attempts.under_way) == 1, "its lease is given back"
-    waiting = asyncio.create_task(bench.attempts.ended())
-    await asyncio.sleep(0)
-    bench.attempts.forget()
-    await waiting
-    assert bench.attempts.under_way == {}
+    assert len(bench.attempts.in_flight) == 1, "its lease is given back"
 
 
 # --- time ---
@@ -555,7 +547,7 @@ async def test_what_a_worker_has_is_given_up_and_goes_elsewhere() -> None:
     tasks = [bench.begin("A", bench.lease("first")), bench.begin("A", bench.lease("second"))]
     tasks.append(bench.begin("B", bench.lease("third")))
     await asyncio.sleep(0.5)
-    bench.attempts.give_up("A", ConnectError("gone"))
+    bench.workers.pool.give_up("A", ConnectError("gone"))
     await asyncio.gather(*tasks)
     assert bench.workers.now == 1.0
     assert sorted(told[:2] for told in bench.queue.told) == [
@@ -567,18 +559,18 @@ async def test_what_a_worker_has_is_given_up_and_goes_elsewhere() -> None:
 
 
 @virtually
-async def test_who_waits_for_an_end_is_told_of_each_once() -> None:
+async def test_all_that_wait_hear_of_the_last_attempt_of_a_draining_worker() -> None:
     bench = Bench()
-    bench.takes({"A": 1.0, "B": 2.0})
-    waits: list[Callable[[], Awaitable[None]]] = [bench.attempts.ended] * 3
-    waiting = [asyncio.ensure_future(wait()) for wait in waits]
+    bench.takes({"A": 2.0, "B": 1.0})
     tasks = [bench.begin("A", bench.lease("first")), bench.begin("B", bench.lease("second"))]
     await asyncio.sleep(0.5)
+    bench.workers.pool.drain("A")
+    waiting = [asyncio.create_task(bench.workers.pool.changed(9)) for _ in range(3)]
+    await asyncio.sleep(0.1)
     waiting[1].cancel()
     await asyncio.gather(waiting[0], waiting[2])
-    assert bench.workers.now == 1.0
-    await bench.attempts.ended()
     assert bench.workers.now == 2.0
+    assert bench.workers.pool.workers["A"].busy == 0
     await asyncio.gather(*tasks)
 
 
@@ -590,6 +582,6 @@ async def test_a_cancelled_attempt_stays_for_its_lease_to_be_given_back() -> Non
     await asyncio.sleep(1)
     task.cancel()
     await asyncio.wait({task})
-    assert [attempt.lease.id for attempt in bench.attempts.under_way] == ["q"]
+    assert [attempt.lease.id for attempt in bench.attempts.in_flight] == ["q"]
     assert bench.workers.pool.states()["A"]["busy"] == 0
     assert bench.queue.told == []

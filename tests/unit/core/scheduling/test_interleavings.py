@@ -274,7 +274,7 @@ class Interleavings(RuleBasedStateMachine):
 
     def state(self) -> str:
         workers = self.scheduler.pool.workers
-        under_way = [(attempt.worker_id, attempt.lease.id) for attempt in self.scheduler._attempts.under_way]
+        under_way = [(attempt.worker_id, attempt.lease.id) for attempt in self.scheduler._attempts.in_flight]
         return f"{workers=} {under_way=} kept={list(self.scheduler._handoff)} {self.queue._counts=} {self.removals=}"
 
     async def end(self) -> None:

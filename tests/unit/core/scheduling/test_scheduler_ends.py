@@ -24,7 +24,7 @@ async def test_the_last_worker_goes_while_the_only_question_waits_for_its_retry(
 
     async def behave(worker_id, lease):
         # The scheduler waits for a lease when this is said, and has given up waiting when the question is ready again.
-        pool.scheduler.pool.lost(worker_id, ConnectError("gone"), pool.scheduler._tasks)
+        pool.scheduler.pool.lost(worker_id, ConnectError("gone"))
         raise RemoteError("500", retryable=True)
 
     async def retry(lease, delay_s, failure):
@@ -117,7 +117,7 @@ async def test_a_failure_gives_its_lease_back_where_the_other_worker_has_an_olde
     pool.behave = behave
     running = asyncio.create_task(pool.run())
     await first.wait()
-    (attempt,) = pool.scheduler._attempts.under_way
+    (attempt,) = pool.scheduler._attempts.in_flight
     await queue.release(attempt.lease)  # as when it had run out
     assert await running
     assert len(asked) == 3

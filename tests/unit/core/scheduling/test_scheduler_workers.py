@@ -213,7 +213,7 @@ async def test_why_the_workers_are_down_is_told_of_three(
     async def behave(worker_id: str, lease: Lease) -> str:
         for number in range(workers):
             reason = ConnectError(f"reason {number}")
-            pool.scheduler.pool.lost(f"W{number + 1}", reason, pool.scheduler._tasks)
+            pool.scheduler.pool.lost(f"W{number + 1}", reason)
         raise ConnectError("refused")
 
     pool.behave = behave  # type: ignore[method-assign]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from streaming_queue.comm.context import CallContext, calling, current_call
-from streaming_queue.core import slots as module
-from streaming_queue.core.slots import Slots
+from streaming_queue.core.pool import load_balancer as module
+from streaming_queue.core.pool.load_balancer import LoadBalancer
 from streaming_queue.errors import (
     AgentFailedError,
     AuthError,
@@ -36,7 +36,7 @@ class Bench:
         self.asked: list[tuple[str, str]] = []
         self.contexts: list[CallContext | None] = []
         self.counts = counts or {"A": 2, "B": 2}
-        self.slots = Slots(
+        self.balancer = LoadBalancer(
             self.counts, probe=self.probe, emit=self.events.append, **{"probe_interval_s": 0.02} | options
         )
 
@@ -57,22 +57,22 @@ class Bench:
             finally:
                 self.in_flight[member] -= 1
 
-        return await self.slots.ask(ask, key)
+        return await self.balancer.ask(ask, key)
 
     def of(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
     def may_be_given(self) -> bool:
         """Whether somebody waits for a slot that is free and fit: what must never be."""
-        free = self.slots._free
-        return any(self.slots._may_take(question, member) for question, _ in free._waiting for member in free)
+        free = self.balancer._free
+        return any(self.balancer._may_take(question, member) for question, _ in free._waiting for member in free)
 
 
 @pytest.fixture
 async def bench(virtual_time: Any, no_stray_tasks: None):
     bench = Bench()
     yield bench
-    bench.slots.close()
+    bench.balancer.close()
     await asyncio.sleep(0)
 
 
@@ -87,11 +87,11 @@ async def test_free_slots_are_taken_in_turn_and_no_more_than_there_are(bench: Be
     asking = [asyncio.create_task(bench.ask(f"q{number}")) for number in range(7)]
     await asyncio.sleep(0.01)
     assert [member for member, _ in bench.asked] == ["A", "B", "A", "B"]
-    figures = bench.slots.figures()
+    figures = bench.balancer.figures()
     assert (figures["slots"], figures["busy"], figures["waiting"]) == (4, 4, 3)
     release.set()
     assert len(await asyncio.gather(*asking)) == 7
-    figures = bench.slots.figures()
+    figures = bench.balancer.figures()
     assert (figures["busy"], figures["waiting"]) == (0, 0)
     assert sum(member["answered"] for member in figures["members"].values()) == 7
 
@@ -117,7 +117,7 @@ async def test_the_figures_tell_of_each_member(virtual_time: Any, no_stray_tasks
     asking = asyncio.create_task(bench.ask("q", "q"))
     await asyncio.sleep(0)
     idle = {"slots": 1, "busy": 0, "answered": 0, "failed": 1}
-    assert bench.slots.figures() == {
+    assert bench.balancer.figures() == {
         "slots": 5,
         "busy": 1,
         "waiting": 0,
@@ -131,8 +131,8 @@ async def test_the_figures_tell_of_each_member(virtual_time: Any, no_stray_tasks
     }
     release.set()
     assert await asking == "E"
-    assert bench.slots.figures()["members"]["E"] == idle | {"state": "up", "answered": 1, "failed": 0}
-    bench.slots.close()
+    assert bench.balancer.figures()["members"]["E"] == idle | {"state": "up", "answered": 1, "failed": 0}
+    bench.balancer.close()
 
 
 async def test_who_is_faster_answers_more(bench: Bench) -> None:
@@ -155,7 +155,7 @@ async def test_a_lost_members_question_goes_to_another_at_once(bench: Bench) -> 
     assert await asyncio.gather(*(bench.ask(f"q{number}") for number in range(20))) == ["B"] * 20
     assert [event.worker for event in bench.of(WorkerDown)] == ["A"]
     assert Counter(member for member, _ in bench.asked)["A"] <= 2
-    assert bench.slots.ready
+    assert bench.balancer.ready
 
 
 async def test_a_member_is_used_again_when_its_probe_finds_it(bench: Bench) -> None:
@@ -167,14 +167,14 @@ async def test_a_member_is_used_again_when_its_probe_finds_it(bench: Bench) -> N
     bench.behave = behave
     with calling(CallContext(question_id="first")), pytest.raises(ConnectError, match="no member can be reached: A, B"):
         await bench.ask("first")
-    assert not bench.slots.ready
+    assert not bench.balancer.ready
     with pytest.raises(ConnectError):
         await bench.ask("second")
     assert ("A", "second") not in bench.asked
     bench.healthy.update("AB")
     await asyncio.sleep(0.3)
     assert sorted(event.worker for event in bench.of(WorkerUp)) == ["A", "B"]
-    assert bench.slots.ready
+    assert bench.balancer.ready
     assert await bench.ask("third") in "AB"
     assert set(bench.contexts) == {None}, "a probe is nobody's question"
 
@@ -195,7 +195,7 @@ async def test_a_member_that_stands_still_loses_its_questions_to_another(
         assert await asyncio.gather(bench.ask("first"), bench.ask("second")) == ["B", "B"]
     assert [event.worker for event in bench.of(WorkerDown)] == ["A"]
     assert bench.in_flight["A"] == 0
-    bench.slots.close()
+    bench.balancer.close()
 
 
 async def test_what_was_passed_on_in_part_is_not_asked_again(bench: Bench) -> None:
@@ -206,7 +206,7 @@ async def test_what_was_passed_on_in_part_is_not_asked_again(bench: Bench) -> No
         raise ConnectError("reset")
 
     with pytest.raises(AgentFailedError, match="member 'A' failed in the middle of its answer: reset"):
-        await bench.slots.ask(ask, may_repeat=lambda: False)
+        await bench.balancer.ask(ask, may_repeat=lambda: False)
     assert asked == ["A"]
     assert [event.worker for event in bench.of(WorkerDown)] == ["A"]
 
@@ -235,7 +235,7 @@ async def test_a_member_that_came_back_is_given_one_question_at_first_however_ma
     assert bench.in_flight == {"A": 1, "B": 4}
     held.set()
     assert set(await asyncio.gather(*asking)) == {"A", "B"}
-    bench.slots.close()
+    bench.balancer.close()
 
 
 async def test_waiting_questions_are_turned_away_when_nobody_is_left(bench: Bench) -> None:
@@ -252,7 +252,7 @@ async def test_waiting_questions_are_turned_away_when_nobody_is_left(bench: Benc
     ends = await asyncio.gather(*asking, return_exceptions=True)
     assert {type(end) for end in ends} == {ConnectError}
     assert len({id(end) for end in ends}) == 9, "each has an error of its own"
-    assert bench.slots.figures()["waiting"] == 0
+    assert bench.balancer.figures()["waiting"] == 0
 
 
 async def test_a_rate_limited_member_is_left_alone_and_the_others_go_on(bench: Bench) -> None:
@@ -263,7 +263,7 @@ async def test_a_rate_limited_member_is_left_alone_and_the_others_go_on(bench: B
 
     bench.behave = behave
     assert await asyncio.gather(*(bench.ask(f"q{number}") for number in range(9))) == ["B"] * 9
-    assert bench.slots.figures()["members"]["A"]["state"] == "paused"
+    assert bench.balancer.figures()["members"]["A"]["state"] == "paused"
 
 
 async def test_when_all_are_paused_the_caller_is_told_for_how_long(bench: Bench) -> None:
@@ -274,7 +274,7 @@ async def test_when_all_are_paused_the_caller_is_told_for_how_long(bench: Bench)
     with pytest.raises(RateLimitedError) as caught:
         await bench.ask("q")
     assert 4.5 < caught.value.retry_after_s <= 5.0
-    assert bench.slots.ready, "a pause is no outage"
+    assert bench.balancer.ready, "a pause is no outage"
 
 
 async def test_a_member_that_cannot_work_is_out_and_the_others_go_on(bench: Bench) -> None:
@@ -301,15 +301,13 @@ async def test_when_all_are_out_their_error_goes_up_and_the_next_question_finds_
     bench.behave = behave
     ends = await asyncio.gather(*(bench.ask(f"q{number}") for number in range(9)), return_exceptions=True)
     assert {type(end) for end in ends} == {QuotaError}
-    assert bench.slots.ready, "who asks is told why, not that nobody is there"
+    assert bench.balancer.ready, "who asks is told why, not that nobody is there"
     mended = True
     assert await bench.ask("again") in "AB"
 
 
-async def test_a_member_that_is_out_gets_a_second_chance_after_a_while(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "SECOND_CHANCE_S", 0.05)
+async def test_a_member_that_is_out_gets_a_second_chance_after_a_while(virtual_time: Any, no_stray_tasks: None) -> None:
+    bench = Bench(second_chance_s=0.05)
     wrong = {"A"}
 
     async def behave(member: str, question: str) -> str:
@@ -322,12 +320,13 @@ async def test_a_member_that_is_out_gets_a_second_chance_after_a_while(
     wrong.clear()
     await asyncio.sleep(0.06)
     assert {await bench.ask("two"), await bench.ask("three")} == {"A", "B"}
+    bench.balancer.close()
 
 
 async def test_a_pool_with_one_member_out_and_the_other_lost_waits_for_either(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    virtual_time: Any, no_stray_tasks: None
 ) -> None:
-    monkeypatch.setattr(module, "SECOND_CHANCE_S", 0.1)
+    bench = Bench(second_chance_s=0.1)
     mended = False
 
     async def behave(member: str, question: str) -> str:
@@ -338,11 +337,12 @@ async def test_a_pool_with_one_member_out_and_the_other_lost_waits_for_either(
     bench.behave = behave
     with pytest.raises(ConnectError, match="no member can be reached"):
         await bench.ask("one")
-    assert not bench.slots.ready
+    assert not bench.balancer.ready
     mended = True
     await asyncio.sleep(0.2)
-    assert bench.slots.ready
+    assert bench.balancer.ready
     assert await bench.ask("two") == "A"
+    bench.balancer.close()
 
 
 async def test_poison_is_no_question_more_once_it_outlived_enough_members() -> None:
@@ -352,11 +352,11 @@ async def test_poison_is_no_question_more_once_it_outlived_enough_members() -> N
         raise ConnectError("reset")
 
     bench.behave = behave
-    with pytest.raises(AgentFailedError, match="lost 3 members in a row, last: reset") as caught:
+    with pytest.raises(AgentFailedError, match="lost 3 workers in a row, last: reset") as caught:
         await bench.ask("poison")
     assert not caught.value.retryable
     assert len(bench.asked) == 3
-    bench.slots.close()
+    bench.balancer.close()
 
 
 async def test_what_a_member_answers_badly_is_the_callers_to_decide_and_goes_elsewhere_when_it_comes_again(
@@ -376,7 +376,7 @@ async def test_what_a_member_answers_badly_is_the_callers_to_decide_and_goes_els
             assert await bench.ask(question, question) == "B"
     assert [member for member, _ in bench.asked].count("A") >= 2
     assert not bench.of(WorkerDown)
-    assert not bench.slots._failed_at, "who was answered is forgotten"
+    assert not bench.balancer._failed_at, "who was answered is forgotten"
 
 
 async def test_a_question_that_comes_again_goes_elsewhere_each_time(virtual_time: Any, no_stray_tasks: None) -> None:
@@ -392,8 +392,8 @@ async def test_a_question_that_comes_again_goes_elsewhere_each_time(virtual_time
     assert sorted(member for member, _ in bench.asked) == ["A", "B", "C", "D"]
     with pytest.raises(ProtocolError):
         await bench.ask("hopeless", "hopeless")
-    assert list(bench.slots._failed_at) == ["key"], "what cannot be asked again is not kept"
-    bench.slots.close()
+    assert list(bench.balancer._failed_at) == ["key"], "what cannot be asked again is not kept"
+    bench.balancer.close()
 
 
 async def test_a_question_that_comes_again_waits_for_a_member_that_it_did_not_fail_at(
@@ -419,9 +419,9 @@ async def test_a_question_that_comes_again_waits_for_a_member_that_it_did_not_fa
     assert not asking.done(), "A is free, and B is not"
     held.set()
     assert await asyncio.gather(holding, asking) == ["B", "B"]
-    assert bench.slots._pool.states()["B"]["answered"] == 2
-    assert not bench.slots._failed_at
-    bench.slots.close()
+    assert bench.balancer._pool.states()["B"]["answered"] == 2
+    assert not bench.balancer._failed_at
+    bench.balancer.close()
 
 
 async def test_a_question_that_failed_everywhere_may_go_anywhere(bench: Bench) -> None:
@@ -445,7 +445,7 @@ async def test_what_it_remembers_is_bounded(bench: Bench, monkeypatch: pytest.Mo
     for number in range(9):
         with pytest.raises(ProtocolError):
             await bench.ask("q", f"key{number}")
-    assert list(bench.slots._failed_at) == ["key6", "key7", "key8"]
+    assert list(bench.balancer._failed_at) == ["key6", "key7", "key8"]
 
 
 async def test_a_cancelled_question_gives_its_slot_back_and_one_that_waits_leaves_nothing(bench: Bench) -> None:
@@ -461,9 +461,9 @@ async def test_a_cancelled_question_gives_its_slot_back_and_one_that_waits_leave
     for task in reversed(asking):
         task.cancel()
     await asyncio.gather(*asking, return_exceptions=True)
-    figures = bench.slots.figures()
+    figures = bench.balancer.figures()
     assert (figures["busy"], figures["waiting"]) == (0, 0)
-    assert sorted(bench.slots._free) == ["A", "A", "B", "B"]
+    assert sorted(bench.balancer._free) == ["A", "A", "B", "B"]
 
 
 # --- any course of events ---
@@ -516,7 +516,7 @@ class AnyCourse(RuleBasedStateMachine):
             self.asked()
 
     async def behave(self, member: str, question: str) -> str:
-        assert self.bench.slots.figures()["members"][member]["state"] == "up"
+        assert self.bench.balancer.figures()["members"][member]["state"] == "up"
         future = self.loop.create_future()
         self.under_way.append(future)
         try:
@@ -568,8 +568,8 @@ class AnyCourse(RuleBasedStateMachine):
 
     @invariant()
     def every_slot_is_free_or_has_its_question(self) -> None:
-        assert self.bench.slots.figures()["busy"] == sum(self.bench.in_flight.values()) == len(self.under_way)
-        assert len(self.bench.slots._free) + len(self.under_way) == sum(self.bench.counts.values())
+        assert self.bench.balancer.figures()["busy"] == sum(self.bench.in_flight.values()) == len(self.under_way)
+        assert len(self.bench.balancer._free) + len(self.under_way) == sum(self.bench.counts.values())
 
     def teardown(self) -> None:
         """Every question comes to its end, and none is lost."""
@@ -580,8 +580,8 @@ class AnyCourse(RuleBasedStateMachine):
         for task in self.asking:
             assert task.cancelled() or isinstance(task.exception(), StreamingQueueError | None)
         if self.asking:
-            assert not self.bench.slots.figures()["waiting"]
-            self.bench.slots.close()
+            assert not self.bench.balancer.figures()["waiting"]
+            self.bench.balancer.close()
             self.settle()
         self.loop.close()
 

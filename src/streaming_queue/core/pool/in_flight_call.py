@@ -1,10 +1,10 @@
-"""A question at a worker, that can be given up from outside."""
+"""A question at a worker that others can give up."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from streaming_queue.errors import StreamingQueueError
 
@@ -12,18 +12,20 @@ T = TypeVar("T")
 
 
 class InFlightCall:
-    """One question at one worker, in `task`, its owner's own."""
+    """One question at one worker, in the current task."""
 
     __slots__ = ("_is_out", "_reason", "_task", "worker_id")
 
-    def __init__(self, worker_id: str, task: asyncio.Task[Any]) -> None:
+    def __init__(self, worker_id: str) -> None:
+        if (task := asyncio.current_task()) is None:
+            raise RuntimeError("a worker is asked in a task")
         self.worker_id = worker_id
         self._task = task
         self._is_out = True
         self._reason: StreamingQueueError | None = None
 
     async def run(self, asking: Awaitable[T]) -> T:
-        """What comes of `asking`. Raises what it raises, or the reason that it was given up for."""
+        """The result of `asking`. Raises the error of `asking`, or the reason for which the question was given up."""
         try:
             return await asking
         except asyncio.CancelledError:
@@ -34,7 +36,7 @@ class InFlightCall:
             self._is_out = False
 
     def give_up(self, reason: StreamingQueueError) -> None:
-        """Cancel the question at the worker, if it is still under way there."""
+        """Cancel the question at the worker, if the question is still in flight."""
         if self._is_out and self._reason is None:
             self._reason = reason
             self._task.cancel()

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from streaming_queue.core.in_flight_call import InFlightCall
+from streaming_queue.core.pool.in_flight_call import InFlightCall
 from streaming_queue.errors import ConnectError, RemoteError
 
 GONE = ConnectError("gone")
@@ -12,15 +12,13 @@ GONE = ConnectError("gone")
 
 async def begun(asking: asyncio.Future[str]) -> tuple[InFlightCall, asyncio.Task[str]]:
     async def run() -> str:
-        task = asyncio.current_task()
-        assert task is not None
-        errands.append(InFlightCall("A", task))
-        return await errands[0].run(asking)
+        calls.append(InFlightCall("A"))
+        return await calls[0].run(asking)
 
-    errands: list[InFlightCall] = []
+    calls: list[InFlightCall] = []
     task = asyncio.create_task(run())
     await asyncio.sleep(0)
-    return errands[0], task
+    return calls[0], task
 
 
 async def test_it_ends_as_its_question_does() -> None:
@@ -48,7 +46,7 @@ async def test_given_up_it_raises_the_first_reason_and_its_task_goes_on() -> Non
 async def test_what_is_over_cannot_be_given_up() -> None:
     task = asyncio.current_task()
     assert task is not None
-    call_in_flight = InFlightCall("A", task)
+    call_in_flight = InFlightCall("A")
     asking = asyncio.get_running_loop().create_future()
     asking.set_result("yes")
     assert await call_in_flight.run(asking) == "yes"
