@@ -23,33 +23,41 @@ _NUMBERED = re.compile(r"Worker-([1-9]\d{0,8})", re.ASCII)
 class Membership:
     """Workers of `coordinator_id` in a network; `worker_ids` is the coordinator's own list, kept up to date here."""
 
-    def __init__(self, network: NetworkBase, coordinator_id: str, worker_ids: list[str]) -> None:
-        self._network = network
+    def __init__(
+        self, network: NetworkBase, coordinator_id: str, worker_ids: list[str], protocol_name: str | None = None
+    ) -> None:
+        """`protocol_name` replaces the name of every worker's protocol in the rows."""
+        self.network = network
         self._coordinator_id = coordinator_id
         self.worker_ids = worker_ids
+        self._protocol_name = protocol_name
         self._leaving: set[asyncio.Task[None]] = set()
         """They end with the run at the latest."""
         self.scheduler: Scheduler | None = None
         """The scheduler of the run that works now, None between runs."""
+
+    def protocol_of(self, worker_id: str) -> str:
+        """The name of a worker's protocol, as rows have it."""
+        return self._protocol_name or self.network.comm_backend.protocol_of(worker_id)
 
     def workers(self) -> list[dict[str, Any]]:
         """Each worker: id, address, protocol, and its figures in the run: state, busy, limit, answered, failed.
 
         A worker that is not up also has `reason` and `since`; a lost worker's reason is the last reason of its probes.
         """
-        addresses, states = self._network.get_agents(), self.scheduler.pool.states() if self.scheduler else {}
+        addresses, states = self.network.get_agents(), self.scheduler.pool.states() if self.scheduler else {}
         return [
             {
                 "id": worker_id,
                 "address": redacted(addresses.get(worker_id)),
-                "protocol": self._network.comm_backend.protocol_of(worker_id),
+                "protocol": self.network.comm_backend.protocol_of(worker_id),
                 **self._with_reason(worker_id, states.get(worker_id, _IDLE)),
             }
             for worker_id in self.worker_ids
         ]
 
     def _with_reason(self, worker_id: str, state: Mapping[str, Any]) -> Mapping[str, Any]:
-        last = self._network.health.last_reason(worker_id) if state["state"] == "down" else None
+        last = self.network.health.last_reason(worker_id) if state["state"] == "down" else None
         return state if last is None else {**state, "reason": str(last)}
 
     async def add(self, address: str, *, protocol: str | None = None, worker_id: str | None = None) -> str:
@@ -64,24 +72,24 @@ class Membership:
             AuthError: the worker refuses our credential.
         """
         alike = self._alike(protocol)
-        backend = self._network.comm_backend
+        backend = self.network.comm_backend
         check_wire_address(address, backend_of(backend, alike).socket_schemes)
-        addresses = self._network.get_agents()
+        addresses = self.network.get_agents()
         for known in self.worker_ids:
             if addresses.get(known) == address and worker_id in (None, known):
                 return known
         worker_id = worker_id or self._next_id()
-        if worker_id in self._network.get_topology():
+        if worker_id in self.network.get_topology():
             raise ConfigError(f"an agent {worker_id!r} is in the network already; leave the id out, or choose another")
         if isinstance(backend, CompositeBackend):
             backend.assign(worker_id, backend.backend_of(alike))
-        await self._network.register_agent(worker_id, address)
+        await self.network.register_agent(worker_id, address)
         try:
-            await self._network.connect_agents(self._coordinator_id, worker_id)
-            await self._network.health.require([worker_id])
-            await self._network.health.require_credential(worker_id)
+            await self.network.connect_agents(self._coordinator_id, worker_id)
+            await self.network.health.require([worker_id])
+            await self.network.health.require_credential(worker_id)
         except BaseException:
-            await self._network.unregister_agent(worker_id)
+            await self.network.unregister_agent(worker_id)
             raise
         self.worker_ids.append(worker_id)
         if self.scheduler:
@@ -105,11 +113,11 @@ class Membership:
             await self.scheduler.remove_worker(worker_id, at_once=at_once)
         if worker_id in self.worker_ids:
             self.worker_ids.remove(worker_id)
-            await self._network.unregister_agent(worker_id)
+            await self.network.unregister_agent(worker_id)
 
     async def leave(self, address: str) -> str | None:
         """Have the worker at `address` leave when its questions have ended; its id, None where nobody has it."""
-        addresses = self._network.get_agents()
+        addresses = self.network.get_agents()
         found = next((worker_id for worker_id in self.worker_ids if addresses.get(worker_id) == address), None)
         if found is not None:
             await self.remove(found)
@@ -117,13 +125,13 @@ class Membership:
 
     def _next_id(self) -> str:
         numbers = [
-            int(match[1]) for agent_id in self._network.get_topology() if (match := _NUMBERED.fullmatch(agent_id))
+            int(match[1]) for agent_id in self.network.get_topology() if (match := _NUMBERED.fullmatch(agent_id))
         ]
         return f"Worker-{max(numbers, default=0) + 1}"
 
     def _alike(self, protocol: str | None) -> str:
         """A worker that is reached by `protocol`, None: by the one that all are reached by. Raises ConfigError."""
-        protocol_of = self._network.comm_backend.protocol_of
+        protocol_of = self.network.comm_backend.protocol_of
         speakers = {protocol_of(worker_id): worker_id for worker_id in self.worker_ids}
         spoken = ", ".join(sorted(speakers))
         if protocol is None and len(speakers) > 1:

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -73,14 +73,9 @@ class MessageMetrics:
 
     def snapshot(self) -> dict[str, float]:
         """The figures with the mean latency in milliseconds."""
-        mean_ms = 1000 * self.seconds / self.messages if self.messages else 0.0
-        return {
-            "messages": self.messages,
-            "errors": self.errors,
-            "request_bytes": self.request_bytes,
-            "response_bytes": self.response_bytes,
-            "mean_ms": round(mean_ms, 3),
-        }
+        figures = asdict(self)
+        seconds = figures.pop("seconds")
+        return figures | {"mean_ms": round(1000 * seconds / max(1, self.messages), 3)}
 
 
 class NetworkBase:

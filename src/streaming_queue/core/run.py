@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from streaming_queue.config.redaction import hidden
 from streaming_queue.config.trust import effects, mark_of
 from streaming_queue.core.feed import Feed
 from streaming_queue.core.membership import Membership
-from streaming_queue.core.provider import resolve_provider
 from streaming_queue.core.scheduling.auto import ProtocolChoice
 from streaming_queue.core.scheduling.scheduler import Ask, Scheduler, SchedulerSettings
 from streaming_queue.errors import ConfigError, QueueError, StreamingQueueError, error_event
+from streaming_queue.llm.choice import choose
 from streaming_queue.queue.base import WorkQueue
 from streaming_queue.queue.lock import refuse_owned
 from streaming_queue.queue.sqlite import SQLiteQueue
@@ -54,11 +54,8 @@ class Run:
         *,
         membership: Membership,
         ask: Callable[[str], Ask],
-        probe: Callable[[str], Awaitable[bool]],
-        protocol_of: Callable[[str], str],
         emit: Listener,
         on_row: Callable[[dict[str, Any]], None] | None = None,
-        network_metrics: Callable[[], Mapping[str, Any]] | None = None,
         steering: Steering | None = None,
     ) -> None:
         """`ask` makes the way to ask for a run id; `on_row` receives each row of results, in a thread of its own."""
@@ -74,11 +71,8 @@ class Run:
         """The summary in `run.json`, once the run has ended with a report."""
         self._worker_ids: tuple[str, ...] = ()
         self._ask = ask(self.round_id)
-        self._probe = probe
-        self._protocol_of = protocol_of
         self._listener = emit
         self._on_row = on_row
-        self._network_metrics = network_metrics
         self._steering = steering
         self._owned = False  # whether this run holds the queue's lock, and so the directory
         self._scheduler: Scheduler | None = None
@@ -143,16 +137,17 @@ class Run:
         self._worker_ids = workers = tuple(self.membership.worker_ids)
         settings = self._settings()
         slots = sum(map(settings.slots_of, workers))
+        protocol_of = self.membership.protocol_of
         self._listener(RoundStarted(self.round_id, workers, slots, resumed=counts.total > 0, counts=counts))
         if self.config.protocol == AUTO:
-            self._choice = ProtocolChoice(self.config.auto, workers, protocol_of=self._protocol_of, emit=self._listener)
+            self._choice = ProtocolChoice(self.config.auto, workers, protocol_of=protocol_of, emit=self._listener)
         self._feed = feed = Feed(self.config, queue, self.emit)
         self._scheduler = scheduler = Scheduler(
             queue,
             self._ask,
             workers,
-            probe=self._probe,
-            protocol_of=self._protocol_of,
+            probe=self.membership.network.health.answers,
+            protocol_of=protocol_of,
             emit=self.emit,
             settings=settings,
             intake_done=feed.done,
@@ -227,8 +222,8 @@ class Run:
         summary |= {"skipped": mark.get("skipped", 0), "duplicates": mark.get("duplicates", 0)}
         if self._scheduler:
             summary |= self._scheduler.figures()
-        if self._network_metrics and self.config.network.metrics:
-            summary["network"] = self._network_metrics()
+        if self.config.network.metrics:
+            summary["network"] = self.membership.network.snapshot_metrics()
         if self._choice:
             summary["auto"] = self._choice.report()
         failure = error_event(self.error) if self.error else None
@@ -297,6 +292,26 @@ def _facts(config: Config) -> dict[str, Any]:
         "provider": resolve_provider(config, settings),
         "source": coordinator.data_file or "bundled questions",
     }
+
+
+def resolve_provider(config: Config, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The facts of the provider that answers; None where running workers answer, or several providers do.
+
+    In `settings`, the public settings of `config`, each choice is written down, so that a resume chooses the same.
+    """
+    for group, written in zip(config.workers, settings["workers"], strict=True):
+        if group.core and not group.endpoints:
+            (setup, *_) = group.setups(config.protocol, config.core, None)
+            written["core"]["type"] = choose(setup.core, config.mock).llm.provider
+    answering = config.answering
+    if config.core in answering:
+        settings["core"]["type"] = choose(config.core, config.mock).llm.provider
+    if len(answering) != 1 or any(setup.address is not None for setup in config.roster.values()):
+        return None
+    (core,) = answering
+    choice = choose(core, config.mock)
+    llm = choice.llm
+    return {"name": llm.provider, "model": llm.model, "mock": llm.is_mock, "reason": choice.reason}
 
 
 def _first(group: BaseExceptionGroup[StreamingQueueError]) -> StreamingQueueError:

@@ -12,7 +12,7 @@ from streaming_queue.comm.context import CallContext, calling
 from streaming_queue.core import executors
 from streaming_queue.core.executors import CoordinatorExecutor, WorkerExecutor
 from streaming_queue.core.network_base import NetworkBase
-from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
+from streaming_queue.core.qa_coordinator_base import QACoordinatorBase, figures_of, status_text
 from streaming_queue.errors import ConfigError, ConnectError
 from streaming_queue.protocol_backend.inproc.comm import InprocCommBackend
 from streaming_queue.telemetry.events import Answered, Event, RoundFinished
@@ -346,3 +346,25 @@ async def test_words_that_are_not_tagged_follow_the_guide(stage: Stage, settings
         "Runner", "Coordinator-1", {"text": "dispatch", "metadata": {"detach": True}}
     )
     assert reply["text"].startswith("Dispatch completed")
+
+
+NONE = {"done": 0, "failed": 0, "total": 0, "round_id": None}
+ROUND = {"done": 7, "failed": 2, "total": 9, "round_id": "20261125-011959-f317692d", "directory": "runs/of (mine), 1"}
+
+
+@pytest.mark.parametrize("figures", [*({"state": state} | NONE for state in ("idle", "running", "failed")),
+                                     *({"state": state} | ROUND for state in ("running", "done", "stopped", "failed"))])  # fmt: skip
+@pytest.mark.parametrize("coordinator_id", ["Coordinator-1", "a: b"])
+def test_a_reader_gets_the_figures_back(figures: dict[str, Any], coordinator_id: str) -> None:
+    assert figures_of(status_text(coordinator_id, figures, 2)) == figures
+
+
+def test_a_paused_round_is_one_that_goes_on() -> None:
+    line = status_text("C", {"state": "running"} | ROUND, 2, paused=True)
+    assert "paused" in line
+    assert figures_of(line) == {"state": "running"} | ROUND
+
+
+@pytest.mark.parametrize("text", ["", "all is well", "round 1 done", "C: idle", "C: round 1 done, 2 workers"])
+def test_any_other_text_tells_none(text: str) -> None:
+    assert figures_of(text) is None

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from streaming_queue.comm import registry
-from streaming_queue.config import Config
+from streaming_queue.config import Config, resume_config
 from streaming_queue.control.base import RunControl
 from streaming_queue.control.open_control import open_control
 from streaming_queue.control.scheduler_control import steer
 from streaming_queue.core.membership import Membership
 from streaming_queue.core.network_base import NetworkBase
-from streaming_queue.core.run import Run, open_directory
+from streaming_queue.core.run import Run, open_directory, resolve_provider
 from streaming_queue.errors import ConfigError, ProtocolError, QueueError, StreamingQueueError
 from streaming_queue.report import summary
 from streaming_queue.telemetry.events import (
@@ -59,17 +59,12 @@ class Stage:
             await asyncio.sleep(0)
             return await self.answer(lease.question.text), {}
 
-        async def probe(worker_id: str) -> bool:
-            return True
-
         directory = await asyncio.to_thread(open_directory, self.config)
         self.current = Run(
             self.config,
             directory,
             membership=Membership(NetworkBase(registry.create("inproc")), "Coordinator-1", ["W1"]),
             ask=lambda run_id: ask,
-            probe=probe,
-            protocol_of=lambda worker_id: "test",
             emit=self.events.append,
             steering=steer,
         )
@@ -280,3 +275,33 @@ async def test_a_round_is_running_until_its_report_is_written(tmp_path: Path, mo
     await stage.run()
     assert seen == ["running"]
     assert stage.current.state == "done"
+
+
+def settled(settings):
+    config = Config.of(settings)
+    written = config.public()
+    return resolve_provider(config, written), written
+
+
+def test_the_one_that_answers_is_named_and_chosen_again():
+    provider, written = settled({})
+    assert (provider["name"], provider["mock"]) == ("mock", True)
+    assert written["core"]["type"] == "mock"
+    assert settled({"workers": [{}, {"protocol": "http"}]})[0] == provider
+
+
+def test_whoever_answers_elsewhere_is_not_known_here():
+    assert settled({"qa": {"worker": {"endpoints": ["http://a"]}}})[0] is None
+    provider, written = settled({"workers": [{"endpoints": ["http://a"], "core": {"name": "m"}}, {}]})
+    assert provider is None
+    assert written["core"]["type"] == "mock"
+    assert written["workers"][0]["core"] == {"name": "m"}
+
+
+def test_several_are_chosen_again_each_by_its_group():
+    provider, written = settled({"workers": [{}, {"core": {"port": 8000, "name": "m"}}]})
+    assert provider is None
+    assert written["core"]["type"] == "mock"
+    again = resume_config(written, "run", environ={"OPENAI_API_KEY": "k"})
+    first, second = again.roster.values()
+    assert (first.core.type, second.core.type, second.core.openai_api_key) == ("mock", "openai", None)

@@ -60,7 +60,7 @@ class StallDetector:
             for worker_id, worker in self._workers.items():
                 heard_at = max(worker.seen_at, worker.probed_at)
                 silent = worker.up and worker.busy and now - heard_at >= SILENCE * self._interval_s
-                if silent and worker_id not in self._looking:
+                if silent and (worker_id not in self._looking or self._looking[worker_id].done()):
                     looking = self._tasks.create_task(self._look_after(worker), name=f"look-after:{worker_id}")
                     self._looking[worker_id] = looking
 
@@ -75,12 +75,6 @@ class StallDetector:
             looking.cancel()
 
     async def _look_after(self, worker: WorkerHealth) -> None:
-        try:
-            await self._probe_silent(worker)
-        finally:
-            self._looking.pop(worker.worker_id, None)
-
-    async def _probe_silent(self, worker: WorkerHealth) -> None:
         since = worker.seen_at
         for _ in range(MISSES):
             asked_at = time.monotonic()

@@ -98,7 +98,7 @@ class ProtocolChoice:
             self._told += 1
             if self._told <= MOST_TOLD:
                 what = "takes questions freely" if shift.now == "free" else f"is held back, {shift.now}"
-                self._emit(Notice("info", f"auto: {shift.arm} {what}: {shift.because}"))
+                self._emit(Notice("info", f"auto: {shift.protocol} {what}: {shift.because}"))
         if new or self._bandit.is_any_due:
             self._wake()
 

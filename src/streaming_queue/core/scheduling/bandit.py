@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from statistics import median
 from typing import Any
@@ -45,10 +45,10 @@ class Pull(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """An arm was held back or freed: at which pull, what it was and is, and by which figures."""
+    """An arm, one protocol, was held back or freed: at which question, its old and new standing, and why."""
 
-    pull: int
-    arm: str
+    question: int
+    protocol: str
     was: Standing
     now: Standing
     because: str
@@ -241,14 +241,5 @@ class Bandit:
                 for name, arm in self.arms.items()
             },
             "shift_count": self.shift_count,
-            "shifts": [
-                {
-                    "question": shift.pull,
-                    "protocol": shift.arm,
-                    "was": shift.was,
-                    "now": shift.now,
-                    "because": shift.because,
-                }
-                for shift in self.shifts
-            ],
+            "shifts": [asdict(shift) for shift in self.shifts],
         }

@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
 from typing import Any
 
+from streaming_queue.core.network_health import MOST_NAMES
 from streaming_queue.core.pool.worker_pool import WorkerPool
 from streaming_queue.core.scheduling.attempts import Ask, Attempts
 from streaming_queue.core.scheduling.auto import ProtocolChoice
 from streaming_queue.core.scheduling.handoff import Handoff
 from streaming_queue.core.scheduling.settings import SchedulerSettings
-from streaming_queue.core.unhealthy import MOST_NAMES
 from streaming_queue.errors import ConnectError, LeaseLostError, QueueClosedError
 from streaming_queue.messages import Failure
 from streaming_queue.queue.base import Lease, WorkQueue
@@ -121,14 +121,10 @@ class Scheduler:
 
     def figures(self) -> dict[str, Any]:
         """The decisions: `hedged` questions where hedging is on, the `concurrency` of each worker where adaptive."""
-        figures: dict[str, Any] = {}
-        if self._attempts.hedging:
-            figures["hedged"] = self._attempts.hedging.duplicates
+        hedging, workers = self._attempts.hedging, self.pool.workers.values()
+        figures: dict[str, Any] = {"hedged": hedging.duplicates} if hedging else {}
         if self._settings.adaptive:
-            limits = {
-                worker.worker_id: worker.adaptive.limit for worker in self.pool.workers.values() if worker.adaptive
-            }
-            figures["concurrency"] = limits
+            figures["concurrency"] = {each.worker_id: each.adaptive.limit for each in workers if each.adaptive}
         return figures
 
     # --- the end ---
@@ -177,22 +173,20 @@ class Scheduler:
             f"no worker was reachable for {self._settings.no_worker_timeout_s:g} s (scheduler.no_worker_timeout_s); "
             f"last: {self._why_down()}",
         )
-        leases = self._handoff.drop() or await self._queue.lease(self._settings.batch_size)
-        while leases:
+        while leases := self._handoff.drop() or await self._queue.lease(self._settings.batch_size):
             for lease in leases:
                 if self.pool.all_down_since is None or self._draining:
                     self._handoff.offer(lease)
                 else:
                     with contextlib.suppress(LeaseLostError):
                         await self._attempts.bury(lease, reason)
-            if len(self._handoff) or self.pool.all_down_since is None or self._draining:
+            if self.pool.all_down_since is None or self._draining:
                 return
-            leases = await self._queue.lease(self._settings.batch_size)
 
     def _why_down(self) -> str:
-        workers = list(self.pool.workers.values())
-        more = [f"and {len(workers) - MOST_NAMES} more"] if len(workers) > MOST_NAMES else []
-        return "; ".join([f"{each.worker_id} is down: {each.reason}" for each in workers[:MOST_NAMES]] + more)
+        down = [f"{worker.worker_id} is down: {worker.reason}" for worker in self.pool.workers.values()]
+        more = [f"and {len(down) - MOST_NAMES} more"] if len(down) > MOST_NAMES else []
+        return "; ".join(down[:MOST_NAMES] + more)
 
     async def _give_back(self) -> None:
         # A question may be here twice: asked of two workers, or leased again while its old lease was in flight.

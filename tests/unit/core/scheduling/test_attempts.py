@@ -83,7 +83,7 @@ class Bench:
             self.workers.pool,
             protocol_of=lambda worker: f"protocol of {worker}",
             emit=self.events.append,
-            settings=SchedulerSettings(**settings),
+            settings=SchedulerSettings.model_construct(**settings),
             choice=choice,
         )
         self.attempts._budget._clock = self.workers.clock.monotonic

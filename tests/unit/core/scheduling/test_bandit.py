@@ -121,7 +121,7 @@ def test_an_arm_is_judged_when_enough_is_known_of_it():
     assert bandit.is_free("b")
     cost(bandit, "b", 900.0)
     assert bandit.arms["b"].standing is Standing.SLOW
-    assert [(shift.arm, shift.was, shift.now) for shift in bandit.shifts] == [("b", Standing.FREE, Standing.SLOW)]
+    assert [(shift.protocol, shift.was, shift.now) for shift in bandit.shifts] == [("b", Standing.FREE, Standing.SLOW)]
     assert "overhead 900.0 ms" in bandit.shifts[0].because
 
 

@@ -71,7 +71,7 @@ class Pool:
             probe=self.probe,
             protocol_of=lambda _: "test",
             emit=self.events.append,
-            settings=SchedulerSettings(**options | settings),
+            settings=SchedulerSettings.model_construct(**options | settings),
             intake_done=self.intake_done,
             choice=choice,
         )
