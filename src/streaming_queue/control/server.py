@@ -75,10 +75,8 @@ class ControlApp:
         try:
             arguments = read_arguments(command, body or b"")
             return 200, {"result": await getattr(self._control, command)(**arguments)}
-        except (ProtocolError, ConfigError) as error:
-            return 400, _error(error)
         except StreamingQueueError as error:
-            return 500, _error(error)
+            return 400 if isinstance(error, ProtocolError | ConfigError) else 500, _error(error)
         except Exception as error:
             logger.exception("control: %s failed", command)
             return 500, _error(error)

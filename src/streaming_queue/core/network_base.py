@@ -230,8 +230,13 @@ class NetworkBase:
         return f"agent {agent_id!r} at {masked(self._addresses.get(agent_id, 'no address'))}"
 
     async def _warm_up(self, src_id: str, dst_id: str) -> None:
-        if (src_id, dst_id) not in self._warm:
-            await self._connect(src_id, dst_id)
+        edge = (src_id, dst_id)
+        if edge not in self._warm:
+            async with self._warming.setdefault(edge, asyncio.Lock()):
+                if edge not in self._warm:
+                    await self.comm_backend.connect(src_id, dst_id)
+                    self._warm.add(edge)
+            self._warming.pop(edge, None)
         if dst_id in self._killed:
             raise ConnectError(f"agent {dst_id!r} was killed")
 
@@ -293,14 +298,6 @@ class NetworkBase:
                     f"agent {dst_id!r} has no address in this network: it sends, and is sent nothing"
                 )
         return self._metrics[dst_id]
-
-    async def _connect(self, src_id: str, dst_id: str) -> None:
-        edge = (src_id, dst_id)
-        async with self._warming.setdefault(edge, asyncio.Lock()):
-            if edge not in self._warm:
-                await self.comm_backend.connect(src_id, dst_id)
-                self._warm.add(edge)
-        self._warming.pop(edge, None)
 
 
 def _with_call(payload: Mapping[str, Any], dst_id: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The coordinator, whatever protocol carries it: streams questions to its workers and records the answers."""
+"""The coordinator, over any protocol: it streams questions to its workers and records the answers."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _STATUS = re.compile(
 class QACoordinatorBase:
     """Schedules questions over the network's workers (the guide's `QACoordinatorBase`).
 
-    `config` may be a plain mapping. `output` is told of every event where it can be called (`telemetry.console.Output`
-    can); `listeners` are told too. A subclass may override `send_to_worker`.
+    `config` may be a plain mapping. `listeners` receive every event, and so does `output` if it can be called, as
+    `telemetry.console.Output` can. A subclass may override `send_to_worker`.
     """
 
     def __init__(self, config: Config | Mapping[str, Any] | None = None, output: Any = None) -> None:
@@ -54,15 +54,14 @@ class QACoordinatorBase:
         """Receives each row of results once the row is recorded, in a thread of its own."""
         self.steering: Steering | None = None
         """Opens the control of each run (`control.scheduler_control.steer`); None: a run takes no commands."""
-        self._round: Run | None = None
+        self._run: Run | None = None
         self._running: asyncio.Task[None] | None = None
-        self._failure: Exception | None = None
         self._draining = False
 
     def set_network(
         self, network: NetworkBase, worker_ids: Sequence[str] | None = None, protocol_name: str | None = None
     ) -> None:
-        """Say which network to use and whom to ask; without `worker_ids` every neighbour is a worker."""
+        """Set the network and the workers to use; without `worker_ids` every neighbour is a worker."""
         self.agent_network = network
         self.worker_ids = list(worker_ids or ())
         self._membership = Membership(network, self.coordinator_id, self.worker_ids, protocol_name)
@@ -76,96 +75,87 @@ class QACoordinatorBase:
         return {"answer": reply["text"], "raw": reply}
 
     async def join(self, address: str) -> str:
-        """Have the worker at `address` take part, in the round under way as in later ones; says as whom.
+        """Add the worker at `address` to this run and to later runs; returns its id in a sentence.
 
         Raises:
             ConfigError: the address does not name a socket, or cannot be used.
             ConnectError: no healthy worker answers there.
         """
-        return f"as {await self._joined_by().add(address)}"
+        self._network()
+        return f"as {await self._membership.add(address)}"
 
     async def leave(self, address: str) -> str:
-        """Ask the worker at `address` nothing more; it takes part no longer once its questions have ended."""
-        return f"{await self._joined_by().leave(address) or 'nobody'} leaves"
-
-    def _joined_by(self) -> Membership:
+        """Ask the worker at `address` no more, and remove it once its questions have ended."""
         self._network()
-        return self._membership
+        return f"{await self._membership.leave(address) or 'nobody'} leaves"
 
     async def dispatch_round(self) -> str:
-        """Work through the whole source and say how it went; a call during a round attaches to that round.
+        """Work through the whole source and report the outcome; a call during a run attaches to that run.
 
-        The round goes on when the caller leaves; `close` ends it.
+        The run goes on when the caller leaves; `close` ends it.
 
         Raises:
             ConfigError: no network, no workers, an unreadable source, or a directory that is taken.
-            AuthError, QuotaError: no worker can go on; the round is stopped and can be resumed.
+            AuthError, QuotaError: no worker can go on; the run is stopped and can be resumed.
             QueueError: the queue failed.
         """
         self.begin_round()
         return await self.attach_round()
 
     def begin_round(self) -> None:
-        """Begin a round, unless one is under way; how it goes, the figures say."""
-        if not self.under_way:
-            self._round = self._failure = None
-            self._running = asyncio.create_task(self._dispatch(), name="round")
-            self._running.add_done_callback(_heed)
+        """Begin a run, unless a run works already; `figures` report its outcome."""
+        if not self.is_running:
+            self._run = None
+            self._running = asyncio.create_task(self._dispatch(), name="run")
+            self._running.add_done_callback(_failure)
 
     @property
-    def under_way(self) -> bool:
-        """Whether a round is under way."""
+    def is_running(self) -> bool:
+        """Whether a run works."""
         return self._running is not None and not self._running.done()
 
     async def attach_round(self) -> str:
-        """Wait for the end of the round under way, or take the last one's, and say how it went; begins none.
+        """Wait for the end of the run, or take the last run's, and report the outcome; begins no run.
 
-        Raises like `dispatch_round`; ConfigError where no round was begun.
+        Raises like `dispatch_round`; ConfigError where no run was begun.
         """
         if self._running is None:
             raise ConfigError(f"{self.coordinator_id} has no round to attach to: dispatch begins one")
         await asyncio.shield(self._running)
-        round_ = self._round
-        if round_ is None:
+        run = self._run
+        if run is None:
             raise AgentFailedError("the round ended before it began")
-        annotate(**self.figures(), summary=round_.summary)
-        verb = "completed" if round_.state == "done" else "stopped"
-        figures = f"{round_.done} of {round_.total} questions answered, {round_.failed} failed"
-        return f"Dispatch {verb}: {figures} ({round_.directory.path})"
+        annotate(**self.figures(), summary=run.summary)
+        verb = "completed" if run.state == "done" else "stopped"
+        figures = f"{run.done} of {run.total} questions answered, {run.failed} failed"
+        return f"Dispatch {verb}: {figures} ({run.directory.path})"
 
     async def ended(self, timeout_s: float) -> None:
-        """Wait for the end of the round under way, `timeout_s` at the most, however it ends."""
+        """Wait for any end of the run, `timeout_s` at the most."""
         if self._running is not None:
             await asyncio.wait({self._running}, timeout=timeout_s)
 
     async def get_status(self) -> str:
-        """Where the round stands: a line (`status_text`) and, as the reply's metadata, figures."""
+        """The state of the run: a line (`status_text`) and, as the reply's metadata, figures."""
         figures = self.figures()
         annotate(**figures)
-        paused = self._round is not None and self._round.paused
+        paused = self._run is not None and self._run.paused
         return status_text(self.coordinator_id, figures, len(self.worker_ids), paused=paused)
 
     def drain(self) -> None:
-        """Hand out no more questions, in later rounds neither; a round ends when what is in flight has ended."""
+        """Hand out no more questions, in later runs neither; the run ends when the questions in flight have ended."""
         self._draining = True
-        if self._round:
-            self._round.drain()
+        if self._run:
+            self._run.drain()
 
     async def close(self) -> None:
-        """End the round under way, if any: what is in flight goes back to the queue. Idempotent; bounded."""
+        """End the run, if one works: the questions in flight go back to the queue. Idempotent; bounded."""
         running = self._running
         if running and not running.done():
             running.cancel()
             await asyncio.wait({running}, timeout=CLOSE_BOUND_S)
 
     async def _dispatch(self) -> None:
-        try:
-            await self._start_round()
-        except Exception as error:
-            self._failure = error
-            raise
-
-    async def _start_round(self) -> None:
         network = self._network()
         if not self.worker_ids:
             neighbours = network.get_topology().get(self.coordinator_id) or network.get_agents()
@@ -173,7 +163,7 @@ class QACoordinatorBase:
         if not self.worker_ids:
             raise ConfigError(f"{self.coordinator_id} has no workers: register some, or name them in set_network()")
         directory = await asyncio.to_thread(open_directory, self.config)
-        round_ = Run(
+        self._run = run = Run(
             self.config,
             directory,
             membership=self._membership,
@@ -182,13 +172,12 @@ class QACoordinatorBase:
             on_row=self.on_row,
             steering=self.steering,
         )
-        self._round = round_
         if self._draining:
-            round_.drain()
-        await round_.run()
+            run.drain()
+        await run.run()
 
     def _asker(self, run_id: str) -> Ask:
-        """How a leased question is asked: with its context around it, and whatever comes back made plain."""
+        """The way to ask a leased question: in its context, with the outcome checked."""
         parameters = {worker_id: _parameters(setup.core) for worker_id, setup in self.config.roster.items()}
         otherwise = _parameters(self.config.core)
 
@@ -211,7 +200,7 @@ class QACoordinatorBase:
                 except asyncio.CancelledError as error:
                     if (task := asyncio.current_task()) is None or task.cancelling():
                         raise
-                    # Nobody cancelled us: let through, it would end the slot in silence and hold its question for ever.
+                    # This task was not cancelled: the error would end the slot and keep its question for ever.
                     raise ConnectError(f"worker {worker_id!r}: the exchange was cancelled underneath") from error
                 except Exception as error:
                     raise AgentFailedError(f"send_to_worker({worker_id!r}): {type(error).__name__}: {error}") from error
@@ -235,25 +224,26 @@ class QACoordinatorBase:
         return self.agent_network
 
     def figures(self) -> dict[str, Any]:
-        """Where the round stands: `state` (idle, running, done, stopped, failed), done, failed, total, `round_id`.
+        """The state of the run: `state` (idle, running, done, stopped, failed), done, failed, total, `round_id`.
 
-        With a round also its `directory`, after a failure also `error`, as `errors.error_event` draws it.
+        With a run also its `directory`, after a failure also `error`, as `errors.error_event` draws it.
         """
-        round_ = self._round
-        if round_ is None:
-            state = "failed" if self._failure else "running" if self.under_way else "idle"
+        failure = self._running and self._running.done() and _failure(self._running)
+        run = self._run
+        if run is None:
+            state = "failed" if failure else "running" if self.is_running else "idle"
             figures: dict[str, Any] = {"state": state, "done": 0, "failed": 0, "total": 0, "round_id": None}
         else:
             figures = {
-                "state": round_.state,
-                "done": round_.done,
-                "failed": round_.failed,
-                "total": round_.total,
-                "round_id": round_.round_id,
-                "directory": str(round_.directory.path),
+                "state": run.state,
+                "done": run.done,
+                "failed": run.failed,
+                "total": run.total,
+                "round_id": run.round_id,
+                "directory": str(run.directory.path),
             }
-        if self._failure:
-            figures["error"] = error_event(self._failure)
+        if failure:
+            figures["error"] = error_event(failure)
         return figures
 
 
@@ -291,7 +281,6 @@ def _parameters(core: Core) -> str:
     return f"{core.name}|{core.temperature}|{core.max_tokens}"
 
 
-def _heed(running: asyncio.Task[None]) -> None:
-    """A failure that nobody waits for stands in the figures."""
-    if not running.cancelled():
-        running.exception()
+def _failure(running: asyncio.Task[None]) -> BaseException | None:
+    """The error that ended a run. If no caller waits, `figures()` reports the failure."""
+    return None if running.cancelled() else running.exception()

@@ -1,19 +1,19 @@
-"""Who may speak to whom: edges, kept so that a full mesh costs its members, not its pairs."""
+"""The edges of a network: which agents reach each other. A full mesh costs memory for its agents, not its pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 
 from streaming_queue.errors import TopologyError, UnknownAgentError
 
 
 class Topology:
-    """Agents and the undirected edges between them. A mesh is stored as a set of members, less what was cut from it."""
+    """Agents and the undirected edges between them. A mesh is stored as the set of its agents, and the edges cut."""
 
     def __init__(self) -> None:
         self._edges: dict[str, set[str]] = {}
-        self._meshes: list[frozenset[str]] = []
+        self._mesh: set[str] = set()
         self._cut: dict[str, set[str]] = {}
 
     def __contains__(self, agent_id: object) -> bool:
@@ -26,7 +26,7 @@ class Topology:
         return len(self._edges)
 
     def add(self, agent_id: str) -> None:
-        """Add an agent without edges. Raises TopologyError when it is there already."""
+        """Add an agent without edges. Raises TopologyError where the agent is there already."""
         if agent_id in self._edges:
             raise TopologyError(f"agent {agent_id!r} is registered already: ids are unique in a network")
         self._edges[agent_id] = set()
@@ -36,7 +36,7 @@ class Topology:
         self._known(agent_id)
         for neighbour in self._edges.pop(agent_id):
             self._edges[neighbour].discard(agent_id)
-        self._meshes = [mesh - {agent_id} for mesh in self._meshes]
+        self._mesh.discard(agent_id)
         for other in self._cut.pop(agent_id, set()):
             self._cut[other].discard(agent_id)
 
@@ -45,9 +45,8 @@ class Topology:
         self._known(a, b)
         if a == b:
             raise TopologyError(f"agent {a!r} cannot be connected to itself")
-        if b in self._cut.get(a, ()):
-            self._cut[a].discard(b)
-            self._cut[b].discard(a)
+        for one, other in ((a, b), (b, a)):
+            self._cut.get(one, set()).discard(other)
         if not self.allows(a, b):
             self._edges[a].add(b)
             self._edges[b].add(a)
@@ -55,11 +54,10 @@ class Topology:
     def disconnect(self, a: str, b: str) -> None:
         """Remove the edge between two agents, if there is one. Raises UnknownAgentError."""
         self._known(a, b)
-        self._edges[a].discard(b)
-        self._edges[b].discard(a)
-        if self._meshed(a, b):
-            self._cut.setdefault(a, set()).add(b)
-            self._cut.setdefault(b, set()).add(a)
+        for one, other in ((a, b), (b, a)):
+            self._edges[one].discard(other)
+            if self._meshed(a, b):
+                self._cut.setdefault(one, set()).add(other)
 
     def star(self, center: str) -> None:
         """Connect `center` with every other agent. Raises UnknownAgentError."""
@@ -68,32 +66,23 @@ class Topology:
             if agent_id != center:
                 self.connect(center, agent_id)
 
-    def mesh(self, members: Iterable[str] | None = None) -> None:
-        """Connect all `members` (default: all agents) with each other. Raises UnknownAgentError."""
-        mesh = frozenset(self._edges if members is None else members)
-        self._known(*mesh)
-        for agent_id in mesh & self._cut.keys():
-            for other in self._cut[agent_id] & mesh:
-                self._cut[other].discard(agent_id)
-            self._cut[agent_id] -= mesh
-        self._meshes = [other for other in self._meshes if not other <= mesh]
-        if not any(mesh <= other for other in self._meshes):
-            self._meshes.append(mesh)
+    def mesh(self) -> None:
+        """Connect all agents with each other."""
+        self._mesh = set(self._edges)
+        self._cut.clear()
 
     def allows(self, a: str, b: str) -> bool:
         """Whether an edge connects the two."""
-        if b in self._edges.get(a, ()):
-            return True
-        return self._meshed(a, b) and b not in self._cut.get(a, ())
+        return b in self._edges.get(a, ()) or (self._meshed(a, b) and b not in self._cut.get(a, ()))
 
     def neighbours(self, agent_id: str) -> AbstractSet[str]:
         """The agents at the other end of an agent's edges. Raises UnknownAgentError."""
         self._known(agent_id)
-        meshed = {member for mesh in self._meshes if agent_id in mesh for member in mesh}
+        meshed = self._mesh if agent_id in self._mesh else set()
         return (meshed - self._cut.get(agent_id, set()) - {agent_id}) | self._edges[agent_id]
 
     def _meshed(self, a: str, b: str) -> bool:
-        return a != b and any(a in mesh and b in mesh for mesh in self._meshes)
+        return a != b and a in self._mesh and b in self._mesh
 
     def _known(self, *agent_ids: str) -> None:
         for agent_id in agent_ids:

@@ -24,46 +24,37 @@ StartWorkers = Callable[[NetworkBase, Sequence[str]], Awaitable[None]]
 """Register the workers of these names in this network; those that do not run yet are started."""
 
 
-class PoolBuilder:
-    """Builds the pools of a run, from the leaves up.
+async def build_pools(
+    config: Config,
+    hierarchy: Hierarchy,
+    network: NetworkBase,
+    start_workers: StartWorkers,
+    subs: list[SubCoordinatorExecutor],
+    *,
+    emit: Listener,
+) -> list[str]:
+    """Host the pools of a run, the coordinator's own in its `network`; returns their ids.
 
     Each sub-coordinator is put into `subs` as soon as it exists, a parent before its children, for its owner to close.
+    Raises as hosts and processes do.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        hierarchy: Hierarchy,
-        start_workers: StartWorkers,
-        subs: list[SubCoordinatorExecutor],
-        emit: Listener,
-    ) -> None:
-        self._config = config
-        self._hierarchy = hierarchy
-        self._start_workers = start_workers
-        self._subs = subs
-        self._emit = emit
-
-    async def build(self, network: NetworkBase) -> list[str]:
-        """Host the coordinator's own pools in its `network`; returns their ids. Raises as hosts and processes do."""
-        for pool_id in self._hierarchy.top:
-            await self._host(pool_id, network)
-        return list(self._hierarchy.top)
-
-    async def _host(self, pool_id: str, parent: NetworkBase) -> None:
-        hierarchy, config = self._hierarchy, self._config
+    async def host(pool_id: str, parent: NetworkBase) -> None:
         members = hierarchy.members[pool_id]
-        protocol = hierarchy.pools[pool_id].protocol or config.protocol
-        network = await _pool_network(config, protocol)
+        pool = await _pool_network(config, hierarchy.pools[pool_id].protocol or config.protocol)
         slots = {member: config.qa.worker.most_at_once * hierarchy.leaves(member) for member in members}
-        sub = _sub_coordinator(pool_id, network, slots, config, self._emit)
-        self._subs.append(sub)
+        sub = _sub_coordinator(pool_id, pool, slots, config, emit)
+        subs.append(sub)
         for member in members:
             if member in hierarchy.pools:
-                await self._host(member, network)
-        await self._start_workers(network, [member for member in members if member not in hierarchy.pools])
+                await host(member, pool)
+        await start_workers(pool, [member for member in members if member not in hierarchy.pools])
         await _lay_edges(sub)
         await spawn(parent, pool_id, config.qa.worker.host, 0, sub)
+
+    for pool_id in hierarchy.top:
+        await host(pool_id, network)
+    return list(hierarchy.top)
 
 
 async def make_pool(

@@ -25,9 +25,9 @@ from streaming_queue.errors import ConfigError, StreamingQueueError
 from streaming_queue.exit_codes import exit_code
 from streaming_queue.llm.choice import choose
 from streaming_queue.runner.backends import create_network_backend
-from streaming_queue.runner.event_loop import run_fast
+from streaming_queue.runner.event_loop import first, run_fast
 from streaming_queue.runner.following import POLL_S, RemoteCoordinator
-from streaming_queue.runner.hierarchy import PoolBuilder, describe, spawn
+from streaming_queue.runner.hierarchy import build_pools, describe, spawn
 from streaming_queue.runner.outcome import conclude
 from streaming_queue.runner.preflight import preflight
 from streaming_queue.runner.processes import WorkerProcess
@@ -109,7 +109,7 @@ class RunnerBase:
         await spawn(network, coordinator.coordinator_id, coordinator.host, coordinator.port or 0, executor)
         if hierarchy := config.network.hierarchy:
             emit = fan_out((self.output, *self.listeners))
-            worker_ids = await PoolBuilder(config, hierarchy, self._start_workers, self._subs, emit).build(network)
+            worker_ids = await build_pools(config, hierarchy, network, self._start_workers, self._subs, emit=emit)
         else:
             worker_ids = list(config.roster)
             await self._start_workers(network, worker_ids)
@@ -195,21 +195,10 @@ class RunnerBase:
 
     async def _require_health(self) -> None:
         """Have every agent answer; a signal ends the wait for those whose processes start."""
-        required = asyncio.create_task(self._all_answer(), name="health")
-        stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
-        try:
-            await asyncio.wait({required, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if required.done():
-                required.result()
-        finally:
-            required.cancel()
-            stopping.cancel()
-            await asyncio.wait({required, stopping})
-
-    async def _all_answer(self) -> None:
         emit = fan_out((self.output, *self.listeners))
         for network in (*(sub.network for sub in self._subs), self.network):
-            await network.require_health(emit=emit)
+            if not self._stopping.is_set():
+                await first(network.require_health(emit=emit), self._stopping.wait())
 
     # --- pieces ---
 

@@ -18,6 +18,7 @@ from streaming_queue.errors import ConfigError
 from streaming_queue.exit_codes import ExitCode
 from streaming_queue.masking import masked
 from streaming_queue.runner.backends import can_host, create_backend
+from streaming_queue.runner.event_loop import first
 from streaming_queue.runner.hierarchy import make_pool
 from streaming_queue.runner.registration import Registration
 from streaming_queue.runner.roles import load_executor, worker_class
@@ -97,7 +98,7 @@ async def serve_worker(
             )
         ready(handle.base_url)
         membership = Registration(joining, join, handle.base_url, output) if join else None
-        await _first(stop.wait(), until, membership.keep() if membership else None)
+        await first(stop.wait(), until, membership.keep() if membership else None)
         if membership:
             await membership.leave()
         if drain := getattr(handle, "drain", None):
@@ -105,16 +106,6 @@ async def serve_worker(
         await handle.stop()
         output.system(f"{agent_id} has stopped")
     return ExitCode.OK
-
-
-async def _first(*waits: Awaitable[Any] | None) -> None:
-    """Return when one of them ends, and end the others. Raises what it raises."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits if wait is not None]
-    ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
-    for task in ended:
-        task.result()
 
 
 async def can_be_served(config: Config) -> bool:
@@ -181,7 +172,7 @@ class CoordinatorService(RunnerBase):
             )
         self.ready(addresses[coordinator.coordinator_id])
         await self._stopping.wait()
-        if coordinator.under_way:
+        if coordinator.is_running:
             settings = self.config.scheduler
             await coordinator.ended(settings.drain_s + STOP_MARGIN_S)
         self.output.system(f"{coordinator.coordinator_id} has stopped")

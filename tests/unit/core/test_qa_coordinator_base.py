@@ -142,7 +142,7 @@ async def test_send_to_worker_can_be_overridden(stage: Stage, settings: dict[str
     await stage.host(coordinator)
     coordinator.set_network(stage.network)
     assert "29 of 30 questions answered, 1 failed" in await coordinator.dispatch_round()
-    lines = (coordinator._round.directory.path / "results.jsonl").read_bytes().splitlines()
+    lines = (coordinator._run.directory.path / "results.jsonl").read_bytes().splitlines()
     rows = {row["question_id"]: row for row in map(json.loads, lines)}
     assert rows["q3"]["answer"].endswith("on question 3")
     assert rows["q3"]["llm_ms"] is None

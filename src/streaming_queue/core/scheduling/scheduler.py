@@ -137,7 +137,7 @@ class Scheduler:
                 raise error
             await self._bury_without_workers()
             if self.pool.warming_up:
-                self._rematch()
+                self._on_change()
             at_the_end = self._intake_done.is_set() and not len(self._handoff)
             if at_the_end and self._attempts.hedging and not self.paused:
                 self._handoff.invite(self._duplicate)
@@ -156,12 +156,9 @@ class Scheduler:
             async with asyncio.timeout(timeout_s):
                 await self._news.wait()
 
-    @property
-    def _idle(self) -> bool:
-        return not self._attempts.in_flight and not len(self._handoff)
-
     async def _all_ended(self) -> bool:
-        ended = self._intake_done.is_set() and self._idle and (await self._queue.counts()).open == 0
+        idle = self._intake_done.is_set() and not self._attempts.in_flight and not len(self._handoff)
+        ended = idle and (await self._queue.counts()).open == 0
         return ended and (self.may_end is None or await self.may_end())
 
     async def _bury_without_workers(self) -> None:
@@ -224,9 +221,6 @@ class Scheduler:
 
     def _on_change(self) -> None:
         self._news.set()
-        self._rematch()
-
-    def _rematch(self) -> None:
         if self._choice:
             self._choice.reached(self.pool.up)
         self._handoff.rematch()
