@@ -1,4 +1,4 @@
-"""Where a run's control is: with the process that works on it, or here, where nobody does."""
+"""Opens the control of a run: in the process that works on the run, or here, where no process does."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ PATIENCE_S = 5.0
 """How long a run may take from its directory to its control."""
 POLL_S = 0.1
 REPORT_S = 60.0
-"""How long a run may take to write its files when it has drained."""
+"""How long a drained run may take to write its files."""
 
 
 @asynccontextmanager
 async def open_control(path: Path, *, trust: bool = False) -> AsyncIterator[RunControl]:
-    """The control of the run in the directory `path`. One that is just starting is waited for, 5 s at the most.
+    """The control of the run in the directory `path`. This waits for a run that starts, 5 s at the most.
 
     `trust` is as in `StoppedRun`.
 
     Raises:
-        ConfigError: it is not the directory of a run.
-        ConnectError: a process has it that takes no commands: it is ending, or is a command like this one.
-        AuthError: it is another user's.
+        ConfigError: the directory is not a run's.
+        ConnectError: the process of the run takes no commands: it is ending, or is a command like this one.
+        AuthError: the run is another user's.
     """
     directory = await asyncio.to_thread(RunDirectory.open, path)
     owner = await _owner(directory)
     if owner is None:
-        # What it was when the run went on may be past.
+        # The manifest may have changed since the first read.
         yield StoppedRun(await asyncio.to_thread(RunDirectory.open, path), trust=trust)
         return
     control = owner.control or {}
@@ -45,10 +45,10 @@ async def open_control(path: Path, *, trust: bool = False) -> AsyncIterator[RunC
 
 
 async def drained(path: Path) -> None:
-    """Wait until no process works on the run in `path` any more, which has been told to drain.
+    """Wait until no process works on the draining run in `path`.
 
     Raises:
-        SendTimeoutError: it takes a minute longer than the run's `scheduler.drain_s`.
+        SendTimeoutError: the drain takes a minute longer than the run's `scheduler.drain_s`.
     """
     directory = await asyncio.to_thread(RunDirectory.open, path)
     timeout_s = directory.manifest["config"]["scheduler"]["drain_s"] + REPORT_S

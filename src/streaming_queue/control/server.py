@@ -1,4 +1,4 @@
-"""The endpoint through which a run that goes on is steered: HTTP on loopback, for whoever can read its lock file."""
+"""The control endpoint of a live run: HTTP on loopback, for every process that can read the run's lock file."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ LIMITS = HostLimits(connections=64, stop_s=2.0)
 
 @asynccontextmanager
 async def serve_control(control: RunControl, queue: SQLiteQueue) -> AsyncIterator[None]:
-    """Serve `control` while the context lasts, its address and token in the lock file of `queue`.
+    """Serve `control` inside the context; its address and token are in the lock file of `queue`.
 
     Raises:
-        ConfigError, QueueError: it cannot be served, or the lock file not be written.
+        ConfigError, QueueError: the control cannot be served, or the lock file cannot be written.
     """
     token = secrets.token_urlsafe(32)
 
@@ -42,7 +42,7 @@ async def serve_control(control: RunControl, queue: SQLiteQueue) -> AsyncIterato
         try:
             yield
         finally:
-            with suppress(QueueError):  # a queue that closed itself has given up its lock, and told why
+            with suppress(QueueError):  # a queue that closed itself has given up its lock, and raised its reason
                 await queue.announce(None)
     finally:
         await server.stop()

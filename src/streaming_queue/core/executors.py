@@ -1,4 +1,4 @@
-"""What hosted agents do with a message, whatever protocol brought it."""
+"""The executors of hosted agents: what an agent does with a message, over any protocol."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class WorkerExecutor:
         *,
         worker: QAWorkerBase | None = None,
     ) -> None:
-        """`worker` answers, default a `QAWorkerBase(config, output)`."""
+        """`worker` answers; default: a `QAWorkerBase(config, output)`."""
         self.worker = QAWorkerBase(config, output) if worker is None else worker
 
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
-        """Answer: deltas where somebody reads them, then the whole text. Raises like the worker.
+        """Answer: deltas where the caller reads a stream, then the whole text. Raises like the worker.
 
-        A worker whose class overrides `answer` below `stream_answer` is asked by `answer`: its word is the last.
+        A worker whose class overrides `answer` below `stream_answer` is asked by `answer`.
         """
         text = context.get_user_input()
         if context.call_context.kind == "command" and text.strip().lower() == "status":
@@ -76,7 +76,7 @@ class WorkerExecutor:
 
 
 def _streams(worker: type[QAWorkerBase]) -> bool:
-    """Whether `stream_answer` gives what `answer` does: no class overrides `answer` after it."""
+    """Whether `stream_answer` gives the same text as `answer`: no class overrides `answer` after it."""
     for cls in worker.__mro__:
         if "stream_answer" in cls.__dict__:
             return True
@@ -86,14 +86,14 @@ def _streams(worker: type[QAWorkerBase]) -> bool:
 
 
 class CoordinatorExecutor:
-    """A coordinator behind a protocol: `dispatch` runs a round, `status` or no text asks for the status (guide 3.2).
+    """A coordinator behind a protocol: `dispatch` begins a run, `status` or no text asks for the status (guide 3.2).
 
-    What is tagged as a command knows more: `attach` waits for the round under way and begins none, `"detach": true` in
-    the metadata of a `dispatch` answers as soon as the round has begun, and by `join` and `leave` the worker at the
-    metadata's `worker_address` takes part, and does so no longer. Whoever reads a stream is told every second how far
-    the round is, in words and figures. Any other text is refused: a coordinator answers no questions.
+    A message that is tagged as a command may do more. `attach` waits for the end of the run and begins none. With
+    `"detach": true` in its metadata, `dispatch` answers as soon as the run has begun. `join` adds and `leave` removes
+    the worker at the metadata's `worker_address`. A caller that reads a stream gets the progress every second, in words
+    and figures. Any other text is refused: a coordinator answers no questions.
 
-    Each caller may ask for the status. An operator (`RequestContext.operator`) may give all commands, a caller that may
+    Each caller may ask for the status. An operator (`RequestContext.operator`) may give all commands; a caller that may
     only ask gives none. Where no right was configured, `dispatch` and `attach` are free, `join` and `leave` are not.
     """
 
@@ -138,16 +138,16 @@ class CoordinatorExecutor:
         *,
         coordinator: QACoordinatorBase | None = None,
     ) -> None:
-        """`coordinator` works, default a `QACoordinatorBase(config, output)`."""
+        """`coordinator` works; default: a `QACoordinatorBase(config, output)`."""
         self.coordinator = QACoordinatorBase(config, output) if coordinator is None else coordinator
 
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
-        """Obey the command.
+        """Carry out the command.
 
         Raises:
             AuthError: the caller may not give this command.
             ConfigError: the text is no command.
-            StreamingQueueError: as the coordinator does.
+            StreamingQueueError: the coordinator's own error.
         """
         command = (context.get_user_input() or "").strip().lower() or "status"
         tagged = context.call_context.kind == "command"
@@ -175,7 +175,7 @@ class CoordinatorExecutor:
     def _check_right(self, command: str, context: RequestContext) -> None:
         """Raise AuthError where the caller may not give this command.
 
-        An agent that passes a message on has no right of its own: the message's author chose the words.
+        An agent that passes a message on has no right of its own: another agent wrote the message.
         """
         passed_on = context.call_context.hops > 0
         if context.operator and not passed_on:
@@ -198,15 +198,15 @@ class CoordinatorExecutor:
         )
 
     async def _watched(self, work: Coroutine[Any, Any, str], context: RequestContext, event_queue: EventQueue) -> str:
-        """The outcome of `work`; meanwhile, words on its progress for whoever reads a stream."""
+        """The outcome of `work`; meanwhile, a caller that reads a stream gets the progress."""
         if not context.streaming:
             return await work
         working = asyncio.create_task(work, name=f"watched:{context.agent_id}")
         try:
             while not (await asyncio.wait({working}, timeout=PROGRESS_S))[0]:
                 figures = self.coordinator.figures()
-                told = f"{figures['done']} answered, {figures['failed']} failed of {figures['total']}"
-                await event_queue.enqueue_event({"type": STATUS, "data": told, "metadata": figures})
+                progress = f"{figures['done']} answered, {figures['failed']} failed of {figures['total']}"
+                await event_queue.enqueue_event({"type": STATUS, "data": progress, "metadata": figures})
         finally:
             working.cancel()
             await asyncio.wait({working})

@@ -1,4 +1,4 @@
-"""From the source into the queue: no question twice, none left out, and not too far ahead of the answers."""
+"""Feeds the source into the queue: each question once, and not too far ahead of the answers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _NOTHING_READ = {"lines": 0, "questions": 0, "skipped": 0, "duplicates": 0, "com
 
 
 class Feed:
-    """Moves a source into the queue, each batch in one transaction with how far the source has been read.
+    """Moves a source into the queue, each batch in one transaction with the position in the source.
 
-    While the window (`qa.coordinator.window`) is full of questions that have not ended it reads no further, and whoever
-    writes into a pipe waits, too. `done` is set when all is read that is to be read; `error` then says why the source
-    could not be read on: what was read of it is worked through all the same.
+    While the window (`qa.coordinator.window`) is full of open questions the feed reads no further, and the writer of a
+    pipe waits, too. `done` is set when the feed has read all questions it may read. `error` then is why the source
+    could not be read to its end; the questions read before are worked through all the same.
     """
 
     def __init__(self, config: Config, queue: WorkQueue, emit: Listener) -> None:
@@ -34,7 +34,7 @@ class Feed:
         self._has_room = asyncio.Event()
 
     def make_room(self) -> None:
-        """A question has ended."""
+        """Make room in the window: a question has ended."""
         self._has_room.set()
 
     async def run(self) -> None:

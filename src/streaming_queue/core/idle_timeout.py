@@ -1,4 +1,4 @@
-"""How long nothing may be heard of a peer that is asked."""
+"""Bounds how long a peer that is asked may be silent."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from streaming_queue.errors import SendTimeoutError
 
 
 class IdleTimeouts:
-    """Bounds the silence of many messages by one timer, set for the first of them whose time may be over.
+    """Bounds the silence of many messages by one timer, set for the first message whose time may be over.
 
-    A timer for each message costs more than the rest of its way through the network; nearly all of them end long
+    A timer for each message costs more than the rest of its way through the network, and nearly all messages end long
     before their time is over.
     """
 
@@ -30,7 +30,7 @@ class IdleTimeouts:
         return _Bound(self, limit_s or 0.0, where)
 
     def begin(self, bound: _Bound, loop: asyncio.AbstractEventLoop) -> None:
-        """Watch a bound that was entered just now."""
+        """Watch a bound that begins now."""
         self._bounds[bound] = None
         due = bound.heard_at + bound.limit_s
         if self._timer is None or due < self._due:
@@ -43,7 +43,7 @@ class IdleTimeouts:
         self._timer = loop.call_at(due, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give up what is silent for too long, and look again when the next may be."""
+        """Give up the messages that are silent for too long, and look again when the next may be."""
         self._timer = None
         now = loop.time()
         waiting = [bound for bound in self._bounds if not bound.give_up(now)]
@@ -59,7 +59,7 @@ class IdleTimeouts:
 
 
 class _Bound:
-    """One message's bound; its owner is the task that entered it."""
+    """The bound of one message, owned by the task that entered it."""
 
     __slots__ = ("_cancelling", "_expired", "_listening", "_loop", "_task", "_watch", "_where", "heard_at", "limit_s")
 
@@ -86,7 +86,7 @@ class _Bound:
         self.heard_at = self._loop.time()
 
     def give_up(self, now: float) -> bool:
-        """Cancel the block if its peer is silent for too long; whether it has been."""
+        """Cancel the block if its peer is silent for too long; whether it was cancelled."""
         if not self._expired and self.heard_at + self.limit_s <= now:
             self._expired = True
             self._task.cancel()
@@ -100,5 +100,5 @@ class _Bound:
         self._watch.end(self)
         self._listening.__exit__(None, None, None)
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            told = f"{self._where()}: nothing was heard for {self.limit_s:g} s (network.message_timeout)"
-            raise SendTimeoutError(told) from error
+            message = f"{self._where()}: nothing was heard for {self.limit_s:g} s (network.message_timeout)"
+            raise SendTimeoutError(message) from error

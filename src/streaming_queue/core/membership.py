@@ -21,7 +21,7 @@ _NUMBERED = re.compile(r"Worker-([1-9]\d{0,8})", re.ASCII)
 
 
 class Membership:
-    """Workers of `coordinator_id` in a network; `worker_ids` is the coordinator's own list, kept up to date here."""
+    """Workers of `coordinator_id` in a network; keeps `worker_ids`, the coordinator's own list, current."""
 
     def __init__(
         self, network: NetworkBase, coordinator_id: str, worker_ids: list[str], protocol_name: str | None = None
@@ -61,14 +61,14 @@ class Membership:
         return state if last is None else {**state, "reason": str(last)}
 
     async def add(self, address: str, *, protocol: str | None = None, worker_id: str | None = None) -> str:
-        """Have the worker at `address` take part; its id. One that does already keeps its own.
+        """Add the worker at `address`; returns its id. A worker that is there already keeps its id.
 
-        All addresses come here over a wire (a message, or the control endpoint), so `address` must name a socket, and
-        `protocol` one that the workers speak already: neither can start a program or import a module.
+        All addresses arrive over a wire (a message, or the control endpoint), so `address` must name a socket, and
+        `protocol` a protocol that the workers speak already: neither can start a program or import a module.
 
         Raises:
             ConfigError: the address or the protocol does not fit, or the id is taken.
-            ConnectError: no healthy worker answers there, and why.
+            ConnectError: no healthy worker answers there; the error has the reason.
             AuthError: the worker refuses our credential.
         """
         alike = self._alike(protocol)
@@ -97,16 +97,16 @@ class Membership:
         return worker_id
 
     async def remove(self, worker_id: str, *, at_once: bool = False) -> None:
-        """Have a worker leave: `at_once`, and its questions go elsewhere, or by itself when they have ended.
+        """Remove a worker: `at_once`, and its questions go to other workers, or when its questions have ended.
 
-        Raises UnknownAgentError, naming those there are.
+        Raises UnknownAgentError, which names the workers.
         """
         if worker_id not in self.worker_ids:
             raise UnknownAgentError(f"no worker {worker_id!r} takes part; those that do: {', '.join(self.worker_ids)}")
         leaving = asyncio.create_task(self._remove(worker_id, at_once=at_once), name=f"leaving:{worker_id}")
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)
-        await (leaving if at_once else asyncio.sleep(0))  # so that it has begun
+        await (leaving if at_once else asyncio.sleep(0))  # the removal has begun then
 
     async def _remove(self, worker_id: str, *, at_once: bool) -> None:
         if self.scheduler:
@@ -116,7 +116,7 @@ class Membership:
             await self.network.unregister_agent(worker_id)
 
     async def leave(self, address: str) -> str | None:
-        """Have the worker at `address` leave when its questions have ended; its id, None where nobody has it."""
+        """Remove the worker at `address` when its questions have ended; returns its id, None if it is unknown."""
         addresses = self.network.get_agents()
         found = next((worker_id for worker_id in self.worker_ids if addresses.get(worker_id) == address), None)
         if found is not None:
@@ -130,7 +130,7 @@ class Membership:
         return f"Worker-{max(numbers, default=0) + 1}"
 
     def _alike(self, protocol: str | None) -> str:
-        """A worker that is reached by `protocol`, None: by the one that all are reached by. Raises ConfigError."""
+        """A worker that speaks `protocol`; None: the one protocol of all workers. Raises ConfigError."""
         protocol_of = self.network.comm_backend.protocol_of
         speakers = {protocol_of(worker_id): worker_id for worker_id in self.worker_ids}
         spoken = ", ".join(sorted(speakers))

@@ -1,4 +1,4 @@
-"""The logical network: who is there, who may reach whom, and every message on its way. Knows no protocol."""
+"""The logical network: its agents, their edges, and the routing of messages. It knows no protocol."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ HOP_LIMIT = 8
 
 
 class Service(Protocol):
-    """Something that works by means of the network and must end before it: a coordinator."""
+    """A part that works over the network and ends before the network: a coordinator."""
 
     def figures(self) -> dict[str, Any]:
-        """Where its work stands."""
+        """The state of its work."""
 
     def drain(self) -> None:
-        """Take on nothing new; what is under way is finished."""
+        """Begin no new work; the work in flight ends."""
 
     async def close(self) -> None:
         """End; bounded."""
@@ -55,7 +55,7 @@ class Service(Protocol):
 
 @dataclass(slots=True)
 class MessageMetrics:
-    """What was sent to one agent. Bytes count the UTF-8 text, not the protocol's envelope."""
+    """The messages to one agent. Bytes count the UTF-8 text, not the protocol's envelope."""
 
     messages: int = 0
     errors: int = 0
@@ -64,7 +64,7 @@ class MessageMetrics:
     seconds: float = 0.0
 
     def count(self, started: float, message: Mapping[str, Any], answer: str, *, failed: bool) -> None:
-        """Count a message that was begun at `started` (`time.perf_counter`) and has ended now."""
+        """Count a message that began at `started` (`time.perf_counter`) and ends now."""
         self.seconds += time.perf_counter() - started
         self.messages += 1
         self.errors += failed
@@ -81,7 +81,7 @@ class MessageMetrics:
 class NetworkBase:
     """Agents, edges and routing over one backend (a composite one in a mixed network).
 
-    `message_timeout_s` bounds how long nothing may be heard of a question's peer (0: no bound); a command has no bound.
+    `message_timeout_s` bounds the silence of a question's peer (0: no bound); a command has no bound.
     """
 
     def __init__(self, comm_backend: BaseCommBackend, *, message_timeout_s: float = 600.0) -> None:
@@ -102,7 +102,7 @@ class NetworkBase:
     # --- agents and edges ---
 
     async def register_agent(self, agent_id: str, address: str | None = None) -> None:
-        """Add an agent at `address`; one without sends and is sent nothing.
+        """Add an agent at `address`; an agent without an address sends, and receives nothing.
 
         Raises TopologyError on a duplicate, ConfigError on a wrong address.
         """
@@ -131,7 +131,7 @@ class NetworkBase:
     async def kill_agents(self, agent_ids: Iterable[str]) -> list[str]:
         """Cut agents off, as if they had crashed: they stay registered, but no message reaches them any more.
 
-        Returns those that were alive. Raises UnknownAgentError.
+        Returns the agents that were alive. Raises UnknownAgentError.
         """
         wanted = list(agent_ids)
         for agent_id in wanted:
@@ -179,7 +179,7 @@ class NetworkBase:
         Raises:
             UnknownAgentError: no such agent.
             UnreachableError: no edge leads there.
-            TopologyError: the message was passed on too often.
+            TopologyError: agents passed the message on too often.
         """
         metrics = self._check_edge(src_id, dst_id)
         message = _with_call(payload, dst_id)
@@ -243,16 +243,16 @@ class NetworkBase:
     async def broadcast_message(
         self, src_id: str, payload: Mapping[str, Any], *, exclude: Collection[str] = ()
     ) -> dict[str, Reply]:
-        """Deliver to every neighbour of `src_id` (the runner: to all) but `exclude`; a reply or error for each."""
+        """Deliver to every neighbour of `src_id` (the runner: to all) except `exclude`; a reply or error for each."""
         targets = self._addresses if src_id == RUNNER_ID else self._topology.neighbours(src_id)
         wanted = [agent_id for agent_id in targets if agent_id not in exclude]
         replies = await asyncio.gather(*(self.route_message(src_id, agent_id, payload) for agent_id in wanted))
         return dict(zip(wanted, replies, strict=True))
 
     async def probe(self, agent_ids: Iterable[str] | None = None) -> dict[str, StreamingQueueError | None]:
-        """Why each agent (default: all) does not answer its protocol's probe, None where it does.
+        """Why each agent (default: all) does not answer its protocol's probe, None where the agent answers.
 
-        All at once, bounded, never raises. An AuthError is told of an agent that is there and refuses our credential.
+        All at once, bounded, never raises. AuthError: the agent answers and refuses our credential.
         """
         return await self.health.probe(self._addresses if agent_ids is None else agent_ids)
 
@@ -264,8 +264,8 @@ class NetworkBase:
         """Return once every agent answers its protocol's probe; see `NetworkHealth.require`.
 
         Raises:
-            ConnectError: some do not answer; it names them and says why.
-            ConfigError: some cannot be asked at all, by their settings.
+            ConnectError: some agents do not answer; the error names them and their reasons.
+            ConfigError: some agents cannot be asked at all, by their settings.
         """
         await self.health.require(list(self._addresses), emit=emit)
 
@@ -295,7 +295,7 @@ class NetworkBase:
                 raise UnreachableError(f"no edge leads from {src_id!r} to {dst_id!r}: connect_agents() adds one")
             if dst_id not in self._addresses:
                 raise UnreachableError(
-                    f"agent {dst_id!r} has no address in this network: it sends, and is sent nothing"
+                    f"agent {dst_id!r} has no address in this network: it sends, and receives nothing"
                 )
         return self._metrics[dst_id]
 
@@ -322,14 +322,14 @@ def answer_text(text: object, agent_id: str) -> str:
 
 
 def _checked(reply: Any, agent_id: str) -> Reply:
-    """A backend's reply in our shape; a failure told inside of it is raised."""
+    """A backend's reply in our shape. Raises a failure that the reply reports inside."""
     if not isinstance(reply, Mapping):
         raise ProtocolError(f"agent {agent_id!r}: the backend returned {type(reply).__name__}, not a mapping")
     raw, text = reply.get("raw"), reply.get("text")
-    if isinstance(raw, Mapping) and (told := raw.get("error")):
-        if isinstance(told, Mapping):
-            raise error_from_event(told, agent_id)
-        raise RemoteError(f"agent {agent_id!r} reports: {told}")
+    if isinstance(raw, Mapping) and (failure := raw.get("error")):
+        if isinstance(failure, Mapping):
+            raise error_from_event(failure, agent_id)
+        raise RemoteError(f"agent {agent_id!r} reports: {failure}")
     if isinstance(error := reply.get("error"), BaseException):
         raise error
     checked = Reply(raw=raw, text=answer_text(text, agent_id))

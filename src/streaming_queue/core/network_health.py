@@ -1,4 +1,4 @@
-"""Which agents of a network answer, and why the others do not."""
+"""Which agents of a network answer their probes, and why the other agents do not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from streaming_queue.telemetry.events import Listener, Notice
 logger = logging.getLogger(__name__)
 
 HEALTH_BOUND_S = 3.0
-START_TOLD_S = 5.0
+START_NOTICE_S = 5.0
 MOST_GROUPS = 5
 MOST_NAMES = 3
 LONGEST = 600
@@ -34,9 +34,9 @@ LONGEST = 600
 
 
 class NetworkHealth:
-    """Probes the agents in `addresses`, the network's own, and keeps each one's last reason.
+    """Probes the agents in `addresses`, the network's own, and keeps each agent's last reason.
 
-    `backend` gives the network's backend; who is in `killed` is not asked.
+    `backend` gives the network's backend; agents in `killed` are not probed.
     """
 
     def __init__(self, backend: Callable[[], Any], addresses: Mapping[str, str], killed: Collection[str]) -> None:
@@ -46,7 +46,7 @@ class NetworkHealth:
         self._reasons: dict[str, StreamingQueueError] = {}
 
     async def probe(self, agent_ids: Iterable[str]) -> dict[str, StreamingQueueError | None]:
-        """Why each agent does not answer, None where it does; all at once, bounded, never raises."""
+        """Why each agent does not answer, None where the agent answers; all at once, bounded, never raises."""
         wanted = list(agent_ids)
         return dict(zip(wanted, await asyncio.gather(*map(self._probe, wanted)), strict=True))
 
@@ -58,19 +58,19 @@ class NetworkHealth:
         return answers(reason)
 
     def last_reason(self, agent_id: str) -> StreamingQueueError | None:
-        """What the agent's last probe told; None where it answered, or was never probed."""
+        """The reason of the agent's last probe; None where the agent answered, or was never probed."""
         return self._reasons.get(agent_id)
 
     def forget(self, agent_id: str) -> None:
-        """Forget what an agent's probes told."""
+        """Forget the reason of an agent's last probe."""
         self._reasons.pop(agent_id, None)
 
     async def _probe(self, agent_id: str) -> StreamingQueueError | None:
         if agent_id not in self._addresses:
             return UnknownAgentError(f"no address is registered for agent {agent_id!r}")
         if agent_id in self._killed:
-            return self._told(agent_id, ConnectError("it was killed"))
-        reason: StreamingQueueError | None = SendTimeoutError("no answer to its probe")  # if our caller gives it up
+            return self._note(agent_id, ConnectError("it was killed"))
+        reason: StreamingQueueError | None = SendTimeoutError("no answer to its probe")  # if our caller gives up
         try:
             async with asyncio.timeout(HEALTH_BOUND_S):
                 reason = await probed(self._backend(), agent_id)
@@ -79,11 +79,11 @@ class NetworkHealth:
         except Exception as error:
             reason = typed(error, "its probe failed")
         finally:
-            self._told(agent_id, reason)
+            self._note(agent_id, reason)
         return reason
 
-    def _told(self, agent_id: str, reason: StreamingQueueError | None) -> StreamingQueueError | None:
-        if reason is None or agent_id not in self._addresses:  # it may have left meanwhile
+    def _note(self, agent_id: str, reason: StreamingQueueError | None) -> StreamingQueueError | None:
+        if reason is None or agent_id not in self._addresses:  # the agent may have left meanwhile
             self._reasons.pop(agent_id, None)
         else:
             self._reasons[agent_id] = reason
@@ -93,13 +93,13 @@ class NetworkHealth:
     async def require(self, agent_ids: Collection[str], *, emit: Listener | None = None) -> None:
         """Return once all these agents answer their protocol's probe.
 
-        Agents whose process starts are waited for, as long as their backend does; `emit` is told so every 5 s.
+        This waits for an agent whose process starts, as long as its backend does; `emit` gets a notice every 5 s.
 
         Raises:
-            ConnectError: some do not answer; it names them and says why.
-            ConfigError: some cannot be asked at all, by their settings.
+            ConnectError: some agents do not answer; the error names them and their reasons.
+            ConfigError: some agents cannot be asked at all, by their settings.
         """
-        told_at: dict[str, float] = {}
+        noted_at: dict[str, float] = {}
         while agent_ids:
             reasons = {agent: why for agent, why in (await self.probe(agent_ids)).items() if why is not None}
             starting = {agent: why for agent, why in reasons.items() if isinstance(why, StartingError)}
@@ -107,12 +107,12 @@ class NetworkHealth:
             if failed:
                 raise unhealthy(failed, self._addresses)
             if starting:
-                _tell(starting, told_at, emit)
+                _report(starting, noted_at, emit)
                 await asyncio.sleep(START_POLL_S)
             agent_ids = starting
 
     async def require_credential(self, agent_id: str) -> None:
-        """Raise AuthError where the agent refuses our credential, as far as its probe or its description tells."""
+        """Raise AuthError where the agent refuses our credential, by its probe or its description."""
         reason = self.last_reason(agent_id)
         if isinstance(reason, AuthError):
             raise reason
@@ -128,11 +128,11 @@ class NetworkHealth:
             logger.debug("agent %r does not describe itself: %r", agent_id, error)
 
 
-def _tell(starting: Mapping[str, StreamingQueueError], told_at: dict[str, float], emit: Listener | None) -> None:
-    """Say of whom is waited for, and how long; of each agent at once and then every `START_TOLD_S`."""
+def _report(starting: Mapping[str, StreamingQueueError], noted_at: dict[str, float], emit: Listener | None) -> None:
+    """Emit which agents start still; for each agent at once and then every `START_NOTICE_S`."""
     now = time.monotonic()
-    due = [agent_id for agent_id in starting if now - told_at.get(agent_id, -START_TOLD_S) >= START_TOLD_S]
-    told_at.update(dict.fromkeys(due, now))
+    due = [agent_id for agent_id in starting if now - noted_at.get(agent_id, -START_NOTICE_S) >= START_NOTICE_S]
+    noted_at.update(dict.fromkeys(due, now))
     by_text: dict[str, list[str]] = {}
     for agent_id in due:
         by_text.setdefault(str(starting[agent_id]), []).append(agent_id)
@@ -144,44 +144,31 @@ def _tell(starting: Mapping[str, StreamingQueueError], told_at: dict[str, float]
 def unhealthy(reasons: Mapping[str, StreamingQueueError], addresses: Mapping[str, str]) -> StreamingQueueError:
     """One error for all agents in `reasons`; `addresses` are those of all agents.
 
+    The message has a line for each reason: `A at ADDRESS: reason`, or `3 of 4 agents: reason (A at ADDRESS, ...)`.
     A ConfigError where the settings of all are at fault, for no start of an agent mends them; else a ConnectError.
     """
-    reason = by_reason(reasons, addresses)
-    if all(isinstance(each, ConfigError) for each in reasons.values()):
-        return ConfigError(f"no agent can be asked: {reason}")
-    return ConnectError(f"no healthy agent answers: {reason}; start it there or correct the address")
-
-
-def by_reason(reasons: Mapping[str, StreamingQueueError | str], addresses: Mapping[str, str]) -> str:
-    """`A at ADDRESS: reason`, or `3 of 4 agents: reason (A at ADDRESS, B at ADDRESS and 1 more)`, reason by reason."""
     groups: dict[str, list[str]] = {}
     for agent_id, reason in reasons.items():
         groups.setdefault(_bare(str(reason), addresses.get(agent_id, "")), []).append(agent_id)
-    told = [
-        _group(agent_ids, reason, reasons, addresses)
-        for reason, agent_ids in sorted(groups.items(), key=lambda group: -len(group[1]))
-    ]
-    more = [f"and {len(told) - MOST_GROUPS} reasons more"] if len(told) > MOST_GROUPS else []
-    return "; ".join([*told[:MOST_GROUPS], *more])
+    lines = []
+    for bare, agent_ids in sorted(groups.items(), key=lambda group: -len(group[1])):
+        names = [f"{agent_id} at {masked(addresses.get(agent_id, ''))}" for agent_id in agent_ids]
+        if len(names) > 1:
+            lines.append(f"{len(names)} of {len(addresses)} agents: {_short(bare)} ({listed(names)})")
+        else:
+            whole = str(reasons[agent_ids[0]]).removeprefix(f"{masked(addresses.get(agent_ids[0], ''))}: ")
+            lines.append(f"{names[0]}: {_short(whole)}")
+    more = [f"and {len(lines) - MOST_GROUPS} reasons more"] if len(lines) > MOST_GROUPS else []
+    text = "; ".join(lines[:MOST_GROUPS] + more)
+    if all(isinstance(reason, ConfigError) for reason in reasons.values()):
+        return ConfigError(f"no agent can be asked: {text}")
+    return ConnectError(f"no healthy agent answers: {text}; start it there or correct the address")
 
 
 def listed(names: Sequence[str]) -> str:
     """The first names, and the number of the others."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return ", ".join(names[:MOST_NAMES]) + more
-
-
-def _group(
-    agent_ids: Sequence[str],
-    reason: str,
-    reasons: Mapping[str, StreamingQueueError | str],
-    addresses: Mapping[str, str],
-) -> str:
-    names = [f"{agent_id} at {masked(addresses.get(agent_id, ''))}" for agent_id in agent_ids]
-    if len(names) > 1:
-        return f"{len(names)} of {len(addresses)} agents: {_short(reason)} ({listed(names)})"
-    whole = str(reasons[agent_ids[0]]).removeprefix(f"{masked(addresses.get(agent_ids[0], ''))}: ")
-    return f"{names[0]}: {_short(whole)}"
 
 
 def _bare(reason: str, address: str) -> str:

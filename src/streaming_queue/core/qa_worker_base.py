@@ -1,4 +1,4 @@
-"""A worker's answers: the model's if one is configured, the mock's if not; no protocol knows more than this."""
+"""A worker's answers: from the model if one is configured, else from the mock. All protocols use only this."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class QAWorkerBase:
 
     @property
     def llm(self) -> LLM:
-        """Where the answers come from. Raises ConfigError."""
+        """The model that answers. Raises ConfigError."""
         return self.choice.llm
 
     async def answer(self, question: str) -> str:
@@ -49,10 +49,10 @@ class QAWorkerBase:
         """The answer in pieces as the model gives them; closing the generator cancels the model's work.
 
         After the last piece the reply being prepared is annotated with `llm_ms`, `ttft_ms` (until the first piece),
-        `model`, `mock`, and `usage` where the provider told it.
+        `model`, `mock`, and `usage` where the provider reports it.
 
         Raises:
-            LLMError: the provider failed; the class says how. BadResponseError: the answer is empty.
+            LLMError: the provider failed, by the class of the error. BadResponseError: the answer is empty.
             AuthError: the provider refused the key.
             ConfigError: the provider cannot be used as configured.
         """
@@ -83,13 +83,13 @@ class QAWorkerBase:
         annotate(**figures, **({} if usage is None else {"usage": usage}))
 
     def status(self) -> str:
-        """A short text that says the worker is ready; costs no model call. Raises ConfigError where it is not."""
+        """A short text: the worker is ready; costs no model call. Raises ConfigError where the worker is not ready."""
         if type(self).answer is not QAWorkerBase.answer or type(self).stream_answer is not QAWorkerBase.stream_answer:
             return "ready"
         return f"ready, {self.choice.describe()}"
 
     async def close(self) -> None:
-        """Give up the model's connections; idempotent."""
+        """Close the model's connections; idempotent."""
         if "choice" in self.__dict__:
             await self.llm.close()
 

@@ -233,7 +233,7 @@ class Run:
 
 
 def check_directory(config: Config) -> None:
-    """Raise ConfigError where the directory of `config` is in use or holds another run; changes nothing. Blocks."""
+    """Raise ConfigError where the directory of `config` is in use or holds another run. Changes nothing, blocks."""
     if config.output.dir is None:
         return
     path = Path(config.output.dir)
@@ -248,11 +248,11 @@ def check_directory(config: Config) -> None:
 
 
 def open_directory(config: Config) -> RunDirectory:
-    """The directory for the round that `config` describes: a new one, or the one to go on with. Blocks.
+    """The directory of the run that `config` describes: a new directory, or the directory to resume. Blocks.
 
     Raises:
-        ConfigError: it is in use by another process, holds another run, or cannot be read or written; or what is kept
-            of it in the user's state folder cannot.
+        ConfigError: another process uses the directory, it holds another run, or it cannot be read or written; or the
+            run's file in the user's state folder cannot be read or written.
     """
     check_directory(config)
     if config.output.resume:
@@ -269,19 +269,19 @@ def open_directory(config: Config) -> RunDirectory:
 
 
 def _resumed(facts: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """What is new of a run that goes on: its settings and, where the model is another, who answers."""
+    """The new facts of a resumed run: its settings and, where the model has changed, its provider."""
     facts["config"]["output"] = earlier.get("config", {}).get("output", facts["config"]["output"])
     was, now = earlier.get("provider"), facts["provider"]
     if was and now and all(was[key] == now[key] for key in ("name", "model", "mock")):
-        facts["provider"] = was  # for the reason that it was chosen then
+        facts["provider"] = was  # with the reason of its first choice
     return facts
 
 
 def _facts(config: Config) -> dict[str, Any]:
-    """What `run.json` says of a run before it begins."""
+    """The facts in `run.json` before a run begins."""
     coordinator = config.qa.coordinator
     settings = config.public()
-    for key in ("data_file", "result_file"):  # so that a resume from another working directory finds them
+    for key in ("data_file", "result_file"):  # a resume from another working directory finds them
         path = settings["qa"]["coordinator"][key]
         if path not in (None, "-"):
             settings["qa"]["coordinator"][key] = str(Path(path).resolve())

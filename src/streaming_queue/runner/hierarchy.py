@@ -21,7 +21,7 @@ MOST_SHOWN = 8
 """How many agents of a network are shown with their addresses."""
 
 StartWorkers = Callable[[NetworkBase, Sequence[str]], Awaitable[None]]
-"""Register the workers of these names in this network; those that do not run yet are started."""
+"""Registers the workers of these names in this network, and starts the workers that do not run yet."""
 
 
 async def build_pools(
@@ -41,14 +41,14 @@ async def build_pools(
 
     async def host(pool_id: str, parent: NetworkBase) -> None:
         members = hierarchy.members[pool_id]
-        pool = await _pool_network(config, hierarchy.pools[pool_id].protocol or config.protocol)
+        protocol = hierarchy.pools[pool_id].protocol or config.protocol
         slots = {member: config.qa.worker.most_at_once * hierarchy.leaves(member) for member in members}
-        sub = _sub_coordinator(pool_id, pool, slots, config, emit)
+        sub = await _sub_coordinator(pool_id, protocol, slots, config, emit)
         subs.append(sub)
         for member in members:
             if member in hierarchy.pools:
-                await host(member, pool)
-        await start_workers(pool, [member for member in members if member not in hierarchy.pools])
+                await host(member, sub.network)
+        await start_workers(sub.network, [member for member in members if member not in hierarchy.pools])
         await _lay_edges(sub)
         await spawn(parent, pool_id, config.qa.worker.host, 0, sub)
 
@@ -60,19 +60,18 @@ async def build_pools(
 async def make_pool(
     pool_id: str, addresses: Sequence[str], protocol: str, config: Config, *, emit: Listener = log_members
 ) -> SubCoordinatorExecutor:
-    """A sub-coordinator over agents that run already, ready to be hosted; its owner closes it.
+    """A sub-coordinator over running agents, ready to be hosted; its owner closes it.
 
-    `protocol` reaches the agents; each takes `qa.worker.concurrency` questions at a time and goes by its address.
+    `protocol` reaches the agents; each takes `qa.worker.concurrency` questions at a time, and its address is its id.
     Raises ConfigError on a protocol or an address that cannot be used.
     """
     if len(set(addresses)) < len(addresses):
         raise ConfigError(f"pool {pool_id!r}: an address is given twice; each is an agent of its own")
-    network = await _pool_network(config, protocol)
     slots = dict.fromkeys(addresses, config.qa.worker.most_at_once)
-    sub = _sub_coordinator(pool_id, network, slots, config, emit)
+    sub = await _sub_coordinator(pool_id, protocol, slots, config, emit)
     try:
         for address in addresses:
-            await network.register_agent(address, address)
+            await sub.network.register_agent(address, address)
         await _lay_edges(sub)
     except BaseException:
         await sub.close()
@@ -103,14 +102,11 @@ async def spawn(network: NetworkBase, agent_id: str, host: str, port: int, execu
     await network.register_agent(agent_id, handle.base_url)
 
 
-async def _pool_network(config: Config, protocol: str) -> NetworkBase:
-    await asyncio.to_thread(registry.load, protocol)  # its library may be slow to import
-    return NetworkBase(create_backend(config, protocol), message_timeout_s=config.network.message_timeout)
-
-
-def _sub_coordinator(
-    pool_id: str, network: NetworkBase, slots: Mapping[str, int], config: Config, emit: Listener
+async def _sub_coordinator(
+    pool_id: str, protocol: str, slots: Mapping[str, int], config: Config, emit: Listener
 ) -> SubCoordinatorExecutor:
+    await asyncio.to_thread(registry.load, protocol)  # its library may be slow to import
+    network = NetworkBase(create_backend(config, protocol), message_timeout_s=config.network.message_timeout)
     return SubCoordinatorExecutor(
         pool_id,
         network,

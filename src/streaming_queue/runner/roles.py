@@ -1,4 +1,4 @@
-"""Which executor plays a role: the protocol's own where its package has one, else the one for all protocols."""
+"""The executor of a role: the protocol's own where its package has one, else the executor for all protocols."""
 
 from __future__ import annotations
 

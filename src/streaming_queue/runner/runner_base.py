@@ -41,10 +41,10 @@ DEFAULT_CONFIG = "config.yaml"
 
 
 class RunnerBase:
-    """Runs one round from a configuration; `run()` ends the process with the documented exit code.
+    """Does one run from a configuration; `run()` ends the process with the documented exit code.
 
     `config_path` is a path or a ready `Config`; the default `config.yaml` may be missing, then defaults apply.
-    `listeners` are told every event beside `output`; `on_row` is told each row of results, in a thread of its own.
+    `listeners` receive every event beside `output`; `on_row` receives each row of results, in a thread of its own.
     """
 
     protocol: ClassVar[str | None] = None
@@ -120,7 +120,7 @@ class RunnerBase:
     async def send_command_to_coordinator(self, command: str) -> dict[str, Any] | None:
         """Send `status` or `dispatch` to the coordinator: `{"result": text}`, and `error` where that failed.
 
-        A coordinator elsewhere answers a dispatch when its round has begun; its outcome is asked for afterwards.
+        A coordinator elsewhere answers a dispatch when its run has begun; the runner asks for the outcome afterwards.
         """
         detach = {"detach": True} if command == "dispatch" and not self.network.services else {}
         reply = await self._remote.command(command, **detach)
@@ -136,7 +136,7 @@ class RunnerBase:
         raise SystemExit(await self.execute())
 
     async def execute(self) -> int:
-        """Do the run and return its exit code; every failure is told through `output`."""
+        """Do the run and return its exit code; `output` reports every failure."""
         try:
             await asyncio.to_thread(self.output.prepare)
             await preflight(await asyncio.to_thread(lambda: self.config))
@@ -173,12 +173,12 @@ class RunnerBase:
             output.system(f"{name}{choose(core, config.mock).describe()}")
         await self._require_health()
         output.info(str((await self.send_command_to_coordinator("status") or {}).get("result")))
-        if self._signal is not None:  # nothing was begun, so nothing is to be drained
+        if self._signal is not None:  # no run has begun, so there is nothing to drain
             return 128 + self._signal
         return conclude(await self._dispatch(), output, signal_number=self._signal)
 
     async def _dispatch(self) -> Mapping[str, Any]:
-        """Have the round done; returns the coordinator's figures at its end, which a lost reply does not change."""
+        """Dispatch the run; returns the coordinator's figures at its end. A lost reply does not change them."""
         remote = None if self.network.services else self._remote
         before = await remote.round_id() if remote else None
         answer = await self.send_command_to_coordinator("dispatch") or {}
@@ -194,7 +194,7 @@ class RunnerBase:
         return figures
 
     async def _require_health(self) -> None:
-        """Have every agent answer; a signal ends the wait for those whose processes start."""
+        """Wait until every agent answers; a signal ends the wait for agents whose processes start."""
         emit = fan_out((self.output, *self.listeners))
         for network in (*(sub.network for sub in self._subs), self.network):
             if not self._stopping.is_set():

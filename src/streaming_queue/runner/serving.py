@@ -1,4 +1,4 @@
-"""Agents that are a process's whole work: ready, serving, draining, gone."""
+"""Serves an agent for the life of a process: ready, serving, draining, stopped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from streaming_queue.runner.signals import stop_signals
 from streaming_queue.telemetry.console import Output
 
 Ready = Callable[[str], None]
-"""Told the agent's address once it answers."""
+"""Receives the agent's address once the agent answers."""
 
 STOP_MARGIN_S = 5.0
 
@@ -52,9 +52,9 @@ async def serve_worker(
 
     `executor` is a `package.module:Class` in place of the protocol's own; with a `pool`, addresses of agents reached
     over `pool_protocol` (default: the same), it is their sub-coordinator. With `join` it takes part at the coordinator
-    of that address, which it tells when it stops. `drain_s` defaults to `scheduler.drain_s`.
+    of that address, and deregisters when it stops. `drain_s` defaults to `scheduler.drain_s`.
 
-    Only what is sent to the coordinator shows `network.operator_token`; the executor's configuration does not have it.
+    Only messages to the coordinator carry `network.operator_token`; the executor's configuration does not have it.
 
     Raises:
         AuthError: it may not join that coordinator.

@@ -1,19 +1,19 @@
-"""How many questions a worker is given at a time, found out while it works."""
+"""Finds how many questions a worker takes best at a time, while the worker works."""
 
 from __future__ import annotations
 
 BEGIN = 4
 SLOW = 2.0
-"""Answers that take so many times as long as the worker's quick ones say that it is asked too much at a time."""
+"""An answer is slow if it takes so many times as long as the worker's quick answers."""
 _QUICKER, _SLOWER = 0.5, 0.0005
-"""How much of a difference the notion of a quick answer takes over: soon when quicker, hardly when slower."""
+"""The share of a difference that moves the length of a quick answer: much when quicker, little when slower."""
 
 
 class AdaptiveLimit:
     """Additive increase, multiplicative decrease (AIMD), as TCP finds its window.
 
-    One more after each `limit` good and quick answers that came while the limit was reached; a tenth less after a slow
-    one, half after a failure or a wish to slow down, once for all questions that were under way then.
+    The limit grows by one after `limit` good and quick answers while the limit was reached. It falls by a tenth after a
+    slow answer, by half after a failure or a wish to slow down, once for all questions in flight at that moment.
     """
 
     def __init__(self, most: int) -> None:
@@ -28,7 +28,7 @@ class AdaptiveLimit:
         return int(self._limit)
 
     def answered(self, seconds: float, busy: int) -> None:
-        """Count a good answer that took `seconds`, with `busy` questions under way as it came."""
+        """Count a good answer that took `seconds`, with `busy` questions in flight."""
         quick_s = self._quick_s
         if quick_s is None:
             self._quick_s = quick_s = seconds

@@ -1,4 +1,4 @@
-"""Whether a worker that keeps failing is left alone for a while."""
+"""The circuit breaker of one worker: whether a worker that keeps failing gets no questions for a while."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LONGEST_COOLDOWN_S = 60.0
 
 
 class Breaker:
-    """Opens after five failures in a row, or when half of ten and more answers in ten seconds were failures.
+    """Opens after five failures in a row, or when half of at least ten answers in ten seconds were failures.
 
-    It stays open for a cooldown of 5 s and is then half open: one good answer closes it, one failure opens it again
-    for twice as long, 60 s at the most. Pure but for `clock`; its owner decides whether it may open.
+    The breaker stays open for a cooldown of 5 s and is then half open: one good answer closes it, one failure opens it
+    again for twice as long, 60 s at the most. Pure except for `clock`; the owner decides whether the breaker may open.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -41,7 +41,7 @@ class Breaker:
             self._cooldown_s = COOLDOWN_S
 
     def failed(self) -> bool:
-        """Count a failure; whether it is time to `open`."""
+        """Count a failure; whether the breaker should `open`."""
         self._in_a_row += 1
         self._count(failed=1)
         answers = sum(counts[1] for counts in self._seconds)
@@ -49,7 +49,7 @@ class Breaker:
         return self.half_open or self.keeps_failing or (answers >= LEAST and 2 * failures >= answers)
 
     def open(self) -> float:
-        """Open, and be half open afterwards; for how many seconds the worker is to be left alone."""
+        """Open, and be half open afterwards; returns for how many seconds the worker gets no questions."""
         cooldown_s = self._cooldown_s
         self._cooldown_s = min(2 * cooldown_s, LONGEST_COOLDOWN_S)
         self.half_open = True
@@ -58,7 +58,7 @@ class Breaker:
         return cooldown_s
 
     def forgive(self) -> None:
-        """Take a failure back: it was the question's fault, for it failed elsewhere, too."""
+        """Take a failure back: the question failed at another worker too, so the question is at fault."""
         self._in_a_row = max(0, self._in_a_row - 1)
         for counts in reversed(self._seconds):
             if counts[2]:

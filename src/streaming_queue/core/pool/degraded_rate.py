@@ -1,4 +1,4 @@
-"""How a pool goes on whose workers all keep failing: a provider is down, say, and nobody can be left alone for it."""
+"""The degraded rate of a pool whose workers all keep failing, because a provider is down, for example."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ LONGEST_S = 2.0
 
 
 class DegradedRate:
-    """Each is asked one question at a time, and then all rest, so that an outage costs few of them an attempt.
+    """Each failing worker gets one question at a time, and then all rest: an outage costs few questions an attempt.
 
-    The rest is `pause_s` for each such worker, 2 s at the most: a question every `pause_s`. A worker that answers goes
-    on as ever.
+    The rest is `pause_s` for each such worker, 2 s at the most: a question every `pause_s`. A worker that answers gets
+    its full rate again.
     """
 
     def __init__(self, pause_s: float = PAUSE_S) -> None:
@@ -23,13 +23,13 @@ class DegradedRate:
         return len(self._workers)
 
     def begin(self, worker_id: str) -> bool:
-        """Ask a worker at the degraded rate; return whether it is the first."""
+        """Ask a worker at the degraded rate; returns whether it is the first such worker."""
         before = len(self._workers)
         self._workers.add(worker_id)
         return not before
 
     def end(self, worker_id: str) -> bool:
-        """Ask a worker at its full rate again; return whether it was degraded."""
+        """Ask a worker at its full rate again; returns whether it was degraded."""
         was_degraded = worker_id in self._workers
         self._workers.discard(worker_id)
         return was_degraded
@@ -39,7 +39,7 @@ class DegradedRate:
         return worker_id not in self._workers or (not busy and not self._resting)
 
     def asked(self, worker_id: str) -> float | None:
-        """A question leaves; the seconds until `rested` is to be called, None where it need not be."""
+        """A question leaves; returns the seconds until the call of `rested`, None where no call is due."""
         if worker_id not in self._workers or self._resting:
             return None
         self._resting = True

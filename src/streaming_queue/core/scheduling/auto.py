@@ -1,4 +1,4 @@
-"""`protocol: auto`: which workers are given questions, by what their protocols have cost in this very run."""
+"""`protocol: auto`: which workers get questions, by the cost of their protocols in this run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from streaming_queue.messages import Result
 from streaming_queue.telemetry.events import Listener, Notice
 
 MOST_TOLD = 20
-"""So many shifts are told while they happen; the report has more."""
+"""How many shifts are emitted while they happen; the report has more."""
 
 
 class ProtocolChoice:
-    """Gives questions to the workers whose protocols do well; the others have a share for exploration.
+    """Gives questions to the workers whose protocols do well; the other protocols get a share for exploration.
 
-    A scheduler asks it last of all (`grant`) and tells it of every outcome. `on_change` is called, by the event loop,
-    when a worker that was refused may ask again.
+    A scheduler asks `grant` last of all, and reports every outcome. The event loop calls `on_change` when a refused
+    worker may ask again.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ProtocolChoice:
         return self._bandit.is_free(self._protocol(worker_id))
 
     def grant(self, worker_id: str, shunned: Collection[str] = ()) -> bool:
-        """Whether the worker takes the question at hand, which goes to none of the `shunned`. A yes counts as taken."""
+        """Whether the worker takes this question, which goes to none of the `shunned` workers. True counts as taken."""
         protocol, bandit = self._protocol(worker_id), self._bandit
         if bandit.is_free(protocol):
             why = Pull.FREELY
@@ -68,7 +68,7 @@ class ProtocolChoice:
         self._heed()
 
     def failed(self, worker_id: str, error: StreamingQueueError) -> None:
-        """An attempt failed; it counts where the exchange failed, not the agent or its model."""
+        """An attempt failed. It counts only if the exchange failed, not the agent or its model."""
         if isinstance(error, CommError) and not isinstance(error, AgentFailedError):
             self._bandit.failed(self._protocol(worker_id))
             self._heed()
@@ -80,12 +80,12 @@ class ProtocolChoice:
         self._heed()
 
     def report(self) -> dict[str, Any]:
-        """What was asked for, and every decision: counts by protocol and reason, measurements, shifts."""
+        """The settings, and every decision: counts by protocol and reason, measurements, shifts."""
         settings = {name: getattr(self._settings, name) for name in type(self._settings).model_fields}
         return {"settings": settings, **self._bandit.report()}
 
     def _protocol(self, worker_id: str) -> str:
-        """A worker's protocol; one that joins later may bring another."""
+        """A worker's protocol; a worker that joins later may bring a new one."""
         protocol = self._protocols.get(worker_id)
         if protocol is None:
             protocol = self._protocols[worker_id] = self._protocol_of(worker_id)

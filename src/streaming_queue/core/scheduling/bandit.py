@@ -1,7 +1,7 @@
-"""Which of several arms may be pulled freely, by what pulling them has cost lately. Pure: no clock, no I/O.
+"""Which of several arms may be pulled freely, by their recent costs. Pure: no clock, no I/O.
 
-A sliding-window, epsilon-greedy bandit for work that is pulled and not pushed: instead of one best arm it keeps a set
-of arms that are about as good, and a floor of exploration for the others (docs/adr/0016).
+A sliding-window, epsilon-greedy bandit for work that workers pull: instead of one best arm it keeps a set of arms that
+are about as good, and a floor of exploration for the other arms (docs/adr/0016).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from statistics import median
 from typing import Any
 
 WINDOW = 7
-"""How many of its last outcomes an arm is judged by: four slow ones in a row hold it back, four good ones free it."""
+"""How many last outcomes judge an arm: four slow outcomes in a row hold it back, four good outcomes free it."""
 ENOUGH = 3
-"""An arm with fewer outcomes is not judged yet."""
+"""The fewest outcomes that judge an arm."""
 MOST_FAILURES = 1
 MUCH_WORSE = 2.0
 """An arm is held back when a pull, the work included, takes so many times as long as by the best arm."""
 SLACK_MS = 5.0
-"""A difference that never counts: what a timer or a busy moment makes of costs near nothing."""
+"""A difference that never counts: a timer or a busy moment adds as much to a cost near zero."""
 WORK_WINDOW = 15
 MOST_SHIFTS = 100
 
@@ -36,7 +36,7 @@ class Standing(StrEnum):
 
 
 class Pull(StrEnum):
-    """Why an arm was pulled: it is free, to see how it does now, or for want of another."""
+    """Why an arm was pulled: the arm is free, its cost is measured again, or there is no other arm."""
 
     FREELY = "freely"
     EXPLORED = "explored"
@@ -56,7 +56,7 @@ class Shift:
 
 @dataclass(slots=True)
 class Arm:
-    """What is known of an arm. An outcome is its cost in ms, True for an answer that told none, False for a failure."""
+    """The record of an arm. An outcome is a cost in ms, True for an answer without a cost, False for a failure."""
 
     outcomes: deque[float | bool] = field(default_factory=lambda: deque(maxlen=WINDOW))
     cost_ms: float | None = None
@@ -72,11 +72,11 @@ class Arm:
 
     @property
     def success_share(self) -> float | None:
-        """The share of answers among the last outcomes; None where there are none."""
+        """The share of answers in the last outcomes; None where there is no outcome."""
         return 1 - self.failures / len(self.outcomes) if self.outcomes else None
 
     def add(self, outcome: float | bool) -> None:
-        """Take an outcome in."""
+        """Add an outcome."""
         self.outcomes.append(outcome)
         costs = [each for each in self.outcomes if not isinstance(each, bool)]
         self.cost_ms = median(costs) if costs else None
@@ -85,10 +85,10 @@ class Arm:
 class Bandit:
     """Judges arms by their last outcomes. The same seed in `draw` and the same calls give the same decisions.
 
-    `exploration` is the share of all pulls that arms held back have together, on average: each is due at random
-    moments, never further apart than twice their mean distance. One whose latest answer was good is due again at once.
-    `limit_ms` is the cost above which an arm is held back, whatever the others cost. `draw` gives numbers from 0 to 1.
-    Of the reachable arms one is free at any time.
+    `exploration` is the mean share of all pulls for the arms that are held back: each arm is due at random moments,
+    never further apart than twice their mean distance. An arm whose latest answer was good is due again at once. An
+    arm above the cost `limit_ms` is held back in any case. `draw` gives numbers from 0 to 1. One of the reachable arms
+    is free at any time.
     """
 
     def __init__(
@@ -105,18 +105,18 @@ class Bandit:
         self._work_ms: deque[float] = deque(maxlen=WORK_WINDOW)
 
     def add(self, name: str) -> None:
-        """Take an arm in, if it is not there yet; it can be reached."""
+        """Add an arm, if it is not there yet, as reachable."""
         self.arms.setdefault(name, Arm())
         self._reachable.add(name)
 
     # --- deciding ---
 
     def is_free(self, name: str) -> bool:
-        """Whether the arm may be pulled by whoever asks."""
+        """Whether the arm may be pulled at any time."""
         return self.arms[name].standing is Standing.FREE
 
     def is_due(self, name: str) -> bool:
-        """Whether an arm that is held back is to be pulled to see how it does now."""
+        """Whether it is time to measure an arm that is held back."""
         return self.pulls >= self.arms[name].due
 
     @property
@@ -125,7 +125,7 @@ class Bandit:
         return any(not self.is_free(name) and self.is_due(name) for name in self._reachable)
 
     def pull(self, name: str, why: Pull) -> None:
-        """Count a pull, and what it was for."""
+        """Count a pull and its reason."""
         arm = self.arms[name]
         arm.pulls[why] += 1
         if arm.standing is not Standing.FREE:
@@ -137,7 +137,7 @@ class Bandit:
                 self.arms[other].held_back[standing] += 1
 
     def _put_off(self, arm: Arm) -> None:
-        """Let some pulls pass until its next exploration, more the more arms share in it."""
+        """Postpone an arm's next exploration; the more arms are held back, the longer."""
         held = sum(each.standing is not Standing.FREE for each in self.arms.values())
         mean = held / self._exploration
         arm.due = self.pulls + 1 + int(self._draw() * (2 * mean - 1))
@@ -145,17 +145,17 @@ class Bandit:
     # --- observing ---
 
     def answered(self, name: str, *, cost_ms: float | None, work_ms: float | None) -> None:
-        """An answer by this arm cost so much beside the work itself; None where nobody told."""
+        """Count an answer by this arm: its cost beside the work itself; None where the cost is unknown."""
         if work_ms is not None:
             self._work_ms.append(work_ms)
         self.arms[name].add(True if cost_ms is None else cost_ms)
         self._judge()
         arm = self.arms[name]
         if arm.standing is not Standing.FREE and (cost_ms is None or cost_ms <= self._bound()):
-            arm.due = self.pulls  # good again, as it seems: look once more, at once
+            arm.due = self.pulls  # good again, it seems: measure once more, at once
 
     def failed(self, name: str) -> None:
-        """A pull of this arm failed, by the arm's own fault."""
+        """Count a failure by the arm's own fault."""
         self.arms[name].add(False)
         self._judge()
 
@@ -167,7 +167,7 @@ class Bandit:
     # --- judging ---
 
     def _judge(self) -> None:
-        """Every arm's standing, by the last outcomes of all."""
+        """Set every arm's standing, by the last outcomes of all arms."""
         bound = self._bound()
         judged = {name: self._standing(arm, bound) for name, arm in self.arms.items()}
         if self._reachable and not any(judged[name] is Standing.FREE for name in self._reachable):
@@ -226,7 +226,7 @@ class Bandit:
         return f"overhead {cost}, {arm.failures} of the last {len(arm.outcomes)} questions failed"
 
     def report(self) -> dict[str, Any]:
-        """Every decision so far, summed up by arm and reason; the measurements now; the shifts in between."""
+        """Every decision so far, by arm and reason; the measurements now; the shifts."""
         return {
             "questions": self.pulls,
             "protocols": {

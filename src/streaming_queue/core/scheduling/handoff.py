@@ -1,4 +1,4 @@
-"""What is to be given and who waits for it, matched: whoever waits longest takes the oldest that it may take."""
+"""Matches items with takers: the taker that waits longest gets the oldest item that it may take."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Item = TypeVar("Item")
 
 
 class Handoff(Generic[Taker, Item]):
-    """Matches items with waiting takers. `may_take(taker, item)` decides; nothing is split in advance.
+    """Matches items with waiting takers. `may_take(taker, item)` decides; no item is assigned in advance.
 
-    A coordinator's slots take leases; in a pool, questions take free slots.
+    A run's slots take leases; in a load balancer, questions take free slots.
     """
 
     def __init__(self, may_take: Callable[[Taker, Item], bool]) -> None:
@@ -35,15 +35,15 @@ class Handoff(Generic[Taker, Item]):
         return len(self._waiting)
 
     def given(self, taker: Taker) -> int:
-        """How many items this taker was given that it has not begun with: its `take` has yet to go on."""
+        """How many items this taker was given whose `take` has not returned yet."""
         return self._given.count(taker)
 
     def on_the_way(self, item: Item) -> int:
-        """How many items like this one were given to takers that have not begun with them."""
+        """How many items like this one were given to takers whose `take` has not returned yet."""
         return self._on_the_way.count(item)
 
     def offer(self, item: Item) -> None:
-        """Give an item to the taker that waits longest among those that may take it, else keep it for one."""
+        """Give an item to the taker that waits longest of those that may take it, else keep the item."""
         for index, (taker, future) in enumerate(self._waiting):
             if not future.done() and self._may_take(taker, item):
                 del self._waiting[index]
@@ -52,7 +52,7 @@ class Handoff(Generic[Taker, Item]):
         self._items.append(item)
 
     async def take(self, taker: Taker) -> Item:
-        """The oldest item that this taker may take; waits for one. A cancelled wait loses none."""
+        """The oldest item that this taker may take; waits for one. A cancelled wait loses no item."""
         for index, item in enumerate(self._items):
             if self._may_take(taker, item):
                 del self._items[index]
@@ -67,7 +67,7 @@ class Handoff(Generic[Taker, Item]):
         except BaseException:
             if entry in self._waiting:
                 self._waiting.remove(entry)
-            else:  # it was given an item, and is cancelled before it could have it
+            else:  # the taker was given an item, and was cancelled before it got the item
                 self._arrived(taker, future.result())
                 self.offer(future.result())
             raise
@@ -84,14 +84,14 @@ class Handoff(Generic[Taker, Item]):
         self._on_the_way.remove(item)
 
     def rematch(self) -> None:
-        """Try again what is kept: who may take what has changed."""
+        """Match the kept items again, after `may_take` has changed its answers."""
         kept, self._items = self._items, deque()
         for item in kept:
             self.offer(item)
         self._taken.set()
 
     def invite(self, choose: Callable[[Taker], Item | None]) -> None:
-        """Give everybody who waits what `choose` has for them, if anything."""
+        """Give each waiting taker the item that `choose` finds for it, if any."""
         for entry in tuple(self._waiting):
             taker, future = entry
             if not future.done() and (item := choose(taker)) is not None:
@@ -114,7 +114,7 @@ class Handoff(Generic[Taker, Item]):
         return iter(tuple(self._items))
 
     def drop(self) -> list[Item]:
-        """Take out every item that is kept."""
+        """Remove and return every kept item."""
         dropped = list(self._items)
         self._items.clear()
         self._taken.set()

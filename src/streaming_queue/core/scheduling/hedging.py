@@ -1,4 +1,4 @@
-"""When a question that takes long is asked elsewhere, too."""
+"""When a slow question goes to a second worker, too."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections import deque
 from statistics import median
 
 SLOW = 2.0
-"""So many times the median of recent answers is long."""
+"""A question is slow after so many times the median of recent answers."""
 SHARE = 0.05
-"""Duplicates at the most, of the questions asked."""
+"""The largest share of duplicates in the questions asked."""
 LEAST = 8
-"""Duplicates allowed in a small round, and answers that have to be known before the first."""
+"""How many duplicates a small run may have, and how many answers come before the first duplicate."""
 _RECENT = 256
 
 
 class Hedging:
-    """Duplicates of the slow ones, once nothing else is left to ask. Pure.
+    """Duplicates of slow questions, once no other question is left to ask. Pure.
 
-    `duplicates` counts them. A slow worker then holds up the end of a round for no longer than it takes elsewhere.
+    `duplicates` counts them. A slow worker then delays the end of a run only as long as another worker takes.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Hedging:
         self._recent: deque[float] = deque(maxlen=_RECENT)
 
     def asked(self, *, duplicate: bool) -> None:
-        """Count a question that is asked, for the first time or beside another worker."""
+        """Count a question that is asked, for the first time or as a duplicate."""
         self._asked += not duplicate
         self.duplicates += duplicate
 
@@ -35,7 +35,7 @@ class Hedging:
         self._recent.append(seconds)
 
     def after_s(self) -> float | None:
-        """How long a question must have been under way to be asked elsewhere, too; None: not now."""
+        """How long a question must be in flight before it is duplicated; None: not now."""
         if len(self._recent) < LEAST or self.duplicates >= max(LEAST, SHARE * self._asked):
             return None
         return SLOW * median(self._recent)

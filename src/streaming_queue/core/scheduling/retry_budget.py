@@ -1,4 +1,4 @@
-"""How many retries a round may make: so that a storm of failures is not answered by a storm of questions."""
+"""How many retries a run may make: a storm of failures must not cause a storm of questions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WINDOW_S = 10.0
 class RetryBudget:
     """In any ten seconds `per_s` retries a second, and `share` of the questions asked in them.
 
-    Pure but for `clock`. A retry beyond that is not refused: it gets a later moment.
+    Pure except for `clock`. A retry beyond the budget is not refused: it gets a later moment.
     """
 
     def __init__(self, *, share: float = 0.1, per_s: float = 3.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,13 +34,13 @@ class RetryBudget:
 
     @property
     def allowed(self) -> int:
-        """Retries in ten seconds, as things are."""
+        """The retries allowed in ten seconds now."""
         since = self._clock() - WINDOW_S
         asked = sum(count for second, count in self._asked if second >= since)
         return max(1, int(self._per_s * WINDOW_S + self._share * asked))
 
     def reserve(self) -> float:
-        """Take the next moment that a retry may be sent at; the seconds until then."""
+        """Take the next moment for a retry; returns the seconds until then."""
         now, allowed = self._clock(), self.allowed
         while self._retries and self._retries[0] <= now - WINDOW_S:
             self._retries.popleft()
