@@ -1,6 +1,6 @@
-"""The command line: `stq COMMAND`. A command is a function in a file of its own here, and a line in `COMMANDS`.
+"""The command line: `stq COMMAND`. A command is a function in a module here, and a line in `COMMANDS`.
 
-A command may return its exit code (None: 0) or raise; heavy imports belong inside it, so that `stq --help` stays quick.
+A command returns its exit code (None: 0) or raises. It imports heavy modules inside, so that `stq --help` stays quick.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from streaming_queue.cli import anp, config, dlq, protocol, protocols, queue, serve, workers
+from streaming_queue.cli import anp, config, dlq, protocol, protocols, serve, steer, workers
 from streaming_queue.cli.doctor import doctor
 from streaming_queue.cli.failstorm import failstorm
 from streaming_queue.cli.help import SectionedGroup, epilog
@@ -23,7 +23,6 @@ from streaming_queue.cli.results import results
 from streaming_queue.cli.resume import resume
 from streaming_queue.cli.run import run
 from streaming_queue.cli.runs import runs
-from streaming_queue.cli.steer import pause, stop
 from streaming_queue.cli.text import echo, print_error, print_traceback
 from streaming_queue.cli.top import top
 from streaming_queue.errors import StreamingQueueError
@@ -39,9 +38,9 @@ COMMANDS: tuple[tuple[str, Callable[..., Any] | typer.Typer, str, str], ...] = (
     ("Read", runs, "stq runs", "docs/results.md"),
     ("Read", top, "stq top runs/first", "docs/control.md"),
     ("Read", results, "stq results runs/first --format csv > answers.csv", "docs/results.md"),
-    ("Steer", pause, "stq pause runs/first", "docs/control.md"),
+    ("Steer", steer.pause, "stq pause runs/first", "docs/control.md"),
     ("Steer", resume, "stq resume runs/first", "docs/control.md"),
-    ("Steer", stop, "stq stop runs/first --wait", "docs/control.md"),
+    ("Steer", steer.stop, "stq stop runs/first --wait", "docs/control.md"),
     ("Steer", dlq.app, "stq dlq replay runs/first --reason ConnectError", "docs/control.md"),
     ("Steer", workers.app, "stq workers list runs/first", "docs/control.md"),
     ("Set up", serve.app, "stq serve worker --port 10001", "docs/processes.md"),
@@ -50,20 +49,20 @@ COMMANDS: tuple[tuple[str, Callable[..., Any] | typer.Typer, str, str], ...] = (
     ("Set up", protocol.app, "stq protocol list", "docs/guide/new-backend.md"),
     ("Set up", failstorm, "stq failstorm -p http --cycles 3", "docs/reliability.md"),
 )
-"""Each command that help shows: its section, what does it, a command line that works, the page that tells more."""
+"""Each command that help shows: section, function, an example that works, page of the documentation."""
 ALIASES: tuple[tuple[Callable[..., Any] | typer.Typer, str, str], ...] = (
     (status, "stq status http://127.0.0.1:10001", "docs/processes.md"),
     (dispatch, "stq dispatch http://127.0.0.1:9998 --follow", "docs/processes.md"),
     (attach, "stq attach http://127.0.0.1:9998", "docs/processes.md"),
-    (queue.app, "stq queue stats runs/first", "docs/control.md"),
+    (steer.queue, "stq queue stats runs/first", "docs/control.md"),
     (repair, "stq repair runs/first", "docs/repair.md"),
     (protocols.protocols, "stq protocols", "docs/conformance.md"),
     (anp.app, "stq anp identity new", "docs/protocols/anp.md"),
 )
-"""Commands under other names, which keep working until 1.0."""
+"""Hidden commands: older names, which work until 1.0."""
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
-"""The parser's class for a wrong command line; typer brings its own parser or click's, depending on its version."""
+"""The parser's error for a wrong command line. typer uses its own parser or click's, depending on its version."""
 
 _LAST_STANDARD_DESCRIPTOR = 2
 
@@ -73,6 +72,7 @@ app = typer.Typer(
     options_metavar="",
     subcommand_metavar="COMMAND [RUN] [OPTIONS]",
     help="A durable queue in front of LLM agents that speak any protocol.",
+    epilog=epilog("stq run -q questions.jsonl -o runs/first", "README.md"),
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -82,6 +82,7 @@ app = typer.Typer(
 def _add(command: Callable[..., Any] | typer.Typer, example: str, page: str, section: str | None) -> None:
     """Add a command to the app; one without a section is hidden."""
     options: dict[str, Any] = {"epilog": epilog(example, page), "hidden": section is None, "rich_help_panel": section}
+    options["options_metavar"] = "[OPTIONS]"  # else that of `app`
     if isinstance(command, typer.Typer):
         SectionedGroup.names.append(str(command.info.name))
         app.add_typer(command, **options)
@@ -116,11 +117,11 @@ def _root(
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line (default: the process's) and exit with a code of `exit_codes`.
+    """Run `arguments` (default: those of the process) and exit with a code of `exit_codes`.
 
-    This is the one place where errors become exit codes and a line on stderr; STQ_DEBUG=1 adds the traceback.
+    Errors become an exit code and a line on stderr only here; STQ_DEBUG=1 adds the traceback.
     """
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # else gRPC remarks on every process that we start
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # else gRPC warns of each process that we start
     try:
         _keep_standard_descriptors()
         for stream in (sys.stdout, sys.stderr):
@@ -138,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _keep_standard_descriptors() -> None:
-    """A standard stream that the caller closed leads nowhere: else a database or a socket would get its descriptor."""
+    """Open closed standard streams on the null device, else a database or a socket would get their descriptors."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD_DESCRIPTOR:
         pass
     os.close(descriptor)
@@ -171,7 +172,7 @@ def _report(error: BaseException) -> int:
 
 
 def _forget_stdout() -> None:
-    """What is left in stdout's buffer goes nowhere: a second failure at exit would spoil the code and the message."""
+    """Discard the buffer of stdout: a second failure at exit would replace the code and the message."""
     stdout = sys.__stdout__
     if stdout is None:
         return

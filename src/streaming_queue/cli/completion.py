@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -9,26 +10,30 @@ def protocols(incomplete: str) -> list[str]:
     """Names of protocols."""
     from streaming_queue.comm import registry
 
-    return [name for name in sorted(registry.known()) if name.startswith(incomplete)]
+    return _matching(sorted(registry.known()), incomplete)
 
 
 def runs(incomplete: str) -> list[str]:
-    """Directories of runs: those below `runs/`, or below the folder that is typed already."""
+    """Runs below `runs/`, or below the folder that is typed already; where there is none, the folders there."""
     folder = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
-    places = [folder] if incomplete else [Path("runs")]
-    found = [path for place in places if place.is_dir() for path in sorted(place.iterdir()) if path.is_dir()]
-    return [str(path) for path in found if str(path).startswith(incomplete)]
+    place = folder if incomplete else Path("runs")
+    folders = sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+    return _matching(map(str, [path for path in folders if (path / "run.json").exists()] or folders), incomplete)
 
 
 def keys(incomplete: str) -> list[str]:
     """Keys of settings, each with its equals sign."""
     from streaming_queue.config import KEYS
 
-    return [f"{key}=" for key in KEYS.names if key.startswith(incomplete)]
+    return _matching((f"{key}=" for key in KEYS.names), incomplete)
 
 
 def reasons(incomplete: str) -> list[str]:
     """Types of failure that a dead letter may have."""
     from streaming_queue.control.record import REASONS
 
-    return [reason for reason in sorted(REASONS) if reason.startswith(incomplete)]
+    return _matching(sorted(REASONS), incomplete)
+
+
+def _matching(words: Iterable[str], incomplete: str) -> list[str]:
+    return [word for word in words if word.startswith(incomplete)]

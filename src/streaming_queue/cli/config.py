@@ -1,18 +1,17 @@
-"""`stq config`: the settings that hold, their schema, and a first file."""
+"""`stq config`: the settings that hold, their schema, and a file of the defaults."""
 
 from __future__ import annotations
 
-import json
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from streaming_queue.cli.help import epilog
 from streaming_queue.cli.options import AsJson, ConfigPath, Sets
-from streaming_queue.cli.text import columns, echo, echo_json
+from streaming_queue.cli.text import columns, echo, print_json
 from streaming_queue.errors import ConfigError
 
 PAGE = "docs/configuration.md"
@@ -28,10 +27,9 @@ def show(path: ConfigPath = None, sets: Sets = None, as_json: AsJson = False) ->
 
     config = load_config(path, sets=sets or ())
     public = config.public()
-    values: dict[str, Any] = {key: reduce(getitem, key.split("."), public) for key in KEYS.names}
+    values = {key: reduce(getitem, key.split("."), public) for key in KEYS.names}
     if as_json:
-        shown = {key: {"value": value, "origin": config.origin(key)} for key, value in values.items()}
-        echo_json(json.dumps(shown, indent=2))
+        print_json({key: {"value": value, "origin": config.origin(key)} for key, value in values.items()})
         return
     rows = ((key, one_line(value), config.origin(key)) for key, value in values.items())
     echo(columns([("KEY", "VALUE", "ORIGIN"), *rows]))
@@ -42,7 +40,7 @@ def schema() -> None:
     """Print the JSON Schema of a configuration file."""
     from streaming_queue.cli.config_file import json_schema
 
-    echo_json(json.dumps(json_schema(), indent=2))
+    print_json(json_schema())
 
 
 @app.command(epilog=epilog("stq config init config.yaml", PAGE))

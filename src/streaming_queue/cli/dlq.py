@@ -1,22 +1,21 @@
-"""`stq dlq`: the questions that failed for good, and what becomes of them."""
+"""`stq dlq`: the questions that failed for good (dead letters)."""
 
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from streaming_queue.cli import completion
 from streaming_queue.cli.help import epilog
 from streaming_queue.cli.options import AsJson, RunPath, Trust
-from streaming_queue.cli.steering import on_run, print_json
-from streaming_queue.cli.text import columns, echo
+from streaming_queue.cli.steering import on_run
+from streaming_queue.cli.text import columns, echo, print_json
 from streaming_queue.errors import ConfigError
 from streaming_queue.telemetry.text import NONE, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from streaming_queue.control.base import RunControl
@@ -33,12 +32,12 @@ Reason = Annotated[
     typer.Option(
         "--reason",
         metavar="TYPE",
-        help="Those with this type of failure only, e.g. ConnectError.",
+        help="Only those with this type of failure, e.g. ConnectError.",
         autocompletion=completion.reasons,
     ),
 ]
 Ids = Annotated[
-    list[str] | None, typer.Option("--id", metavar="ID", help="The question with this id only; may be repeated.")
+    list[str] | None, typer.Option("--id", metavar="ID", help="Only the question with this id; may be repeated.")
 ]
 
 
@@ -46,16 +45,12 @@ Ids = Annotated[
 def list_(
     directory: RunPath,
     reason: Reason = None,
-    limit: Annotated[int, typer.Option("--limit", help="How many at the most, up to 1000.")] = 50,
-    after: Annotated[int, typer.Option("--after", metavar="NUMBER", help="Go on after this one.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", help="At most so many, up to 1000.")] = 50,
+    after: Annotated[int, typer.Option("--after", metavar="CURSOR", help="Start after this position.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Print the dead letters, oldest first, a page at a time."""
-
-    async def ask(run: RunControl) -> Mapping[str, Any]:
-        return await run.dead_letters(reason=reason, after=after, limit=limit)
-
-    page = on_run(directory, ask)
+    page = on_run(directory, lambda run: run.dead_letters(reason=reason, after=after, limit=limit))
     if as_json:
         print_json(page)
         return
@@ -84,15 +79,11 @@ def list_(
 @app.command(epilog=epilog("stq dlq show runs/first q17", PAGE))
 def show(
     directory: RunPath,
-    question_id: Annotated[str, typer.Argument(metavar="ID", help="The question's id.", show_default=False)],
+    question_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the question.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
     """Print one dead letter in full, with its attempts."""
-
-    async def ask(run: RunControl) -> Mapping[str, Any]:
-        return await run.dead_letter(question_id)
-
-    letter = on_run(directory, ask)
+    letter = on_run(directory, lambda run: run.dead_letter(question_id))
     if as_json:
         print_json(letter)
         return
@@ -120,19 +111,12 @@ def replay(
 ) -> None:
     """Put dead letters back: all, or those chosen.
 
-    A run that goes on asks them at once; another one asks them when it is resumed.
+    A run that goes on asks them at once. A stopped run asks them when it is resumed.
     """
-
-    async def command(run: RunControl) -> tuple[int, bool]:
-        return await run.replay(ids=ids or None, reason=reason), run.live
-
-    count, live = on_run(directory, command, trust=trust)
-    _check(count, ids, directory)
-    if as_json:
-        print_json({"replayed": count, "live": live})
-        return
+    count, live = _act("replayed", directory, reason, ids, trust=trust, as_json=as_json)
     then = "the run asks them again now" if live else f"`stq resume {directory}` asks them again"
-    _say(f"{count:,} put back; {then}" if count else "nothing to put back: no such dead letters")
+    if not as_json:
+        echo(one_line(f"{count:,} put back; {then}" if count else "nothing to put back: no such dead letters"))
 
 
 @app.command(epilog=epilog("stq dlq purge runs/first --yes", PAGE))
@@ -140,36 +124,45 @@ def purge(
     directory: RunPath,
     reason: Reason = None,
     ids: Ids = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Say that it is meant: they are gone for good.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm: they are gone for good.")] = False,
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete dead letters: all, or those chosen."""
     if not yes:
-        raise ConfigError("purge deletes questions for good; --yes says that it is meant, `stq dlq list` shows which")
-
-    async def command(run: RunControl) -> tuple[int, bool]:
-        return await run.purge(ids=ids or None, reason=reason), run.live
-
-    count, live = on_run(directory, command, trust=trust)
-    _check(count, ids, directory)
-    if as_json:
-        print_json({"purged": count, "live": live})
-        return
-    _say(f"{count:,} deleted" if count else "nothing to delete: no such dead letters")
+        raise ConfigError("purge deletes questions for good; --yes confirms it, `stq dlq list` shows the questions")
+    count, _ = _act("purged", directory, reason, ids, trust=trust, as_json=as_json)
+    if not as_json:
+        echo(f"{count:,} deleted" if count else "nothing to delete: no such dead letters")
 
 
-def _check(count: int, ids: Sequence[str] | None, directory: Path) -> None:
-    """Raise ConfigError where questions were named and not all of them are dead letters."""
+def _act(
+    done: Literal["replayed", "purged"],
+    directory: Path,
+    reason: str | None,
+    ids: list[str] | None,
+    *,
+    trust: bool,
+    as_json: bool,
+) -> tuple[int, bool]:
+    """Replay or purge dead letters; return their number and whether the run goes on. With `as_json` print both.
+
+    Raises ConfigError if one of `ids` is no dead letter.
+    """
+
+    async def action(run: RunControl) -> tuple[int, bool]:
+        act = run.replay if done == "replayed" else run.purge
+        return await act(ids=ids or None, reason=reason), run.live
+
+    count, live = on_run(directory, action, trust=trust)
     if ids and count < (wanted := len(set(ids))):
         raise ConfigError(
             f"done for {count} of {wanted} questions: the others are no such dead letters; "
-            f"`stq dlq list {directory}` shows those there are"
+            f"`stq dlq list {directory}` lists all dead letters"
         )
-
-
-def _say(text: str) -> None:
-    echo(one_line(text))
+    if as_json:
+        print_json({done: count, "live": live})
+    return count, live
 
 
 def _text(value: Any, indent: str) -> str:

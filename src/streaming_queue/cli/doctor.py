@@ -1,8 +1,7 @@
-"""`stq doctor`: what is wrong here, and what to do about it."""
+"""`stq doctor`: problems of this machine, a run or an agent, each with its remedy."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import textwrap
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streaming_queue.cli import completion
 from streaming_queue.cli.options import AsJson, ConfigPath, ProtocolName, Sets, Trust
 from streaming_queue.cli.repair import repair as export
-from streaming_queue.cli.text import Coloured, echo, echo_json
+from streaming_queue.cli.text import Coloured, echo, print_json
 from streaming_queue.errors import ConfigError
 from streaming_queue.telemetry.text import one_line
 
@@ -31,9 +31,10 @@ def doctor(
         str | None,
         typer.Argument(
             metavar="RUN|ADDRESS|FILE",
-            help="A run's directory, an agent's address (http://host:port, stdio:COMMAND), or a file of settings. "
+            help="Directory of a run, address of an agent (http://host:port, stdio:COMMAND), or file of settings. "
             "[the settings]",
             show_default=False,
+            autocompletion=completion.runs,
         ),
     ] = None,
     config: ConfigPath = None,
@@ -45,14 +46,14 @@ def doctor(
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="NEW", help="The new directory, with --repair. [RUN-repaired]"),
+        typer.Option("--output", "-o", metavar="NEW", help="New directory, with --repair. [RUN-repaired]"),
     ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Check this machine, a run or an agent, and say what to do.
 
-    Nothing is changed, and no model is asked. Exit 0: no problem; 2: settings, machine or directory; 69: an agent or
-    the provider does not answer; 77: one refuses the credential.
+    It changes nothing and asks no model. Exit 0: no problem; 2: settings, machine or directory; 69: an agent or the
+    provider does not answer; 77: one of them refuses the credential.
     """
     if repair:
         if target is None:
@@ -72,7 +73,7 @@ def doctor(
     if as_json:
         keys = ("check", "level", "seen", "remedy")
         listed = [{key: getattr(finding, key) for key in keys} for finding in findings]
-        echo_json(json.dumps({"ok": code == 0, "findings": listed}, indent=2))
+        print_json({"ok": code == 0, "findings": listed})
     else:
         for line in _page(findings):
             echo(*line)
@@ -80,7 +81,7 @@ def doctor(
 
 
 def _page(findings: Sequence[Finding]) -> list[list[str | Coloured]]:
-    """A line a finding, its remedy below it, and the sum at the end; wrapped for a person who looks on."""
+    """A line for each finding, its remedy below it, and the sum at the end; wrapped to the width of a terminal."""
     level_width = max(map(len, _COLOURS))
     check_width = max(len(one_line(finding.check)) for finding in findings)
     indent = " " * (level_width + check_width + 4)

@@ -1,4 +1,4 @@
-"""`stq failstorm`: what happens over a protocol when workers fail under load."""
+"""`stq failstorm`: how a run over a protocol recovers when workers fail under load."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streaming_queue.cli import completion
 from streaming_queue.cli.options import AsJson
-from streaming_queue.cli.text import columns, echo, echo_json, print_error
+from streaming_queue.cli.text import columns, echo, print_error, print_json
 from streaming_queue.exit_codes import ExitCode
 from streaming_queue.failstorm.plan import Fault, Plan
 
@@ -21,15 +22,21 @@ PROTOCOLS_A_TABLE = 4
 def failstorm(
     protocol: Annotated[
         list[str] | None,
-        typer.Option("--protocol", "-p", metavar="NAME", help="May be repeated. [all installed that have a socket]"),
+        typer.Option(
+            "--protocol",
+            "-p",
+            metavar="NAME",
+            help="May be repeated. [all installed that have a socket]",
+            autocompletion=completion.protocols,
+        ),
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=2, help="Worker processes.")] = 8,
-    kill: Annotated[int, typer.Option("--kill", min=1, help="How many of them each fault hits.")] = 3,
+    kill: Annotated[int, typer.Option("--kill", min=1, help="Workers that each fault hits.")] = 3,
     every: Annotated[
-        float, typer.Option("--every", min=0.5, metavar="SECONDS", help="From one fault to the next, at the least.")
+        float, typer.Option("--every", min=0.5, metavar="SECONDS", help="Least time between two faults.")
     ] = 5.0,
-    cycles: Annotated[int, typer.Option("--cycles", min=1, help="How many faults.")] = 30,
-    fault: Annotated[Fault, typer.Option("--fault", help="What goes wrong.")] = Fault.kill,
+    cycles: Annotated[int, typer.Option("--cycles", min=1, help="Number of faults.")] = 30,
+    fault: Annotated[Fault, typer.Option("--fault", help="Kind of the fault.")] = Fault.kill,
     as_json: AsJson = False,
     output: Annotated[
         Path | None,
@@ -38,10 +45,8 @@ def failstorm(
 ) -> int:
     """Fail workers under load and measure the recovery.
 
-    Ends with 4 where a target of docs/reliability.md is missed.
+    It ends with 4 if a target of docs/reliability.md is missed.
     """
-    import json
-
     from streaming_queue.failstorm.storms import run_storms
     from streaming_queue.failstorm.targets import misses
     from streaming_queue.runner.event_loop import run_fast
@@ -51,8 +56,7 @@ def failstorm(
     summaries = run_fast(run_storms(protocol or [], plan, output, Output()))
     missed = {summary.protocol: misses(summary, fault) for summary in summaries}
     if as_json:
-        told = {summary.protocol: summary.entry() | {"missed": missed[summary.protocol]} for summary in summaries}
-        echo_json(json.dumps(told))
+        print_json({each.protocol: each.entry() | {"missed": missed[each.protocol]} for each in summaries})
     else:
         echo("\n\n".join(tables(summaries)))
     for name, texts in missed.items():
@@ -62,7 +66,7 @@ def failstorm(
 
 
 def tables(summaries: list[Summary]) -> list[str]:
-    """The figures for people, a few protocols beside each other."""
+    """The figures as tables, a few protocols beside each other."""
     from streaming_queue.failstorm.report import rows
 
     some = (summaries[at : at + PROTOCOLS_A_TABLE] for at in range(0, len(summaries), PROTOCOLS_A_TABLE))

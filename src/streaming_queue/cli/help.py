@@ -1,4 +1,4 @@
-"""How help is laid out: commands in sections, and below each help an example and the page to read."""
+"""The layout of help: commands in sections, and below each help an example and a page of the documentation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SectionedGroup(TyperGroup):
         return sorted(self.commands, key=lambda name: self.names.index(name) if name in self.names else len(self.names))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write a section for each part of the work; hidden commands are left out."""
+        """Write the visible commands, section by section."""
         shown = [self.commands[name] for name in self.list_commands(ctx) if not self.commands[name].hidden]
         width = max((len(str(command.name)) for command in shown), default=0)
         for section in SECTIONS:
@@ -36,5 +36,5 @@ class SectionedGroup(TyperGroup):
 
 
 def epilog(example: str, page: str) -> str:
-    """The end of a help text: one command line that works, and the page that tells more."""
+    """The end of a help text: a command line that works, and a page of the documentation."""
     return f"Example:  {example}\n\nDocumentation:  {page}"

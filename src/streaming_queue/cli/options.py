@@ -1,9 +1,9 @@
-"""The arguments that several verbs take."""
+"""Arguments and options that several commands take."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,7 +11,7 @@ from streaming_queue.cli import completion
 
 ConfigPath = Annotated[
     Path | None,
-    typer.Argument(metavar="CONFIG", help="YAML file of settings; without it, the defaults hold.", show_default=False),
+    typer.Argument(metavar="CONFIG", help="YAML file of settings. [the defaults]", show_default=False),
 ]
 Sets = Annotated[
     list[str] | None,
@@ -34,15 +34,17 @@ ProtocolName = Annotated[
 ]
 RunPath = Annotated[
     Path,
-    typer.Argument(metavar="RUN", help="The run: its directory.", show_default=False, autocompletion=completion.runs),
+    typer.Argument(metavar="RUN", help="Directory of the run.", show_default=False, autocompletion=completion.runs),
 ]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Follow settings of the run that act on this machine and lack your mark.")
 ]
-Workers = Annotated[int | None, typer.Option("--workers", "-w", help="How many workers to start.")]
+Workers = Annotated[int | None, typer.Option("--workers", "-w", help="Number of workers to start.")]
 Concurrency = Annotated[
     str | None, typer.Option("--concurrency", "-c", metavar="N|auto", help="Questions in flight at each worker.")
 ]
-Limit = Annotated[int | None, typer.Option("--limit", "-n", help="Only the first N questions.")]
+Limit = Annotated[int | None, typer.Option("--limit", "-n", help="Take the first N questions only.")]
+Llm = Annotated[Literal["mock", "openai"] | None, typer.Option("--llm", help="Provider of the answers.")]
+Model = Annotated[str | None, typer.Option("--model", help="Model of the provider.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON Lines: each result, then the summary.")]

@@ -1,10 +1,10 @@
-"""`stq ask`, `status`, `dispatch`, `attach`: an agent that runs elsewhere, from the command line."""
+"""`stq ask`, and the older `status`, `dispatch` and `attach`: an agent at an address."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -16,17 +16,20 @@ if TYPE_CHECKING:
     from streaming_queue.config import Config
     from streaming_queue.telemetry.console import Output
 
-Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="Where the agent is.", show_default=False)]
+T = TypeVar("T")
+
+Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="Address of the agent.", show_default=False)]
 
 
 def ask(
     address: Address,
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question; - reads it.", show_default=False)],
+    question: Annotated[
+        str, typer.Argument(metavar="QUESTION", help="The question; - reads standard input.", show_default=False)
+    ],
     protocol: ProtocolName = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Print the answer as it comes.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Print the answer in pieces, as it arrives.")] = False,
     key: Annotated[
-        str | None,
-        typer.Option("--key", metavar="KEY", help="Come back to the answer that was asked for with this key."),
+        str | None, typer.Option("--key", metavar="KEY", help="Get the answer to the question asked with this key.")
     ] = None,
     sets: Sets = None,
     as_json: AsJson = False,
@@ -34,7 +37,6 @@ def ask(
     """Ask an agent one question and print its answer."""
     from streaming_queue.messages import DELTA
     from streaming_queue.runner import remote
-    from streaming_queue.runner.event_loop import run_fast
     from streaming_queue.telemetry.console import Output
     from streaming_queue.telemetry.json_lines import JsonLines
 
@@ -50,29 +52,25 @@ def ask(
         else:
             output.info(piece)
 
-    def still_at_work() -> None:
-        output.info(f"still at work; if this ends before it, the same command with --key {own_key} comes back to it")
+    def slow() -> None:
+        output.info(f"no answer yet; after an interruption, the same command with --key {own_key} gets the answer")
 
-    streamed = stream and not as_json
-    asking = remote.ask(
-        _config(protocol, sets), address, text, key=own_key, show=show if streamed else None, slow=still_at_work
-    )
-    reply = run_fast(asking)
+    streamed = show if stream and not as_json else None
+    reply = _run(remote.ask(_config(protocol, sets), address, text, key=own_key, show=streamed, slow=slow))
     if as_json:
         JsonLines().record({"text": reply["text"], "metadata": reply.get("metadata")})
     elif not pieces:
         echo_answer(reply["text"])
-    else:  # what was streamed is the answer, unless the agent thought again
+    else:  # the pieces are the answer, unless the agent began anew
         echo_answer("" if "".join(pieces) == reply["text"] else f"\n{reply['text']}")
 
 
 def status(address: Address, protocol: ProtocolName = None, sets: Sets = None, as_json: AsJson = False) -> None:
     """Print the status of an agent."""
     from streaming_queue.runner import remote
-    from streaming_queue.runner.event_loop import run_fast
     from streaming_queue.telemetry.json_lines import JsonLines
 
-    reply = run_fast(remote.status(_config(protocol, sets), address))
+    reply = _run(remote.status(_config(protocol, sets), address))
     if as_json:
         JsonLines().record({"status": reply["text"], **(reply.get("metadata") or {})})
     else:
@@ -82,34 +80,29 @@ def status(address: Address, protocol: ProtocolName = None, sets: Sets = None, a
 def dispatch(
     address: Address,
     protocol: ProtocolName = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay until the round has ended.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the run to its end.")] = False,
     sets: Sets = None,
     as_json: AsJson = False,
 ) -> int:
-    """Dispatch: have a coordinator begin its round, or follow it.
+    """Dispatch: a coordinator starts its run.
 
-    With --follow the exit code is the round's; leaving ends the following, not the round.
+    With --follow the exit code is that of the run. An interruption ends the following, not the run.
     """
     from streaming_queue.runner import remote
-    from streaming_queue.runner.event_loop import run_fast
-    from streaming_queue.telemetry.console import Output
 
-    output = Output(json_lines=as_json)
-    ended = _ending(output, as_json=as_json)
-    return run_fast(remote.dispatch(_config(protocol, sets), address, output, follow=follow, ended=ended))
+    output, ended = _outputs(as_json)
+    return _run(remote.dispatch(_config(protocol, sets), address, output, follow=follow, ended=ended))
 
 
 def attach(address: Address, protocol: ProtocolName = None, sets: Sets = None, as_json: AsJson = False) -> int:
-    """Follow the round of a coordinator, or show how it ended.
+    """Follow the run of a coordinator, or show how it ended.
 
-    The exit code is the round's; leaving ends the following, not the round.
+    The exit code is that of the run. An interruption ends the following, not the run.
     """
     from streaming_queue.runner import remote
-    from streaming_queue.runner.event_loop import run_fast
-    from streaming_queue.telemetry.console import Output
 
-    output = Output(json_lines=as_json)
-    return run_fast(remote.attach(_config(protocol, sets), address, output, ended=_ending(output, as_json=as_json)))
+    output, ended = _outputs(as_json)
+    return _run(remote.attach(_config(protocol, sets), address, output, ended=ended))
 
 
 def _config(protocol: str | None, sets: list[str] | None) -> Config:
@@ -118,8 +111,16 @@ def _config(protocol: str | None, sets: list[str] | None) -> Config:
     return load_config(flags={"protocol": protocol}, sets=sets or ())
 
 
-def _ending(output: Output, *, as_json: bool) -> Callable[[Mapping[str, Any]], None]:
-    """What to do with a round's summary."""
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+    from streaming_queue.runner.event_loop import run_fast
+
+    return run_fast(coroutine)
+
+
+def _outputs(as_json: bool) -> tuple[Output, Callable[[Mapping[str, Any]], None]]:
+    """Where messages go, and where the summary of a run goes."""
+    from streaming_queue.telemetry.console import Output
     from streaming_queue.telemetry.json_lines import JsonLines
 
-    return JsonLines().summary if as_json else output.render_summary
+    output = Output(json_lines=as_json)
+    return output, JsonLines().summary if as_json else output.render_summary

@@ -1,16 +1,15 @@
-"""`stq repair`: what can still be read of a run whose database is damaged."""
+"""`stq repair`: export the readable part of a run whose database is damaged."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streaming_queue.cli.options import AsJson
-from streaming_queue.cli.text import columns, echo, echo_json
+from streaming_queue.cli.options import AsJson, RunPath
+from streaming_queue.cli.text import columns, echo, print_json
 from streaming_queue.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -18,30 +17,30 @@ if TYPE_CHECKING:
 
 
 def repair(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.", show_default=False)],
+    directory: RunPath,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="NEW", help="A new directory. [DIR-repaired]", show_default=False),
+        typer.Option("--output", "-o", metavar="NEW", help="New directory. [RUN-repaired]", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Export the rows and questions that a damaged run still has.
 
-    DIR is not changed. Exit 0: all was there; 2: no run, at work, or NEW is not empty; 3: some of it is missing.
+    RUN is not changed. Exit 0: nothing is missing; 2: RUN is no run or in use, or NEW is not empty; 3: some is missing.
     """
     from streaming_queue.doctor.repair import repair as export
 
     target = output or directory.with_name(f"{directory.resolve().name}-repaired")
     repaired = export(directory, target)
     if as_json:
-        echo_json(json.dumps({"ok": repaired.is_whole, "directory": str(target), **asdict(repaired)}, indent=2))
+        print_json({"ok": repaired.is_whole, "directory": str(target), **asdict(repaired)})
     else:
         echo(_page(repaired, target))
     return ExitCode.OK if repaired.is_whole else ExitCode.SOME_FAILED
 
 
 def _page(repaired: Repaired, target: Path) -> str:
-    """A line a figure, and what to do with the files."""
+    """A line for each figure, and the next command."""
     from streaming_queue.doctor.repair import QUESTIONS_FILE, RESULTS_FILE
 
     results, questions = str(target / RESULTS_FILE), str(target / QUESTIONS_FILE)

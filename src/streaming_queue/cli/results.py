@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from streaming_queue.cli.options import RunPath
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet takes a cell that begins like this for a formula (OWASP, CSV Injection)."""
-
-
-class RowFormat(StrEnum):
-    """How rows are written."""
-
-    jsonl = "jsonl"
-    csv = "csv"
+"""First characters of a cell that a spreadsheet takes for a formula (OWASP, CSV Injection)."""
 
 
 def results(
     directory: RunPath,
-    form: Annotated[RowFormat, typer.Option("--format", help="How rows are written.")] = RowFormat.jsonl,
+    form: Annotated[Literal["jsonl", "csv"], typer.Option("--format", help="Format of the rows.")] = "jsonl",
 ) -> None:
     """Print the rows of a run."""
     from streaming_queue.queue.inspection import outcomes
@@ -32,7 +24,7 @@ def results(
 
     path = RunDirectory.open(directory).queue_path
     rows = (outcome.row() for outcome in outcomes(path)) if path.exists() else iter(())
-    (_print_csv if form is RowFormat.csv else _print_json_lines)(rows)
+    (_print_csv if form == "csv" else _print_json_lines)(rows)
 
 
 def _print_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:

@@ -1,20 +1,11 @@
-"""`stq resume`: go on with a run that was stopped or killed."""
+"""`stq resume`: go on with a run that was paused, stopped or killed."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
 from streaming_queue.cli.options import Concurrency, JsonLines, Limit, RunPath, Sets, Trust, Workers
 from streaming_queue.cli.run import execute
-from streaming_queue.cli.steer import show
-from streaming_queue.cli.steering import on_run
+from streaming_queue.cli.steer import unpause
 from streaming_queue.exit_codes import ExitCode
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from streaming_queue.control.base import RunControl
 
 
 def resume(
@@ -45,7 +36,8 @@ def resume(
             raise ConfigError(
                 f"{directory}: the run goes on, so it takes no new settings; `stq stop {directory}` first"
             )
-        return _unpause(directory, as_json=json)
+        unpause(directory, as_json=json)
+        return ExitCode.OK
     config = resume_config(
         manifest["config"],
         directory,
@@ -56,13 +48,3 @@ def resume(
         trust=trust,
     )
     return execute(config, json=json)
-
-
-def _unpause(directory: Path, *, as_json: bool) -> int:
-    """Hand out the questions of a paused run again."""
-
-    async def command(run: RunControl) -> Mapping[str, Any]:
-        return await run.resume()
-
-    show(on_run(directory, command), as_json=as_json)
-    return ExitCode.OK

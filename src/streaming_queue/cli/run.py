@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streaming_queue.cli.options import Concurrency, ConfigPath, JsonLines, Limit, ProtocolName, Sets, Workers
+from streaming_queue.cli.options import (
+    Concurrency,
+    ConfigPath,
+    JsonLines,
+    Limit,
+    Llm,
+    Model,
+    ProtocolName,
+    Sets,
+    Workers,
+)
 from streaming_queue.errors import StreamingQueueError
 
 if TYPE_CHECKING:
     from streaming_queue.config import Config
 
 
-class Provider(StrEnum):
-    """Where answers come from."""
-
-    mock = "mock"
-    openai = "openai"
-
-
 def run(
     config: ConfigPath = None,
     questions: Annotated[
         str | None,
-        typer.Option("--questions", "-q", metavar="PATH", help="JSONL or CSV, .gz too; - reads a pipe. [bundled set]"),
+        typer.Option("--questions", "-q", metavar="PATH", help="JSONL or CSV, also .gz; - reads a pipe. [bundled set]"),
     ] = None,
     protocol: ProtocolName = None,
     workers: Workers = None,
     concurrency: Concurrency = None,
-    llm: Annotated[Provider | None, typer.Option("--llm", help="Who answers.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="The provider's model.")] = None,
+    llm: Llm = None,
+    model: Model = None,
     limit: Limit = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Directory of this run. [runs/<time>-<protocol>]"),
+        typer.Option("--output", "-o", metavar="DIR", help="Directory of the run. [runs/<time>-<protocol>]"),
     ] = None,
     sets: Sets = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse the input for one unusable line.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse input with an unusable line.")] = False,
     json: JsonLines = False,
 ) -> int:
     """Answer a set of questions, each recorded exactly once."""
@@ -49,7 +51,7 @@ def run(
         "protocol": protocol,
         "qa.worker.count": workers,
         "qa.worker.concurrency": int(concurrency) if concurrency and concurrency.isdigit() else concurrency,
-        "core.type": llm.value if llm else None,
+        "core.type": llm,
         "core.name": model,
         "qa.coordinator.limit": limit,
         "output.dir": output,
@@ -59,7 +61,7 @@ def run(
 
 
 def execute(config: Config, *, json: bool) -> int:
-    """Run a round, shown to a person or (`json`) to a script; returns the exit code."""
+    """Run with `config`, print for people or, with `json`, for scripts, and return the exit code."""
     from streaming_queue.runner.runner_base import RunnerBase, run_async
     from streaming_queue.telemetry.console import Output
     from streaming_queue.telemetry.events import Event, RoundFinished

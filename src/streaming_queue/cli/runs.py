@@ -8,24 +8,23 @@ from typing import Annotated, Any
 import typer
 
 from streaming_queue.cli.options import AsJson
+from streaming_queue.cli.text import columns, echo, print_json
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that holds the runs.")] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the runs.")] = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
     """List runs."""
     import asyncio
-    import json
 
-    from streaming_queue.cli.text import columns, echo, echo_json
     from streaming_queue.errors import ConfigError
 
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder; `stq run` makes runs/, and -o names another place")
     entries = asyncio.run(_entries(folder))
     if as_json:
-        echo_json(json.dumps(entries, indent=2))
+        print_json(entries)
         return
     rows: list[tuple[str, ...]] = [("RUN", "STATE", "PROTOCOL", "ANSWERED", "FAILED", "QUESTIONS", "CREATED")]
     rows += [tuple("-" if value is None else str(value) for value in entry.values()) for entry in entries]
@@ -33,7 +32,7 @@ def runs(
 
 
 async def _entries(folder: Path) -> list[dict[str, Any]]:
-    """The facts of each run in a folder, the oldest first; what is no run is left out."""
+    """The facts of each run in a folder, the oldest run first. Other directories are left out."""
     import asyncio
 
     from streaming_queue.control.open_control import open_control

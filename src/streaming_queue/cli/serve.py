@@ -1,17 +1,16 @@
-"""`stq serve`: an agent as a process of its own."""
+"""`stq serve`: a worker or a coordinator as a process."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from streaming_queue.cli import completion
 from streaming_queue.cli.help import epilog
-from streaming_queue.cli.options import ConfigPath, ProtocolName, Sets
-from streaming_queue.cli.run import Provider
+from streaming_queue.cli.options import ConfigPath, Llm, Model, ProtocolName, Sets
 from streaming_queue.cli.text import echo
 from streaming_queue.errors import ConfigError
 
@@ -22,20 +21,11 @@ PAGE = "docs/processes.md"
 
 app = typer.Typer(name="serve", help="Serve a worker or a coordinator.", rich_markup_mode=None)
 
-
-class LogForm(StrEnum):
-    """How the log is written."""
-
-    text = "text"
-    json = "json"
-
-
+LogForm = Literal["text", "json"]
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on. [127.0.0.1]")]
 Port = Annotated[int | None, typer.Option("--port", help="Port to listen on. [a free one]")]
-AgentId = Annotated[str | None, typer.Option("--agent-id", metavar="ID", help="Its name.")]
-Llm = Annotated[Provider | None, typer.Option("--llm", help="Who answers.")]
-Model = Annotated[str | None, typer.Option("--model", help="The provider's model.")]
-Log = Annotated[LogForm, typer.Option("--log", help="Lines for people, or one JSON record a line.")]
+AgentId = Annotated[str | None, typer.Option("--agent-id", metavar="ID", help="Id of the agent.")]
+Log = Annotated[LogForm, typer.Option("--log", help="Log as text or as JSON Lines.")]
 
 
 @app.command(epilog=epilog("stq serve worker --port 10001", PAGE))
@@ -49,25 +39,31 @@ def worker(
     model: Model = None,
     executor: Annotated[
         str | None,
-        typer.Option("--executor", metavar="MODULE:CLASS", help="Your own agent: a class with `async execute`."),
+        typer.Option("--executor", metavar="MODULE:CLASS", help="Class of your own agent, with `async execute`."),
     ] = None,
     pool: Annotated[
         list[str] | None,
-        typer.Option("--pool", metavar="ADDRESS", help="Give the questions to the agent there; may be repeated."),
+        typer.Option("--pool", metavar="ADDRESS", help="Agent that gets the questions; may be repeated."),
     ] = None,
     pool_protocol: Annotated[
-        str | None, typer.Option("--pool-protocol", metavar="NAME", help="How the pool is reached. [like the worker]")
+        str | None,
+        typer.Option(
+            "--pool-protocol",
+            metavar="NAME",
+            help="Protocol of the pool. [that of the worker]",
+            autocompletion=completion.protocols,
+        ),
     ] = None,
     join: Annotated[
         str | None,
-        typer.Option("--join", metavar="ADDRESS", help="Take part at the coordinator there, as long as it serves."),
+        typer.Option("--join", metavar="ADDRESS", help="Coordinator that the worker joins while it serves."),
     ] = None,
     sets: Sets = None,
-    log: Log = LogForm.text,
+    log: Log = "text",
 ) -> int:
     """Serve a worker, alone or in front of a pool.
 
-    Prints its address when it is ready. SIGTERM lets what is in flight finish and ends it with 0.
+    It prints its address when it is ready. On SIGTERM it finishes the questions in flight and ends with 0.
     """
     from streaming_queue.config import load_config
     from streaming_queue.runner.backends import create_backend
@@ -76,16 +72,16 @@ def worker(
 
     flags = {
         "protocol": protocol,
-        "core.type": llm.value if llm else None,
+        "core.type": llm,
         "core.name": model,
         "qa.worker.host": host,
         "qa.worker.start_port": port,
     }
     settings = load_config(config, flags=flags, sets=sets or ())
     if pool and (executor or llm or model):
-        raise ConfigError("--pool: its agents answer, so --executor, --llm and --model say nothing; leave them out")
+        raise ConfigError("--pool: its agents answer, so --executor, --llm and --model have no effect; leave them out")
     if pool_protocol and not pool:
-        raise ConfigError("--pool-protocol: give the agents, too: --pool ADDRESS")
+        raise ConfigError("--pool-protocol: name the agents too: --pool ADDRESS")
     name = agent_id or ("Sub-1" if pool else "Worker-1")
     output = _output(log)
 
@@ -113,28 +109,28 @@ def coordinator(
     protocol: ProtocolName = None,
     questions: Annotated[
         str | None,
-        typer.Option("--questions", "-q", metavar="PATH", help="What a dispatch asks. [bundled set]"),
+        typer.Option("--questions", "-q", metavar="PATH", help="Questions of a dispatch. [bundled set]"),
     ] = None,
     worker: Annotated[
         list[str] | None,
         typer.Option("--worker", metavar="ADDRESS", help="A worker that runs already; may be repeated."),
     ] = None,
     output_dir: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="DIR", help="Directory of the run. [a new one a dispatch]")
+        str | None, typer.Option("--output", "-o", metavar="DIR", help="Directory of the run. [a new one each time]")
     ] = None,
     host: Host = None,
     port: Port = None,
     agent_id: AgentId = None,
     sets: Sets = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="If DIR holds a run that is not finished, go on with it at once.")
+        bool, typer.Option("--resume", help="If DIR holds an unfinished run, go on with it at once.")
     ] = False,
-    log: Log = LogForm.text,
+    log: Log = "text",
 ) -> int:
     """Serve a coordinator, which asks on `stq dispatch`.
 
-    Without --worker it starts workers as a run does. Prints its address when it is ready. SIGTERM lets what is in
-    flight finish, keeps the rest, and ends it with 0.
+    Without --worker it starts workers as a run does. It prints its address when it is ready. On SIGTERM it finishes
+    the questions in flight, keeps the rest and ends with 0.
     """
     from streaming_queue.config import load_config
     from streaming_queue.report.run_directory import unfinished
@@ -160,7 +156,7 @@ def coordinator(
 def _output(log: LogForm) -> Output:
     from streaming_queue.telemetry.console import Output
 
-    if log is LogForm.text:
+    if log == "text":
         return Output()
     from streaming_queue.telemetry.json_log import JsonLog, JsonLogHandler
     from streaming_queue.telemetry.log_lines import log_to
@@ -174,7 +170,7 @@ def _announcer(agent_id: str, protocol: str, log: LogForm) -> Callable[[str], No
     from streaming_queue.telemetry.json_lines import JsonLines
 
     def announce(address: str) -> None:
-        if log is LogForm.json:
+        if log == "json":
             JsonLines().record({"type": "ready", "agent_id": agent_id, "protocol": protocol, "address": address})
         else:
             echo(f"{agent_id} is ready at {address}")

@@ -1,19 +1,16 @@
-"""`stq pause` and `stq stop`: steer a run that goes on. `stq resume` is a file of its own."""
+"""`stq pause` and `stq stop` steer a run that goes on; `stq queue` has the older names. See also `resume.py`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from streaming_queue.cli.help import epilog
 from streaming_queue.cli.options import AsJson, RunPath
-from streaming_queue.cli.steering import on_run, print_json, run_page
-from streaming_queue.cli.text import echo
+from streaming_queue.cli.steering import on_run, show_state
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from streaming_queue.control.base import RunControl
+PAGE = "docs/control.md"
 
 
 def pause(directory: RunPath, as_json: AsJson = False) -> None:
@@ -21,11 +18,7 @@ def pause(directory: RunPath, as_json: AsJson = False) -> None:
 
     Questions in flight end. `stq resume` hands questions out again.
     """
-
-    async def command(run: RunControl) -> Mapping[str, Any]:
-        return await run.pause()
-
-    show(on_run(directory, command), as_json=as_json)
+    show_state(on_run(directory, lambda run: run.pause()), as_json=as_json)
 
 
 def stop(
@@ -33,36 +26,33 @@ def stop(
     wait: Annotated[bool, typer.Option("--wait", help="Return when the run has ended.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Stop a run: finish what is in flight, keep the rest.
+    """Stop a run: finish the questions in flight, keep the rest.
 
     The run ends with 75. `stq resume` goes on with it.
     """
+    import asyncio
+
     from streaming_queue.control.open_control import drained
 
-    async def command(run: RunControl) -> Mapping[str, Any]:
-        told = await run.drain()
-        if wait:
-            await drained(directory)
-        return told
-
-    told = on_run(directory, command)
+    state = on_run(directory, lambda run: run.drain())
     if wait:
-        told = stats(directory)
-    show(told, as_json=as_json)
+        asyncio.run(drained(directory))
+        state = on_run(directory, lambda run: run.stats())
+    show_state(state, as_json=as_json)
 
 
-def stats(directory: RunPath) -> Mapping[str, Any]:
-    """The state of a run, going on or not."""
-
-    async def ask(run: RunControl) -> Mapping[str, Any]:
-        return await run.stats()
-
-    return on_run(directory, ask)
+queue = typer.Typer(name="queue", help="Older names of top, pause, resume and stop.", rich_markup_mode=None)
+queue.command(epilog=epilog("stq pause runs/first", PAGE))(pause)
+queue.command("drain", epilog=epilog("stq stop runs/first", PAGE))(stop)
 
 
-def show(state: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print a state."""
-    if as_json:
-        print_json(state)
-    else:
-        echo(run_page(state))
+@queue.command(epilog=epilog("stq top runs/first --once", PAGE))
+def stats(directory: RunPath, as_json: AsJson = False) -> None:
+    """Print the state of a run."""
+    show_state(on_run(directory, lambda run: run.stats()), as_json=as_json)
+
+
+@queue.command("resume", epilog=epilog("stq resume runs/first", PAGE))
+def unpause(directory: RunPath, as_json: AsJson = False) -> None:
+    """Hand out the questions of a paused run again."""
+    show_state(on_run(directory, lambda run: run.resume()), as_json=as_json)

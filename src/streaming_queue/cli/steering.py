@@ -1,11 +1,12 @@
-"""What `stq queue` and `stq dlq` share: a way to the run, and the form of its answers."""
+"""Commands on a run: the way to its control, and its state and its workers as text."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from streaming_queue.cli.text import echo_json
+from streaming_queue.cli.text import columns, echo, print_json
+from streaming_queue.telemetry.text import NONE, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ LONGEST_REASON = 600
 
 
 def on_run(directory: Path, action: Callable[[RunControl], Awaitable[T]], *, trust: bool = False) -> T:
-    """Do `action` with the control of the run in `directory`. Raises like `control.open_control`."""
+    """Return the result of `action` on the control of the run in `directory`. Raises like `control.open_control`."""
     import asyncio
 
     from streaming_queue.control.open_control import open_control
@@ -30,32 +31,27 @@ def on_run(directory: Path, action: Callable[[RunControl], Awaitable[T]], *, tru
     return asyncio.run(act())
 
 
-def print_json(document: Any) -> None:
-    """Print a JSON object, for people too."""
-    from streaming_queue.telemetry.json_lines import encode
-
-    echo_json(encode(document, indent=True).decode())
+def show_state(state: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print the state of a run."""
+    if as_json:
+        print_json(state)
+    else:
+        echo(run_page(state))
 
 
 def run_page(state: Mapping[str, Any], before: Mapping[str, Any] | None = None, seconds: float = 1.0) -> str:
-    """A state as a page of text; with the state `before` it, `seconds` earlier, also the pace."""
-    from streaming_queue.cli.text import columns
-    from streaming_queue.telemetry.text import NONE
-
+    """A state as a page of text; with the state `before`, which is `seconds` older, also the pace."""
     counts, history, intake = state["counts"], state["stats"], state["intake"]
     owner = f", process {state['pid']}" if state["pid"] else ""
     ended = f"{counts['done']:,} answered, {counts['dead']:,} failed"
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in state["reasons"].items())
-    late = history["late_duplicates_rejected"]
+    late, so_far = history["late_duplicates_rejected"], "" if intake["complete"] else " so far"
     rows = [
         ("run", f"{state['run_id']}: {state['state']}{owner}"),
         ("questions", f"{ended}, {counts['leased']:,} leased, {counts['ready']:,} ready, of {counts['total']:,}"),
         ("failed", reasons or NONE),
         ("asked", f"{history['re_executions']:,} again, {late:,} answers too late, {history['losses']:,} workers lost"),
-        (
-            "source",
-            f"{intake['questions']:,} read{'' if intake['complete'] else ' so far'}, {intake['skipped']:,} skipped",
-        ),
+        ("source", f"{intake['questions']:,} read{so_far}, {intake['skipped']:,} skipped"),
     ]
     if before is not None:
         pace = sum(counts[key] - before["counts"][key] for key in ("done", "dead")) / seconds
@@ -67,9 +63,6 @@ def run_page(state: Mapping[str, Any], before: Mapping[str, Any] | None = None, 
 
 def workers_table(workers: Sequence[Mapping[str, Any]]) -> str:
     """A line for each worker of a run."""
-    from streaming_queue.cli.text import columns
-    from streaming_queue.telemetry.text import NONE, one_line
-
     rows = [("WORKER", "STATE", "IN FLIGHT", "ANSWERED", "FAILED", "PROTOCOL", "ADDRESS")]
     rows += [
         (

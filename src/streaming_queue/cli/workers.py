@@ -1,4 +1,4 @@
-"""`stq workers`: who works for a run, and who joins and leaves it while it goes on."""
+"""`stq workers`: the workers of a run, which may join and leave while the run goes on."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streaming_queue.cli import completion
 from streaming_queue.cli.help import epilog
 from streaming_queue.cli.options import AsJson, RunPath
-from streaming_queue.cli.steering import on_run, print_json, workers_table
-from streaming_queue.cli.text import echo
+from streaming_queue.cli.steering import on_run, workers_table
+from streaming_queue.cli.text import echo, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,50 +21,49 @@ PAGE = "docs/control.md"
 
 app = typer.Typer(name="workers", help="List, add, drain or remove workers.", rich_markup_mode=None)
 
-WorkerId = Annotated[str, typer.Argument(metavar="ID", help="The worker, as `list` names it.")]
+WorkerId = Annotated[str, typer.Argument(metavar="ID", help="Id of the worker, as in `list`.")]
 
 
 @app.command("list", epilog=epilog("stq workers list runs/first", PAGE))
 def list_(directory: RunPath, as_json: AsJson = False) -> None:
     """Print each worker with its state and its figures."""
-
-    async def ask(run: RunControl) -> Sequence[dict[str, Any]]:
-        return await run.workers()
-
-    _show(on_run(directory, ask), as_json=as_json)
+    _show(on_run(directory, lambda run: run.workers()), as_json=as_json)
 
 
 @app.command(epilog=epilog("stq workers add runs/first http://127.0.0.1:10005", PAGE))
 def add(
     directory: RunPath,
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Where it serves.")],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Address of the worker.")],
     protocol: Annotated[
-        str | None, typer.Option("--protocol", "-p", help="How it is reached. [as the others, where they agree]")
+        str | None,
+        typer.Option(
+            "--protocol",
+            "-p",
+            help="Protocol of the worker. [that of the others, if they agree]",
+            autocompletion=completion.protocols,
+        ),
     ] = None,
-    worker_id: Annotated[str | None, typer.Option("--id", help="Its name. [the next Worker-N]")] = None,
+    worker_id: Annotated[str | None, typer.Option("--id", help="Id of the worker. [the next Worker-N]")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Add a worker that runs already.
 
-    A worker that does not answer its probe is refused.
+    The worker must answer a probe.
     """
-
-    async def command(run: RunControl) -> Sequence[dict[str, Any]]:
-        return await run.add_worker(address, protocol=protocol, worker_id=worker_id)
-
-    _show(on_run(directory, command), as_json=as_json)
+    added = on_run(directory, lambda run: run.add_worker(address, protocol=protocol, worker_id=worker_id))
+    _show(added, as_json=as_json)
 
 
 @app.command(epilog=epilog("stq workers drain runs/first Worker-2 --wait", PAGE))
 def drain(
     directory: RunPath,
     worker_id: WorkerId,
-    wait: Annotated[bool, typer.Option("--wait", help="Return when it has left.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when the worker has left.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask a worker no more questions.
 
-    It leaves when its questions have ended.
+    The worker leaves when its questions have ended.
     """
     import asyncio
 
@@ -85,15 +85,11 @@ def remove(directory: RunPath, worker_id: WorkerId, as_json: AsJson = False) -> 
 
     Its questions go to other workers and lose no attempt.
     """
-
-    async def command(run: RunControl) -> Sequence[dict[str, Any]]:
-        return await run.remove_worker(worker_id, at_once=True)
-
-    _show(on_run(directory, command), as_json=as_json)
+    _show(on_run(directory, lambda run: run.remove_worker(worker_id, at_once=True)), as_json=as_json)
 
 
 def _show(workers: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print_json(workers)
-        return
-    echo(workers_table(workers))
+    else:
+        echo(workers_table(workers))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from unit.control.runs import new_run
 
 from streaming_queue import cli
 
@@ -51,7 +52,14 @@ def test_no_line_of_help_is_cut_or_wide(path, capsys, monkeypatch) -> None:
     assert max(map(len, shown.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("path", [path for path in COMMANDS if path], ids=" ".join)
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_begins_with_the_usage_of_its_command(path, capsys, monkeypatch) -> None:
+    usage = help_of(path, capsys, monkeypatch).splitlines()[0]
+    assert usage.startswith(" ".join(["Usage: stq", *path]))
+    assert "[OPTIONS]" in usage
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_help_ends_with_an_example_that_parses_and_a_page_that_exists(path, capsys, monkeypatch) -> None:
     shown = " ".join(help_of(path, capsys, monkeypatch).split())
     example, page = re.search(r"Example: (stq .*) Documentation: (\S+)$", shown).groups()
@@ -77,13 +85,39 @@ def test_a_shell_completes_names(complete, typed, found) -> None:
     assert getattr(completion, complete)(typed) == found
 
 
+@pytest.fixture
+def first_run(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    new_run(tmp_path / "runs" / "first")
+
+
+@pytest.mark.usefixtures("first_run")
+@pytest.mark.parametrize(
+    ("path", "parameter", "typed", "found"),
+    [
+        ("failstorm", "protocol", "gr", "grpc"),
+        ("workers add", "protocol", "gr", "grpc"),
+        ("serve worker", "pool_protocol", "gr", "grpc"),
+        ("doctor", "target", "runs/f", "runs/first"),
+        ("repair", "directory", "runs/f", "runs/first"),
+        ("run", "sets", "scheduler.max", "scheduler.max_attempts="),
+    ],
+)
+def test_each_command_completes_what_it_takes(path, parameter, typed, found) -> None:
+    command = COMMANDS[tuple(path.split())]
+    taken = {each.name: each for each in command.params}[parameter]
+    completed = taken.shell_complete(command.make_context("stq", [], resilient_parsing=True), typed)
+    assert [item.value for item in completed] == [found]
+
+
 def test_a_shell_completes_runs(tmp_path, monkeypatch) -> None:
     from streaming_queue.cli.completion import runs
 
     monkeypatch.chdir(tmp_path)
     assert runs("") == []
     for name in ("runs/first", "runs/second", "others/third"):
-        (tmp_path / name).mkdir(parents=True)
+        new_run(tmp_path / name)
+    (tmp_path / "runs" / "no run").mkdir()
     assert runs("") == ["runs/first", "runs/second"]
     assert runs("runs/s") == ["runs/second"]
     assert runs("others/") == ["others/third"]

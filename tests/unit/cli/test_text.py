@@ -132,7 +132,7 @@ def dead_letter(foreign: str) -> str:
 
 
 def json_document(foreign: str) -> str:
-    shown = printed(lambda: text.echo_json(json.dumps({"a": foreign}, indent=2)))
+    shown = printed(lambda: text.print_json({"a": foreign}))
     assert json.loads(shown) == {"a": foreign}
     return shown
 
@@ -144,10 +144,11 @@ def said(act) -> str:
 
 
 def printed(act) -> str:
-    out = io.StringIO()
+    written = io.BytesIO()
+    out = io.TextIOWrapper(written, encoding="utf-8", write_through=True)
     with redirect_stdout(out), redirect_stderr(out):
         act()
-    return out.getvalue()
+    return written.getvalue().decode()
 
 
 def record(foreign: str) -> logging.LogRecord:

@@ -1,28 +1,40 @@
-"""`stq anp identity new`: a DID, its document and its private key."""
+"""`stq anp identity new`: a DID, its document and its private key for the protocol anp."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from streaming_queue.cli.help import epilog
 from streaming_queue.cli.options import AsJson
-from streaming_queue.cli.text import echo, echo_json
+from streaming_queue.cli.text import echo, print_json
 from streaming_queue.telemetry.text import one_line
 
+END = epilog("stq anp identity new", "docs/protocols/anp.md")
 
+app = typer.Typer(name="anp", help="Commands of the protocol anp.", rich_markup_mode=None)
+identity = typer.Typer(name="identity", help="Identities of agents.", epilog=END, rich_markup_mode=None)
+app.add_typer(identity)
+
+
+@identity.callback()
+def _group() -> None:
+    """Keep a group of one command a group."""
+
+
+@identity.command(epilog=END)
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name, the last word but one of the DID.")] = "agent",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name in the DID.")] = "agent",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where to write it. [./NAME]", file_okay=False)
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Directory to write. [./NAME]", file_okay=False)
     ] = None,
     host: Annotated[
-        str, typer.Option("--host", metavar="NAME", help="Who will serve its document over HTTPS.")
+        str, typer.Option("--host", metavar="NAME", help="Host that will serve the document over HTTPS.")
     ] = "localhost",
     port: Annotated[
-        int | None, typer.Option("--port", min=1, max=65535, help="The port there. [443]", show_default=False)
+        int | None, typer.Option("--port", min=1, max=65535, help="Port of that host. [443]", show_default=False)
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -41,13 +53,13 @@ def new(
     document, key = directory / DOCUMENT_FILE, directory / KEY_FILE
     if as_json:
         found = {"did": made.did, "document": str(document), "private_key": str(key), "document_url": made.document_url}
-        echo_json(json.dumps(found, indent=2))
+        print_json(found)
         return
     folder, shown = one_line(str(directory)), one_line(str(document))
     echo(
         f"{made.did}\n"
-        f"  {shown} is its document: whoever is called by it may read it\n"
-        f"  {one_line(str(key))} is its private key: it stays here\n"
+        f"  {shown} is its document: agents that it calls may read it\n"
+        f"  {one_line(str(key))} is its private key: keep it here\n"
         f"\n"
         f"Next:\n"
         f"\n"
@@ -55,4 +67,4 @@ def new(
         f"  stq serve worker -p anp -s 'anp.trusted=[{shown}]'"
     )
     if host != LOCALHOST:
-        echo(f"\nAgents of others find the document at {made.document_url}: publish it there.")
+        echo(f"\nOther agents look for the document at {made.document_url}: publish it there.")
