@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from streaming_queue.cli import completion
 from streaming_queue.cli.options import AsJson
-from streaming_queue.cli.text import columns, echo, print_error, print_json
+from streaming_queue.cli.text import columns, echo, echo_json, print_error
 from streaming_queue.exit_codes import ExitCode
 from streaming_queue.failstorm.plan import Fault, Plan
 
@@ -56,7 +57,8 @@ def failstorm(
     summaries = run_fast(run_storms(protocol or [], plan, output, Output()))
     missed = {summary.protocol: misses(summary, fault) for summary in summaries}
     if as_json:
-        print_json({each.protocol: each.entry() | {"missed": missed[each.protocol]} for each in summaries})
+        entries = {each.protocol: each.entry() | {"missed": missed[each.protocol]} for each in summaries}
+        echo_json(json.dumps(entries))
     else:
         echo("\n\n".join(tables(summaries)))
     for name, texts in missed.items():

@@ -50,8 +50,8 @@ def test_a_backend_that_holds(mine: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[:2] == [f"fine (mine:Fine), contract {KIT_VERSION}", "claims host, streaming, cancel, metadata"]
-    assert "send      What is sent arrives     6 held  1 skipped" in lines
-    assert "fault     What a network does      1 held  6 skipped" in lines
+    assert "send      Messages                 6 held  1 skipped" in lines
+    assert "fault     Faults of a network      1 held  6 skipped" in lines
     assert "  not claimed: identity (claim-2)" in lines
     assert " held, 0 failed, " in lines[-1]
 
