@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from streaming_queue.testing.expect import told, where
+from streaming_queue.testing.expect import shown, where
 from streaming_queue.testing.verdict import ContractError
 
 REPORT_VARIABLE = "STQ_CONTRACT_REPORT"
@@ -45,7 +45,7 @@ def _failure(call: pytest.CallInfo[None]) -> str:
     error = call.excinfo.value if call.excinfo is not None else None
     if isinstance(error, ContractError):
         return str(error)
-    return f"it could not be checked ({call.when})\n  came: {told(error)}{where(error) if error else ''}"
+    return f"it could not be checked ({call.when})\n  came: {shown(error)}{where(error) if error else ''}"
 
 
 def pytest_sessionfinish() -> None:

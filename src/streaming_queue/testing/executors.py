@@ -1,12 +1,12 @@
-"""Agents that do as a check needs."""
+"""Agents with the behaviour that a check needs."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from streaming_queue.messages import MESSAGE
+from streaming_queue.messages import DELTA, MESSAGE
 
 Behaviour = Callable[[Any, Any], Awaitable[None]]
 
@@ -23,7 +23,7 @@ class Agent:
         self.behave = behave
 
     async def execute(self, context: Any, event_queue: Any) -> None:
-        """Do as `behave` does."""
+        """Run `behave`."""
         await self.behave(context, event_queue)
 
 
@@ -35,8 +35,21 @@ class Echo:
         await event_queue.enqueue_event(message(context.get_user_input()))
 
 
+class Recorder(Echo):
+    """An echo that keeps `note(context)` of each question in `seen`."""
+
+    def __init__(self, note: Callable[[Any], Any] = lambda context: context.get_user_input()) -> None:
+        self.note = note
+        self.seen: list[Any] = []
+
+    async def execute(self, context: Any, event_queue: Any) -> None:
+        """Keep the note, then answer."""
+        self.seen.append(self.note(context))
+        await super().execute(context, event_queue)
+
+
 class Gate:
-    """Answers `answer N` to its N-th question when `open` is set; says how often it ran and was cancelled."""
+    """Answers `answer N` to its N-th question when `open` is set; counts its runs and cancellations."""
 
     def __init__(self) -> None:
         self.runs = 0
@@ -61,7 +74,7 @@ class Gate:
 
 
 class Stubborn:
-    """Will not be cancelled before it is released, or `seconds` have passed, so that nothing hangs for ever."""
+    """Ignores cancellation until `release` is set or `seconds` have passed."""
 
     def __init__(self, seconds: float = 10.0) -> None:
         self.seconds = seconds
@@ -81,10 +94,25 @@ class Stubborn:
                 continue
 
 
+def whole(text: str) -> Behaviour:
+    """Answer with `text` in one message."""
+    return lambda _, queue: queue.enqueue_event(message(text))
+
+
+def pieces(texts: Sequence[str]) -> Behaviour:
+    """Answer with `texts`, piece by piece."""
+
+    async def behave(_: Any, queue: Any) -> None:
+        for text in texts:
+            await queue.enqueue_event({"type": DELTA, "data": text})
+
+    return behave
+
+
 async def soon(condition: Callable[[], bool], within_s: float = 10.0) -> None:
     """Wait until `condition` holds. Raises AssertionError when it does not within `within_s`."""
     until = asyncio.get_running_loop().time() + within_s
     while not condition():
         if asyncio.get_running_loop().time() >= until:
-            raise AssertionError(f"it did not come true within {within_s:g} s")
+            raise AssertionError(f"the condition did not come true within {within_s:g} s")
         await asyncio.sleep(0.005)

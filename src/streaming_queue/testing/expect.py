@@ -1,4 +1,4 @@
-"""What a check expects, and the words for what came instead."""
+"""Expectations of a check, and the text for what came instead."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 from streaming_queue.errors import StreamingQueueError
+from streaming_queue.testing.executors import soon
 
 SLACK_S = 2.0
-"""What a busy machine may add to a limit that the contract promises."""
+"""Seconds that a busy machine may add to a limit of the contract."""
 _SHOWN = 600
 _FRAMES = 5
 
@@ -24,8 +25,8 @@ class UnmetError(AssertionError):
         self.came = came
 
 
-def told(value: object) -> str:
-    """A value or an error as a report shows it: on one line, escaped, not too long."""
+def shown(value: object) -> str:
+    """A value or an error as a report shows it: on one line, escaped, shortened."""
     if isinstance(value, StreamingQueueError):
         return (
             f"{type(value).__name__}({str(value)!a}, retryable={value.retryable}, retry_after_s={value.retry_after_s})"
@@ -37,8 +38,8 @@ def told(value: object) -> str:
 
 
 def unmet(expected: str, came: object) -> NoReturn:
-    """Fail the check. A `came` that is text is the report's own words; another value is shown."""
-    raise UnmetError(expected, came if isinstance(came, str) else told(came))
+    """Fail the check. A text `came` goes into the report as it is, another value as `shown`."""
+    raise UnmetError(expected, came if isinstance(came, str) else shown(came))
 
 
 def expect(condition: object, expected: str, came: object) -> None:
@@ -48,7 +49,7 @@ def expect(condition: object, expected: str, came: object) -> None:
 
 
 def expect_equal(came: object, expected: object, what: str) -> None:
-    """Fail the check unless both are equal; of long texts the place where they part is shown."""
+    """Fail the check unless both are equal. The report shows texts where they differ."""
     if came == expected:
         return
     if isinstance(came, str) and isinstance(expected, str):
@@ -57,14 +58,14 @@ def expect_equal(came: object, expected: object, what: str) -> None:
         start = max(0, at - 40)
         sizes = f"{{}} ({{}} characters; they part at {at})"
         unmet(
-            sizes.format(f"{what} {told(expected[start : at + 80])}", len(expected)),
-            sizes.format(told(came[start : at + 80]), len(came)),
+            sizes.format(f"{what} {shown(expected[start : at + 80])}", len(expected)),
+            sizes.format(shown(came[start : at + 80]), len(came)),
         )
-    unmet(f"{what} {told(expected)}", told(came))
+    unmet(f"{what} {shown(expected)}", shown(came))
 
 
 async def within(seconds: float, asked: Awaitable[Any], what: str) -> Any:
-    """The outcome of `asked`, raised or returned; fails the check when it has none after so many seconds."""
+    """The outcome of `asked`, raised or returned. Without one after so many seconds the check fails."""
     task = asyncio.ensure_future(asked)
     try:
         await asyncio.wait({task}, timeout=seconds)
@@ -79,7 +80,7 @@ async def within(seconds: float, asked: Awaitable[Any], what: str) -> Any:
 async def expect_error(
     asked: Awaitable[Any], kinds: type[Exception] | tuple[type[Exception], ...], *, within_s: float
 ) -> StreamingQueueError:
-    """The error that `asked` raises, which is one of ours and of `kinds`; fails the check where it is not."""
+    """The error that `asked` raises. The check fails unless it is a StreamingQueueError and one of `kinds`."""
     names = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
     try:
         came = await within(within_s, asked, names)
@@ -87,20 +88,19 @@ async def expect_error(
         raise
     except Exception as error:
         if not isinstance(error, kinds) or not isinstance(error, StreamingQueueError):
-            unmet(f"{names} is raised", f"{told(error)} is raised")
+            unmet(f"{names} is raised", f"{shown(error)} is raised")
         return error
-    unmet(f"{names} is raised", f"an answer: {told(came)}")
+    unmet(f"{names} is raised", f"an answer: {shown(came)}")
 
 
 async def eventually(
     condition: Callable[[], object], within_s: float, expected: str, came: Callable[[], object]
 ) -> None:
     """Fail the check unless `condition` comes true within so many seconds."""
-    until = asyncio.get_running_loop().time() + within_s
-    while not condition():
-        if asyncio.get_running_loop().time() >= until:
-            unmet(f"{expected} within {within_s:g} s", came())
-        await asyncio.sleep(0.005)
+    try:
+        await soon(lambda: bool(condition()), within_s)
+    except AssertionError:
+        unmet(f"{expected} within {within_s:g} s", came())
 
 
 def where(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from streaming_queue.testing.contract import CONTRACT, Line
-from streaming_queue.testing.expect import UnmetError, told, where
+from streaming_queue.testing.expect import UnmetError, shown, where
 from streaming_queue.testing.lab import GRACE_S, Lab
 
 CHECK_BOUND_S = 40.0
@@ -61,7 +61,7 @@ async def _judge(line: Line, check: Coroutine[Any, Any, None], lab: Lab) -> None
     if isinstance(error, UnmetError):
         raise ContractError(report(line, error.expected, error.came, lab)) from None
     if isinstance(error, Exception):
-        raise ContractError(report(line, "no exception", f"{told(error)}{where(error)}", lab)) from error
+        raise ContractError(report(line, "no exception", f"{shown(error)}{where(error)}", lab)) from error
     if error is not None:  # a skip
         raise error
 

@@ -12,7 +12,7 @@ from streaming_queue.testing.expect import (
     expect,
     expect_equal,
     expect_error,
-    told,
+    shown,
     unmet,
     within,
 )
@@ -21,9 +21,9 @@ from streaming_queue.testing.verdict import CHECK_BOUND_S, ContractError, holds
 
 
 def test_values_are_told_harmless_and_not_too_long():
-    assert told("\x1b[2J字") == r"'\x1b[2J\u5b57'"
-    assert told("x" * 2000) == f"'{'x' * 299} ... {'x' * 299}' (2,002 characters)"
-    assert told(RateLimitedError("slow\n", retry_after_s=2.5)) == (
+    assert shown("\x1b[2J字") == r"'\x1b[2J\u5b57'"
+    assert shown("x" * 2000) == f"'{'x' * 299} ... {'x' * 299}' (2,002 characters)"
+    assert shown(RateLimitedError("slow\n", retry_after_s=2.5)) == (
         r"RateLimitedError('slow\n', retryable=True, retry_after_s=2.5)"
     )
 

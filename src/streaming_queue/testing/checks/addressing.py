@@ -1,28 +1,18 @@
-"""Who is where."""
+"""Checks of addresses."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 
 from streaming_queue.errors import ConfigError, UnknownAgentError
-from streaming_queue.testing.executors import Agent, message
+from streaming_queue.testing.executors import Agent, Recorder, whole
 from streaming_queue.testing.expect import SLACK_S, expect, expect_equal, expect_error
 from streaming_queue.testing.lab import WAYS, Lab
 from streaming_queue.testing.verdict import holds
 
 
-def _named(name: str, seen: list[str]) -> Agent:
-    async def behave(context: Any, queue: Any) -> None:
-        seen.append(context.get_user_input())
-        await queue.enqueue_event(message(name))
-
-    return Agent(behave)
-
-
 class Addressing:
-    """Who is where."""
+    """Checks of addresses."""
 
     @holds("address-1")
     async def test_nobody_is_registered_under_this_id(self, lab: Lab) -> None:
@@ -39,8 +29,8 @@ class Addressing:
 
     @holds("address-3")
     async def test_a_new_address_takes_the_old_ones_place(self, lab: Lab) -> None:
-        first = await lab.host(_named("first", []), "a")
-        second = await lab.host(_named("second", []), "b")
+        first = await lab.host(Agent(whole("first")), "a")
+        second = await lab.host(Agent(whole("second")), "b")
         for agent, name in ((first, "first"), (first, "first"), (second, "second"), (first, "first")):
             await lab.backend.register_endpoint("w", agent.address)
             expect_equal((await lab.send())["text"], name, f"with {agent.address} registered, the answer of")
@@ -49,10 +39,10 @@ class Addressing:
     async def test_connecting_costs_no_question(self, lab: Lab) -> None:
         if not hasattr(lab.backend, "connect"):
             pytest.skip("the backend has no `connect`")
-        seen: list[str] = []
-        await (lab.host(_named("w", seen)) if lab.hosts else lab.agent())
+        recorder = Recorder()
+        await (lab.host(recorder) if lab.hosts else lab.agent())
         for _ in range(3):
             await lab.backend.connect("kit", "w")
-        expect_equal(seen, [], "questions at the agent:")
+        expect_equal(recorder.seen, [], "questions at the agent:")
         await lab.send("after it")
-        expect(not lab.hosts or seen == ["after it"], "the one question that was sent", seen)
+        expect(not lab.hosts or recorder.seen == ["after it"], "the one question that was sent", recorder.seen)

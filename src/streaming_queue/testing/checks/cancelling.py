@@ -1,4 +1,4 @@
-"""Whoever leaves."""
+"""Checks of cancellation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Endless:
 
 
 class Cancelling:
-    """Whoever leaves."""
+    """Checks of cancellation."""
 
     @pytest.mark.parametrize("metadata", KEYS, ids=["key", "no key"])
     @holds("cancel-1")
@@ -103,7 +103,7 @@ class Cancelling:
     @holds("cancel-6", grace_s=SHORT_GRACE_S)
     async def test_a_vanished_reader_frees_the_host(self, lab: Lab) -> None:
         if lab.claims.tasks:
-            pytest.skip("claimed: tasks; what was begun goes on, and can be come back to")
+            pytest.skip("claimed: tasks; a task goes on, and its caller can get it again")
         endless = {"with a key": Endless(), "without": Endless()}
 
         async def behave(context: Any, queue: Any) -> None:

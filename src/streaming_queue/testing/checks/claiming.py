@@ -1,4 +1,4 @@
-"""What is claimed, and what is left behind."""
+"""Checks of capabilities and of leaks."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 from streaming_queue.comm.base import BaseCommBackend, Capabilities
 from streaming_queue.testing import resource_count
-from streaming_queue.testing.executors import Agent, message
-from streaming_queue.testing.expect import expect, expect_equal, told, unmet
+from streaming_queue.testing.executors import Recorder
+from streaming_queue.testing.expect import expect, expect_equal, shown, unmet
 from streaming_queue.testing.lab import Lab
 from streaming_queue.testing.verdict import holds
 
 MESSAGES = 1000
 AT_ONCE = 20
 GROWTH = 4
-"""How many more sockets or threads are none of the messages' doing: a pool may grow, a library start one late."""
+"""Sockets or threads that may be new: a pool may grow, a library may start a thread late."""
 SETTLE_S = 3.0
 
 
 class Claiming:
-    """What is claimed."""
+    """Checks of capabilities."""
 
     @holds("claim-1")
     async def test_claims_have_methods_behind_them(self, lab: Lab) -> None:
@@ -33,16 +33,12 @@ class Claiming:
         expect(not claims.streaming or streams, "a `stream` of its own, for `streaming` is claimed", "the base's")
 
     @holds("claim-2")
-    async def test_the_agent_is_told_who_asks(self, lab: Lab) -> None:
-        seen: list[Any] = []
-
-        async def behave(context: Any, queue: Any) -> None:
-            seen.append(context.principal)
-            await queue.enqueue_event(message("x"))
-
-        await lab.host(Agent(behave))
+    async def test_the_agent_knows_the_asker(self, lab: Lab) -> None:
+        recorder = Recorder(lambda context: context.principal)
+        await lab.host(recorder)
         await lab.send()
-        expect(isinstance(seen[0], str) and seen[0], "who asks, as `context.principal`", seen[0])
+        (principal,) = recorder.seen
+        expect(isinstance(principal, str) and principal, "the asker, as `context.principal`", principal)
 
     @holds("claim-3")
     async def test_nobody_between_can_read(self, lab: Lab) -> None:
@@ -54,7 +50,7 @@ class Claiming:
 
 
 class Leaking:
-    """What is left behind."""
+    """Checks of leaks."""
 
     @holds("leak-1")
     async def test_a_thousand_messages_leave_nothing_behind(self, lab: Lab) -> None:
@@ -65,7 +61,9 @@ class Leaking:
         until = asyncio.get_running_loop().time() + SETTLE_S
         while grown := _grown(before, after := await _alive()):
             if asyncio.get_running_loop().time() > until:
-                unmet(f"as many as before: {told(_counts(before))}", f"{told(_counts(after))}; more {', '.join(grown)}")
+                unmet(
+                    f"as many as before: {shown(_counts(before))}", f"{shown(_counts(after))}; more {', '.join(grown)}"
+                )
             await asyncio.sleep(0.05)
 
 
@@ -89,7 +87,7 @@ def _counts(alive: dict[str, Any]) -> dict[str, Any]:
 
 
 def _grown(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Which kinds grew, with the names of some."""
+    """The kinds that grew, with some names."""
     counts_before, counts_after = _counts(before), _counts(after)
     grown = []
     for kind, count in counts_after.items():

@@ -1,4 +1,4 @@
-"""Who is let in."""
+"""Checks of credentials."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ RIGHT, WRONG = "the-right-credential", "a-wrong-credential"
 
 
 class Credentials:
-    """Who is let in."""
+    """Checks of credentials."""
 
     @holds("credential-1")
-    async def test_a_wrong_credential_is_told_as_that(self, lab: Lab) -> None:
+    async def test_a_wrong_credential_is_reported_as_that(self, lab: Lab) -> None:
         backend = lab.backend
         if not (hasattr(backend, "options") and hasattr(backend, "host_options")):
             pytest.skip("the backend has neither `options` nor `host_options`, and so no credentials")
@@ -40,5 +40,5 @@ class Credentials:
         await within(SLACK_S, lab.send(agent_id="known"), "an answer for the right credential")
         for way in WAYS:
             await expect_error(lab.ask(way), AuthError, within_s=SLACK_S)
-        reason = await within(PROBE_S + SLACK_S, probed(backend, "w"), "what the probe tells")
+        reason = await within(PROBE_S + SLACK_S, probed(backend, "w"), "the report of the probe")
         expect(answers(reason), "AuthError by the probe, or that the agent is healthy", reason)

@@ -1,10 +1,9 @@
-"""The probe, and the end."""
+"""Checks of probes and of closing."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
@@ -22,7 +21,7 @@ DESCRIBE_S = 5.0
 
 
 class Probing:
-    """The probe."""
+    """Checks of probes."""
 
     @holds("health-1")
     async def test_an_agent_that_serves_is_healthy(self, lab: Lab) -> None:
@@ -70,7 +69,7 @@ class Probing:
 
 
 class Closing:
-    """The end."""
+    """Checks of closing."""
 
     @holds("close-1")
     async def test_closing_is_bounded_and_idempotent(self, lab: Lab) -> None:
@@ -104,8 +103,7 @@ class Closing:
             await lab.ask(way)
         await lab.backend.health_check("w")
         await lab.backend.close()
-        await eventually(lambda: len(resource_count.tasks()) <= len(before), SLACK_S, "no task of the backend", _left)
-
-
-def _left() -> Any:
-    return ", ".join(resource_count.tasks())
+        left = resource_count.tasks
+        await eventually(
+            lambda: len(left()) <= len(before), SLACK_S, "no task of the backend", lambda: ", ".join(left())
+        )

@@ -1,4 +1,4 @@
-"""What an agent raises."""
+"""Checks of the errors of an agent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ODD: Mapping[str, Mapping[str, Any]] = {
     "lists and objects": {"code": ["quota"], "message": {"a": [1]}, "retryable": {}, "retry_after_s": [1]},
     "more than there is": {"message": None, "metadata": {"a": {1: {2}}}, "data": object()},
 }
-"""Members of an event that an executor says it failed by."""
+"""Members of an error event of an executor."""
 
 
 async def _raise_the_class_named(context: Any, queue: Any) -> None:
@@ -59,7 +59,7 @@ async def _same_classes(lab: Lab, way: str) -> None:
 
 
 class Failing:
-    """What an agent raises."""
+    """Checks of the errors of an agent."""
 
     @holds("error-1")
     async def test_every_error_is_raised_by_send_as_itself(self, lab: Lab) -> None:
@@ -92,10 +92,7 @@ class Failing:
 
     @holds("error-5")
     async def test_no_answer_is_a_failure(self, lab: Lab) -> None:
-        async def behave(context: Any, queue: Any) -> None:
-            await queue.enqueue_event({"type": STATUS, "data": "thinking"})
-
-        await lab.host(Agent(behave))
+        await lab.host(Agent(lambda _, queue: queue.enqueue_event({"type": STATUS, "data": "thinking"})))
         for way in WAYS:
             await expect_error(lab.ask(way), AgentFailedError, within_s=SLACK_S)
 
@@ -116,10 +113,7 @@ class Failing:
     @pytest.mark.parametrize("odd", _ODD.values(), ids=_ODD)
     @holds("error-7")
     async def test_an_odd_error_event_is_a_failure(self, lab: Lab, odd: Mapping[str, Any]) -> None:
-        async def behave(context: Any, queue: Any) -> None:
-            await queue.enqueue_event({"type": ERROR, **odd})
-
-        await lab.host(Agent(behave))
+        await lab.host(Agent(lambda _, queue: queue.enqueue_event({"type": ERROR, **odd})))
         for way in WAYS:
             error = await expect_error(lab.ask(way), RemoteError, within_s=SLACK_S)
             expect_equal(error.retry_after_s, None, f"by `{way}`, the time to wait:")

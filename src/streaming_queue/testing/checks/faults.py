@@ -1,4 +1,4 @@
-"""What a network does: each peer that fails becomes the right error, in time."""
+"""Checks of the faults of a network: each becomes the right error, in time."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def _asked_in_a_network(lab: Lab, agent: Hosted, way: str) -> Any:
 
 
 class Faults:
-    """What a network does."""
+    """Checks of the faults of a network."""
 
     @holds("fault-1")
     async def test_an_agent_that_was_stopped_is_gone(self, lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""Agents in this process."""
+"""Checks of hosted agents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streaming_queue.testing.verdict import holds
 
 
 class Hosting:
-    """Agents in this process."""
+    """Checks of hosted agents."""
 
     @holds("host-1")
     async def test_a_hosted_agent_is_ready(self, lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""What rides along."""
+"""Checks of metadata."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from streaming_queue.comm.context import annotate
 from streaming_queue.messages import STATUS
-from streaming_queue.testing.executors import Agent, Echo, message
-from streaming_queue.testing.expect import expect, expect_equal, told
+from streaming_queue.testing.executors import Agent, Echo, Recorder, message
+from streaming_queue.testing.expect import expect, expect_equal, shown
 from streaming_queue.testing.lab import WAYS, Lab
 from streaming_queue.testing.verdict import holds
 
@@ -32,42 +32,30 @@ async def _end(lab: Lab, way: str) -> Any:
 
 
 class Metadata:
-    """What rides along."""
+    """Checks of metadata."""
 
     @holds("metadata-1")
     async def test_the_context_reaches_the_agent(self, lab: Lab) -> None:
-        seen: list[Any] = []
-
-        async def behave(context: Any, queue: Any) -> None:
-            seen.append((dict(context.metadata), context.call_context))
-            await queue.enqueue_event(message("x"))
-
-        await lab.host(Agent(behave))
+        recorder = Recorder(lambda context: (dict(context.metadata), context.call_context))
+        await lab.host(recorder)
         for number, way in enumerate(WAYS):
             sent = SENT | {"idempotency_key": f"{SENT['idempotency_key']}/{number}"}
             await lab.ask(way, **sent)
-            metadata, call = seen[-1]
+            metadata, call = recorder.seen[-1]
             expect_equal(metadata, sent, f"by `{way}`, the metadata at the agent")
-            known = (call.run_id, call.question_id, call.attempt, call.idempotency_key, call.traceparent, call.kind)
-            wanted = tuple(
-                sent[key] for key in ("run_id", "question_id", "attempt", "idempotency_key", "traceparent", "kind")
-            )
-            expect_equal(known, wanted, f"by `{way}`, the call's context at the agent")
+            keys = ("run_id", "question_id", "attempt", "idempotency_key", "traceparent", "kind")
+            known = {key: getattr(call, key) for key in keys}
+            expect_equal(known, {key: sent[key] for key in keys}, f"by `{way}`, the call's context at the agent")
 
     @holds("metadata-2")
     async def test_the_deadline_reaches_the_agent(self, lab: Lab) -> None:
-        left: list[float | None] = []
-
-        async def behave(context: Any, queue: Any) -> None:
-            left.append(None if context.deadline is None else context.deadline - time.monotonic())
-            await queue.enqueue_event(message("x"))
-
-        await lab.host(Agent(behave))
+        recorder = Recorder(lambda context: None if context.deadline is None else context.deadline - time.monotonic())
+        await lab.host(recorder)
         for way in WAYS:
             await lab.ask(way, deadline_ms=int(DEADLINE_S * 1000))
-            came = left[-1]
+            came = recorder.seen[-1]
             in_time = came is not None and DEADLINE_S - 10 < came <= DEADLINE_S
-            expect(in_time, f"by `{way}`, a little less than {DEADLINE_S:g} s left at the agent", told(came))
+            expect(in_time, f"by `{way}`, a little less than {DEADLINE_S:g} s left at the agent", shown(came))
 
     @holds("metadata-3")
     async def test_what_the_agent_says_comes_back(self, lab: Lab) -> None:

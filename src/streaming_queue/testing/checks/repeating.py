@@ -1,4 +1,4 @@
-"""The same question again."""
+"""Checks of repeated questions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streaming_queue.testing.verdict import holds
 
 
 class Repeating:
-    """The same question again."""
+    """Checks of repeated questions."""
 
     @holds("repeat-1")
     async def test_a_question_asked_twice_at_once_runs_once(self, lab: Lab) -> None:
@@ -56,7 +56,7 @@ class Repeating:
         again = asyncio.create_task(_until_it_connects(lab), name="send again")
         await asyncio.sleep(0.3)
         gate.open.set()
-        expect_equal(await within(10, again, "an answer"), "answer 1", "the answer to whoever comes back")
+        expect_equal(await within(10, again, "an answer"), "answer 1", "the answer to the second caller")
         try:
             first = (await within(5, sending, "an end"))["text"]
         except ConnectError:

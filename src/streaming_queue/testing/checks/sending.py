@@ -1,4 +1,4 @@
-"""What is sent arrives."""
+"""Checks of messages."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pytest
 
 from streaming_queue.comm.answer_limit import MAX_ANSWER_BYTES
 from streaming_queue.errors import ProtocolError
-from streaming_queue.messages import DELTA
-from streaming_queue.testing.executors import Agent, message
+from streaming_queue.testing.executors import Agent, Recorder, message, pieces, whole
 from streaming_queue.testing.expect import SLACK_S, expect, expect_equal, expect_error, within
 from streaming_queue.testing.lab import WAYS, Lab
 from streaming_queue.testing.relay import Relay
@@ -35,7 +34,7 @@ MANY_VALUES = [0] * 20_000
 
 
 class Sending:
-    """What is sent arrives."""
+    """Checks of messages."""
 
     @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
     @holds("send-1")
@@ -44,16 +43,11 @@ class Sending:
             await lab.agent()
             expect_equal((await lab.send(text))["text"], text, "the answer")
             return
-        asked: list[str] = []
-
-        async def behave(context: Any, queue: Any) -> None:
-            asked.append(context.get_user_input())
-            await queue.enqueue_event(message(asked[-1]))
-
-        await lab.host(Agent(behave))
+        recorder = Recorder()
+        await lab.host(recorder)
         answer = (await lab.send(text))["text"]
-        expect_equal(len(asked), 1, "runs of the agent:")
-        expect_equal(asked[0], text, "the question at the agent")
+        expect_equal(len(recorder.seen), 1, "runs of the agent:")
+        expect_equal(recorder.seen[0], text, "the question at the agent")
         expect_equal(answer, text, "the answer")
 
     @holds("send-2")
@@ -90,43 +84,26 @@ class Sending:
         expect(isinstance(metadata, Mapping), 'a mapping as "metadata", or none', metadata)
 
     @holds("send-5")
-    async def test_send_says_that_nobody_reads_pieces(self, lab: Lab) -> None:
-        async def behave(context: Any, queue: Any) -> None:
-            await queue.enqueue_event(message(str(context.streaming)))
-
-        await lab.host(Agent(behave))
+    async def test_an_agent_knows_that_its_caller_reads_no_pieces(self, lab: Lab) -> None:
+        await lab.host(Agent(lambda context, queue: queue.enqueue_event(message(str(context.streaming)))))
         expect_equal((await lab.send())["text"], "False", "`streaming` at the agent:")
 
     @pytest.mark.parametrize("in_pieces", [True, False], ids=["in pieces", "whole"])
     @holds("send-6")
     async def test_an_answer_has_a_limit(self, lab: Lab, in_pieces: bool) -> None:
-        pieces = MAX_ANSWER_BYTES // len(MEGABYTE) + 1
-
-        async def behave(context: Any, queue: Any) -> None:
-            if not in_pieces:
-                await queue.enqueue_event(message(MEGABYTE * pieces))
-                return
-            for _ in range(pieces):
-                await queue.enqueue_event({"type": DELTA, "data": MEGABYTE})
-
-        await lab.host(Agent(behave))
+        count = MAX_ANSWER_BYTES // len(MEGABYTE) + 1
+        await lab.host(Agent(pieces([MEGABYTE] * count) if in_pieces else whole(MEGABYTE * count)))
         for way in WAYS:
             await expect_error(lab.ask(way), ProtocolError, within_s=TRANSFER_S)
 
     @holds("send-7")
     async def test_a_message_of_too_many_values_is_refused(self, lab: Lab) -> None:
-        ran = 0
-
-        async def behave(context: Any, queue: Any) -> None:
-            nonlocal ran
-            ran += 1
-            await queue.enqueue_event(message("answered"))
-
-        agent = await lab.host(Agent(behave))
+        recorder = Recorder()
+        agent = await lab.host(recorder)
         if Relay.to(agent.address) is None:
             pytest.skip(f"no wire: {agent.address} reads no message of a stranger")
         error = await expect_error(lab.send(values=MANY_VALUES), ProtocolError, within_s=TRANSFER_S)
         expect(not error.retryable, "an error that is not retryable", error)
         healthy = await within(HEALTHY_S + SLACK_S, lab.backend.health_check(agent.agent_id), "a sign of health")
         expect_equal(healthy, True, "the probe")
-        expect_equal(ran, 0, "runs of the agent:")
+        expect_equal(recorder.seen, [], "questions at the agent:")

@@ -1,4 +1,4 @@
-"""Answers in pieces."""
+"""Checks of streams."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from streaming_queue.comm.context import listening
 from streaming_queue.errors import ConnectError
 from streaming_queue.messages import DELTA, MESSAGE, STATUS
 from streaming_queue.testing.checks.sending import MEGABYTE, TEXTS, TRANSFER_S
-from streaming_queue.testing.executors import Agent, message
-from streaming_queue.testing.expect import expect, expect_equal, told, within
+from streaming_queue.testing.executors import Agent, message, pieces
+from streaming_queue.testing.expect import expect, expect_equal, shown, within
 from streaming_queue.testing.lab import Lab
 from streaming_queue.testing.verdict import holds
 
@@ -23,12 +23,11 @@ PIECES = [f"{number}," for number in range(200)]
 
 async def _count(context: Any, queue: Any) -> None:
     await queue.enqueue_event({"type": STATUS, "data": "thinking"})
-    for piece in PIECES:
-        await queue.enqueue_event({"type": DELTA, "data": piece})
+    await pieces(PIECES)(context, queue)
 
 
 class Streaming:
-    """Answers in pieces."""
+    """Checks of streams."""
 
     @holds("stream-1")
     async def test_events_arrive_in_order(self, lab: Lab) -> None:
@@ -62,7 +61,7 @@ class Streaming:
         events = await lab.events(whole)
         ends = [index for index, event in enumerate(events) if event["type"] == MESSAGE]
         kinds = [event["type"] for event in events]
-        expect(ends == [len(events) - 1], f"one {MESSAGE}, as the last event", f"{told(kinds[-5:])} at the end")
+        expect(ends == [len(events) - 1], f"one {MESSAGE}, as the last event", f"{shown(kinds[-5:])} at the end")
         expect_equal(events[-1]["data"], whole, "the whole answer")
 
     @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
@@ -74,11 +73,8 @@ class Streaming:
         expect(not lab.hosts or len(events) == 1, "one event for an answer in one piece", f"{len(events)} events")
 
     @holds("stream-5")
-    async def test_an_agent_is_told_that_somebody_reads_pieces(self, lab: Lab) -> None:
-        async def behave(context: Any, queue: Any) -> None:
-            await queue.enqueue_event(message(str(context.streaming)))
-
-        await lab.host(Agent(behave))
+    async def test_an_agent_knows_that_its_caller_reads_pieces(self, lab: Lab) -> None:
+        await lab.host(Agent(lambda context, queue: queue.enqueue_event(message(str(context.streaming)))))
         expect_equal(await lab.ask("stream"), "True", "`streaming` at the agent:")
 
     @holds("stream-6")
@@ -130,15 +126,11 @@ class Streaming:
             expect_equal(events[-1], message("0123"), "the end")
             events.pop()
         came = "".join(event["data"] for event in events)
-        expect("0123".startswith(came), "the pieces, none of them twice", told(came))
+        expect("0123".startswith(came), "the pieces, none of them twice", shown(came))
 
     @holds("stream-8")
     async def test_a_long_answer_in_pieces_arrives(self, lab: Lab) -> None:
-        async def behave(context: Any, queue: Any) -> None:
-            for _ in range(9):
-                await queue.enqueue_event({"type": DELTA, "data": MEGABYTE})
-
-        await lab.host(Agent(behave))
+        await lab.host(Agent(pieces([MEGABYTE] * 9)))
         events = await within(TRANSFER_S, lab.events(), "an answer")
         expect_equal([len(event["data"]) for event in events[:-1]], [len(MEGABYTE)] * 9, "the pieces' lengths:")
         expect(events[-1] == message(MEGABYTE * 9), "the whole answer", f"{len(events[-1]['data'])} characters")

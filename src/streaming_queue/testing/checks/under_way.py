@@ -1,4 +1,4 @@
-"""A message under way, its sender who leaves, and an agent that is back."""
+"""Steps of several checks: a message in flight, its cancellation, an agent that is back."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ BACK_S = 10.0
 
 
 async def begun(lab: Lab, agent: Any, **metadata: Any) -> asyncio.Task[Any]:
-    """A message at work at an agent that says when it `started`."""
+    """Send a message and wait until its agent has `started`."""
     sending = asyncio.create_task(lab.send(**metadata), name="send")
     await within(5, agent.started.wait(), "the question at the agent")
     return sending
 
 
 async def leave(sending: asyncio.Task[Any]) -> None:
-    """Cancel a message as its caller does; fails the check unless it ends so, in time."""
+    """Cancel a message as its caller does. The check fails unless the message ends cancelled, in time."""
     sending.cancel()
     await asyncio.wait({sending}, timeout=CANCEL_S + SLACK_S)
     if not sending.done():
@@ -32,7 +32,7 @@ async def leave(sending: asyncio.Task[Any]) -> None:
 
 
 async def answers_again(lab: Lab) -> None:
-    """Fail the check unless the agent answers in time; connections of before may break first."""
+    """Fail the check unless the agent answers in time. Older connections may break first."""
     until = time.monotonic() + BACK_S
     while True:
         try:
