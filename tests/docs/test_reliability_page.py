@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streaming_queue.failstorm import faults, plan, storm, summary, targets
+from streaming_queue.failstorm import faults, plan, storm, summary
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text("utf-8")
 
@@ -24,9 +24,9 @@ def test_the_figures_are_the_codes() -> None:
     assert f"with {defaults.slots} slots each" in PAGE
     assert f"take {defaults.latency_ms:g} ms" in PAGE
     assert f"{defaults.load:.0%}".replace("%", " %") in PAGE
-    assert f"(`stop`, `blackhole`) | {targets.SILENCE_SEEN_S:g} s |" in PAGE
-    assert f"(`kill`, `flap`) | {targets.RESET_SEEN_S:g} s |" in PAGE
-    assert f"throughput is back | {targets.RECOVERED_S:g} s |" in PAGE
+    assert f"(`stop`, `blackhole`) | {summary.SILENCE_SEEN_S:g} s |" in PAGE
+    assert f"(`kill`, `flap`) | {summary.RESET_SEEN_S:g} s |" in PAGE
+    assert f"throughput is back | {summary.RECOVERED_S:g} s |" in PAGE
     assert f"held back for {faults.SLOW_S:g} s" in PAGE
     assert f"for {faults.FLAP_S:g} s connections are reset" in PAGE
     assert f"{storm.BACK_S:g} s at the most" in PAGE

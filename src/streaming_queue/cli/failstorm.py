@@ -49,7 +49,7 @@ def failstorm(
     It ends with 4 if a target of docs/reliability.md is missed.
     """
     from streaming_queue.failstorm.storms import run_storms
-    from streaming_queue.failstorm.targets import misses
+    from streaming_queue.failstorm.summary import misses
     from streaming_queue.runner.event_loop import run_fast
     from streaming_queue.telemetry.console import Output
 
@@ -69,7 +69,7 @@ def failstorm(
 
 def tables(summaries: list[Summary]) -> list[str]:
     """The figures as tables, a few protocols beside each other."""
-    from streaming_queue.failstorm.report import rows
+    from streaming_queue.failstorm.summary import rows
 
     some = (summaries[at : at + PROTOCOLS_A_TABLE] for at in range(0, len(summaries), PROTOCOLS_A_TABLE))
     return [columns(rows(beside)) for beside in some]

@@ -1,4 +1,4 @@
-"""Questions at a steady pace, through a pipe that a run reads from."""
+"""Questions at a steady pace, through a pipe that a run reads."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ TICK_S = 0.01
 
 
 class Load:
-    """Writes questions to a FIFO at `path`, which it makes; an asynchronous context manager.
+    """Makes a FIFO at `path` and writes questions to it; an asynchronous context manager.
 
-    `due` has the moment, by the monotonic clock, at which each question was to be asked: a run that reads late, because
-    it cannot keep up, has to answer for the wait, too.
+    `due` has the moment at which each question is to be asked, by the monotonic clock. So the wait of a question counts
+    also if the run is too slow to read it in time.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,19 +46,19 @@ class Load:
 
     def _make(self) -> int:
         os.mkfifo(self.path, 0o600)
-        # Opened for both, it does not wait for the reader, nor break when that one is gone.
+        # Opened for both, the pipe does not wait for a reader and does not break without one.
         return os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
 
     def burst(self, count: int) -> None:
-        """Ask so many at once."""
+        """Ask `count` questions at once."""
         self._ask([time.monotonic()] * count)
 
     def pace(self, per_s: float) -> None:
-        """From now on ask so many a second, evenly spread."""
+        """Ask `per_s` questions a second from now on, evenly spread."""
         self._per_s, self._since, self._before = per_s, time.monotonic(), len(self.due)
 
     async def end(self) -> None:
-        """Ask nothing more; returns when all was taken by the pipe, which is closed then."""
+        """Ask no more questions; write what is left to the pipe, and close it."""
         self._ended = True
         if self._writing is not None:
             await self._writing

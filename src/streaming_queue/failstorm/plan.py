@@ -1,4 +1,4 @@
-"""What a storm does, to how many, how often."""
+"""The plan of a storm: its fault, its workers, its cycles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streaming_queue.errors import ConfigError
 
 
 class Fault(StrEnum):
-    """What goes wrong with a worker."""
+    """Faults of a worker."""
 
     kill = "kill"
     stop = "stop"
@@ -19,27 +19,26 @@ class Fault(StrEnum):
 
     @property
     def in_the_network(self) -> bool:
-        """Whether it is between us and the worker, which itself is well."""
+        """Whether the network before the worker fails, not the worker itself."""
         return self not in (Fault.kill, Fault.stop)
 
     @property
     def resets(self) -> bool:
-        """Whether connections break, so that the fault can be seen at once."""
+        """Whether connections break, so that the fault is seen at once."""
         return self in (Fault.kill, Fault.flap)
 
     @property
     def is_seen(self) -> bool:
-        """Whether the worker is to be left alone meanwhile: slowness is no fault (docs/adr/0012)."""
+        """Whether the worker must be taken out of service: slowness is no fault (docs/adr/0012)."""
         return self is not Fault.slow
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A storm: each of `cycles` faults hits `kill` of `workers`, `every_s` after the last one at the earliest.
+    """A storm: each of `cycles` faults hits `kill` of `workers`, at least `every_s` after the last one.
 
-    A killed worker is started again at once; other faults last `every_s`. A worker takes `slots` questions at a time,
-    whose answers take `latency_ms` each; `load` is the share of the measured capacity that is asked for all the time.
-    `seed` chooses the victims.
+    A killed worker is started again at once; other faults last `every_s`. A worker has `slots` questions in flight, and
+    each answer takes `latency_ms`. `load` is the share of the measured capacity that is asked. `seed` chooses victims.
     """
 
     workers: int = 8
@@ -53,13 +52,13 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raise ConfigError where nobody would be left."""
+        """Raise ConfigError if a fault hits all workers."""
         if self.kill >= self.workers:
-            raise ConfigError(f"--kill {self.kill} of --workers {self.workers} leaves nobody: kill fewer")
+            raise ConfigError(f"--kill {self.kill} of --workers {self.workers} leaves no worker: kill fewer")
 
     @property
     def at_once(self) -> int:
-        """Questions in flight at the most."""
+        """Most questions in flight."""
         return self.workers * self.slots
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Throughput over time, with the faults in it: one SVG file that needs nothing else."""
+"""Throughput and faults over time, as one SVG file without references."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ WIDTH, HEIGHT = 960, 300
 LEFT, RIGHT, TOP = 56, 16, 56
 LANE = 14
 SMOOTH_S = 0.5
-"""Throughput is drawn over so long; shorter dips are not seen."""
+"""Window of the throughput; shorter dips are not seen."""
 LEAST_S = 0.2
-"""Points are no closer than this."""
+"""Least distance of two points."""
 STEPS = (1, 2, 5)
 
 _STYLE = """\
@@ -39,7 +39,7 @@ text { font: 12px system-ui, sans-serif; fill: #333 }
 
 
 def draw(timeline: Timeline, title: str) -> str:
-    """The SVG: answers a second, what was asked for, each fault as a band; below, a lane for each worker."""
+    """The SVG: answers and questions a second, each fault as a band; below, a lane for each worker."""
     return "\n".join(_Drawing(timeline, title).lines()) + "\n"
 
 
@@ -76,7 +76,7 @@ class _Drawing:
     def _legend(self) -> Iterator[str]:
         entries = (
             ('<path class="rate" d="M{x} 36h18"/>', "answers/s"),
-            ('<path class="offered" d="M{x} 36h18"/>', "asked for"),
+            ('<path class="offered" d="M{x} 36h18"/>', "asked"),
             ('<rect class="hit" x="{x}" y="31" width="18" height="9"/>', "fault"),
             ('<rect class="out" x="{x}" y="31" width="18" height="9"/>', "not asked"),
             ('<rect class="lane" x="{x}" y="31" width="18" height="9"/>', "in service"),
@@ -109,8 +109,9 @@ class _Drawing:
         timeline, last = self._timeline, WIDTH - RIGHT
         for number, worker in enumerate(timeline.workers):
             y, height = HEIGHT + 12 + LANE * number, LANE - 3
-            strip = height / 3  # the fault above, what the run knew of it below
-            yield f'<text class="end" x="{LEFT - 6}" y="{y + 9}" font-size="9">{escape(_short(worker))}</text>'
+            strip = height / 3  # the fault above, the run's view of the worker below
+            name = escape(worker.rpartition("-")[2])
+            yield f'<text class="end" x="{LEFT - 6}" y="{y + 9}" font-size="9">{name}</text>'
             yield _box("lane", LEFT, y + strip, last, height - strip)
             for began, ended in _outages(timeline, worker):
                 yield _box("out", self._x(began), y + strip, self._x(ended), height - strip)
@@ -125,7 +126,7 @@ def _box(kind: str, left: float, top: float, right: float, height: float) -> str
 
 
 def _outages(timeline: Timeline, worker: str) -> Iterator[tuple[float, float]]:
-    """From when to when the worker was out of service."""
+    """Begin and end of each time out of service."""
     end = timeline.samples[-1][0] if timeline.samples else 0.0
     ups = [moment for moment, who in timeline.ups if who == worker]
     for down, who in timeline.downs:
@@ -134,7 +135,7 @@ def _outages(timeline: Timeline, worker: str) -> Iterator[tuple[float, float]]:
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
-    """Points in the middle of the time that they stand for, no closer than `LEAST_S`."""
+    """Points in the middle of their windows, at least `LEAST_S` apart."""
     last = -LEAST_S
     for moment, rate in points:
         if moment - last >= LEAST_S:
@@ -143,14 +144,10 @@ def _thinned(points: Sequence[tuple[float, float]]) -> Iterator[tuple[float, flo
 
 
 def _ticks(end: float, most: int) -> list[float]:
-    """Round numbers from 0 to `end`, about `most` of them at the most."""
+    """Multiples of a plain step from 0 to `end`, about `most` of them at most."""
     size = 1.0
     while True:
         for step in STEPS:
             if end / (step * size) <= most:
                 return [step * size * number for number in range(int(end / (step * size)) + 1)]
         size *= 10
-
-
-def _short(worker: str) -> str:
-    return worker.rpartition("-")[2]

@@ -1,4 +1,4 @@
-"""What a run has to show for the questions it was given, by its own files."""
+"""The ledger of a run: its questions against the rows in its own files."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """`lost` questions have no answer in the results, `recorded_twice` have two rows or were told as answered twice.
+    """`lost` questions have no answer in the results, `recorded_twice` have two rows or two events.
 
-    `re_executions` and `late_duplicates_rejected` are the queue's own counts.
+    `re_executions` and `late_duplicates_rejected` are counts of the queue.
     """
 
     questions: int
@@ -25,11 +25,11 @@ class Ledger:
     late_duplicates_rejected: int
 
 
-def examine(asked: Collection[str], told: Mapping[str, int], results: Path, stats: Mapping[str, Any]) -> Ledger:
-    """Compare the ids `asked` and how often each was `told` to be answered with the rows in `results`. Blocks.
+def examine(asked: Collection[str], events: Mapping[str, int], results: Path, stats: Mapping[str, Any]) -> Ledger:
+    """Compare the ids `asked`, and the `events` of answers by id, with the rows in `results`. Blocks.
 
-    `stats` is the run's summary. A question whose answer was told and is not in the results is lost, too, and so is one
-    that went to the dead letters.
+    `stats` is the run's summary. A question is lost, too, if its answer had an event and no row, or if it is a dead
+    letter.
     """
     rows: Counter[str] = Counter()
     answered: set[str] = set()
@@ -39,10 +39,10 @@ def examine(asked: Collection[str], told: Mapping[str, int], results: Path, stat
             rows[row["question_id"]] += 1
             if row["status"] == "success":
                 answered.add(row["question_id"])
-    twice = {question_id for counts in (rows, told) for question_id, count in counts.items() if count > 1}
+    twice = {question_id for counts in (rows, events) for question_id, count in counts.items() if count > 1}
     return Ledger(
         questions=len(asked),
-        lost=len((set(asked) | set(told)) - answered),
+        lost=len((set(asked) | set(events)) - answered),
         recorded_twice=len(twice),
         re_executions=int(stats["re_executions"]),
         late_duplicates_rejected=int(stats["late_duplicates_rejected"]),

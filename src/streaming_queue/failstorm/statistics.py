@@ -1,4 +1,4 @@
-"""Medians and how sure they are, without assuming a distribution."""
+"""Medians and their confidence, for any distribution."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A median and the interval that holds the true one with 95 % confidence; infinite: it did not happen."""
+    """A median and the interval that holds the true one with 95 % confidence; infinite: it never happened."""
 
     median: float
     low: float
@@ -35,14 +35,14 @@ def estimate(values: Sequence[float]) -> Estimate | None:
 
 
 def _inward(count: int) -> int:
-    """How many values lie outside of the interval at each end: k - 1, or 0."""
+    """Number of values outside of the interval at each end: k - 1, or 0."""
     tail = (1 - CONFIDENCE) / 2
     chances: Iterator[float] = accumulate(math.comb(count, index) / 2**count for index in range(count))
     return max(0, sum(chance <= tail for chance in chances) - 1)
 
 
 def _middle(ordered: Sequence[float]) -> float:
-    """The median, also of values of which some are infinite."""
+    """The median; some values may be infinite."""
     low, high = statistics.median_low(ordered), statistics.median_high(ordered)
     return low if low == high else (low + high) / 2
 

@@ -1,4 +1,4 @@
-"""Storms over protocol after protocol, and the files that they leave."""
+"""Storms over one protocol after another, and their files."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ from streaming_queue.telemetry.console import Output
 
 
 async def run_storms(protocols: Sequence[str], plan: Plan, directory: Path | None, output: Output) -> list[Summary]:
-    """A storm for each protocol (none named: for all installed that have a socket), one after the other.
+    """Run a storm for each protocol (none named: for each installed one that has a socket), one after the other.
 
-    `directory` (None: a new one under runs/) gets for each the plot NAME.svg, all that was seen as NAME.json, the run
-    and its log.
+    `directory` (None: a new one under runs/) gets the plot NAME.svg, the record NAME.json, the run and its log.
 
     Raises:
         ConfigError: the directory holds something, or a protocol cannot be hit.
@@ -32,7 +31,7 @@ async def run_storms(protocols: Sequence[str], plan: Plan, directory: Path | Non
     """
     wanted = [protocol for protocol in protocols if await _has_a_socket(protocol)] or await _installed()
     if refused := [protocol for protocol in protocols if protocol not in wanted]:
-        raise ConfigError(f"protocol {refused[0]!r} has no socket, so there are no processes to hit: name another")
+        raise ConfigError(f"protocol {refused[0]!r} has no socket, so no process can be hit: name another protocol")
     folder = await asyncio.to_thread(_folder, directory)
     output.system(f"{plan}; {', '.join(wanted)}; into {folder}")
     summaries = []

@@ -1,10 +1,10 @@
-"""The figures of one protocol's storm."""
+"""The figures of one protocol's storm, and its targets."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from streaming_queue.failstorm.measures import CycleFigures, figures_of, wrongly_ejected
@@ -12,56 +12,91 @@ from streaming_queue.failstorm.plan import Fault
 from streaming_queue.failstorm.record import Ledger
 from streaming_queue.failstorm.statistics import Estimate, estimate
 from streaming_queue.failstorm.timeline import Timeline
+from streaming_queue.telemetry.text import NONE
 
 TIMES = tuple(field.name for field in fields(CycleFigures))
-"""The figures that are medians over the cycles."""
+"""Figures that are medians over the cycles."""
 COUNTS = ("re_executions", "late_duplicates_rejected", "lost", "recorded_twice", "wrongly_ejected")
-"""Those that are sums over the storm."""
+"""Figures that are sums over the storm."""
+RESET_SEEN_S = 1.0
+SILENCE_SEEN_S = 3.0
+RECOVERED_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """`times` has an estimate for each of `TIMES`, None where the fault has none; the rest counts the whole storm."""
+    """Figures by name: counts are integers, rates floats, times estimates, None if the fault has no such time."""
 
     protocol: str
-    cycles: int
-    questions: int
-    capacity_per_s: float
-    offered_per_s: float
-    times: Mapping[str, Estimate | None]
-    re_executions: int
-    late_duplicates_rejected: int
-    lost: int
-    recorded_twice: int
-    wrongly_ejected: int
+    figures: Mapping[str, float | Estimate | None]
 
     def entry(self) -> dict[str, Any]:
-        """The figures for JSON: counts are integers, times `{"median", "low", "high"}`, null what did not happen."""
-        rates = {"capacity_per_s": round(self.capacity_per_s, 1), "offered_per_s": round(self.offered_per_s, 1)}
-        times = {name: None if found is None else _plain(found) for name, found in self.times.items()}
-        counts = {name: getattr(self, name) for name in COUNTS}
-        return {"cycles": self.cycles, "questions": self.questions, **rates, **times, **counts}
+        """The figures for JSON. A time is `{"median", "low", "high"}`, null in it means that it did not happen."""
+        return {name: _plain(found) for name, found in self.figures.items()}
 
 
 def sum_up(protocol: str, fault: Fault, timeline: Timeline, ledger: Ledger) -> Summary:
-    """The summary of what was seen and recorded."""
-    figures = [figures_of(timeline, cycle, is_seen=fault.is_seen) for cycle in timeline.cycles]
-    values = {name: [getattr(each, name) for each in figures] for name in TIMES}
+    """The summary of a storm."""
+    cycles = [figures_of(timeline, cycle, is_seen=fault.is_seen) for cycle in timeline.cycles]
+    values = {name: [getattr(each, name) for each in cycles] for name in TIMES}
+    counts = asdict(ledger) | {"wrongly_ejected": wrongly_ejected(timeline, is_seen=fault.is_seen)}
     return Summary(
-        protocol=protocol,
-        cycles=len(timeline.cycles),
-        questions=ledger.questions,
-        capacity_per_s=timeline.capacity_per_s,
-        offered_per_s=timeline.offered_per_s,
-        times={name: estimate([value for value in values[name] if value is not None]) for name in TIMES},
-        re_executions=ledger.re_executions,
-        late_duplicates_rejected=ledger.late_duplicates_rejected,
-        lost=ledger.lost,
-        recorded_twice=ledger.recorded_twice,
-        wrongly_ejected=wrongly_ejected(timeline, is_seen=fault.is_seen),
+        protocol,
+        {
+            "cycles": len(cycles),
+            "questions": ledger.questions,
+            "capacity_per_s": timeline.capacity_per_s,
+            "offered_per_s": timeline.offered_per_s,
+            **{name: estimate([value for value in values[name] if value is not None]) for name in TIMES},
+            **{name: counts[name] for name in COUNTS},
+        },
     )
 
 
-def _plain(found: Estimate) -> dict[str, float | None]:
-    values = {"median": found.median, "low": found.low, "high": found.high}
-    return {name: round(value, 4) if math.isfinite(value) else None for name, value in values.items()}
+def misses(summary: Summary, fault: Fault) -> list[str]:
+    """Each target that was missed, as text. A time meets its target with the upper end of its interval."""
+    figures = summary.figures
+    counts = ("lost", "recorded_twice", "wrongly_ejected")
+    missed = [f"{name} {figures[name]:,}, not 0" for name in counts if figures[name]]
+    limits = {"detection_s": RESET_SEEN_S if fault.resets else SILENCE_SEEN_S, "recovery_s": RECOVERED_S}
+    for name, limit_s in limits.items():
+        found = figures[name]
+        if isinstance(found, Estimate) and found.high > limit_s:
+            missed.append(f"{name} up to {found.high:.3g}, not {limit_s:g} at the most")
+    return missed
+
+
+def rows(summaries: Sequence[Summary]) -> list[tuple[str, ...]]:
+    """A table with a line for each figure and a column for each protocol; times are `median (low to high)`."""
+    heads = ("", *(summary.protocol for summary in summaries))
+    names = summaries[0].figures if summaries else ()
+    return [heads, *((name, *(_shown(summary.figures[name]) for summary in summaries)) for name in names)]
+
+
+def describe(figures: CycleFigures) -> str:
+    """The figures of one fault in a line."""
+    recovery, full = _seconds(figures.recovery_s), _seconds(figures.full_recovery_s)
+    seen = "" if figures.detection_s is None else f"seen after {_seconds(figures.detection_s)}, from then "
+    return f"{seen}throughput back after {recovery}, all as before after {full}"
+
+
+def _plain(found: float | Estimate | None) -> Any:
+    if isinstance(found, Estimate):
+        return {name: round(value, 4) if math.isfinite(value) else None for name, value in asdict(found).items()}
+    return round(found, 1) if isinstance(found, float) else found
+
+
+def _shown(found: float | Estimate | None) -> str:
+    if isinstance(found, Estimate):
+        return f"{_time(found.median)} ({_time(found.low)} to {_time(found.high)})"
+    return NONE if found is None else f"{found:,.0f}"
+
+
+def _seconds(value: float) -> str:
+    return f"{_time(value)} s" if math.isfinite(value) else _time(value)
+
+
+def _time(value: float) -> str:
+    if not math.isfinite(value):
+        return "never"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"

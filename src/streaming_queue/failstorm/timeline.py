@@ -1,17 +1,17 @@
-"""What was seen of a storm: all that its figures and its plot are made of."""
+"""The record of a storm. Its figures and its plot are made of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """A fault at some workers. `over` says for each when nothing was wrong with it any more.
+    """A fault at some workers. `over` has the moment at which the fault of each of them ended.
 
-    `ended` is when the next fault comes, or the storm is over.
+    `ended` is the moment of the next fault, or the end of the storm.
     """
 
     began: float
@@ -19,24 +19,23 @@ class Cycle:
     ended: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Timeline:
     """Moments are seconds since the steady load began.
 
-    `capacity_per_s` is what all workers together answered in a second, `offered_per_s` what was asked. `samples` are
-    moments and the answers recorded until then. In `downs` and `ups` a worker was taken out of service and back.
-    `waits` has for each question that was answered the moment at which it was due and the seconds until its answer was
-    recorded.
+    All workers together answered `capacity_per_s`; `offered_per_s` was asked. `samples` are moments and the answers
+    recorded until then. `downs` and `ups` are the moments at which a worker was taken out of service and put back.
+    `waits` has for each answered question the moment at which it was due and the seconds until its answer was recorded.
     """
 
     workers: tuple[str, ...]
-    capacity_per_s: float
-    offered_per_s: float
-    samples: tuple[tuple[float, int], ...]
-    downs: tuple[tuple[float, str], ...]
-    ups: tuple[tuple[float, str], ...]
-    waits: tuple[tuple[float, float], ...]
-    cycles: tuple[Cycle, ...]
+    capacity_per_s: float = 0.0
+    offered_per_s: float = 0.0
+    samples: list[tuple[float, int]] = field(default_factory=list)
+    downs: list[tuple[float, str]] = field(default_factory=list)
+    ups: list[tuple[float, str]] = field(default_factory=list)
+    waits: list[tuple[float, float]] = field(default_factory=list)
+    cycles: list[Cycle] = field(default_factory=list)
 
     def record(self) -> dict[str, Any]:
         """Everything, fit for JSON."""

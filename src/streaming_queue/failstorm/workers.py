@@ -1,4 +1,4 @@
-"""Workers to be hit: processes of their own, and where the network is to fail a relay before each."""
+"""Workers that a storm hits: each is a process, behind a relay if the network is to fail."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Moved = Callable[[str, str], Awaitable[None]]
 
 
 class StormWorker:
-    """A worker process, started again whenever it dies. `address` is where it is to be asked: its relay's, if any."""
+    """A worker process that is started again when it dies. `address` is its relay's, if it has one, else its own."""
 
     def __init__(self, process: WorkerProcess) -> None:
         self.agent_id = process.agent_id
@@ -33,10 +33,10 @@ class StormWorker:
     async def start(
         cls, config: Config, agent_id: str, *, relayed: bool, output: Output, moved: Moved, stack: AsyncExitStack
     ) -> StormWorker:
-        """Start one, to be ended with `stack`; `moved` is told where it is to be asked when that changes.
+        """Start a worker that ends with `stack`. `moved` gets the worker's new address when it changes.
 
         Raises:
-            ConfigError, ConnectError: as `WorkerProcess.start`; ConfigError also where its address has no port.
+            ConfigError, ConnectError: as `WorkerProcess.start`; ConfigError also if its address has no port.
             BackendNotInstalledError: the relay needs the extra `testing`.
         """
 
@@ -54,7 +54,7 @@ class StormWorker:
         return worker
 
     def signal(self, number: signal.Signals) -> None:
-        """Send its process a signal."""
+        """Send the process a signal."""
         if self.process.pid is None:
             raise RuntimeError(f"{self.agent_id} has no process to send {number.name} to")
         os.kill(self.process.pid, number)
@@ -65,5 +65,5 @@ def _relay_to(address: str) -> Relay:
 
     relay = Relay.to(address)
     if relay is None:
-        raise ConfigError(f"{address} has no port, so no fault of the network can be put before it")
+        raise ConfigError(f"{address} has no port, so its network cannot fail")
     return relay

@@ -11,7 +11,7 @@ from unit.cli.test_main import run
     [
         (("-p", "inproc"), "protocol 'inproc' has no socket"),
         (("-p", "htp"), "did you mean 'http'?"),
-        (("--workers", "3", "--kill", "3"), "--kill 3 of --workers 3 leaves nobody"),
+        (("--workers", "3", "--kill", "3"), "--kill 3 of --workers 3 leaves no worker"),
         (("--fault", "flood"), "'flood' is not one of"),
     ],
 )

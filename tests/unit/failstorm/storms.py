@@ -27,6 +27,4 @@ def timeline(
         moment = number / 10
         samples.append((moment, round(answers)))
         answers += [per_s for since, per_s in changes if since <= moment + 1e-9][-1] / 10
-    return Timeline(
-        WORKERS, capacity_per_s, offered_per_s, tuple(samples), tuple(downs), tuple(ups), tuple(waits), tuple(cycles)
-    )
+    return Timeline(WORKERS, capacity_per_s, offered_per_s, samples, list(downs), list(ups), list(waits), list(cycles))

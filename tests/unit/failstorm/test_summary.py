@@ -10,9 +10,7 @@ from unit.failstorm.storms import timeline
 from streaming_queue.errors import ConfigError
 from streaming_queue.failstorm.plan import Fault, Plan
 from streaming_queue.failstorm.record import Ledger, examine
-from streaming_queue.failstorm.report import rows
-from streaming_queue.failstorm.summary import Summary, sum_up
-from streaming_queue.failstorm.targets import misses
+from streaming_queue.failstorm.summary import Summary, misses, rows, sum_up
 from streaming_queue.failstorm.timeline import Cycle
 
 GOOD = Ledger(questions=1000, lost=0, recorded_twice=0, re_executions=7, late_duplicates_rejected=2)
@@ -65,7 +63,7 @@ def test_the_table_has_a_column_for_each_protocol() -> None:
     assert table["detection_s"] == ("0.20 (0.20 to 0.20)",) * 2
     assert table["recovery_s"][1] == "never (never to never)"
     assert table["re_executions"] == ("7", "7")
-    assert math.isfinite(storm().times["p99_ms"].high) is False  # nobody waited in this one
+    assert math.isfinite(storm().figures["p99_ms"].high) is False  # no question was asked in this one
     assert table["p99_ms"][0] == "never (never to never)"
 
 
@@ -75,11 +73,11 @@ def test_what_was_asked_is_compared_with_what_is_on_disk(tmp_path) -> None:
     results.write_text("".join(json.dumps({"question_id": name, "status": status}) + "\n" for name, status in rows_of))
     stats = {"re_executions": 4, "late_duplicates_rejected": 1}
     ledger = examine(["s1", "s2", "s3", "s4"], {"s1": 2, "s3": 1, "s5": 1}, results, stats)
-    assert ledger.lost == 3  # s2 failed, s4 is nowhere, s5 was told to be answered
-    assert ledger.recorded_twice == 2  # s3 by its rows, s1 by what was told
+    assert ledger.lost == 3  # s2 failed, s4 is nowhere, s5 has an event only
+    assert ledger.recorded_twice == 2  # s3 by its rows, s1 by its events
     assert (ledger.questions, ledger.re_executions, ledger.late_duplicates_rejected) == (4, 4, 1)
 
 
-def test_somebody_must_be_left() -> None:
-    with pytest.raises(ConfigError, match="leaves nobody"):
+def test_a_fault_must_not_hit_all_workers() -> None:
+    with pytest.raises(ConfigError, match="leaves no worker"):
         Plan(workers=3, kill=3)
