@@ -62,8 +62,8 @@ def test_every_check_that_needs_words_has_them(check):
 
 def test_the_exit_codes_are_those_of_a_verdict():
     codes = set(map(int, re.findall(r"^\| (\d+) \| ", PAGE, re.MULTILINE)))
-    assert codes == {0, *map(int, finding._MOST_TELLING_FIRST)}
-    assert [int(code) for code in finding._MOST_TELLING_FIRST] == [77, 2, 69, 1]
+    assert codes == {0, *map(int, finding.PRECEDENCE)}
+    assert [int(code) for code in finding.PRECEDENCE] == [77, 2, 69, 1]
 
 
 def test_the_figures_are_true():

@@ -120,7 +120,7 @@ def test_all_workers_elsewhere_are_looked_at(stq, worker):
     done = stq("doctor", "-s", f"qa.worker.endpoints=[{url}, 'http://127.0.0.1:9']")
     assert done.returncode == 69
     assert f"Worker-1 at {url}: healthy; " in done.stdout
-    assert "Worker-2 at http://127.0.0.1:9: nobody listens at 127.0.0.1:9" in done.stdout
+    assert "Worker-2 at http://127.0.0.1:9: nothing listens at 127.0.0.1:9" in done.stdout
 
 
 # --- the provider ---

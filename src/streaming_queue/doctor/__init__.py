@@ -1,4 +1,4 @@
-"""What is wrong here, and what to do about it: checks that change nothing and ask no model.
+"""Checks of a machine, a run or an agent. They change nothing and ask no model.
 
-A check returns findings; `plan` says which checks a target needs, `examination` carries them out.
+A check returns findings with remedies. `plan` chooses the checks of a target, `examination` carries them out.
 """

@@ -1,4 +1,4 @@
-"""An agent at an address: within reach, healthy, willing to take us, its clock near ours."""
+"""Check an agent at an address: connection, health, credential, clock."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.commands import is_command
 from streaming_queue.comm.probing import START_POLL_S, StartingError, probed
 from streaming_queue.config import Config
+from streaming_queue.doctor.connecting import connect
 from streaming_queue.doctor.examination import STEP_S, in_thread
 from streaming_queue.doctor.finding import Finding, Level, failure, ok, problem, warning
-from streaming_queue.doctor.reach import reach
 from streaming_queue.errors import (
     AuthError,
     BackendNotInstalledError,
@@ -31,26 +31,26 @@ from streaming_queue.runner.backends import create_backend
 from streaming_queue.telemetry.text import one_line
 
 SKEW_S = 5.0
-"""How far a peer's clock may be from ours."""
+"""Allowed difference between a peer's clock and ours."""
 CLOSE_S = 4.0
-"""A command that will not end is ended by force within this time."""
+"""Time for a command to end; then it is killed."""
 MOST_FACTS = 12
 LONGEST_FACT = 200
 
 
 async def endpoint(agent_id: str, address: str, config: Config) -> list[Finding]:
-    """One of several agents: a line if all is well, and what is not."""
+    """Check one of several agents: a line if it is healthy, and a line for each other finding."""
     found = await agent(agent_id, address, config)
     return [finding for finding in found if finding.check == "agent" or finding.level is not Level.OK]
 
 
 async def agent(agent_id: str, address: str, config: Config) -> list[Finding]:
-    """What can be known of the agent at `address` without asking it a question."""
+    """Check the agent at `address` without a question."""
     place = f"{agent_id} at {masked(address)}"
     try:
         async with _backend(agent_id, address, config) as backend:
-            reached = await reach(address)
-            way = f"{place}: {reached.ip}, connected in {reached.connect_ms:.1f} ms" if reached else place
+            made = await connect(address)
+            way = f"{place}: {made.ip}, connected in {made.connect_ms:.1f} ms" if made else place
             if is_command(address) and (failed := await _started(backend, agent_id)):
                 return [ok("address", way), failed]
             return [ok("address", way), *await _asked(backend, agent_id, place)]
@@ -65,7 +65,7 @@ async def agent(agent_id: str, address: str, config: Config) -> list[Finding]:
 
 @asynccontextmanager
 async def _backend(agent_id: str, address: str, config: Config) -> AsyncIterator[BaseCommBackend]:
-    """The configured protocol's backend, with the agent registered. Raises ConfigError."""
+    """A backend of the configured protocol, with the agent registered. Raises ConfigError."""
     backend = await in_thread(partial(create_backend, config))  # its imports block
     try:
         await backend.register_endpoint(agent_id, address)
@@ -77,7 +77,7 @@ async def _backend(agent_id: str, address: str, config: Config) -> AsyncIterator
 
 
 async def _started(backend: BaseCommBackend, agent_id: str) -> Finding | None:
-    """Wait until the command at an address answers; what is wrong, if it does not."""
+    """Wait until the command at an address answers; the finding if it does not."""
     while isinstance(reason := await probed(backend, agent_id), StartingError):  # noqa: ASYNC110 (another's process)
         await asyncio.sleep(START_POLL_S)
     if reason is None or isinstance(reason, AuthError):
@@ -95,20 +95,20 @@ async def _asked(backend: BaseCommBackend, agent_id: str, place: str) -> list[Fi
             ended = time.time()
             healthy = await backend.health_check(agent_id)
     except AuthError as error:
-        remedy = "give the credential that it wants as network.token (STQ_NETWORK__TOKEN)"
+        remedy = "set network.token (STQ_NETWORK__TOKEN) to a credential that the agent accepts"
         return [failure("agent", error, remedy)]
     except StreamingQueueError as error:
-        return [failure("agent", error, f"see that what listens there speaks {backend_name(backend)} (-p)")]
+        return [failure("agent", error, f"check that the server there speaks {backend_name(backend)} (-p)")]
     except TimeoutError:
-        seen = f"{place}: it takes the connection and says nothing for {STEP_S:g} s"
-        remedy = "see the agent's own log; it may hang, or speak another protocol (-p)"
+        seen = f"{place}: it accepts the connection and sends nothing for {STEP_S:g} s"
+        remedy = "see the agent's log; it may hang, or speak another protocol (-p)"
         return [problem("agent", seen, remedy, ExitCode.UNAVAILABLE)]
     date = facts.get("date")
-    told = told_of({key: value for key, value in facts.items() if key != "date"})
+    described = describe_facts({key: value for key, value in facts.items() if key != "date"})
     if not healthy:
-        seen = f"{place}: it answers, but not that it is healthy" + (f"; {told}" if told else "")
-        return [problem("agent", seen, "see the agent's own log; it may be draining", ExitCode.UNAVAILABLE)]
-    found = [ok("agent", f"{place}: healthy" + (f"; {told}" if told else ""))]
+        seen = f"{place}: it answers, but it is not healthy" + (f"; {described}" if described else "")
+        return [problem("agent", seen, "see the agent's log; it may be draining", ExitCode.UNAVAILABLE)]
+    found = [ok("agent", f"{place}: healthy" + (f"; {described}" if described else ""))]
     return [*found, _clock(place, date, began, ended)] if isinstance(date, datetime) else found
 
 
@@ -117,8 +117,8 @@ def backend_name(backend: BaseCommBackend) -> str:
     return getattr(backend, "name", "") or type(backend).__name__
 
 
-def told_of(facts: Mapping[str, Any]) -> str:
-    """`name Worker-1; streaming yes; ...`: a stranger's words, made short and harmless."""
+def describe_facts(facts: Mapping[str, Any]) -> str:
+    """Facts of an agent as `name Worker-1; streaming yes; ...`, shortened and escaped."""
     shown = []
     for key, value in list(facts.items())[:MOST_FACTS]:
         if isinstance(value, bool):
@@ -130,11 +130,11 @@ def told_of(facts: Mapping[str, Any]) -> str:
 
 
 def _clock(place: str, date: datetime, began: float, ended: float) -> Finding:
-    """The peer's clock, to the second, against the time in which it was read."""
+    """Compare the peer's clock, to the second, with the time in which it was read."""
     moment = date.timestamp()
     ahead_s = max(0.0, moment - ended) or min(0.0, moment + 1 - began)
     if abs(ahead_s) <= SKEW_S:
         return ok("agent clock", f"{place}: as ours, to the second")
     side = "ahead of" if ahead_s > 0 else "behind"
     seen = f"{place}: {abs(ahead_s):,.0f} s {side} ours"
-    return warning("agent clock", seen, "set both clocks, best by NTP: times in their logs and ours do not match")
+    return warning("agent clock", seen, "set both clocks, best by NTP: times in both logs differ")

@@ -1,4 +1,4 @@
-"""The place where a run is written: what kind of disk, how much room, and whether we may write."""
+"""Check the place of a run: kind of disk, free space, rights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOO_LITTLE_BYTES = 16 * 1024**2
 
 
 def disk(directory: Path, mountinfo: Path = MOUNTINFO) -> list[Finding]:
-    """Whether a run can be kept in `directory`, which need not exist yet."""
+    """Check whether a run can be in `directory`, which need not exist yet."""
     wanted = directory.absolute()
     existing = next(path for path in (wanted, *wanted.parents) if path.exists()).resolve()
     return [_file_system(existing, mountinfo), _space(existing), _rights(existing)]

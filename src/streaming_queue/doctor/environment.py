@@ -1,4 +1,4 @@
-"""The ground that everything stands on: Python, SQLite, clock, terminal, variables."""
+"""Check the environment: Python, SQLite, clock, terminal, variables."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SAFE_SQLITE = (3, 51, 3)
 OLDEST_SQLITE = (3, 33, 0)
 """The first with UPDATE ... FROM, which the queue's statements use."""
 CLOCK_TOLERANCE_S = 60.0
-"""How far in the future a file may seem: another machine may have written it."""
+"""Allowed time of a file in the future: another machine may have written it."""
 
 
 def python() -> list[Finding]:
-    """Which Python runs which release of ours, and where."""
+    """Report the versions of Python and of this package, and the system."""
     implementation = platform.python_implementation()
     where = f"{platform.system()} {platform.machine()}"
     return [ok("python", f"{implementation} {platform.python_version()}, streaming-queue {__version__}, {where}")]
@@ -34,7 +34,7 @@ def python() -> list[Finding]:
 def sqlite(
     version: tuple[int, int, int] = sqlite3.sqlite_version_info, thread_safety: int | None = None
 ) -> list[Finding]:
-    """The SQLite that Python is linked with; `thread_safety` is as in `sqlite3.threadsafety`."""
+    """Check the SQLite that Python is linked with; `thread_safety` is as in `sqlite3.threadsafety`."""
     thread_safety = sqlite3.threadsafety if thread_safety is None else thread_safety
     name = ".".join(map(str, version))
     newer = "use a Python that is built with SQLite {}.{}.{} or newer"
@@ -59,11 +59,9 @@ def sqlite(
 
 
 def clock(files: Iterable[Path] = (), *, now: float | None = None) -> list[Finding]:
-    """Whether the clocks can be right: the steady one, and the wall clock against our own code and `files`."""
+    """Check the monotonic clock, and the wall clock against our own code and `files`."""
     if not time.get_clock_info("monotonic").monotonic:
-        return [
-            problem("clock", "the system has no clock that only goes forward", "leases need one: use another system")
-        ]
+        return [problem("clock", "the system has no monotonic clock", "leases need one: use another system")]
     now = time.time() if now is None else now
     shown = datetime.fromtimestamp(now, UTC).isoformat(sep=" ", timespec="seconds")
     newest = max(filter(None, map(_modified, (Path(__file__), *files))), default=(0.0, Path()))
@@ -82,7 +80,7 @@ def _modified(path: Path) -> tuple[float, Path] | None:
 
 
 def terminal() -> list[Finding]:
-    """Whether text of any language can be shown."""
+    """Check whether the terminal shows text of any language."""
     shown = getattr(sys.stdout, "encoding", None) or "none"
     wanted = locale.getpreferredencoding(do_setlocale=False)
     if all(_is_utf8(name) for name in (shown, wanted)):
@@ -96,20 +94,20 @@ def _is_utf8(name: str) -> bool:
 
 
 def variables(environ: Mapping[str, str] = os.environ) -> list[Finding]:
-    """The variables that other programs obey and we do not, or that make TLS fail or talk. Values are not shown."""
+    """Check variables that only other programs follow, or that change TLS. Values are not shown."""
     given = {name for name, value in environ.items() if value.strip()}
     findings = []
     if proxies := sorted(name for name in given if name.lower() in ("http_proxy", "https_proxy", "all_proxy")):
-        seen = f"{', '.join(proxies)}: agents are reached without a proxy, only the model is asked by it"
+        seen = f"{', '.join(proxies)}: agents are reached without a proxy, only the model with it"
         findings.append(warning("variables", seen, "for a model on this network, name its host in NO_PROXY"))
     for name, exists in (("SSL_CERT_FILE", os.path.isfile), ("SSL_CERT_DIR", os.path.isdir)):
         if name in given and not any(exists(part) for part in environ[name].split(os.pathsep)):
-            seen = f"{name} leads nowhere: the certificates to trust in TLS are not found there"
+            seen = f"{name} names no file: the certificates that TLS trusts are missing"
             findings.append(warning("variables", seen, f"correct or unset {name}"))
     if unread := sorted(given & {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} if "SSL_CERT_FILE" not in given else ()):
         seen = f"{', '.join(unread)}: these certificates are not read here"
         findings.append(warning("variables", seen, "name the file in SSL_CERT_FILE"))
     if "SSLKEYLOGFILE" in given:
         seen = "SSLKEYLOGFILE: the secrets of TLS connections are written to a file"
-        findings.append(warning("variables", seen, "unset it, unless you mean to read the traffic"))
+        findings.append(warning("variables", seen, "unset it, unless you want to read the traffic"))
     return findings or [ok("variables", "none that mislead")]

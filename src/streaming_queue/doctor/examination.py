@@ -1,4 +1,4 @@
-"""Checks carried out: all at once, each within its bound, none able to hide another's findings."""
+"""Carry out checks: all at once, each within its bound, each with its own findings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -18,17 +19,17 @@ from streaming_queue.exit_codes import ExitCode
 T = TypeVar("T")
 
 BOUND_S = 8.0
-"""How long a check may take; those that ask over the network bound each step themselves, by `STEP_S`."""
+"""Time limit of a check. A check of the network limits each step to `STEP_S`."""
 STEP_S = 3.0
 SHORTEST_SECRET = 8
-"""A shorter one is a placeholder; hiding it would garble every text it happens to occur in."""
+"""A shorter secret is a placeholder. It is not hidden, because it may occur in any text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`look` finds out within `BOUND_S` and `more_s`; a function that is no coroutine's may block.
+    """`look` returns its findings within `BOUND_S` plus `more_s`. It may block unless it is a coroutine function.
 
-    `name` stands for the check if it fails.
+    `name` is the check of the finding if `look` fails.
     """
 
     name: str
@@ -52,39 +53,26 @@ async def _carried_out(check: Check) -> list[Finding]:
     except Exception as error:
         if bound.expired():
             seen = f"no result within {BOUND_S + check.more_s:g} s"
-            return [problem(check.name, seen, "see what keeps this machine, its disk or its network waiting")]
-        # Neither its text nor its traceback: they may hold what must not be shown.
+            return [problem(check.name, seen, "see why this machine, its disk or its network does not respond")]
+        # Not its text and not its traceback: they may contain secrets.
         where = traceback.extract_tb(error.__traceback__)[-1]
         seen = f"the check itself failed: {type(error).__name__} in {Path(where.filename).name}, line {where.lineno}"
         return [problem(check.name, seen, "report this; the other checks are not affected", ExitCode.INTERNAL)]
 
 
 async def in_thread(function: Callable[[], T]) -> T:
-    """What `function` returns, from a thread that keeps neither the caller nor the process: a dead disk may hold it."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(value: T | None, error: BaseException | None) -> None:
-        if future.cancelled():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(value)  # type: ignore[arg-type]  # without an error there is a value
+    """The result of `function`, from a daemon thread: a hanging disk holds up neither the caller nor the process."""
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # a caller that leaves does not cancel it
 
     def run() -> None:
-        outcome: tuple[T | None, BaseException | None]
         try:
-            outcome = function(), None
+            future.set_result(function())
         except BaseException as error:
-            outcome = None, error
-        try:
-            loop.call_soon_threadsafe(settle, *outcome)
-        except RuntimeError:
-            return  # the loop is closed: nobody waits any more
+            future.set_exception(error)
 
     threading.Thread(target=run, name="doctor", daemon=True).start()
-    return await future
+    return await asyncio.wrap_future(future)
 
 
 def _without(secrets: Collection[str], finding: Finding) -> Finding:

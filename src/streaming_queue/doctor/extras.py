@@ -1,4 +1,4 @@
-"""What is installed: protocols, and the SDK of the model's provider."""
+"""Check what is installed: protocols, and the SDK of the provider."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from streaming_queue.extras import install_command
 
 
 def protocols() -> list[Finding]:
-    """Which protocols can be used at once, and what to install for the others."""
+    """List the usable protocols, and the commands that install the others."""
     usable, installs, broken = [], dict[str, str](), list[Finding]()
     for name, spec in sorted(registry.known().items()):
         try:
             registry.load(name)
         except BackendNotInstalledError:
             installs[name] = spec.install
-        except Exception as error:  # a package that others made must not hide the rest
+        except Exception as error:  # a broken package of a third party must not hide the others
             reason = str(error) if isinstance(error, ConfigError) else type(error).__name__
             broken.append(warning("protocols", f"{name} cannot be loaded: {reason}", f"update or remove {spec.target}"))
         else:
@@ -29,7 +29,7 @@ def protocols() -> list[Finding]:
 
 
 def protocol(name: str) -> list[Finding]:
-    """Whether the protocol to be used can be."""
+    """Check that the protocol `name` is usable."""
     try:
         registry.load(name)
     except ConfigError as error:
@@ -38,7 +38,7 @@ def protocol(name: str) -> list[Finding]:
 
 
 def openai_sdk() -> list[Finding]:
-    """Whether models behind OpenAI's API can be asked."""
+    """Check that models behind OpenAI's API can be asked."""
     if find_spec("openai") is None:
         return [ok("openai", "the SDK is not installed: no model but the mock", install_command("openai"))]
     try:

@@ -1,4 +1,4 @@
-"""What a check found, and what all findings together mean."""
+"""Findings of checks, and the exit code for all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streaming_queue.exit_codes import ExitCode
 
 
 class Level(StrEnum):
-    """How bad it is. Only a problem keeps a run from working."""
+    """Severity of a finding. Only a problem keeps a run from working."""
 
     OK = "ok"
     WARNING = "warning"
@@ -20,9 +20,9 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`check` names what was looked at, `seen` says what was there, `remedy` what to do about it, if anything.
+    """`check` is the name of the check, `seen` its result, `remedy` the next step, if there is one.
 
-    `code` is what a problem ends the command with.
+    `code` is the exit code for a problem.
     """
 
     check: str
@@ -33,7 +33,7 @@ class Finding:
 
 
 def ok(check: str, seen: str, remedy: str | None = None) -> Finding:
-    """All is well; `remedy` says what more could be had."""
+    """It works; `remedy` is a possible improvement."""
     return Finding(check, Level.OK, seen, remedy)
 
 
@@ -48,7 +48,7 @@ def problem(check: str, seen: str, remedy: str | None = None, code: ExitCode = E
 
 
 def failure(check: str, error: StreamingQueueError, remedy: str | None = None) -> Finding:
-    """The problem that an error tells; errors name their remedy themselves, `remedy` is a further one."""
+    """The problem of an error. The text of the error names its remedy; `remedy` is another one."""
     if isinstance(error, AuthError):
         code = ExitCode.AUTH
     elif isinstance(error, ConfigError | TopologyError):
@@ -58,10 +58,10 @@ def failure(check: str, error: StreamingQueueError, remedy: str | None = None) -
     return problem(check, str(error), remedy, code)
 
 
-_MOST_TELLING_FIRST = (ExitCode.AUTH, ExitCode.USAGE, ExitCode.UNAVAILABLE, ExitCode.INTERNAL)
+PRECEDENCE = (ExitCode.AUTH, ExitCode.USAGE, ExitCode.UNAVAILABLE, ExitCode.INTERNAL)
 
 
 def verdict(findings: Iterable[Finding]) -> ExitCode:
-    """The exit code for all of them: what waiting cannot mend comes first, 0 is for no problem."""
+    """The exit code for all findings: that of the first problem in `PRECEDENCE`, else 0."""
     codes = {finding.code for finding in findings if finding.level is Level.PROBLEM}
-    return next((code for code in _MOST_TELLING_FIRST if code in codes), ExitCode.OK)
+    return next((code for code in PRECEDENCE if code in codes), ExitCode.OK)

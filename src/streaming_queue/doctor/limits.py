@@ -1,4 +1,4 @@
-"""Whether this process may open as many files and sockets as a run needs."""
+"""Check the limit of open files and sockets against the need of a run."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from streaming_queue.config import Config
 from streaming_queue.doctor.finding import Finding, ok, problem
 
 BASE_FILES = 32
-"""What a run has open beside its questions: database, results, event loop, listeners (measured: 20 to 25)."""
+"""Open files of a run without its questions: database, results, event loop, listeners (measured: 20 to 25)."""
 
 
 def files_needed(config: Config) -> int:
-    """How many files and sockets a run opens when every slot is in use.
+    """Number of files and sockets that a run opens when every slot is in use.
 
-    A question in flight holds the socket of whoever asks; where the worker is in this process, too, also the worker's
-    and the one to the model, which is all there is where no wire is between the two. Each pool on its way adds the two
-    between its sub-coordinator and whoever asks that.
+    A question in flight holds one socket of its sender. A worker in this process holds two more: its own and the one
+    to the model. Without a wire between sender and worker only the one to the model is left. Each pool on the way adds
+    the two sockets between its sub-coordinator and the sender.
     """
     worker, hierarchy, roster = config.qa.worker, config.network.hierarchy, config.roster
     sockets = sum(
@@ -29,7 +29,7 @@ def files_needed(config: Config) -> int:
 
 
 def open_files(config: Config) -> list[Finding]:
-    """The limit of open files against what the configuration needs."""
+    """Check the limit of open files against the need of the configuration."""
     try:
         import resource
     except ImportError:  # Windows

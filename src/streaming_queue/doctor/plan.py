@@ -1,12 +1,13 @@
-"""Which checks a target needs: a configuration, a run's directory, or an agent's address."""
+"""The checks of a target: a configuration, the directory of a run, or the address of an agent."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -28,7 +29,7 @@ from streaming_queue.runner.requirements import check_requirements
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Checks in the order in which they are shown, and what none of their findings may show."""
+    """Checks in the order of their findings, and the secrets that no finding may show."""
 
     checks: tuple[Check, ...]
     secrets: tuple[str, ...]
@@ -42,13 +43,13 @@ def plan_for(
     sets: Sequence[str] = (),
     trust: bool = False,
 ) -> Plan:
-    """The checks for a target: an address is an agent, a directory a run, a file a configuration; else none.
+    """The checks of a target: an address is an agent, a directory a run, a file a configuration.
 
-    `config_path` is the configuration for an address, or for no target. `trust` follows the settings of a run that act
-    on this machine without this user's mark, too. Reads the configuration; blocks.
+    `config_path` is the configuration for an address, or for no target. With `trust` the settings of a run count even
+    if they act on this machine and lack this user's mark. Reads the configuration; blocks.
 
     Raises:
-        ConfigError: the target is nothing of that, or does not go with the other arguments.
+        ConfigError: the target is none of these, or does not fit the other arguments.
     """
     is_address = target is not None and ("://" in target or (is_command(target) and not Path(target).exists()))
     is_run = target is not None and not is_address and Path(target).is_dir()
@@ -58,7 +59,7 @@ def plan_for(
         return _agent_plan(target, config_path, protocol, sets)
     if target is not None and is_run:
         if config_path or protocol:
-            raise ConfigError(f"{target} is a run, its run.json says how it is done: leave out CONFIG and -p")
+            raise ConfigError(f"{target} is a run, its run.json has the settings: leave out CONFIG and -p")
         return _run_plan(Path(target), sets, trust=trust)
     if target is not None and not Path(target).is_file():
         raise ConfigError(
@@ -80,17 +81,21 @@ def _agent_plan(address: str, config_path: Path | None, protocol: str | None, se
     config, found = _loaded(config_path, protocol, sets)
     checks = [*_ground(), found]
     if config is not None:
-        checks.append(Check("agent", partial(agent, "agent", address, config), _start_s(address, config)))
+        checks.append(_agent_check(agent, "agent", address, config))
     return _plan(checks, config)
 
 
-def _start_s(address: str, config: Config) -> float:
-    """How much longer the check of an agent may take: a command has the time to start that it has in a run."""
-    return float(config["mcp"]["start_timeout_s"]) if is_command(address) else 0.0
+def _agent_check(check: Callable[[str, str, Config], Any], agent_id: str, address: str, config: Config) -> Check:
+    """A check of an agent. A command has as much time to start as in a run."""
+    return Check(
+        "agent",
+        partial(check, agent_id, address, config),
+        float(config["mcp"]["start_timeout_s"]) if is_command(address) else 0.0,
+    )
 
 
 def _run_plan(path: Path, sets: Sequence[str], *, trust: bool) -> Plan:
-    """A run that could be resumed needs what a new one does; one that is finished or going on needs nothing more."""
+    """A run that can be resumed needs the checks of a new run. A run that is finished or goes on does not."""
     directory = RunDirectory(path, {})
     files = (directory.manifest_path, directory.queue_path, directory.results_jsonl)
     checks = [*_ground(files), Check("file system", partial(disk.disk, path))]
@@ -100,7 +105,7 @@ def _run_plan(path: Path, sets: Sequence[str], *, trust: bool) -> Plan:
         if manifest["state"] == "done" or owner_of(directory.queue_path):
             return _plan([*checks, run], None)
     except (ConfigError, OSError):
-        return _plan([*checks, run], None)  # the check of the run tells
+        return _plan([*checks, run], None)  # the check of the run reports it
     try:
         config = resume_config(
             manifest.get("config") or {},
@@ -111,10 +116,10 @@ def _run_plan(path: Path, sets: Sequence[str], *, trust: bool) -> Plan:
             trust=trust,
         )
     except UnmarkedError as error:
-        acting = [_told(problem("trust", str(effect))) for effect in error.effects]
-        return _plan([*checks, *acting, _told(failure("trust", error)), run], None)
+        acting = [_fixed(problem("trust", str(effect))) for effect in error.effects]
+        return _plan([*checks, *acting, _fixed(failure("trust", error)), run], None)
     except ConfigError as error:
-        return _plan([*checks, _told(failure("configuration", error)), run], None)
+        return _plan([*checks, _fixed(failure("configuration", error)), run], None)
     return _plan([*checks, *_work(config), run], config)
 
 
@@ -122,10 +127,10 @@ def _loaded(path: Path | None, protocol: str | None, sets: Sequence[str]) -> tup
     try:
         config = load_config(path, flags={"protocol": protocol}, sets=sets)
     except ConfigError as error:
-        return None, _told(failure("configuration", error))
+        return None, _fixed(failure("configuration", error))
     worker = config.qa.worker
     workers = f"{len(config.roster)} workers, {worker.concurrency} questions at each"
-    return config, _told(ok("configuration", f"{path or 'the defaults'}: {config.protocol}, {workers}"))
+    return config, _fixed(ok("configuration", f"{path or 'the defaults'}: {config.protocol}, {workers}"))
 
 
 def _ground(files: Iterable[Path] = ()) -> list[Check]:
@@ -141,7 +146,7 @@ def _ground(files: Iterable[Path] = ()) -> list[Check]:
 
 
 def _work(config: Config) -> list[Check]:
-    """What a run with this configuration needs."""
+    """Checks of everything that a run with this configuration needs."""
     checks = [
         *(Check("protocol", partial(extras.protocol, name)) for name in _protocols(config)),
         *([Check("auto", partial(_requirements, config))] if config.protocol == AUTO else []),
@@ -151,23 +156,19 @@ def _work(config: Config) -> list[Check]:
         Check("open files", partial(limits.open_files, config)),
     ]
     models = (config.model_copy(update={"core": core}) for core in config.answering)
-    there = {worker_id: setup.address for worker_id, setup in config.roster.items() if setup.address is not None}
+    running = {worker_id: setup.address for worker_id, setup in config.roster.items() if setup.address is not None}
     return [
         *checks,
         *(Check("provider", partial(provider.provider, model)) for model in models),
         *(
-            Check(
-                "agent",
-                partial(endpoint, worker_id, address, config.of_worker(worker_id)),
-                _start_s(address, config.of_worker(worker_id)),
-            )
-            for worker_id, address in there.items()
+            _agent_check(endpoint, worker_id, address, config.of_worker(worker_id))
+            for worker_id, address in running.items()
         ),
     ]
 
 
 def _protocols(config: Config) -> Iterable[str]:
-    """Every protocol that a run speaks, each once."""
+    """Protocols of a run, each once."""
     pools = (pool.protocol for pool in config.network.pools.values())
     workers = (group.protocol for group in config.workers)
     return dict.fromkeys([config.control_protocol, *filter(None, pools), *filter(None, workers)])
@@ -186,12 +187,13 @@ def _output(config: Config) -> list[Finding]:
 async def _questions(config: Config) -> list[Finding]:
     path = config.qa.coordinator.data_file
     if await in_thread(partial(is_pipe, path)):
-        return [ok("questions", f"{path}: a pipe, which is read once, by the run")]
+        return [ok("questions", f"{path}: a pipe, which only the run reads")]
     async with await open_source(path, limit=1) as source:
         return [ok("questions", source.describe())]
 
 
-def _told(finding: Finding) -> Check:
+def _fixed(finding: Finding) -> Check:
+    """A check with a known finding."""
     return Check(finding.check, lambda: [finding])
 
 

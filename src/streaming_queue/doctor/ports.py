@@ -1,4 +1,4 @@
-"""The ports that a configuration names: free, or taken and by whom."""
+"""Check the ports of a configuration: free, or taken by another process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LISTENING = "0A"
 
 
 def named_ports(config: Config) -> Iterator[tuple[str, str, int]]:
-    """Agent id, host and port of every agent that a run would start at a port of its own."""
+    """Agent id, host and port of each agent that a run starts at a configured port."""
     coordinator, worker = config.qa.coordinator, config.qa.worker
     if coordinator.port and config.control_protocol != "inproc":
         yield coordinator.coordinator_id, coordinator.host, coordinator.port
@@ -27,9 +27,9 @@ def named_ports(config: Config) -> Iterator[tuple[str, str, int]]:
 
 
 def ports(config: Config) -> list[Finding]:
-    """Whether each of them could be listened on; nothing stays open."""
+    """Check that a run can listen on each port. No port stays open."""
     found = [_port(*named) for named in named_ports(config)]
-    return found or [ok("ports", "none is named: free ones are taken")]
+    return found or [ok("ports", "none is configured: a run takes free ones")]
 
 
 def _port(agent_id: str, host: str, port: int) -> Finding:
@@ -55,12 +55,12 @@ def _port(agent_id: str, host: str, port: int) -> Finding:
 
 
 def owner_of_port(port: int, proc: Path = Path("/proc")) -> str | None:
-    """Who listens on `port`, as `process 123 (name)`; None where the system or the rights do not tell."""
+    """The owner of `port` as `process 123 (name)`; None if the system or the rights hide it."""
     wanted = {f"socket:[{inode}]" for inode in _inodes(port, proc)}
     if not wanted:
         return None
     for process in proc.glob("[0-9]*"):
-        with suppress(OSError):  # it ended, or is another user's
+        with suppress(OSError):  # the process ended, or belongs to another user
             for descriptor in (process / "fd").iterdir():
                 with suppress(OSError):
                     if str(descriptor.readlink()) in wanted:

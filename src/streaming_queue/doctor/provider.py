@@ -1,4 +1,4 @@
-"""The model's provider: who it is, whether it can be reached, and whether it takes our key and model."""
+"""Check the provider of the answers: its connection, key and model."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from streaming_queue.config import Config
+from streaming_queue.doctor.connecting import connect
 from streaming_queue.doctor.examination import STEP_S, in_thread
 from streaming_queue.doctor.finding import Finding, failure, ok, problem, warning
-from streaming_queue.doctor.reach import reach
 from streaming_queue.errors import (
     AuthError,
     ConfigError,
@@ -30,19 +30,19 @@ CONFIGURE = (
 _KEYS = {
     Key.ACCEPTED: "the key is accepted",
     Key.NOT_SENT: "no key is sent",
-    Key.NOT_CHECKED: "whether the key is accepted shows with the first question: it lists its models to anybody",
+    Key.NOT_CHECKED: "whether the key is accepted shows with the first question: it lists its models without a key",
 }
 
 
 async def provider(config: Config) -> list[Finding]:
-    """Who would answer, and whether they can; costs nothing."""
+    """Check the provider without a question, so without cost."""
     choice = await in_thread(partial(choose, config.core, config.mock))
     if choice.llm.is_mock:
         seen = choice.describe().removeprefix("LLM: ")
         return [warning("provider", seen, CONFIGURE) if choice.reason == NOTHING else ok("provider", seen, CONFIGURE)]
     try:
         if choice.address and not _by_proxy(choice.address):
-            await _reach(choice.address)
+            await _connect(choice.address)
         listing = await choice.llm.listing(STEP_S)
     except RateLimitedError as error:
         return [warning("provider", str(error), "wait, or lower qa.worker.concurrency")]
@@ -53,22 +53,22 @@ async def provider(config: Config) -> list[Finding]:
     return [_listed(choice, listing)] if listing else [ok("provider", choice.describe())]
 
 
-async def _reach(address: str) -> None:
+async def _connect(address: str) -> None:
     try:
-        await reach(address)
+        await connect(address)
     except ConnectError as error:
         raise ConnectError(f"{address}: {error}") from None
 
 
 def _by_proxy(address: str) -> bool:
-    """Whether the provider's library asks a proxy of the environment instead: then our own way says nothing."""
+    """Whether the provider's library uses a proxy of the environment. Then our own connection proves nothing."""
     parts = urlsplit(address)
     return not {parts.scheme, "all"}.isdisjoint(getproxies()) and not proxy_bypass(parts.netloc)
 
 
 def _remedy(error: StreamingQueueError, config: Config) -> str | None:
     if isinstance(error, ConfigError):
-        return None  # its text has it
+        return None  # the text has it
     if isinstance(error, QuotaError):
         return "top up the account"
     if not isinstance(error, AuthError):

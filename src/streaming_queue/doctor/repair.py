@@ -1,12 +1,14 @@
-"""What can still be read of a run, exported: rows of the questions that ended, and the questions that are left."""
+"""Export the readable part of a run: rows of the questions that ended, and the questions that are left."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -25,10 +27,10 @@ _ENDED = ("done", "dead")
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What was exported. `answered` and `failed` have rows, `from_rows` of them only in the run's own results.jsonl.
+    """Numbers of exported questions. `answered` and `failed` have rows, `from_rows` of them only in results.jsonl.
 
-    `open` had not ended. `unknown` may have: their end cannot be read, so they are to be asked again like those open.
-    `lost` cannot even be asked again; None where the queue's own count is unreadable, and so nobody knows.
+    `open` questions had not ended. `unknown` questions may have: their end is unreadable, so they must be asked again
+    like the open ones. `lost` questions cannot be asked again; None if the queue's own count is unreadable.
     """
 
     answered: int = 0
@@ -45,14 +47,13 @@ class Repaired:
 
 
 def repair(source: Path, target: Path) -> Repaired:
-    """Export what can be read of the run in `source` to the new directory `target`; `source` is not changed. Blocks.
+    """Export the readable part of the run in `source` to the new directory `target`; `source` does not change. Blocks.
 
-    The queue's database is the record. A row of results.jsonl counts where the end of its question cannot be read.
+    The queue's database is the record. A row of results.jsonl counts if the database lacks the end of its question.
 
     Raises:
-        ConfigError: there is no queue in `source`, somebody is at work on it, a file in it is a link, or `target` has
-            files.
-        QueueError: the database is another program's, or another release's.
+        ConfigError: `source` has no queue, is in use or contains a link, or `target` has files.
+        QueueError: the database belongs to another program or another release.
     """
     RunDirectory(source, {}).refuse_links()
     database = source / QUEUE_FILE
@@ -70,8 +71,9 @@ def repair(source: Path, target: Path) -> Repaired:
             results = stack.enter_context(replacing(target / RESULTS_FILE))
             questions = stack.enter_context(replacing(target / QUESTIONS_FILE))
             salvage = stack.enter_context(salvaging(database.resolve(), target))
-            rows = stack.enter_context(_Rows.of(source / RESULTS_FILE))
-            export = _Export(results, questions, rows)
+            own = source / RESULTS_FILE
+            rows = stack.enter_context(own.open("rb") if own.exists() else BytesIO())
+            export = _Export(results, questions, _Rows(rows))
             for remains in salvage:
                 export.take(remains)
             return export.finish(salvage.total)
@@ -80,24 +82,24 @@ def repair(source: Path, target: Path) -> Repaired:
 
 
 class _Export:
-    """The two files as they grow, and what is counted of them."""
+    """The two files, and the counts of their lines."""
 
     def __init__(self, results: BinaryIO, questions: BinaryIO, rows: _Rows) -> None:
         self._results = results
         self._questions = questions
         self._rows = rows
-        self._counts = Repaired()
+        self._counts: Counter[str] = Counter()
         self._nameless: list[Remains] = []
 
     def take(self, remains: Remains) -> None:
-        """Write a question where it belongs; one whose id cannot be read waits for the end."""
+        """Write a question to its file. A question without a readable id waits for `finish`."""
         if remains.name is None:
             self._nameless.append(remains)
         elif remains.result or remains.failure:
             self._rows.drop(remains.name)
             self._end(remains)
         elif remains.state not in (None, *_ENDED):
-            self._rows.drop(remains.name)  # its end was taken back
+            self._rows.drop(remains.name)  # its end was reverted
             self._ask(remains)
         elif (row := self._rows.pop(remains.name)) is not None:
             self._copy(row)
@@ -105,7 +107,7 @@ class _Export:
             self._ask(remains)
 
     def finish(self, total: int | None) -> Repaired:
-        """Write what no question of the database laid claim to; `total` is how many questions there should be."""
+        """Write the remaining rows and questions; `total` is the queue's own number of questions."""
         left = list(self._rows.rest())
         ends = {(row.get("answer"), row.get("timestamp")) for row in left}
         texts = {row.get("question") for row in left}
@@ -118,28 +120,24 @@ class _Export:
                 self._ask(remains)
         for row in left:
             self._copy(row)
-        counts = self._counts
-        found = counts.answered + counts.failed + counts.open + counts.unknown
-        return replace(counts, lost=None if total is None else max(total - found, 0))
+        found = self._counts.total() - self._counts["from_rows"]
+        return Repaired(**self._counts, lost=None if total is None else max(total - found, 0))
 
     def _end(self, remains: Remains) -> None:
         self._results.write(encode_line(_row(remains)))
-        self._count("answered" if remains.result else "failed")
+        self._counts["answered" if remains.result else "failed"] += 1
 
     def _copy(self, row: Mapping[str, Any]) -> None:
         self._results.write(encode_line(row))
-        self._count("answered" if row.get("status") == "success" else "failed")
-        self._count("from_rows")
+        self._counts["answered" if row.get("status") == "success" else "failed"] += 1
+        self._counts["from_rows"] += 1
 
     def _ask(self, remains: Remains) -> None:
         if remains.text is None:
             return
         question = {"id": remains.name, "question": remains.text, "reference": remains.reference}
         self._questions.write(encode_line({key: value for key, value in question.items() if value is not None}))
-        self._count("unknown" if remains.state in (None, *_ENDED) else "open")
-
-    def _count(self, figure: str) -> None:
-        self._counts = replace(self._counts, **{figure: getattr(self._counts, figure) + 1})
+        self._counts["unknown" if remains.state in (None, *_ENDED) else "open"] += 1
 
 
 def _row(remains: Remains) -> dict[str, Any]:
@@ -149,54 +147,39 @@ def _row(remains: Remains) -> dict[str, Any]:
 
 
 class _Rows:
-    """The run's results.jsonl by the ids of its rows, of which it keeps the places in the file only."""
+    """Rows of results.jsonl by question id. It keeps only their places in the file."""
 
-    def __init__(self, file: BinaryIO | None) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._places: dict[str, int] = {}
         place = 0
-        for line in file or ():
-            row = _parsed(line)
-            if row is not None:
+        for line in file:
+            if (row := _parsed(line)) is not None:
                 self._places[row["question_id"]] = place
             place += len(line)
 
-    @classmethod
-    def of(cls, path: Path) -> _Rows:
-        """Those of the file at `path`; none where there is no such file."""
-        return cls(path.open("rb") if path.exists() else None)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
     def drop(self, name: str) -> None:
-        """The row of this question is not needed."""
+        """Forget the row of this question."""
         self._places.pop(name, None)
 
     def pop(self, name: str) -> dict[str, Any] | None:
-        """The row of this question, which is then not among the rest."""
+        """The row of this question; it is no longer among the rest."""
         place = self._places.pop(name, None)
         return None if place is None else self._at(place)
 
     def rest(self) -> Iterator[dict[str, Any]]:
-        """The rows that nobody asked for."""
+        """The rows that were neither dropped nor popped."""
         for place in self._places.values():
             if (row := self._at(place)) is not None:
                 yield row
 
     def _at(self, place: int) -> dict[str, Any] | None:
-        if self._file is None:
-            return None
         self._file.seek(place)
         return _parsed(self._file.readline())
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """The row; None for a line that is cut off or damaged."""
+    """The row of a line; None if the line is cut off or damaged."""
     try:
         row = orjson.loads(line) if line.endswith(b"\n") else None
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""The directory of a run: what state it is in, and how to go on with it."""
+"""Check the directory of a run: its state, and the way to go on with it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from streaming_queue.queue.inspection import Inspection, inspect
 from streaming_queue.report.run_directory import RunDirectory
 
 MOST_COUNTED_BYTES = 1024**3
-"""A larger file of rows is not read through."""
+"""A larger file of rows is not counted."""
 _CHUNK_BYTES = 1024 * 1024
 
 
 def run_directory(path: Path) -> list[Finding]:
-    """The run's manifest, owner, database and rows, and what to do next."""
+    """Check the manifest, owner, database and rows of a run, and name the next step."""
     directory, broken = RunDirectory(path, {}), None
     try:
         directory.refuse_links()
@@ -92,7 +92,7 @@ def _results(directory: RunDirectory, inspection: Inspection) -> Finding:
 
 
 def _rows(path: Path) -> int | None:
-    """How many whole lines there are; None: the file is too large to be read through."""
+    """Number of whole lines; None if the file is too large to count them."""
     try:
         if path.stat().st_size > MOST_COUNTED_BYTES:
             return None

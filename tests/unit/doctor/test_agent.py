@@ -14,7 +14,7 @@ from streaming_queue.comm import registry
 from streaming_queue.comm.base import HostOptions
 from streaming_queue.config import Config
 from streaming_queue.doctor import agent as module
-from streaming_queue.doctor.agent import agent, endpoint, told_of
+from streaming_queue.doctor.agent import agent, describe_facts, endpoint
 from streaming_queue.doctor.finding import Level
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
@@ -81,7 +81,7 @@ async def test_an_accepted_credential(protocol):
 async def test_nobody_there(protocol):
     (finding,) = await agent("agent", "http://127.0.0.1:9", over(protocol))
     assert (finding.check, finding.level, finding.code) == ("address", Level.PROBLEM, 69)
-    assert finding.seen == "agent at http://127.0.0.1:9: nobody listens at 127.0.0.1:9"
+    assert finding.seen == "agent at http://127.0.0.1:9: nothing listens at 127.0.0.1:9"
 
 
 @pytest.mark.parametrize(
@@ -151,14 +151,14 @@ async def test_an_agent_that_says_nothing(protocol, monkeypatch):
     async with peer(None) as url:
         _, found = await agent("agent", url, over(protocol))
     assert (found.level, found.code) == (Level.PROBLEM, 69)
-    assert "says nothing for 0.2 s" in found.seen
+    assert "sends nothing for 0.2 s" in found.seen
 
 
 async def test_an_agent_that_is_not_well():
     async with peer(answer('{"status": "degraded"}')) as url:
         _, found = await agent("agent", url, over("http"))
     assert (found.level, found.code) == (Level.PROBLEM, 69)
-    assert found.seen.endswith("it answers, but not that it is healthy; status degraded")
+    assert found.seen.endswith("it answers, but it is not healthy; status degraded")
 
 
 @pytest.mark.parametrize(("off_s", "level"), [(-60, "behind"), (60, "ahead of"), (-4, None), (4, None)])
@@ -190,7 +190,7 @@ async def test_a_strangers_words_are_short_and_harmless():
 
 
 def test_facts_are_bounded():
-    assert told_of({str(number): number for number in range(100)}).count(";") == module.MOST_FACTS - 1
+    assert describe_facts({str(number): number for number in range(100)}).count(";") == module.MOST_FACTS - 1
 
 
 async def test_one_of_many_is_a_line_unless_something_is_wrong():

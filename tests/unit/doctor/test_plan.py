@@ -125,7 +125,7 @@ def test_settings_that_cannot_be_used_are_told_among_the_rest(tmp_path, text):
     [
         ("none.yaml", None, None, "none.yaml: no run's directory, no file of settings, and no address"),
         ("127.0.0.1:9001", None, None, "begins with its scheme: http://127.0.0.1:9001"),
-        ("run", "c.yaml", None, "its run.json says how it is done: leave out CONFIG and -p"),
+        ("run", "c.yaml", None, "its run.json has the settings: leave out CONFIG and -p"),
         ("run", None, "http", "leave out CONFIG and -p"),
         ("c.yaml", "c.yaml", None, "is a file of settings already"),
         (os.devnull, None, None, "no file of settings"),

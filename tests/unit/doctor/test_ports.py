@@ -23,9 +23,9 @@ def free():
         return listener.getsockname()[1]
 
 
-def test_none_is_named():
+def test_no_port_is_configured():
     (finding,) = ports.ports(Config())
-    assert (finding.level, finding.seen) == (Level.OK, "none is named: free ones are taken")
+    assert (finding.level, finding.seen) == (Level.OK, "none is configured: a run takes free ones")
 
 
 def test_which_are_named_in_a_mixed_network():

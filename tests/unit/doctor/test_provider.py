@@ -142,7 +142,7 @@ async def test_a_server_that_hangs(server, monkeypatch):
 async def test_nobody_there():
     finding = await found(port=9)
     assert (finding.level, finding.code) == (Level.PROBLEM, 69)
-    assert finding.seen == "http://127.0.0.1:9/v1: nobody listens at 127.0.0.1:9"
+    assert finding.seen == "http://127.0.0.1:9/v1: nothing listens at 127.0.0.1:9"
 
 
 async def test_a_provider_behind_a_proxy_is_asked_by_it(server, monkeypatch):
@@ -153,4 +153,4 @@ async def test_a_provider_behind_a_proxy_is_asked_by_it(server, monkeypatch):
     finding = await found(base_url="http://far.invalid/v1", name="qwen")  # a name that the proxy alone knows
     assert finding.level is Level.OK
     monkeypatch.setenv("no_proxy", "far.invalid")
-    assert "the name far.invalid leads nowhere" in (await found(base_url="http://far.invalid/v1")).seen
+    assert "the name far.invalid is unknown" in (await found(base_url="http://far.invalid/v1")).seen

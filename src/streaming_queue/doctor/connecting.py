@@ -1,4 +1,4 @@
-"""Whether anybody listens at an address, before a protocol is spoken: name, way, port."""
+"""Check the connection to an address, without a protocol: name, way, port."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "nats": 4222, "
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
-    """Where a connection was made, and how long that took, in milliseconds."""
+class Connection:
+    """A connection that was made, and the time that it took, in milliseconds."""
 
     ip: str
     port: int
     connect_ms: float
 
 
-async def reach(address: str) -> Reached | None:
-    """Resolve the host of a URL and connect to it; None where the URL names no host and port to connect to.
+async def connect(address: str) -> Connection | None:
+    """Resolve the host of a URL and connect to it; None if the URL names no host and port.
 
-    Each of the two has `STEP_S`. Names are resolved in a thread that keeps nobody: the library's own would hold up
-    the end of the process for as long as a dead name server lets it.
+    Each of the two steps has `STEP_S`. A daemon thread resolves the name: a thread of asyncio would hold up the end of
+    the process as long as a name server does not answer.
 
     Raises:
-        ConfigError: the URL is none.
-        ConnectError: the name is not known, nobody listens, or nothing comes back.
+        ConfigError: the URL is invalid.
+        ConnectError: the name is unknown, no process listens, or the connection times out.
     """
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
-    except ValueError:  # its text quotes what may be a password
-        raise ConfigError("the address is none: its host or port cannot be read") from None
+    except ValueError:  # its text may quote a password
+        raise ConfigError("the address is invalid: its host or port cannot be read") from None
     if not host or port is None:
         return None
     found = await _resolve(host, port)
@@ -55,13 +55,13 @@ async def reach(address: str) -> Reached | None:
         ) from None
     except OSError as error:
         if error.errno == errno.ECONNREFUSED:
-            raise ConnectError(f"nobody listens at {host}:{port}") from None
+            raise ConnectError(f"nothing listens at {host}:{port}") from None
         raise ConnectError(f"{host}:{port} cannot be connected to: {error.strerror or error}") from None
-    return Reached(sockaddr[0], port, 1000 * (time.monotonic() - began))
+    return Connection(sockaddr[0], port, 1000 * (time.monotonic() - began))
 
 
 _Found = list[tuple[socket.AddressFamily, Any]]
-"""Families, and addresses in their family's own shape."""
+"""Families, and addresses in the form of their family."""
 
 
 async def _resolve(host: str, port: int) -> _Found:
@@ -72,12 +72,12 @@ async def _resolve(host: str, port: int) -> _Found:
         raise ConnectError(f"the name {host} was not resolved within {STEP_S:g} s: check the name server") from None
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ConnectError(f"the name {host} leads nowhere: {reason}; check its spelling") from None
+        raise ConnectError(f"the name {host} is unknown: {reason}; check its spelling") from None
     return [(family, sockaddr) for family, _, _, _, sockaddr in found]
 
 
 async def _connect(found: _Found) -> Any:
-    """Connect to the first that takes it, in their order; raises what the last one said."""
+    """Connect to the first address that accepts, in their order. Raises the error of the last one."""
     failure: OSError | None = None
     for family, sockaddr in found:
         with closing(socket.socket(family, socket.SOCK_STREAM)) as connection:
