@@ -1,4 +1,4 @@
-"""What a protocol costs: whole runs over it, measured beside others in the same process and the same minutes.
+"""The cost of a protocol: whole runs, measured beside other protocols in the same process and the same minutes.
 
-It needs the extra `testing`, whose relay counts the bytes on the wire.
+It needs the extra `testing`, because a relay counts the bytes on the wire.
 """

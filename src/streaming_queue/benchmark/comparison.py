@@ -1,4 +1,4 @@
-"""Protocols side by side: rounds alternate between them, so that all see the same minutes of the machine."""
+"""Protocols side by side: rounds alternate, so that the load of the machine is the same for all."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from streaming_queue.runner.event_loop import run_fast
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one protocol cost: the medians of its rounds, and bytes per question.
+    """The cost of one protocol: medians of its rounds, and bytes per question.
 
-    `in_process`: its workers are in the coordinator's process, whose CPU is then everyone's. `wire_bytes` is None where
-    no wire can be watched.
+    `in_process`: the workers are in the coordinator's process, so its CPU includes theirs. `wire_bytes` is None without
+    a TCP connection.
     """
 
     protocol: str
@@ -31,7 +31,7 @@ class Row:
 
 
 def compare(protocols: Sequence[str], *, questions: int, rounds: int) -> list[Row]:
-    """A row for each protocol, each of whose rounds is a whole run of so many questions. Raises like `Pipeline`."""
+    """A row for each protocol. A round is a whole run of so many questions. Raises like `Pipeline`."""
     with tempfile.TemporaryDirectory(prefix="stq-bench-") as folder:
         path = Path(folder) / "questions.jsonl"
         write_questions(path, questions)
@@ -41,9 +41,9 @@ def compare(protocols: Sequence[str], *, questions: int, rounds: int) -> list[Ro
 async def _compare(protocols: Sequence[str], path: Path, questions: int, rounds: int) -> list[Row]:
     async with AsyncExitStack() as stack:
         for protocol in protocols:
-            registry.load(protocol)  # a name that is none is told before anything starts
+            registry.load(protocol)  # an unknown name fails before anything starts
         pipelines = [await stack.enter_async_context(Pipeline(protocol, path)) for protocol in protocols]
-        weights = [await pipeline.weigh() for pipeline in pipelines]  # which warms up, too
+        weights = [await pipeline.weigh() for pipeline in pipelines]  # this warms up, too
         taken: list[list[Figures]] = [[] for _ in pipelines]
         for _ in range(rounds):
             for pipeline, figures in zip(pipelines, taken, strict=True):
@@ -61,7 +61,7 @@ async def _compare(protocols: Sequence[str], path: Path, questions: int, rounds:
 
 
 def write_questions(path: Path, count: int) -> list[str]:
-    """Write so many questions to a JSON Lines file; returns their texts."""
+    """Write `count` questions to a JSON Lines file. Return their texts."""
     texts = [f"Question {number}: what is {number} plus {number * 7}?" for number in range(count)]
     lines = (json.dumps({"id": f"q{number}", "question": text}) for number, text in enumerate(texts))
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

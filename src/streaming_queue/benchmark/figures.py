@@ -1,4 +1,4 @@
-"""What one round of questions cost, and the middle of several rounds."""
+"""The cost of one round of questions, and the median of several rounds."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from streaming_queue.errors import StreamingQueueError
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A round: the pace, and the CPU (user and system) in microseconds per question, here and at the workers.
+    """A round: its pace, and the CPU (user and system) in microseconds per question, here and at the workers.
 
-    `workers_us` is None where it cannot be told from the rest.
+    `workers_us` is None if it cannot be separated.
     """
 
     questions_per_s: float
@@ -25,9 +25,9 @@ class Figures:
 
 
 async def measure(work: Callable[[], Awaitable[object]], count: int, pids: Sequence[int] = ()) -> Figures:
-    """The figures of `work`, which has `count` questions answered by the processes `pids` (none: by this one).
+    """The figures of `work`, in which the processes `pids` (none: this process) answer `count` questions.
 
-    Raises StreamingQueueError when one of the processes has ended.
+    Raises StreamingQueueError if one of the processes has ended.
     """
     here, there, started = time.process_time(), cpu_s(pids), time.perf_counter()
     await work()
@@ -48,10 +48,10 @@ def median(rounds: Sequence[Figures]) -> Figures:
 
 
 def cpu_s(pids: Sequence[int]) -> float | None:
-    """Seconds of CPU that other processes have used, with all their threads; None for none, and where nobody tells.
+    """CPU seconds of other processes with all their threads; None without processes, and on systems without the clock.
 
-    Linux has a clock for each process, exact to the nanosecond, whose number is made of the pid
-    (clock_getcpuclockid(3)). Raises StreamingQueueError when a process has ended.
+    Linux has a clock for each process, exact to the nanosecond, with a number made of the pid
+    (clock_getcpuclockid(3)). Raises StreamingQueueError if a process has ended.
     """
     if not pids or sys.platform != "linux":
         return None
@@ -62,12 +62,12 @@ def cpu_s(pids: Sequence[int]) -> float | None:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that it has started (a server of its own, say), as far as /proc tells. Blocks."""
+    """A process and its descendants (a server, for example), according to /proc. Blocks."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:  # it has ended
+        except OSError:  # the process has ended
             continue
         children.setdefault(parent, []).append(int(stat.parent.name))
     members = [pid]

@@ -1,4 +1,4 @@
-"""Whole runs over one protocol, as `stq run` does them: intake, queue, scheduling, durable results, report."""
+"""Whole runs over one protocol, as in `stq run`: intake, queue, scheduling, durable results, report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streaming_queue.benchmark.figures import family
 from streaming_queue.config import Config, load_config
 from streaming_queue.errors import StreamingQueueError
 from streaming_queue.exit_codes import ExitCode
-from streaming_queue.runner.processes import WorkerProcess
+from streaming_queue.runner.processes import WorkerProcess, start_all
 from streaming_queue.runner.runner_base import RunnerBase
 from streaming_queue.runner.serving import can_be_served
 from streaming_queue.telemetry.console import Output
@@ -24,9 +24,9 @@ WORKERS, SLOTS = 4, 8
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """Bytes of a whole run: the texts of all questions and answers, and all that went over TCP, both ways.
+    """Bytes of a whole run: the texts of all questions and answers, and everything on TCP, both ways.
 
-    `wire` is None where the addresses have no host and port.
+    `wire` is None if the addresses have no host and port.
     """
 
     payload: int
@@ -34,11 +34,11 @@ class Weight:
 
 
 class Pipeline:
-    """Workers that answer at once, and runs in which they are asked; an asynchronous context manager.
+    """Workers that answer at once, and runs that ask them; an asynchronous context manager.
 
-    Workers are processes of their own, served as `stq serve worker` does; `pids` are theirs, and of what they start.
-    Where the protocol cannot be served, workers are part of each run, in this process. Runs leave their directories
-    beside the file of `questions`.
+    Workers are processes, as with `stq serve worker`; `pids` are theirs and those of their child processes. If the
+    protocol cannot be served, workers are in this process, in each run. The directories of the runs are beside the
+    file of `questions`.
     """
 
     def __init__(self, protocol: str, questions: Path, *, workers: int = WORKERS) -> None:
@@ -60,10 +60,7 @@ class Pipeline:
         """
         async with self._stack:
             if await can_be_served(self._config({})):
-                started = (self._start(number) for number in range(self._workers))
-                for outcome in await asyncio.gather(*started, return_exceptions=True):
-                    if isinstance(outcome, BaseException):
-                        raise outcome
+                await start_all(map(self._start, range(self._workers)))
             self._stack = self._stack.pop_all()
         return self
 
@@ -80,16 +77,16 @@ class Pipeline:
             self.pids += await asyncio.to_thread(family, worker.pid)
 
     def _config(self, flags: Mapping[str, Any]) -> Config:
-        """The defaults, and workers that answer at once; nothing of the environment's."""
+        """The defaults, with workers that answer at once. The environment has no influence."""
         flags = {"protocol": self.protocol, "core.type": "mock", "mock.latency_ms": 0, **flags}
         return load_config(flags=flags, environ={})
 
     async def run(self) -> None:
-        """Have every question answered once. Raises StreamingQueueError when one was not."""
+        """Run: each question is answered once. Raises StreamingQueueError if one is not."""
         await self._run(self._addresses)
 
     async def weigh(self) -> Weight:
-        """Do a run and count its bytes; a relay stands before each worker, so its pace says nothing."""
+        """Run and count the bytes. A relay before each worker slows the run."""
         texts: list[int] = []
         async with AsyncExitStack() as stack:
             relays = [relay for address in self._addresses if (relay := Relay.to(address)) is not None]
@@ -121,4 +118,4 @@ class Pipeline:
 
 
 async def _ignored(agent_id: str, address: str) -> None:
-    """A worker that died and was started again has other figures: whoever measures finds the first one gone."""
+    """Ignore a restarted worker: `measure` fails because the first process has ended."""

@@ -50,7 +50,7 @@ async def agent(agent_id: str, address: str, config: Config) -> list[Finding]:
     try:
         async with _backend(agent_id, address, config) as backend:
             made = await connect(address)
-            way = f"{place}: {made.ip}, connected in {made.connect_ms:.1f} ms" if made else place
+            way = f"{place}: {made[0]}, connected in {made[1]:.1f} ms" if made else place
             if is_command(address) and (failed := await _started(backend, agent_id)):
                 return [ok("address", way), failed]
             return [ok("address", way), *await _asked(backend, agent_id, place)]

@@ -7,7 +7,6 @@ import errno
 import socket
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,17 +17,10 @@ from streaming_queue.errors import ConfigError, ConnectError
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "nats": 4222, "tls": 4222}
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """A connection that was made, and the time that it took, in milliseconds."""
-
-    ip: str
-    port: int
-    connect_ms: float
-
-
-async def connect(address: str) -> Connection | None:
+async def connect(address: str) -> tuple[str, float] | None:
     """Resolve the host of a URL and connect to it; None if the URL names no host and port.
+
+    Returns the IP address and the milliseconds that the connection took.
 
     Each of the two steps has `STEP_S`. A daemon thread resolves the name: a thread of asyncio would hold up the end of
     the process as long as a name server does not answer.
@@ -57,7 +49,7 @@ async def connect(address: str) -> Connection | None:
         if error.errno == errno.ECONNREFUSED:
             raise ConnectError(f"nothing listens at {host}:{port}") from None
         raise ConnectError(f"{host}:{port} cannot be connected to: {error.strerror or error}") from None
-    return Connection(sockaddr[0], port, 1000 * (time.monotonic() - began))
+    return sockaddr[0], 1000 * (time.monotonic() - began)
 
 
 _Found = list[tuple[socket.AddressFamily, Any]]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from io import BytesIO
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -149,7 +149,7 @@ def _row(remains: Remains) -> dict[str, Any]:
 class _Rows:
     """Rows of results.jsonl by question id. It keeps only their places in the file."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BufferedIOBase) -> None:
         self._file = file
         self._places: dict[str, int] = {}
         place = 0

@@ -23,6 +23,7 @@ from streaming_queue.failstorm.record import Ledger, examine
 from streaming_queue.failstorm.summary import describe
 from streaming_queue.failstorm.timeline import Cycle, Timeline
 from streaming_queue.failstorm.workers import StormWorker
+from streaming_queue.runner.processes import start_all
 from streaming_queue.runner.runner_base import RunnerBase
 from streaming_queue.telemetry.console import Output
 
@@ -99,16 +100,10 @@ class Storm:
     async def _start_workers(self, stack: AsyncExitStack, log: IO[str]) -> list[StormWorker]:
         config, output = self._config({}), Output(stdout=log, stderr=log)
         relayed = self._plan.fault.in_the_network
-        starts = (
+        return await start_all(
             StormWorker.start(config, worker_id, relayed=relayed, output=output, moved=self._moved, stack=stack)
             for worker_id in self._observer.timeline.workers
         )
-        workers = []
-        for outcome in await asyncio.gather(*starts, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
-            workers.append(outcome)
-        return workers
 
     async def _moved(self, agent_id: str, address: str) -> None:
         if self._runner is not None:

@@ -1,4 +1,4 @@
-"""How a command runs its coroutine."""
+"""The event loop of a command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 def run_fast(main: Coroutine[Any, Any, _T]) -> _T:
-    """Run `main` on the fastest event loop at hand."""
+    """Run `main` on the fastest event loop of the system."""
     with _calm_collector():
         if sys.platform == "win32":
             return asyncio.run(main)

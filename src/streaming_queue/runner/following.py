@@ -1,4 +1,4 @@
-"""A round at a coordinator elsewhere: begun, watched as it streams or by asking, and its outcome by its figures."""
+"""Follow the round of a coordinator in another process, by its stream and its status; its figures are the outcome."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ POLL_S = 1.0
 BEGIN_POLL_S = 0.1
 SHOW_S = 2.0
 PATIENCE_S = 30.0
-"""How long a coordinator may be out of reach before whoever follows its round gives up."""
+"""Time without contact to a coordinator, after which the following fails."""
 
 
 class RemoteCoordinator:
-    """A coordinator, spoken to by commands."""
+    """A coordinator in another process, steered by commands."""
 
     def __init__(self, network: NetworkBase, coordinator_id: str, output: Output) -> None:
         self.summary: Mapping[str, Any] | None = None
-        """The round's summary, where the coordinator told it."""
+        """The summary of the round, if the coordinator sent one."""
         self._network = network
         self._id = coordinator_id
         self._where = f"{coordinator_id} at {network.get_agents().get(coordinator_id)}"
@@ -41,11 +41,11 @@ class RemoteCoordinator:
             return await self._network.route_message(RUNNER_ID, self._id, {"text": text, "metadata": metadata})
 
     async def figures(self) -> Mapping[str, Any]:
-        """Where its round stands (`QACoordinatorBase.figures`), by its metadata, else by its status line.
+        """The figures of its round (`QACoordinatorBase.figures`), from the metadata, else from the status line.
 
         Raises:
-            ProtocolError: it told neither, so what becomes of a round cannot be known here.
-            StreamingQueueError: it could not be asked.
+            ProtocolError: the status has no figures, so the outcome of a round is unknown here.
+            StreamingQueueError: the status command failed.
         """
         reply = await self.command("status")
         if "error" in reply:
@@ -56,21 +56,21 @@ class RemoteCoordinator:
         if not figures:
             raise ProtocolError(
                 f"{self._where} reported no figures with its status: "
-                "whether the round succeeded is unknown here; the coordinator's own records say",
+                "the outcome of the round is unknown here; see the coordinator's own records",
                 retryable=False,
             )
         return figures
 
     async def round_id(self) -> str | None:
-        """The round it has, or had last; None where it has none, or tells none."""
+        """The id of its last round; None if it has none, or reports none."""
         with suppress(ProtocolError):
             return (await self.figures()).get("round_id")
         return None
 
     async def begun(self) -> Mapping[str, Any]:
-        """The figures once a round that was just dispatched has its directory, or has failed for want of one.
+        """The figures when a dispatched round has its directory, or has failed without one.
 
-        Raises like `figures`, and SendTimeoutError where that takes more than 30 s.
+        Raises like `figures`, and SendTimeoutError after 30 s.
         """
         until = time.monotonic() + PATIENCE_S
         while True:
@@ -78,27 +78,27 @@ class RemoteCoordinator:
             if figures["state"] != "running" or figures.get("round_id") is not None:
                 return figures
             if time.monotonic() > until:
-                raise SendTimeoutError(f"{self._where}: its round did not get under way within {PATIENCE_S:g} s")
+                raise SendTimeoutError(f"{self._where}: its round did not start within {PATIENCE_S:g} s")
             await asyncio.sleep(BEGIN_POLL_S)
 
     async def follow(self, *, before: str | None = None, error: StreamingQueueError | None = None) -> Mapping[str, Any]:
-        """The figures at the end of the round under way, whatever becomes of connections meanwhile.
+        """The figures at the end of the round. Connections may break meanwhile.
 
-        `error` is what came of the dispatch, `before` the round there was before it: where that is still the last one,
-        the dispatch began none and its error is raised.
+        `error` is the error of the dispatch, `before` the last round before it. If that is still the last round, the
+        dispatch started none, and its error is raised.
 
         Raises:
-            ConnectError, SendTimeoutError: the coordinator was out of reach for 30 s; its round may go on.
-            ProtocolError: as `figures`, or it has no round.
+            ConnectError, SendTimeoutError: there was no contact for 30 s; the round may go on.
+            ProtocolError: as `figures`, or the coordinator has no round.
         """
         served_until: float | None = None
         while True:
             figures = await self._figures_patiently()
             if figures["state"] == "idle" and served_until is not None and time.monotonic() < served_until:
-                await asyncio.sleep(POLL_S)  # the coordinator was started anew; it may go on with the round
+                await asyncio.sleep(POLL_S)  # the coordinator was restarted and may go on with the round
                 continue
             if figures["state"] == "idle" or (error is not None and figures.get("round_id") == before is not None):
-                raise error or ProtocolError(f"{self._where} has no round (any more); `stq dispatch` begins one")
+                raise error or ProtocolError(f"{self._where} has no round (any more); `stq dispatch` starts one")
             if figures["state"] != "running":
                 if self.summary is None and figures["state"] == "done":
                     self._keep_summary((await self.command("attach")).get("metadata"))
@@ -110,7 +110,7 @@ class RemoteCoordinator:
             await asyncio.sleep(max(0.0, POLL_S - (time.monotonic() - began)))
 
     async def _listen(self) -> None:
-        """Read what the coordinator streams of its round; returns when that ends, however: its figures decide."""
+        """Read the coordinator's stream until it ends, or breaks. The figures decide."""
         if not backend_of(self._network.comm_backend, self._id).capabilities.streaming:
             return
         with calling(CallContext(kind="command")):
@@ -132,7 +132,7 @@ class RemoteCoordinator:
                 if not error.retryable or now - lost_since > PATIENCE_S:
                     raise
                 if lost_since == now:
-                    self._output.warning(f"{error}; asking again for {PATIENCE_S:g} s, the round goes on there")
+                    self._output.warning(f"{error}; asking again for {PATIENCE_S:g} s; the round goes on")
                 await asyncio.sleep(POLL_S)
 
     def _keep_summary(self, metadata: Mapping[str, Any] | None) -> None:

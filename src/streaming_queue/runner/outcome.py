@@ -1,4 +1,4 @@
-"""How a round ended, told to people and as an exit code."""
+"""The outcome of a round, as a message and an exit code."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from streaming_queue.telemetry.console import Output
 
 
 def conclude(figures: Mapping[str, Any], output: Output, *, signal_number: int | None = None) -> int:
-    """Say by the coordinator's figures how its round ended; returns the exit code (`exit_codes`).
+    """Report the outcome of a round by the coordinator's figures. Return the exit code (`exit_codes`).
 
-    `signal_number` is the signal that ended it, if one did.
+    `signal_number` is the signal that ended the round, if there was one.
     """
     state, failed, total = figures["state"], figures.get("failed", 0), figures.get("total", 0)
-    told = figures.get("error")
-    error = error_from_event(told) if isinstance(told, Mapping) else None
+    event = figures.get("error")
+    error = error_from_event(event) if isinstance(event, Mapping) else None
     counted = f"{figures.get('done', 0)} of {total} questions answered, {failed} failed"
     if state == "done":
         (output.warning if failed else output.success)(f"{counted}: {figures.get('directory', '')}")

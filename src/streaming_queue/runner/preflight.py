@@ -1,4 +1,4 @@
-"""What can be known to be wrong before anything starts."""
+"""Checks before a run starts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from streaming_queue.system import check_system
 
 
 async def preflight(config: Config) -> None:
-    """Check system, protocol, directory, result file and source, before a socket is opened or a file written.
+    """Check system, protocol, directory, result file and source, before a socket opens or a file is written.
 
-    A source that can be read again is read through where `output.strict` is set, so that nothing starts on a bad line.
+    With `output.strict` a source that is no pipe is read to its end, so that no run starts with a bad line.
 
     Raises:
-        ConfigError: one of them will not do; the text says which and why.
+        ConfigError: one of them is unusable; the text names it and the reason.
     """
     check_system()
     await asyncio.to_thread(_load_protocols, config)

@@ -1,4 +1,4 @@
-"""Workers in processes of their own: started, watched, started again when they die, ended with the run."""
+"""Workers as processes: started, watched, started again when they die, ended with the run."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import os
 import sys
 from asyncio import StreamReader, StreamWriter
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import orjson
@@ -20,20 +20,22 @@ from streaming_queue.config.redaction import revealed
 from streaming_queue.errors import ConfigError, ConnectError, error_from_event
 from streaming_queue.telemetry.console import Output
 
+T = TypeVar("T")
+
 READY_S = 60.0
 STOP_S = 5.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
 LASTED_S = 30.0
-"""A worker that lived so long is started again at once when it dies."""
+"""A process that lived so long is started again without a longer pause."""
 MODULE = "streaming_queue.runner.worker_process"
 
 
 class WorkerProcess:
-    """One worker. Its process ends with this one's: it reads a pipe that only we hold.
+    """One worker. Its process ends with this process: it reads a pipe that only this process writes.
 
-    `moved` is told the address of a later process where that is not the first one's. A process that ended within
-    `lasted_s` is started again after a pause that doubles each time.
+    `moved` gets the address of a later process if it differs. A process that ended within `lasted_s` is started again
+    after a pause that doubles each time.
     """
 
     def __init__(
@@ -51,35 +53,30 @@ class WorkerProcess:
         self._moved = moved
         self._lasted_s = lasted_s
         self._started_again = asyncio.Event()
-        self._order: dict[str, Any] = {
-            "config": revealed(config),
-            "agent_id": agent_id,
-            "host": host,
-            "port": port,
-        }
+        self._order: dict[str, Any] = {"config": revealed(config), "agent_id": agent_id, "host": host, "port": port}
         self._output = output
         self._process: Process | None = None
         self._keeper: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
-        """The process under way."""
+        """The id of the present process."""
         return self._process.pid if self._process else None
 
     async def start(self) -> str:
-        """Start the process; returns the worker's address when it is ready.
+        """Start the process. Return the worker's address when the worker is ready.
 
         Raises:
-            ConfigError: it cannot work as configured; its own words.
-            ConnectError: it ended, or was not ready, within a minute.
+            ConfigError: the configuration is unusable; the text is the worker's.
+            ConnectError: the process ended, or was not ready within a minute.
         """
         process, address = await self._launch()
-        self._order["port"] = urlsplit(address).port  # so that the coordinator finds it there again
+        self._order["port"] = urlsplit(address).port  # the next process takes the same port
         self._keeper = asyncio.create_task(self._keep(process, address), name=f"keep:{self.agent_id}")
         return address
 
     async def started_again(self) -> None:
-        """Wait until a process after the present one is ready."""
+        """Wait until the next process is ready."""
         await self._started_again.wait()
 
     async def _launch(self) -> tuple[Process, str]:
@@ -91,26 +88,26 @@ class WorkerProcess:
             stdout=PIPE,
             env=_environment(),
         )
-        orders, words = cast("StreamWriter", process.stdin), cast("StreamReader", process.stdout)
-        orders.write(orjson.dumps(self._order) + b"\n")
+        order, replies = cast("StreamWriter", process.stdin), cast("StreamReader", process.stdout)
+        order.write(orjson.dumps(self._order) + b"\n")
         try:
             async with asyncio.timeout(READY_S):
-                await orders.drain()
-                line = await words.readline()
+                await order.drain()
+                line = await replies.readline()
         except (TimeoutError, ConnectionError):
             line = b""
         try:
-            told = orjson.loads(line)
+            reply = orjson.loads(line)
         except orjson.JSONDecodeError:
-            told = {}
-        if "error" in told:
-            raise error_from_event(told["error"], self.agent_id)
-        if "ready" not in told:
+            reply = {}
+        if "error" in reply:
+            raise error_from_event(reply["error"], self.agent_id)
+        if "ready" not in reply:
             await self._end(process)
             raise ConnectError(
                 f"{self.agent_id}: its process was not ready within {READY_S:g} s (it ended with {process.returncode})"
             )
-        return process, str(told["ready"])
+        return process, str(reply["ready"])
 
     async def _keep(self, process: Process, address: str) -> None:
         loop = asyncio.get_running_loop()
@@ -134,7 +131,7 @@ class WorkerProcess:
                 self._output.error(str(error))
 
     async def close(self) -> None:
-        """End the process: by its pipe, after five seconds by force."""
+        """End the process by its pipe; kill it after five seconds."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait({self._keeper})
@@ -153,6 +150,15 @@ class WorkerProcess:
             await process.wait()
 
 
+async def start_all(starts: Iterable[Awaitable[T]]) -> list[T]:
+    """The results of all `starts`, or the first error when all have ended."""
+    outcomes = await asyncio.gather(*starts, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return cast("list[T]", outcomes)
+
+
 def _environment() -> dict[str, str]:
-    """What a worker inherits: all but the credential of those who command."""
+    """The environment of a worker: ours without the operator's credential."""
     return {name: value for name, value in os.environ.items() if name != OPERATOR_VARIABLE}

@@ -1,4 +1,4 @@
-"""One agent elsewhere, asked or commanded from here."""
+"""Ask or command one agent at an address."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ SLOW_S = 10.0
 
 @asynccontextmanager
 async def connect_agent(config: Config, address: str, *, commanded: bool = False) -> AsyncIterator[NetworkBase]:
-    """A network of one agent, at `address`; where it is `commanded`, the agent is shown `network.operator_token`.
+    """A network with one agent, at `address`. With `commanded` the agent gets `network.operator_token`.
 
-    Raises ConfigError on an address that the protocol does not speak.
+    Raises ConfigError if the address does not fit the protocol.
     """
     backend = create_backend(config, coordinator=AGENT_ID if commanded else None)
     network = NetworkBase(backend, message_timeout_s=config.network.message_timeout)
@@ -40,7 +40,7 @@ async def connect_agent(config: Config, address: str, *, commanded: bool = False
 
 
 def new_key() -> str:
-    """An idempotency key that nobody else has."""
+    """A random idempotency key."""
     return f"ask/{secrets.token_hex(8)}"
 
 
@@ -50,36 +50,42 @@ async def ask(
     question: str,
     *,
     key: str,
-    show: Callable[[str, str], None] | None = None,
-    slow: Callable[[], None] | None = None,
+    show: Callable[[str, str], None] | None,
+    slow: Callable[[], None],
 ) -> Reply:
-    """Ask one question; the same `key` comes back to an answer that is under way or was given lately.
+    """Ask one question. The same `key` gets the answer that is on its way or was given lately. Raises the failure.
 
-    With `show` the answer is streamed: it is told each event's type and text as it comes, pieces and words on progress.
-    `slow` is called after ten seconds without an answer. Raises the failure.
+    With `show` the answer is streamed: `show` gets type and text of each event, pieces and messages on progress.
+    `slow` is called after ten seconds without an answer.
     """
-    waiting = asyncio.get_running_loop().call_later(SLOW_S, slow) if slow else None
+    waiting = asyncio.get_running_loop().call_later(SLOW_S, slow)
     try:
-        return await _ask(config, address, question, key, show)
+        async with connect_agent(config, address) as network:
+            with calling(CallContext(kind="question", idempotency_key=key)):
+                return await (_send(network, question) if show is None else _stream(network, question, show))
     finally:
-        if waiting is not None:
-            waiting.cancel()
+        waiting.cancel()
 
 
-async def _ask(config: Config, address: str, question: str, key: str, show: Callable[[str, str], None] | None) -> Reply:
-    context = CallContext(kind="question", idempotency_key=key)
-    payload = {"text": question}
+async def status(config: Config, address: str) -> Reply:
+    """The status of an agent, as text and, from some agents, as figures (`metadata`). Raises the failure."""
     async with connect_agent(config, address) as network:
-        with calling(context):
-            if show is None:
-                reply = await network.route_message(RUNNER_ID, AGENT_ID, payload)
-                if "error" in reply:
-                    raise reply["error"]
-                return reply
-            async with aclosing(network.stream_message(RUNNER_ID, AGENT_ID, payload)) as events:
-                async for event in events:
-                    if event["type"] in (DELTA, STATUS):
-                        show(event["type"], event["data"])
+        with calling(CallContext(kind="command")):
+            return await _send(network, "status")
+
+
+async def _send(network: NetworkBase, text: str) -> Reply:
+    reply = await network.route_message(RUNNER_ID, AGENT_ID, {"text": text})
+    if "error" in reply:
+        raise reply["error"]
+    return reply
+
+
+async def _stream(network: NetworkBase, text: str, show: Callable[[str, str], None]) -> Reply:
+    async with aclosing(network.stream_message(RUNNER_ID, AGENT_ID, {"text": text})) as events:
+        async for event in events:
+            if event["type"] in (DELTA, STATUS):
+                show(event["type"], event["data"])
     if event["type"] != MESSAGE:
         raise event["error"]
     reply = Reply(raw=event, text=event["data"])
@@ -88,28 +94,17 @@ async def _ask(config: Config, address: str, question: str, key: str, show: Call
     return reply
 
 
-async def status(config: Config, address: str) -> Reply:
-    """An agent's status, in words and, where it tells them, in figures (`metadata`). Raises the failure."""
-    async with connect_agent(config, address) as network:
-        with calling(CallContext(kind="command")):
-            reply = await network.route_message(RUNNER_ID, AGENT_ID, {"text": "status"})
-    if "error" in reply:
-        raise reply["error"]
-    return reply
-
-
 async def dispatch(
     config: Config, address: str, output: Output, *, follow: bool, ended: Callable[[Mapping[str, Any]], None]
 ) -> int:
-    """Have a coordinator begin a round; returns the exit code: of the round's outcome where it is followed.
+    """Dispatch a coordinator's round. Return the exit code: with `follow` that of the round's outcome.
 
-    `ended` is told the round's summary. A signal ends the following only.
+    `ended` gets the summary of the round. A signal ends only the following.
     """
     async with connect_agent(config, address, commanded=True) as network:
         remote = RemoteCoordinator(network, AGENT_ID, output)
         before = await remote.round_id()
-        reply = await remote.command("dispatch", detach=True)
-        error = reply.get("error")
+        error = (await remote.command("dispatch", detach=True)).get("error")
         if follow:
             return await _follow(remote, address, output, ended=ended, before=before, error=error)
         if error is not None:
@@ -117,19 +112,19 @@ async def dispatch(
         figures = await remote.begun()
         if figures["state"] != "running":
             return conclude(figures, output)
-        output.success(f"round {figures['round_id']} is under way; `stq attach {address}` follows it")
+        output.success(f"round {figures['round_id']} goes on; `stq attach {address}` follows it")
         return ExitCode.OK
 
 
 async def attach(config: Config, address: str, output: Output, *, ended: Callable[[Mapping[str, Any]], None]) -> int:
-    """Follow a coordinator's round to its end; returns the exit code of its outcome. A signal ends the following only.
+    """Follow a coordinator's round to its end. Return the exit code of its outcome. A signal ends only the following.
 
-    Raises like `RemoteCoordinator.follow`; ConfigError where there was no round yet.
+    Raises like `RemoteCoordinator.follow`; ConfigError if there was no round yet.
     """
     async with connect_agent(config, address, commanded=True) as network:
         remote = RemoteCoordinator(network, AGENT_ID, output)
         if (await remote.figures())["state"] == "idle":
-            raise ConfigError(f"the coordinator at {address} has had no round yet; `stq dispatch {address}` begins one")
+            raise ConfigError(f"the coordinator at {address} has had no round yet; `stq dispatch {address}` starts one")
         return await _follow(remote, address, output, ended=ended)
 
 
@@ -155,7 +150,7 @@ async def _follow(
         except asyncio.CancelledError:
             if not received:
                 raise
-            output.warning(f"the round goes on at {address}; `stq attach {address}` comes back to it")
+            output.warning(f"the round goes on at {address}; `stq attach {address}` follows it again")
             return 128 + received[0]
     if remote.summary is not None:
         ended(remote.summary)

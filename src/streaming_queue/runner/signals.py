@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first asks to end in order, the second ends at once."""
+"""SIGINT and SIGTERM: the first ends a run in order, the second ends the process at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def stop_signals(first: Callable[[int], None]) -> Iterator[None]:
-    """Within the block the first SIGINT or SIGTERM calls `first` with its number; a second ends the process."""
+    """In the block the first SIGINT or SIGTERM calls `first` with its number; the second ends the process."""
     loop = asyncio.get_running_loop()
     seen = False
 

@@ -1,8 +1,8 @@
 """The process behind `processes.WorkerProcess`: `python -m streaming_queue.runner.worker_process`.
 
-One line of JSON comes in on standard input (`config`, `agent_id`, `host`, `port`), one goes out on standard output:
-`{"ready": address}`, or `{"error": ...}` as `errors.error_event` draws it. When standard input ends, so does the owner,
-and the worker with it.
+It reads one line of JSON from standard input (`config`, `agent_id`, `host`, `port`) and writes one to standard output:
+`{"ready": address}`, or `{"error": ...}` as in `errors.error_event`. Standard input ends with the owner, and the worker
+ends with it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from streaming_queue.telemetry.console import Output
 from streaming_queue.telemetry.log_lines import LogLines, log_to
 
 
-def _tell(**message: Any) -> None:
+def _emit(**message: Any) -> None:
     sys.stdout.buffer.write(orjson.dumps(message) + b"\n")
     sys.stdout.buffer.flush()
 
@@ -39,21 +39,21 @@ async def _work(order: dict[str, Any]) -> int:
         host=order["host"],
         port=order["port"],
         output=Output(quiet=True),
-        ready=lambda address: _tell(ready=address),
+        ready=lambda address: _emit(ready=address),
         until=asyncio.ensure_future(owner.read()),
         drain_s=0.0,
     )
 
 
 def main() -> int:
-    """Work until the owner is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the owner drains first
+    """Work until the owner ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the owner drains first
     log_to(LogLines())
     order = orjson.loads(sys.stdin.buffer.readline())
     try:
         return run_fast(_work(order))
     except StreamingQueueError as error:
-        _tell(error=error_event(error))
+        _emit(error=error_event(error))
         return 1
 
 

@@ -1,4 +1,4 @@
-"""One backend under test, the agents it is asked to reach, and what was seen between them."""
+"""The lab of a check: a backend under test, its agents, and the wires between them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streaming_queue.testing.relay import LOOPBACK, Relay
 
 STOP_S = 1.0
 GRACE_S = 60.0
-"""What hosts are told to keep to (`HostLimits`); a check may have a shorter grace."""
+"""Limits of the hosts (`HostLimits`); a check may have a shorter grace."""
 QUESTION = "What is the capital of France?"
 SENDER = "kit"
 WAYS = ("send", "stream")
@@ -28,9 +28,9 @@ _CLOSE_BOUND_S = STOP_S + 2.0
 
 @dataclass
 class Hosted:
-    """An agent within reach: `address` is what is registered, behind the relay where there is a wire.
+    """An agent of a check. `address` is the registered one: that of the relay, if there is one.
 
-    `handle` is None for an endpoint of others.
+    `handle` is None for an endpoint.
     """
 
     agent_id: str
@@ -40,19 +40,19 @@ class Hosted:
 
     @property
     def place(self) -> str:
-        """Its host and port, or the whole address where it has none: what an error names."""
+        """Host and port, or the whole address without them: the place that an error names."""
         return self.address if self.relay is None else f"{LOOPBACK}:{self.relay.port}"
 
     @property
     def wire(self) -> Relay:
-        """The relay; skips the check where the address has no host and port, or nothing may stand between."""
+        """The relay; skips the check if there is none."""
         if self.relay is None:
             pytest.skip(f"no wire: nothing can stand between the backend and {self.address}")
         return self.relay
 
 
 def make_backend(backend_class: Any, options: Mapping[str, Any], grace_s: float = GRACE_S) -> Any:
-    """The backend under test, told the kit's limits where its constructor takes `host_options`."""
+    """The backend under test, with the kit's limits if its constructor takes `host_options`."""
     limits = HostLimits(disconnect_grace_s=grace_s, stop_s=STOP_S)
     given = {"host_options": HostOptions(limits=limits), **options}
     try:
@@ -63,7 +63,7 @@ def make_backend(backend_class: Any, options: Mapping[str, Any], grace_s: float 
 
 
 class Lab:
-    """What a check has: the backend, agents for it, and their wires."""
+    """The backend of a check, its agents and their wires."""
 
     def __init__(
         self,
@@ -92,11 +92,11 @@ class Lab:
 
     @property
     def hosts(self) -> bool:
-        """Whether agents are hosted in this process, rather than asked at the endpoint."""
+        """Whether agents are hosted in this process, not asked at the endpoint."""
         return self.endpoint is None and self.can_host
 
     def require(self, needs: Sequence[Need]) -> None:
-        """Skip the check, with the reason, where the backend lacks what a line needs."""
+        """Skip the check, with a reason, if the backend lacks a need of a line."""
         for need in needs:
             if need in ("host", "echo", "agent"):
                 self._require_agent(need)
@@ -113,11 +113,11 @@ class Lab:
             pytest.skip(f"the agent at {self.endpoint} is not ours: {known} is not known")
 
     async def spawn(self, executor: Any, agent_id: str = "w", port: int = 0) -> Any:
-        """Host `executor`; its handle."""
+        """Host `executor` and return its handle."""
         return await self.backend.spawn_local_agent(agent_id, self._bind, port, executor)
 
     async def host(self, executor: Any, agent_id: str = "w") -> Hosted:
-        """Host `executor`, and register it behind a relay."""
+        """Host `executor` and register it behind a relay."""
         handle = await self.spawn(executor, agent_id)
         return await self._register(agent_id, handle.base_url, handle)
 
@@ -138,11 +138,11 @@ class Lab:
         return agent
 
     async def send(self, text: str = QUESTION, agent_id: str = "w", **metadata: Any) -> Any:
-        """Ask by `send`; the reply."""
+        """Ask by `send` and return the reply."""
         return await self.backend.send(SENDER, agent_id, _payload(text, metadata))
 
     def stream(self, text: str = QUESTION, agent_id: str = "w", **metadata: Any) -> AsyncIterator[StreamEvent]:
-        """Ask by `stream`; a backend without one has the base's."""
+        """Ask by `stream`. A backend without one uses that of the base."""
         own = getattr(self.backend, "stream", None)
         payload = _payload(text, metadata)
         if own is None:
@@ -159,13 +159,11 @@ class Lab:
         """The answer's text, by a `way` of `WAYS`."""
         if way == "send":
             return (await self.send(text, agent_id, **metadata))["text"]
-        last: StreamEvent = {}
-        async for event in self.stream(text, agent_id, **metadata):
-            last = event
-        return last.get("data")
+        events = await self.events(text, agent_id, **metadata)
+        return events[-1].get("data") if events else None
 
     def wire(self) -> list[str]:
-        """What was seen on each wire, a line a direction."""
+        """The end of the traffic on each wire, a line for each direction."""
         seen = []
         for agent in self.agents:
             if agent.relay is None:
@@ -176,7 +174,7 @@ class Lab:
         return seen or ["wire: no agent was asked"]
 
     async def close(self) -> None:
-        """Give the backend and the relays up; whether the backend closes as it should is a check's own matter."""
+        """Close the backend and the relays within a bound. Other checks judge how the backend closes."""
         for stream in self._streams:
             if hasattr(stream, "aclose"):
                 await _bounded(stream.aclose())
@@ -191,7 +189,7 @@ async def _bounded(ending: Any) -> None:
         task.cancel()
         await asyncio.wait({task}, timeout=1)
     elif not task.cancelled():
-        task.exception()  # it is looked at: nobody complains that it never was
+        task.exception()  # retrieved, so that asyncio does not warn
 
 
 def _payload(text: str, metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A TCP relay between a backend and an agent: it fails in every way a network does, and keeps what was said."""
+"""A TCP relay between a backend and an agent: it fails as a network does, and keeps the end of the traffic."""
 
 from __future__ import annotations
 
@@ -11,18 +11,43 @@ from urllib.parse import urlsplit
 
 from streaming_queue.comm import local_logins
 from streaming_queue.comm.local_logins import Entry
-from streaming_queue.testing.wire_capture import WireCapture
 
 LOOPBACK = "127.0.0.1"
+KEPT_BYTES = 64 * 1024
+SHOWN_BYTES = 400
 _PIECE = 64 * 1024
 
 
-class Relay:
-    """Listens on a free port of loopback and passes on to `host:port`, until it is told to do otherwise.
+class WireCapture:
+    """The last bytes of one direction; `total` counts all bytes."""
 
-    An asynchronous context manager. What it is told holds for connections that are open and for new ones, until
-    `restore`. `sent` and `received` are the last bytes to the agent and from it. Where this user's processes find a
-    login for the agent's server, they find it for the relay, too.
+    def __init__(self) -> None:
+        self.total = 0
+        self._kept = bytearray()
+
+    def add(self, piece: bytes) -> None:
+        """Add a piece."""
+        self.total += len(piece)
+        self._kept += piece
+        del self._kept[:-KEPT_BYTES]
+
+    def __contains__(self, text: bytes) -> bool:
+        return text in self._kept
+
+    def excerpt(self) -> str:
+        """The last bytes, escaped."""
+        if not self.total:
+            return "nothing"
+        shown = bytes(self._kept[-SHOWN_BYTES:])
+        size = f"{self.total:,} bytes" if len(shown) == self.total else f"the last {len(shown)} of {self.total:,} bytes"
+        return f"{size}: {shown!r}"
+
+
+class Relay:
+    """Listens on a free port of loopback and forwards to `host:port`; an asynchronous context manager.
+
+    A fault holds for open and for new connections, until `restore`. `sent` and `received` are the last bytes to the
+    agent and from it. A login of this user for the agent's server works at the relay, too.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -42,7 +67,7 @@ class Relay:
 
     @classmethod
     def to(cls, address: str) -> Relay | None:
-        """A relay to the agent at `address`; None where the address has no host and port."""
+        """A relay to the agent at `address`; None if the address has no host and port."""
         try:
             parts = urlsplit(address)
             host, port = parts.hostname, parts.port
@@ -82,38 +107,38 @@ class Relay:
             self._reserved.close()
             self._reserved = None
 
-    # --- what it is told ---
+    # --- faults ---
 
     async def refuse(self) -> None:
-        """Reset what is open and refuse new connections, as a machine does where nobody listens."""
+        """Reset open connections and refuse new ones, as a machine does without a listener."""
         self._stop_listening()
         self._reset_all()
         await asyncio.sleep(0)
-        self._reserved = _bound(self.port)  # a port that is bound but not listened on refuses, and stays ours
+        self._reserved = _bound(self.port)  # a bound port without a listener refuses, and stays ours
 
     def reset(self) -> None:
-        """Reset what is open, and each new connection once the backend has said something."""
+        """Reset open connections, and each new one after its first bytes from the backend."""
         self._resetting = True
         self._reset_all()
 
     def black_hole(self) -> None:
-        """Take everything and pass on nothing, either way."""
+        """Accept everything and forward nothing, in both directions."""
         self._silent = True
 
     def delay(self, seconds: float) -> None:
-        """Hold back each piece from the agent for so long."""
+        """Delay each piece from the agent."""
         self._delay_s = seconds
 
     def cut(self, after_bytes: int) -> None:
-        """Pass on so many bytes from the agent, then close, and close each connection at its next byte."""
+        """Forward so many bytes from the agent, then close; close each other connection at its next byte."""
         self._left = after_bytes
 
     def answer(self, data: bytes) -> None:
-        """Say `data` in the agent's place, once the backend has said something, and close."""
+        """Answer `data` in place of the agent, after the first bytes from the backend, and close."""
         self._answer = data
 
     async def restore(self) -> None:
-        """Pass everything on again; a connection that lost bytes in a black hole is reset."""
+        """Forward everything again. A connection that lost bytes in a black hole is reset."""
         if self._silent:
             self._reset_all()
         self._delay_s, self._silent, self._resetting, self._answer, self._left = 0.0, False, False, None, None
@@ -121,7 +146,7 @@ class Relay:
             bound, self._reserved = self._reserved, None
             await self._listen(bound)
 
-    # --- what it does ---
+    # --- forwarding ---
 
     def _reset_all(self) -> None:
         for writers in self._serving.values():
@@ -151,7 +176,7 @@ class Relay:
                 pumps.create_task(self._to_agent(reader, agent_writer, writer), name="relay: to the agent")
                 pumps.create_task(self._from_agent(agent_reader, writer), name="relay: from the agent")
         except* OSError:
-            _reset(writer)  # what happened at one end happens at the other
+            _reset(writer)  # a reset at one end is a reset at the other
         except* _Closed:
             pass
 
@@ -189,7 +214,7 @@ class Relay:
             _end(backend)
 
 
-class _Closed(Exception):  # noqa: N818 (no error: the relay was told to)
+class _Closed(Exception):  # noqa: N818 (no error: the relay closes on purpose)
     """The relay closes the connection."""
 
 
@@ -202,7 +227,7 @@ def _bound(port: int) -> socket.socket:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """Close with a RST: nothing lingers (socket(7), SO_LINGER)."""
+    """Close with a RST, without lingering (socket(7), SO_LINGER)."""
     raw = writer.get_extra_info("socket")
     if raw is not None and not writer.transport.is_closing():
         with suppress(OSError):
@@ -211,7 +236,7 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 def _end(writer: asyncio.StreamWriter) -> None:
-    """Say that nothing more comes this way; the other may go on."""
+    """End this direction; the other one may go on."""
     with suppress(OSError, RuntimeError):
         if writer.can_write_eof():
             writer.write_eof()

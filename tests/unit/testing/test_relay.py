@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from streaming_queue.testing import Relay
-from streaming_queue.testing.wire_capture import KEPT_BYTES, WireCapture
+from streaming_queue.testing.relay import KEPT_BYTES, Relay, WireCapture
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 
@@ -188,13 +187,13 @@ async def test_an_agent_that_is_not_there_is_a_reset():
         writer.close()
 
 
-def test_a_tape_keeps_the_last_bytes_and_shows_them_harmless():
-    wire_capture = WireCapture()
-    assert wire_capture.excerpt() == "nothing"
-    wire_capture.add(b"\x1b[31mred\n")
-    assert wire_capture.excerpt() == r"9 bytes: b'\x1b[31mred\n'"
-    wire_capture.add(b"a" * KEPT_BYTES + b"the end")
-    assert wire_capture.total == KEPT_BYTES + 16
-    assert b"red" not in wire_capture
-    assert wire_capture.excerpt().startswith("the last 400 of 65,552 bytes: b'aaa")
-    assert wire_capture.excerpt().endswith("the end'")
+def test_a_capture_keeps_the_last_bytes_and_shows_them_harmless():
+    capture = WireCapture()
+    assert capture.excerpt() == "nothing"
+    capture.add(b"\x1b[31mred\n")
+    assert capture.excerpt() == r"9 bytes: b'\x1b[31mred\n'"
+    capture.add(b"a" * KEPT_BYTES + b"the end")
+    assert capture.total == KEPT_BYTES + 16
+    assert b"red" not in capture
+    assert capture.excerpt().startswith("the last 400 of 65,552 bytes: b'aaa")
+    assert capture.excerpt().endswith("the end'")

@@ -11,7 +11,7 @@ import pytest
 from streaming_queue.comm.host.execution import HEARTBEAT_S
 from streaming_queue.messages import DELTA
 from streaming_queue.testing import resource_count
-from streaming_queue.testing.checks.under_way import CANCEL_S, begun, leave
+from streaming_queue.testing.checks.steps import CANCEL_S, begun, leave
 from streaming_queue.testing.executors import Agent, Gate, Stubborn
 from streaming_queue.testing.expect import SLACK_S, eventually, expect, expect_equal, within
 from streaming_queue.testing.lab import Lab

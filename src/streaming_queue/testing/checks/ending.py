@@ -9,8 +9,7 @@ import pytest
 
 from streaming_queue.errors import BackendClosedError, CommError, ConnectError
 from streaming_queue.testing import resource_count
-from streaming_queue.testing.checks.hosting import unhealthy
-from streaming_queue.testing.checks.under_way import begun
+from streaming_queue.testing.checks.steps import begun, unhealthy
 from streaming_queue.testing.executors import Echo, Gate, Stubborn
 from streaming_queue.testing.expect import SLACK_S, eventually, expect, expect_equal, expect_error, within
 from streaming_queue.testing.lab import STOP_S, WAYS, Lab

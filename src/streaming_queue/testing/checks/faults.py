@@ -10,7 +10,7 @@ import pytest
 from streaming_queue.comm.context import CallContext, calling
 from streaming_queue.core.network_base import RUNNER_ID, NetworkBase
 from streaming_queue.errors import ConnectError, ProtocolError, SendTimeoutError
-from streaming_queue.testing.checks.under_way import CANCEL_S, answers_again
+from streaming_queue.testing.checks.steps import CANCEL_S, answers_again
 from streaming_queue.testing.expect import SLACK_S, expect, expect_equal, expect_error, within
 from streaming_queue.testing.lab import QUESTION, WAYS, Hosted, Lab
 from streaming_queue.testing.relay import Relay
@@ -22,7 +22,7 @@ DEADLINE_S = 1.0
 
 
 async def _warm(lab: Lab) -> tuple[Hosted, Relay]:
-    """An agent that was asked once, and its wire."""
+    """An agent that has answered once, and its wire."""
     agent = await lab.agent()
     wire = agent.wire
     await lab.send()
@@ -30,7 +30,7 @@ async def _warm(lab: Lab) -> tuple[Hosted, Relay]:
 
 
 async def _asked_in_a_network(lab: Lab, agent: Hosted, way: str) -> Any:
-    """The error, or the answer, of a question with a deadline that the network routes as it does for a coordinator."""
+    """The error or the answer of a question with a deadline, routed as for a coordinator."""
     network = NetworkBase(lab.backend, message_timeout_s=DEADLINE_S)
     await network.register_agent(agent.agent_id, agent.address)
     call = CallContext(deadline=time.monotonic() + DEADLINE_S, kind="question")
@@ -38,10 +38,8 @@ async def _asked_in_a_network(lab: Lab, agent: Hosted, way: str) -> Any:
         if way == "send":
             reply = await network.route_message(RUNNER_ID, agent.agent_id, {"text": QUESTION})
             return reply.get("error") or reply["text"]
-        last: Any = {}
-        async for event in network.stream_message(RUNNER_ID, agent.agent_id, {"text": QUESTION}):
-            last = event
-        return last.get("error") or last.get("data")
+        events = [event async for event in network.stream_message(RUNNER_ID, agent.agent_id, {"text": QUESTION})]
+        return events[-1].get("error") or events[-1].get("data")
 
 
 class Faults:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from urllib.parse import urlsplit
 
 import pytest
 
 from streaming_queue.errors import ConnectError
-from streaming_queue.testing.checks.under_way import answers_again, begun
+from streaming_queue.testing.checks.steps import answers_again, begun, unhealthy
 from streaming_queue.testing.executors import Echo, Gate, Stubborn
-from streaming_queue.testing.expect import SLACK_S, expect, expect_equal, expect_error, unmet, within
+from streaming_queue.testing.expect import SLACK_S, expect, expect_equal, expect_error, within
 from streaming_queue.testing.lab import STOP_S, Lab
 from streaming_queue.testing.verdict import holds
 
@@ -87,17 +86,8 @@ class Hosting:
         await within(5, draining, "the end of `drain`")
 
 
-async def unhealthy(lab: Lab, what: str) -> None:
-    """Fail the check unless the probe is False within a second."""
-    until = time.monotonic() + 1.0 + SLACK_S
-    while await within(4, lab.backend.health_check("w"), "the probe's answer"):
-        if time.monotonic() > until:
-            unmet(f"{what} is unhealthy within 1 s", "it is healthy")
-        await asyncio.sleep(0.05)
-
-
 async def _own_port(lab: Lab, address: str) -> int:
-    """The port that an agent has to itself; 0 where it has none, or shares that of a server."""
+    """The port of an agent; 0 if it has none, or shares the port of a server."""
     other = await lab.spawn(Echo(), "b")
     port = urlsplit(address).port
     return 0 if port is None or port == urlsplit(other.base_url).port else port

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from streaming_queue.errors import ConnectError, ProtocolError
-from streaming_queue.testing.checks.under_way import begun
+from streaming_queue.testing.checks.steps import answers_again, begun
 from streaming_queue.testing.executors import Gate
 from streaming_queue.testing.expect import SLACK_S, expect, expect_equal, expect_error, within
 from streaming_queue.testing.lab import Lab
@@ -53,7 +53,7 @@ class Repeating:
         sending = await begun(lab, gate, idempotency_key="k")
         wire.reset()
         await wire.restore()
-        again = asyncio.create_task(_until_it_connects(lab), name="send again")
+        again = asyncio.create_task(answers_again(lab, idempotency_key="k"), name="send again")
         await asyncio.sleep(0.3)
         gate.open.set()
         expect_equal(await within(10, again, "an answer"), "answer 1", "the answer to the second caller")
@@ -63,11 +63,3 @@ class Repeating:
             first = "answer 1"
         expect_equal(first, "answer 1", "the answer to the first")
         expect_equal(gate.runs, 1, "runs of the agent:")
-
-
-async def _until_it_connects(lab: Lab) -> str:
-    while True:
-        try:
-            return str((await lab.send(idempotency_key="k"))["text"])
-        except ConnectError:
-            await asyncio.sleep(0.1)

@@ -31,13 +31,21 @@ async def leave(sending: asyncio.Task[Any]) -> None:
         unmet("CancelledError out of a cancelled `send`", sending.exception() or f"an answer: {sending.result()!a}")
 
 
-async def answers_again(lab: Lab) -> None:
-    """Fail the check unless the agent answers in time. Older connections may break first."""
+async def unhealthy(lab: Lab, what: str) -> None:
+    """Fail the check unless the probe is False within a second."""
+    until = time.monotonic() + 1.0 + SLACK_S
+    while await within(4, lab.backend.health_check("w"), "the probe's answer"):
+        if time.monotonic() > until:
+            unmet(f"{what} is unhealthy within 1 s", "it is healthy")
+        await asyncio.sleep(0.05)
+
+
+async def answers_again(lab: Lab, **metadata: Any) -> str:
+    """The answer of the agent. The check fails unless it comes in time. Older connections may break first."""
     until = time.monotonic() + BACK_S
     while True:
         try:
-            await within(BACK_S, lab.send(), "an answer")
-            return
+            return str((await within(BACK_S, lab.send(**metadata), "an answer"))["text"])
         except (ConnectError, SendTimeoutError) as error:
             if time.monotonic() > until:
                 unmet(f"an answer within {BACK_S:g} s", error)
