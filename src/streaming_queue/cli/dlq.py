@@ -10,7 +10,7 @@ import typer
 from streaming_queue.cli import completion
 from streaming_queue.cli.help import epilog
 from streaming_queue.cli.options import AsJson, RunPath, Trust
-from streaming_queue.cli.steering import on_run
+from streaming_queue.cli.steer import on_run
 from streaming_queue.cli.text import columns, echo, print_json
 from streaming_queue.errors import ConfigError
 from streaming_queue.telemetry.text import NONE, one_line

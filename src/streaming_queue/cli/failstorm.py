@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ from streaming_queue.cli.options import AsJson
 from streaming_queue.cli.text import columns, echo, echo_json, print_error
 from streaming_queue.exit_codes import ExitCode
 from streaming_queue.failstorm.plan import Fault, Plan
-
-if TYPE_CHECKING:
-    from streaming_queue.failstorm.summary import Summary
 
 PROTOCOLS_A_TABLE = 4
 
@@ -49,7 +46,7 @@ def failstorm(
     It ends with 4 if a target of docs/reliability.md is missed.
     """
     from streaming_queue.failstorm.storms import run_storms
-    from streaming_queue.failstorm.summary import misses
+    from streaming_queue.failstorm.summary import misses, rows
     from streaming_queue.runner.event_loop import run_fast
     from streaming_queue.telemetry.console import Output
 
@@ -60,16 +57,9 @@ def failstorm(
         entries = {each.protocol: each.entry() | {"missed": missed[each.protocol]} for each in summaries}
         echo_json(json.dumps(entries))
     else:
-        echo("\n\n".join(tables(summaries)))
+        tables = (summaries[at : at + PROTOCOLS_A_TABLE] for at in range(0, len(summaries), PROTOCOLS_A_TABLE))
+        echo("\n\n".join(columns(rows(table)) for table in tables))
     for name, texts in missed.items():
         for text in texts:
             print_error(f"{name}: missed: {text}")
     return ExitCode.TARGET_MISSED if any(missed.values()) else ExitCode.OK
-
-
-def tables(summaries: list[Summary]) -> list[str]:
-    """The figures as tables, a few protocols beside each other."""
-    from streaming_queue.failstorm.summary import rows
-
-    some = (summaries[at : at + PROTOCOLS_A_TABLE] for at in range(0, len(summaries), PROTOCOLS_A_TABLE))
-    return [columns(rows(beside)) for beside in some]

@@ -53,8 +53,6 @@ async def _entries(folder: Path) -> list[dict[str, Any]]:
             entry["state"], counts = stats["state"], stats["counts"]
         except StreamingQueueError:  # one broken run does not hide the others; `stq doctor` says why
             pass
-        figures = {
-            name: counts.get(key) for name, key in (("answered", "done"), ("failed", "dead"), ("questions", "total"))
-        }
-        entries.append(entry | figures | {"created": manifest.get("created")})
+        entry |= {"answered": counts.get("done"), "failed": counts.get("dead"), "questions": counts.get("total")}
+        entries.append(entry | {"created": manifest.get("created")})
     return sorted(entries, key=lambda entry: str(entry["created"]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streaming_queue.cli.options import AsJson, RunPath
-from streaming_queue.cli.steering import run_page, show_state
+from streaming_queue.cli.steer import run_page, show_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streaming_queue.cli import completion
 from streaming_queue.cli.help import epilog
-from streaming_queue.cli.options import AsJson, RunPath
-from streaming_queue.cli.steering import on_run, workers_table
+from streaming_queue.cli.options import AsJson, ProtocolName, RunPath
+from streaming_queue.cli.steer import on_run, workers_table
 from streaming_queue.cli.text import echo, print_json
 
 if TYPE_CHECKING:
@@ -34,21 +33,13 @@ def list_(directory: RunPath, as_json: AsJson = False) -> None:
 def add(
     directory: RunPath,
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Address of the worker.")],
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            "--protocol",
-            "-p",
-            help="Protocol of the worker. [that of the others, if they agree]",
-            autocompletion=completion.protocols,
-        ),
-    ] = None,
+    protocol: ProtocolName = None,
     worker_id: Annotated[str | None, typer.Option("--id", help="Id of the worker. [the next Worker-N]")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Add a worker that runs already.
 
-    The worker must answer a probe.
+    The worker must answer a probe. Without -p its protocol is that of the other workers, if they agree.
     """
     added = on_run(directory, lambda run: run.add_worker(address, protocol=protocol, worker_id=worker_id))
     _show(added, as_json=as_json)

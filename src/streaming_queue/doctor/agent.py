@@ -98,7 +98,8 @@ async def _asked(backend: BaseCommBackend, agent_id: str, place: str) -> list[Fi
         remedy = "set network.token (STQ_NETWORK__TOKEN) to a credential that the agent accepts"
         return [failure("agent", error, remedy)]
     except StreamingQueueError as error:
-        return [failure("agent", error, f"check that the server there speaks {backend_name(backend)} (-p)")]
+        name = getattr(backend, "name", "") or type(backend).__name__
+        return [failure("agent", error, f"check that the server there speaks {name} (-p)")]
     except TimeoutError:
         seen = f"{place}: it accepts the connection and sends nothing for {STEP_S:g} s"
         remedy = "see the agent's log; it may hang, or speak another protocol (-p)"
@@ -110,11 +111,6 @@ async def _asked(backend: BaseCommBackend, agent_id: str, place: str) -> list[Fi
         return [problem("agent", seen, "see the agent's log; it may be draining", ExitCode.UNAVAILABLE)]
     found = [ok("agent", f"{place}: healthy" + (f"; {described}" if described else ""))]
     return [*found, _clock(place, date, began, ended)] if isinstance(date, datetime) else found
-
-
-def backend_name(backend: BaseCommBackend) -> str:
-    """The name of the backend's protocol."""
-    return getattr(backend, "name", "") or type(backend).__name__
 
 
 def describe_facts(facts: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from streaming_queue.comm import registry
-from streaming_queue.doctor.finding import Finding, failure, ok, warning
+from streaming_queue.doctor.finding import Finding, ok, warning
 from streaming_queue.errors import BackendNotInstalledError, ConfigError
 from streaming_queue.extras import install_command
 
@@ -29,11 +29,8 @@ def protocols() -> list[Finding]:
 
 
 def protocol(name: str) -> list[Finding]:
-    """Check that the protocol `name` is usable."""
-    try:
-        registry.load(name)
-    except ConfigError as error:
-        return [failure("protocol", error)]
+    """Check that the protocol `name` is usable. Raises like `registry.load`."""
+    registry.load(name)
     return [ok("protocol", name)]
 
 

@@ -24,6 +24,7 @@ from streaming_queue.errors import ConfigError
 from streaming_queue.intake import is_pipe, open_source
 from streaming_queue.queue.lock import owner_of
 from streaming_queue.report.run_directory import RunDirectory
+from streaming_queue.runner.preflight import named_protocols
 from streaming_queue.runner.requirements import check_requirements
 
 
@@ -147,8 +148,9 @@ def _ground(files: Iterable[Path] = ()) -> list[Check]:
 
 def _work(config: Config) -> list[Check]:
     """Checks of everything that a run with this configuration needs."""
+    protocols = dict.fromkeys([config.control_protocol, *named_protocols(config).values()])
     checks = [
-        *(Check("protocol", partial(extras.protocol, name)) for name in _protocols(config)),
+        *(Check("protocol", partial(extras.protocol, name)) for name in protocols),
         *([Check("auto", partial(_requirements, config))] if config.protocol == AUTO else []),
         Check("output", partial(_output, config)),
         Check("questions", partial(_questions, config)),
@@ -165,13 +167,6 @@ def _work(config: Config) -> list[Check]:
             for worker_id, address in running.items()
         ),
     ]
-
-
-def _protocols(config: Config) -> Iterable[str]:
-    """Protocols of a run, each once."""
-    pools = (pool.protocol for pool in config.network.pools.values())
-    workers = (group.protocol for group in config.workers)
-    return dict.fromkeys([config.control_protocol, *filter(None, pools), *filter(None, workers)])
 
 
 def _requirements(config: Config) -> list[Finding]:

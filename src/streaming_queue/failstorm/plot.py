@@ -74,16 +74,12 @@ class _Drawing:
         yield "</svg>"
 
     def _legend(self) -> Iterator[str]:
-        entries = (
-            ('<path class="rate" d="M{x} 36h18"/>', "answers/s"),
-            ('<path class="offered" d="M{x} 36h18"/>', "asked"),
-            ('<rect class="hit" x="{x}" y="31" width="18" height="9"/>', "fault"),
-            ('<rect class="out" x="{x}" y="31" width="18" height="9"/>', "not asked"),
-            ('<rect class="lane" x="{x}" y="31" width="18" height="9"/>', "in service"),
-        )
-        for number, (mark, text) in enumerate(entries):
+        line, box = '<path class="{}" d="M{} 36h18"/>', '<rect class="{}" x="{}" y="31" width="18" height="9"/>'
+        entries = {"rate": "answers/s", "offered": "asked", "hit": "fault", "out": "not asked", "lane": "in service"}
+        for number, (kind, text) in enumerate(entries.items()):
             x = LEFT + 110 * number
-            yield f'{mark.format(x=x)}<text x="{x + 24}" y="40">{text}</text>'
+            mark = (line if kind in {"rate", "offered"} else box).format(kind, x)
+            yield f'{mark}<text x="{x + 24}" y="40">{text}</text>'
 
     def _axes(self) -> Iterator[str]:
         for per_s in _ticks(self._top, 5):

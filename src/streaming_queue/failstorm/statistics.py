@@ -31,7 +31,7 @@ def estimate(values: Sequence[float]) -> Estimate | None:
         return None
     ordered = sorted(values)
     inward = _inward(len(ordered))
-    return Estimate(_middle(ordered), ordered[inward], ordered[-1 - inward])
+    return Estimate(statistics.median(ordered), ordered[inward], ordered[-1 - inward])
 
 
 def _inward(count: int) -> int:
@@ -39,12 +39,6 @@ def _inward(count: int) -> int:
     tail = (1 - CONFIDENCE) / 2
     chances: Iterator[float] = accumulate(math.comb(count, index) / 2**count for index in range(count))
     return max(0, sum(chance <= tail for chance in chances) - 1)
-
-
-def _middle(ordered: Sequence[float]) -> float:
-    """The median; some values may be infinite."""
-    low, high = statistics.median_low(ordered), statistics.median_high(ordered)
-    return low if low == high else (low + high) / 2
 
 
 def percentile(values: Sequence[float], share: float) -> float:

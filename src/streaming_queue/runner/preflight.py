@@ -39,15 +39,19 @@ async def preflight(config: Config) -> None:
                 pass
 
 
-def _load_protocols(config: Config) -> None:
-    registry.load(config.control_protocol)
+def named_protocols(config: Config) -> dict[str, str]:
+    """The protocol of each pool and group of workers that has its own, by its place in the configuration."""
     named = {f"network.pools: {pool_id!r}": pool.protocol for pool_id, pool in config.network.pools.items()}
     named |= {f"workers[{number}]": group.protocol for number, group in enumerate(config.workers)}
-    for place, protocol in named.items():
-        if protocol:
-            try:
-                registry.load(protocol)
-            except ConfigError as error:
-                raise type(error)(f"{place}: {error}") from error
+    return {place: protocol for place, protocol in named.items() if protocol}
+
+
+def _load_protocols(config: Config) -> None:
+    registry.load(config.control_protocol)
+    for place, protocol in named_protocols(config).items():
+        try:
+            registry.load(protocol)
+        except ConfigError as error:
+            raise type(error)(f"{place}: {error}") from error
     if config.protocol == AUTO:
         check_requirements(config)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+from functools import partial
 
 import pytest
 
 from streaming_queue.comm import registry
 from streaming_queue.comm.registry import BackendSpec
 from streaming_queue.doctor import extras
+from streaming_queue.doctor.examination import Check, examine
 from streaming_queue.doctor.finding import Level
 from streaming_queue.extras import install_command
 
@@ -42,8 +44,8 @@ def test_what_is_built_in_is_usable():
 
 
 @pytest.mark.parametrize(("name", "code"), [("http", 0), ("htpt", 2), ("needy_backend:Backend", 2)])
-def test_the_protocol_to_be_used(known, name, code):
-    (finding,) = extras.protocol(name)
+async def test_the_protocol_of_a_run(known, name, code):
+    (finding,) = await examine([Check("protocol", partial(extras.protocol, name))])
     assert (finding.check, finding.code) == ("protocol", code)
 
 
