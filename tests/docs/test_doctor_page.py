@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streaming_queue.cli.doctor import _page
+from streaming_queue.cli.doctor import page
 from streaming_queue.doctor import finding
 from streaming_queue.doctor.agent import SKEW_S
 from streaming_queue.doctor.environment import OLDEST_SQLITE, SAFE_SQLITE
@@ -41,7 +41,7 @@ def test_the_sample_has_the_checks_of_the_command_in_their_order(findings):
 def test_the_sample_has_the_commands_form(findings):
     """The same columns: what is seen begins below what is seen, remedies too."""
     shown = SAMPLE.splitlines()
-    first = _page(findings)[0]
+    first = page(findings)[0]
     place = "".join(piece if isinstance(piece, str) else piece.text for piece in first).index(findings[0].seen[:5])
     assert all(line[:place].isspace() or LINE.match(line[: place + 1]) for line in shown[:-2])
     assert not shown[-2]

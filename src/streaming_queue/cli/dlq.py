@@ -90,7 +90,7 @@ def show(
     keys = ("question_id", "reason", "message", "worker", "protocol", "attempts", "timestamp", "question", "reference")
     width = max(map(len, keys))
     for key in keys:
-        echo(f"{key.ljust(width)}  {_text(letter[key], ' ' * (width + 2))}")
+        echo(f"{key.ljust(width)}  {full_text(letter[key], ' ' * (width + 2))}")
     rows = [("ATTEMPT", "OUTCOME", "WORKER", "ENDED", "ERROR")]
     rows += [
         (
@@ -165,6 +165,6 @@ def _act(
     return count, live
 
 
-def _text(value: Any, indent: str) -> str:
+def full_text(value: Any, indent: str) -> str:
     """A value in full, its line breaks kept and indented."""
     return NONE if value is None else str(value).replace("\n", f"\n{indent}")

@@ -75,12 +75,12 @@ def doctor(
         listed = [{key: getattr(finding, key) for key in keys} for finding in findings]
         print_json({"ok": code == 0, "findings": listed})
     else:
-        for line in _page(findings):
+        for line in page(findings):
             echo(*line)
     return code
 
 
-def _page(findings: Sequence[Finding]) -> list[list[str | Coloured]]:
+def page(findings: Sequence[Finding]) -> list[list[str | Coloured]]:
     """A line for each finding, its remedy below it, and the sum at the end; wrapped to the width of a terminal."""
     level_width = max(map(len, _COLOURS))
     check_width = max(len(one_line(finding.check)) for finding in findings)

@@ -122,16 +122,15 @@ class RemoteCoordinator:
                         self._keep_summary(event.get("metadata"))
 
     async def _figures_patiently(self) -> Mapping[str, Any]:
-        lost_since: float | None = None
+        until: float | None = None
         while True:
             try:
                 return await self.figures()
             except CommError as error:
-                now = time.monotonic()
-                lost_since = now if lost_since is None else lost_since
-                if not error.retryable or now - lost_since > PATIENCE_S:
+                if not error.retryable or (until is not None and time.monotonic() > until):
                     raise
-                if lost_since == now:
+                if until is None:
+                    until = time.monotonic() + PATIENCE_S
                     self._output.warning(f"{error}; asking again for {PATIENCE_S:g} s; the round goes on")
                 await asyncio.sleep(POLL_S)
 

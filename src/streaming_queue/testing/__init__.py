@@ -1,6 +1,6 @@
-"""The conformance kit: the contract of a backend as tests that anybody can run over theirs (docs/conformance.md).
+"""The conformance kit: the contract as tests of any backend (docs/conformance.md).
 
-A backend's whole test file:
+The whole test file of a backend:
 
 ```python
 from streaming_queue.testing import BackendContract
@@ -11,7 +11,7 @@ class TestMine(BackendContract):
     backend_class = MyCommBackend
 ```
 
-Importing it needs the extra `testing`; without, it raises BackendNotInstalledError.
+The import needs the extra `testing`; without it, it raises BackendNotInstalledError.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from streaming_queue.errors import BackendNotInstalledError
 from streaming_queue.extras import install_command
 
 try:
-    import pytest  # noqa: F401 (whether it is there)
+    import pytest  # noqa: F401 (is it installed)
     import pytest_asyncio  # noqa: F401
 except ModuleNotFoundError as error:
-    told = f"streaming_queue.testing needs {error.name!r}: {install_command('testing')}"
-    raise BackendNotInstalledError(told) from error
+    raise BackendNotInstalledError(
+        f"streaming_queue.testing needs {error.name!r}: {install_command('testing')}"
+    ) from error
 
 from streaming_queue.testing.backend_contract import BackendContract
 from streaming_queue.testing.contract import CONTRACT, KIT_VERSION, SECTIONS, Line

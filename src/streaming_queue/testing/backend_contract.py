@@ -1,4 +1,4 @@
-"""The class that a backend's test inherits from."""
+"""The base class of a backend's test."""
 
 from __future__ import annotations
 
@@ -40,41 +40,41 @@ class BackendContract(
     Claiming,
     Leaking,
 ):
-    """Every check of the contract, for one backend; a subclass says which.
+    """All checks of the contract for one backend, which a subclass names.
 
     ```python
     class TestMine(BackendContract):
         backend_class = MyCommBackend
     ```
 
-    Each check has a backend of its own, made of `backend_class` with `backend_options` and closed at its end, and its
-    agents behind a relay (`Relay`): hosted by the backend, or the one at `endpoint`.
+    Each check has its own backend, made of `backend_class` with `backend_options` and closed at the end. Its agents are
+    behind a relay (`Relay`): the backend hosts them, or the agent at `endpoint` is asked.
     """
 
     backend_class: ClassVar[Any]
     """The class under test."""
     endpoint_echoes: ClassVar[bool] = False
-    """Whether the agent at `endpoint` answers each question with its text, so that texts can be checked."""
+    """Whether the agent at `endpoint` answers with the text of the question, so that a check knows the answer."""
     bind: ClassVar[str] = LOOPBACK
-    """Where agents are hosted."""
+    """Host of the agents."""
     relayed: ClassVar[bool] = True
-    """False: the protocol signs the address, so nothing may stand between; what needs a faulty wire is skipped."""
+    """False if the protocol signs the address, so that no relay is possible. Checks with a faulty wire are skipped."""
 
     @pytest.fixture
     def backend_options(self) -> Mapping[str, Any]:
-        """Keywords for the constructor of `backend_class`, beside the kit's `host_options`; to be overridden."""
+        """Keywords for the constructor of `backend_class`, beside the kit's `host_options`; override it."""
         return {}
 
     @pytest.fixture
     def endpoint(self) -> str | None:
-        """The address of an agent that somebody else runs, asked instead of hosted ones; to be overridden."""
+        """The address of a running agent, asked instead of hosted ones; override it."""
         return None
 
     @pytest_asyncio.fixture(loop_scope="function")
     async def lab(
         self, request: pytest.FixtureRequest, backend_options: Mapping[str, Any], endpoint: str | None
     ) -> AsyncIterator[Lab]:
-        """What the checks work with: the backend, its agents, their wires."""
+        """The backend of a check, its agents and their wires."""
         request.node.user_properties.append(("contract", request.function.contract_line.id))
         backend = make_backend(self.backend_class, backend_options, request.function.grace_s)
         lab = Lab(backend, endpoint=endpoint, echoes=self.endpoint_echoes, bind=self.bind, relayed=self.relayed)

@@ -1,4 +1,4 @@
-"""A plug-in of pytest that writes down how each check ended, for whoever started it (`running.py`)."""
+"""A plug-in of pytest that writes the outcome of each check to a file, for `running.py`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _checks: dict[str, dict[str, Any]] = {}
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Keep the worst of a check's set-up, call and end."""
+    """Keep the worst outcome of a check's set-up, call and end."""
     report = yield
     line = getattr(getattr(item, "function", None), "contract_line", None)
     if line is None:
@@ -41,7 +41,7 @@ def pytest_runtest_makereport(
 
 
 def _failure(call: pytest.CallInfo[None]) -> str:
-    """The report of a line that does not hold, or why it could not be checked."""
+    """The report of a line that does not hold, or the reason why it could not be checked."""
     error = call.excinfo.value if call.excinfo is not None else None
     if isinstance(error, ContractError):
         return str(error)

@@ -1,4 +1,4 @@
-"""What the kit found out about a backend, line by line."""
+"""The report of the kit on a backend, line by line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WORST_FIRST: tuple[Outcome, ...] = ("failed", "held", "skipped")
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """How one check ended. `told` is the report of a failure, or the reason for a skip."""
+    """The outcome of one check. `told` is the report of a failure, or the reason for a skip."""
 
     line: str
     check: str
@@ -26,27 +26,26 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class LineResult:
-    """One line, by its checks: failed where one failed, held where one held and none failed, else skipped."""
+    """One line: failed if one of its checks failed, else held if one held, else skipped."""
 
     line: Line
     checks: tuple[CheckResult, ...]
 
     @property
     def outcome(self) -> Outcome:
-        """The worst of its checks'."""
-        return next(
-            (outcome for outcome in _WORST_FIRST if any(each.outcome == outcome for each in self.checks)), "skipped"
-        )
+        """The worst outcome of its checks."""
+        outcomes = {each.outcome for each in self.checks}
+        return next((outcome for outcome in _WORST_FIRST if outcome in outcomes), "skipped")
 
     @property
     def told(self) -> tuple[str, ...]:
-        """What its checks of that outcome told, each once."""
+        """The reports or reasons of its checks with that outcome, each once."""
         return tuple(dict.fromkeys(each.told for each in self.checks if each.outcome == self.outcome and each.told))
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run of the kit over one backend found out."""
+    """The report on one backend."""
 
     protocol: str
     backend: str
@@ -65,14 +64,14 @@ class Report:
         claims: tuple[str, ...],
         seconds: float,
     ) -> Report:
-        """The report of the checks that the collector wrote down."""
+        """The report of the collector's checks."""
         results = [CheckResult(**check) for check in checks]
         lines = tuple(LineResult(line, tuple(each for each in results if each.line == line.id)) for line in LINES)
         return cls(protocol, backend, claims, lines, seconds)
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many lines ended each way."""
+        """Number of lines by outcome."""
         found = Counter(line.outcome for line in self.lines)
         return {outcome: found[outcome] for outcome in ("held", "failed", "skipped")}
 
@@ -82,7 +81,7 @@ class Report:
         return tuple(each.line.id for each in self.lines if each.outcome == "failed")
 
     def to_json(self) -> dict[str, Any]:
-        """As one object; what `told` says is text for people."""
+        """As one object. `told` is text for people."""
         return {
             "protocol": self.protocol,
             "backend": self.backend,

@@ -1,4 +1,4 @@
-"""What is alive in this process: tasks, sockets, threads."""
+"""Count the tasks, sockets and threads of this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DESCRIPTORS = Path("/dev/fd")  # Linux and macOS
 
 
 def tasks() -> list[str]:
-    """The names of the loop's tasks, but the caller's and the kit's own relays'."""
+    """Names of the loop's tasks, without the caller and the relays of the kit."""
     own = asyncio.current_task()
     return sorted(
         name for task in asyncio.all_tasks() if task is not own and not (name := task.get_name()).startswith("relay")
@@ -20,12 +20,12 @@ def tasks() -> list[str]:
 
 
 def threads() -> list[str]:
-    """The names of the threads; those of the loop's own pool, which come and stay by themselves, do not count."""
+    """Names of the threads, without those of the loop's own pool, which grows by itself."""
     return sorted(thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio_"))
 
 
 async def sockets() -> int | None:
-    """How many sockets are open; None where the system does not tell."""
+    """Number of open sockets; None if the system does not list them."""
     return await asyncio.to_thread(_sockets)
 
 
@@ -38,6 +38,6 @@ def _sockets() -> int | None:
     for descriptor in descriptors:
         try:
             count += stat.S_ISSOCK(os.fstat(descriptor).st_mode)
-        except OSError:  # the listing's own descriptor is closed by now
+        except OSError:  # the descriptor of the listing is closed
             continue
     return count

@@ -1,4 +1,4 @@
-"""Run the kit over a backend by name, in a process of its own, and read what it found out."""
+"""Run the kit on a backend by name, in another process, and read its report."""
 
 from __future__ import annotations
 
@@ -22,19 +22,18 @@ ENDPOINT_VARIABLE = "STQ_CONTRACT_ENDPOINT"
 ECHOES_VARIABLE = "STQ_CONTRACT_ECHOES"
 RUN_BOUND_S = 900.0
 _ANSWERED = (0, 1)
-"""pytest's exit codes for a run to its end: all passed, some failed."""
+"""Exit codes of pytest for a complete run: all passed, some failed."""
 
 
 def run_kit(name: str, *, endpoint: str | None = None, echoes: bool = False, junit: Path | None = None) -> Report:
-    """Hold the backend of that name, or of that `package.module:Class`, to the contract.
+    """Check the backend of that name, or of that `package.module:Class`, against the contract.
 
-    `endpoint` is an agent to ask instead of hosting some; it `echoes` when it answers each question with its text.
-    `junit` takes a JUnit XML file as well. The user's own settings of pytest do not count: a report depends on the
-    backend alone.
+    `endpoint` is an agent to ask instead of hosted ones; it `echoes` if it answers with the text of the question.
+    `junit` is a JUnit XML file to write, too. The user's settings of pytest have no influence on the report.
 
     Raises:
         UnknownProtocolError, BackendNotInstalledError: from `comm.registry.load`.
-        StreamingQueueError: the checks could not be run to their end.
+        StreamingQueueError: the checks did not run to their end.
     """
     backend = registry.load(name)
     claims = getattr(backend, "capabilities", Capabilities())
@@ -66,7 +65,7 @@ def run_kit(name: str, *, endpoint: str | None = None, echoes: bool = False, jun
 
 
 def _pytest(name: str, directory: str, junit: Path | None) -> list[str]:
-    """The command that runs the checks: no configuration, no conftest, no plug-in but the two needed."""
+    """The command of the checks: without configuration and conftest, with the two necessary plug-ins only."""
     return [
         *(sys.executable, "-P", "-m", "pytest", str(Path(__file__).with_name("suite.py"))),
         *("-c", os.devnull, "--rootdir", directory, "--noconftest", "--import-mode=importlib"),
@@ -78,7 +77,7 @@ def _pytest(name: str, directory: str, junit: Path | None) -> list[str]:
 
 
 def _environment(variables: dict[str, str]) -> dict[str, str]:
-    """Ours, without what it says to pytest; what can be imported here can be imported there."""
+    """Our environment without the settings of pytest, with the same import path."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "STQ_CONTRACT_"))}
     found = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": found, **variables}

@@ -1,4 +1,4 @@
-"""The whole contract over the backend that the environment names: what `running.py` has pytest run."""
+"""The contract for the backend that the environment names. `running.py` starts it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a check ends: its line holds, is skipped with a reason, or is reported with what was expected and seen."""
+"""The verdict of a check: its line holds, is skipped with a reason, or fails with a report."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Check = Callable[..., Coroutine[Any, Any, None]]
 
 
 class ContractError(pytest.fail.Exception):  # type: ignore[misc, name-defined]
-    """A line of the contract does not hold; its text is the report, and the whole of it."""
+    """A line of the contract does not hold. The text is the whole report."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text, pytrace=False)
 
 
 def holds(line_id: str, *, grace_s: float = GRACE_S) -> Callable[[Check], Check]:
-    """Make a coroutine method of `BackendContract` the check of a line: its needs, its bound and its report.
+    """Make a coroutine method the check of a line, with the line's needs, a time limit and a report.
 
-    `grace_s` is the `disconnect_grace_s` of the hosts in it.
+    `grace_s` is the `disconnect_grace_s` of its hosts.
     """
     line = CONTRACT[line_id]
 
@@ -46,7 +46,7 @@ def holds(line_id: str, *, grace_s: float = GRACE_S) -> Callable[[Check], Check]
 
 
 async def _judge(line: Line, check: Coroutine[Any, Any, None], lab: Lab) -> None:
-    """Run a check to its end, within a bound; raises ContractError, or the skip that the check raised."""
+    """Run a check within the time limit. Raises ContractError, or the check's own skip."""
     checking = asyncio.create_task(check, name=f"check:{line.id}")
     await asyncio.wait({checking}, timeout=CHECK_BOUND_S)
     if not checking.done():
@@ -56,7 +56,7 @@ async def _judge(line: Line, check: Coroutine[Any, Any, None], lab: Lab) -> None
         place = f", at line {stack[0].f_lineno} of {stack[0].f_code.co_qualname}" if stack else ""
         raise ContractError(report(line, "an end", f"nothing for {CHECK_BOUND_S:g} s{place}", lab))
     if checking.cancelled():
-        raise ContractError(report(line, "an end", "a CancelledError that nobody asked for", lab))
+        raise ContractError(report(line, "an end", "a CancelledError without a cancellation", lab))
     error = checking.exception()
     if isinstance(error, UnmetError):
         raise ContractError(report(line, error.expected, error.came, lab)) from None
@@ -67,7 +67,7 @@ async def _judge(line: Line, check: Coroutine[Any, Any, None], lab: Lab) -> None
 
 
 def report(line: Line, expected: str, came: str, lab: Lab) -> str:
-    """Why a line does not hold: the line, what was expected, what came, what was seen on the wire."""
+    """The report: the line, the expectation, what came, and the end of the traffic on the wire."""
     claims = [need for need in line.needs if getattr(lab.claims, need, False)]
     claimed = f" (the backend claims {', '.join(claims)})" if claims else ""
     parts = [f"{line.id} does not hold: {line.text}{claimed}", f"  expected: {expected}", f"  came: {came}"]

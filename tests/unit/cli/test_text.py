@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from unit.telemetry.rounds import Terminal, answered, started
 
 from streaming_queue import cli
-from streaming_queue.cli import dlq, text, workers
-from streaming_queue.cli.doctor import _page
+from streaming_queue.cli import dlq, text
+from streaming_queue.cli.doctor import page
+from streaming_queue.cli.steer import workers_table
 from streaming_queue.doctor.finding import problem
 from streaming_queue.messages import Failure
 from streaming_queue.telemetry import json_log, log_lines
@@ -120,15 +121,15 @@ def error_line(foreign: str) -> str:
 def workers_list(foreign: str) -> str:
     row = {"id": foreign, "state": foreign, "protocol": foreign, "address": foreign}
     row |= {"busy": 0, "limit": 1, "answered": 0, "failed": 0}
-    return printed(lambda: workers._show([row], as_json=False))
+    return printed(lambda: text.echo(workers_table([row])))
 
 
 def finding(foreign: str) -> str:
-    return printed(lambda: [text.echo(*line) for line in _page([problem(foreign, foreign, foreign)])])
+    return printed(lambda: [text.echo(*line) for line in page([problem(foreign, foreign, foreign)])])
 
 
 def dead_letter(foreign: str) -> str:
-    return printed(lambda: text.echo(dlq._text(foreign, "  ")))
+    return printed(lambda: text.echo(dlq.full_text(foreign, "  ")))
 
 
 def json_document(foreign: str) -> str:

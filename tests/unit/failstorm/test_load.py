@@ -23,7 +23,7 @@ async def test_what_is_asked_is_what_a_run_reads(tmp_path: Path) -> None:
         reading = asyncio.create_task(read(load.path))
         load.burst(2500)  # more than a pipe holds
         load.pace(400.0)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.15)
         await load.end()
         assert await reading == list(load.due)
     assert len(load.due) >= 2550

@@ -120,7 +120,7 @@ def lab() -> Lab:
     [
         ("unmet", "  expected: this\n  came: that\n  wire: no agent was asked"),
         ("breaks", "  expected: no exception\n  came: KeyError('x')\n    in breaks, "),
-        ("cancelled", "  came: a CancelledError that nobody asked for"),
+        ("cancelled", "  came: a CancelledError without a cancellation"),
     ],
 )
 async def test_a_line_that_does_not_hold_is_reported(lab: Lab, name: str, came: str):

@@ -15,10 +15,10 @@ class Addressing:
     """Checks of addresses."""
 
     @holds("address-1")
-    async def test_nobody_is_registered_under_this_id(self, lab: Lab) -> None:
+    async def test_an_unregistered_id(self, lab: Lab) -> None:
         for way in WAYS:
-            error = await expect_error(lab.ask(way, agent_id="nobody"), UnknownAgentError, within_s=SLACK_S)
-            expect("nobody" in str(error), "the id in the error's text", error)
+            error = await expect_error(lab.ask(way, agent_id="missing"), UnknownAgentError, within_s=SLACK_S)
+            expect("missing" in str(error), "the id in the error's text", error)
 
     @holds("address-2")
     async def test_a_wrong_scheme_is_refused(self, lab: Lab) -> None:

@@ -35,9 +35,9 @@ class Probing:
         await unhealthy(lab, "a stopped agent")
 
     @holds("health-3")
-    async def test_nobody_is_unhealthy(self, lab: Lab) -> None:
-        came = await within(PROBE_S, lab.backend.health_check("nobody"), "the probe's answer")
-        expect_equal(came, False, "the probe of an id that nobody registered:")
+    async def test_an_unregistered_id_is_unhealthy(self, lab: Lab) -> None:
+        came = await within(PROBE_S, lab.backend.health_check("missing"), "the probe's answer")
+        expect_equal(came, False, "the probe of an unregistered id:")
 
     @holds("health-4")
     async def test_the_probe_of_a_silent_peer_is_bounded(self, lab: Lab) -> None:
