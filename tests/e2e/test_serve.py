@@ -315,7 +315,7 @@ def test_a_round_outlives_its_follower_and_another_attaches(stq, held_worker, co
     assert "running" in stq("status", address, "-p", protocol).stdout
     joined = stq("dispatch", address, "-p", protocol)
     assert joined.returncode == 0, joined.stderr
-    assert "is under way" in joined.stderr
+    assert "goes on" in joined.stderr
     polite = stq.start("attach", address, "-p", protocol)
     assert polite.stderr
     until(lambda: "[PROGRESS]" in polite.stderr.readline())
