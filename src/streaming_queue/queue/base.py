@@ -1,7 +1,7 @@
 """The contract of every queue: at-least-once execution, exactly-once recorded result.
 
-What a method acknowledged survives the loss of the process (a durable engine: of the power). The interface fits a
-database and a broker alike, so that nothing above it changes when the engine does.
+An acknowledged change survives the loss of the process, and with a durable engine the loss of power. The interface fits
+a database and a broker, so that no caller changes when the engine changes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from streaming_queue.errors import LeaseLostError, QueueError
 from streaming_queue.messages import Counts, Failure, Outcome, PutReport, Question, Result
 from streaming_queue.record import record
 
@@ -22,7 +23,7 @@ class Lease:
     """The right to work on a question, until it is settled, given back, or taken over.
 
     `attempt` counts from 1. `fence` grows with every lease of the question: `retry`, `bury`, `release` and `extend`
-    need the newest. `waited_ms` is how long the question had been ready, `losses` how many workers it has outlived.
+    need the newest fence. `waited_ms` is the time the question was ready, `losses` the number of workers lost with it.
     `payload` is the engine's own handle. `leased_at` is a moment of the monotonic clock.
     """
 
@@ -41,10 +42,21 @@ class Lease:
             raise ValueError("a leased question has an id")
         return self.question.id
 
+    def lost_error(self) -> LeaseLostError:
+        """The error for a call that needs the newest fence."""
+        return LeaseLostError(
+            f"question {self.id!r}: lease {self.fence} was taken over, given back or settled; "
+            "its holder may only commit"
+        )
+
+    def foreign_error(self) -> QueueError:
+        """The error for a lease without the handle of the engine."""
+        return QueueError(f"question {self.id!r}: its lease is none of this queue's, the answer cannot be recorded")
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try, as the append-only history keeps it. `outcome`: answered, late, retried, released, lost or buried.
+    """One attempt in the append-only history. `outcome`: answered, late, retried, released, lost or buried.
 
     Times are seconds since the epoch.
     """
@@ -59,6 +71,17 @@ class Attempt:
     outcome: str
     failure: Failure | None = None
 
+    @classmethod
+    def of(cls, lease: Lease, outcome: str, end: Result | Failure | None) -> Attempt:
+        """The attempt of `lease`, which ends now."""
+        ended = time.time()
+        worker = protocol = seconds = None
+        if end is not None:
+            worker, protocol, seconds = end.worker, end.protocol, end.response_time_s
+        started = None if seconds is None else ended - seconds
+        failure = end if isinstance(end, Failure) else None
+        return cls(lease.id, lease.attempt, lease.fence, worker, protocol, started, ended, outcome, failure)
+
 
 def candidate_ids(question: Question) -> Iterable[str]:
     """The ids a question may take, best first: its own (else the hash of its text), then `id#2`, `id#3` ..."""
@@ -71,11 +94,11 @@ def candidate_ids(question: Question) -> Iterable[str]:
 
 
 class Record(ABC):
-    """What a queue knows of its questions: the reading half of `WorkQueue`, and all of a queue that nobody runs."""
+    """The reading half of a queue; a stopped queue has no other half."""
 
     @abstractmethod
     async def bookmark(self) -> dict[str, Any] | None:
-        """The newest bookmark stored, None if there is none."""
+        """The newest bookmark, None if none was stored."""
 
     @abstractmethod
     async def counts(self) -> Counts:
@@ -87,11 +110,11 @@ class Record(ABC):
 
     @abstractmethod
     async def dead_letter(self, question_id: str) -> Outcome | None:
-        """One dead letter; None where the question is none."""
+        """The dead letter with this question id, None if there is none."""
 
     @abstractmethod
     async def reasons(self) -> dict[str, int]:
-        """How many dead letters there are of each type of failure, the most first."""
+        """The number of dead letters by type of failure, the most frequent first."""
 
     @abstractmethod
     async def attempts(self, question_id: str) -> list[Attempt]:
@@ -109,12 +132,12 @@ class WorkQueue(Record):
     async def put(self, questions: Sequence[Question], *, bookmark: Mapping[str, Any] | None = None) -> PutReport:
         """Store questions in order, and `bookmark` with them in the same step; durable on return.
 
-        A question that states its id: known with the same text, it is counted and not stored again, whatever its
-        state; known with another text, it takes the next of `candidate_ids`. A question without an id is always a
-        new one and takes the first free candidate. One batch is stored whole or not at all.
+        A question may state its id. If the id is known with the same text, the question is counted and not stored
+        again, in any state. If the id is known with another text, the question takes the next of `candidate_ids`. A
+        question without an id is always new and takes the first free candidate. A batch is stored whole or not at all.
 
         Raises:
-            QueueFullError: the queue's limit of open questions would be passed; nothing was stored.
+            QueueFullError: the batch would exceed the queue's limit of open questions; nothing was stored.
         """
 
     @abstractmethod
@@ -125,18 +148,18 @@ class WorkQueue(Record):
     async def commit(self, lease: Lease, result: Result) -> bool:
         """Record the answer; durable on return. False: another answer was first, this one is only counted.
 
-        Needs no current fence: the first valid answer wins, even one for a dead letter.
+        The fence need not be the newest: the first valid answer wins, even an answer for a dead letter.
         """
 
     @abstractmethod
     async def retry(self, lease: Lease, delay_s: float, failure: Failure) -> None:
-        """Give back after a counted attempt; not leased again before `delay_s`. Raises LeaseLostError."""
+        """Give back after a counted attempt, for a new lease after `delay_s`. Raises LeaseLostError."""
 
     @abstractmethod
     async def release(self, lease: Lease, delay_s: float = 0.0, *, failure: Failure | None = None) -> None:
-        """Give back uncounted: a restart, a drain, a full worker are no attempts. Raises LeaseLostError.
+        """Give back uncounted, as after a restart, a drain or a refusal of a full worker. Raises LeaseLostError.
 
-        With `failure` the worker was lost: the question's losses grow by one.
+        `failure` says that the worker was lost: the losses of the question grow by one.
         """
 
     @abstractmethod
@@ -149,31 +172,31 @@ class WorkQueue(Record):
 
     @abstractmethod
     async def results(self, after: int = 0, limit: int = 1000) -> list[Outcome]:
-        """Ended questions with `number` above `after`, in that order.
+        """Ended questions with `number` above `after`, by number.
 
-        A dead letter that is answered late, or replayed and ended again, gets a new, higher number: see `revision`.
+        A dead letter gets a new, higher number if it is answered late, or replayed and ended again: see `revision`.
         """
 
     @abstractmethod
     async def revision(self) -> int:
-        """How often a recorded end was taken back (a replay, a late answer): a reader that kept copies starts anew."""
+        """How often a replay, a purge or a late answer took back a recorded end: a reader with copies starts anew."""
 
     @abstractmethod
     async def replay(self, *, ids: Sequence[str] | None = None, failure_type: str | None = None) -> int:
-        """Make dead letters ready again, with their attempts forgotten; returns how many."""
+        """Make dead letters ready again, with no attempts counted. Return their number."""
 
     @abstractmethod
     async def purge(self, *, ids: Sequence[str] | None = None, failure_type: str | None = None) -> int:
-        """Delete dead letters; returns how many."""
+        """Delete dead letters. Return their number."""
 
     @abstractmethod
     def pause(self) -> None:
-        """Hand out no leases until `resume`; everything else goes on."""
+        """Stop giving leases until `resume`. All other calls work."""
 
     @abstractmethod
     def resume(self) -> None:
-        """Hand out leases again."""
+        """Give leases again."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Settle what is pending and close; idempotent. Later calls raise QueueClosedError."""
+        """Settle pending calls and close; idempotent. Later calls raise QueueClosedError."""

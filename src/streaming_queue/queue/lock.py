@@ -1,7 +1,8 @@
-"""One owner a database: the lock beside it, and where such a lock cannot be trusted."""
+"""One owner per database: the lock beside it, and the file systems on which the lock does not work."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +14,6 @@ import orjson
 from streaming_queue.errors import QueueError
 from streaming_queue.links import NO_LINK, refuse_links
 
-try:
-    import fcntl
-except ImportError:  # Windows has no flock
-    fcntl = None  # type: ignore[assignment]
-
 _MOST_BYTES = 4096
 
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -27,11 +23,11 @@ NETWORK_FILE_SYSTEMS = frozenset(
         *("fuse.rclone", "fuse.gcsfuse", "fuse.davfs", "fuse.juicefs", "fuse.mfs"),
     ]
 )
-"""File systems on which another machine may hold the file too: neither flock nor SQLite's shared memory reach it."""
+"""File systems that another machine may use too; flock and SQLite's shared memory do not reach it."""
 
 
 def mount_of(path: str, mountinfo: str) -> tuple[str, str] | None:
-    """Mount point and file system type that hold the absolute `path`, by the text of `/proc/self/mountinfo`."""
+    """Mount point and file system type of the absolute `path`, by the text of `/proc/self/mountinfo`."""
     found: tuple[str, str] | None = None
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
@@ -53,7 +49,7 @@ def _unescape(field: str) -> str:
 
 
 def refuse_network_file_system(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
-    """Raise QueueError when `path` (resolved) is on a network file system; elsewhere than on Linux nothing is known."""
+    """Raise QueueError if `path` (resolved) is on a network file system. Only Linux can say."""
     try:
         mounts = mountinfo.read_text(errors="surrogateescape")
     except OSError:
@@ -68,24 +64,24 @@ def refuse_network_file_system(path: Path, mountinfo: Path = Path("/proc/self/mo
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The process that has a database open. `pid` is None while it is only now writing it.
+    """The process that has a database open. `pid` is None until the process has written it.
 
-    `control` is what it announced of itself: how to speak to it; None where it announced nothing.
+    `control` says how to reach the process; None if it announced nothing.
     """
 
     pid: int | None = None
     control: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
-        """As errors name it."""
+        """The name in errors."""
         return "another process (it is only now writing its pid)" if self.pid is None else f"process {self.pid}"
 
 
 class OwnerLock:
-    """Says that this process owns a database: `flock` on `<database>.lock`, mode 0600, one line of JSON inside.
+    """This process's claim to a database: `flock` on `<database>.lock`, mode 0600, with one line of JSON.
 
-    The line is `{"pid"}`, and `{"pid", "control"}` while something is announced. The lock dies with the process however
-    it ends; the file stays, empty after a clean release.
+    The line is `{"pid"}`, or `{"pid", "control"}` after `announce`. Any end of the process ends the lock. The file
+    stays, empty after a clean release.
     """
 
     def __init__(self, database: Path) -> None:
@@ -95,13 +91,11 @@ class OwnerLock:
         self._fd: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock, at once or never; `left_behind` then says whether the owner before did not release it.
+        """Take the lock without waiting; `left_behind` then says that the owner before did not release it.
 
         Raises:
             QueueError: another process (its pid is named) has it, or the file cannot be made.
         """
-        if fcntl is None:
-            raise QueueError(f"{self.database}: a durable queue needs POSIX file locks, which this system lacks")
         refuse_links([self.path], QueueError)
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | NO_LINK, 0o600)
@@ -127,7 +121,7 @@ class OwnerLock:
         self._fd = fd
 
     def announce(self, control: Mapping[str, Any] | None) -> None:
-        """Write beside the pid how this process is spoken to; None takes it back. Raises QueueError."""
+        """Write beside the pid how to reach this process; None removes that. Raises QueueError."""
         if self._fd is None:
             raise QueueError(f"{self.database}: only the owner of its lock announces itself there")
         try:
@@ -136,7 +130,7 @@ class OwnerLock:
             raise QueueError(f"{self.path}: cannot be written: {error.strerror}") from error
 
     def release(self, *, clean: bool) -> None:
-        """Give the lock up; idempotent. `clean` False leaves the pid: the next owner then checks the database."""
+        """Release the lock; idempotent. `clean` False leaves the pid, so that the next owner checks the database."""
         if self._fd is None:
             return
         fd, self._fd = self._fd, None
@@ -148,15 +142,15 @@ class OwnerLock:
 
 
 def find_owner(database: Path) -> Owner | None:
-    """Who owns `database` now; None: nobody. Changes nothing.
+    """The present owner of `database`, None if there is none. Changes nothing.
 
     Raises:
         OSError: the lock file cannot be read.
-        QueueError: it is a link.
+        QueueError: the lock file is a link.
     """
     lock = _lock_file(database)
     refuse_links([lock], QueueError)
-    if fcntl is None or not lock.exists():
+    if not lock.exists():
         return None
     fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | NO_LINK)
     try:
@@ -169,7 +163,7 @@ def find_owner(database: Path) -> Owner | None:
 
 
 def is_left_behind(database: Path) -> bool:
-    """Whether nobody owns `database`, and its last owner did not release it: it was killed."""
+    """Whether `database` has no owner and its last owner was killed before a release."""
     try:
         return _lock_file(database).stat().st_size > 0 and find_owner(database) is None
     except FileNotFoundError:
@@ -177,7 +171,7 @@ def is_left_behind(database: Path) -> bool:
 
 
 def owner_of(database: Path) -> str | None:
-    """Who owns `database` now, as `process 123`; None: nobody. Changes nothing."""
+    """The present owner of `database` as `process 123`, None if there is none. Changes nothing."""
     owner = find_owner(database)
     return None if owner is None else str(owner)
 
@@ -197,7 +191,7 @@ def _in_use(database: Path, owner: Owner) -> QueueError:
 
 
 def _write_line(fd: int, content: Mapping[str, Any]) -> None:
-    """Replace what is in the file; whoever reads meanwhile finds the old line or the new one whole."""
+    """Replace the content of the file; a reader finds the old line or the new one, whole."""
     line = orjson.dumps(content) + b"\n"
     os.pwrite(fd, line, 0)
     os.ftruncate(fd, len(line))

@@ -1,4 +1,4 @@
-"""The queue without a disk: the same promises, for as long as the process lives."""
+"""The queue without a disk: the same promises for the life of the process."""
 
 from __future__ import annotations
 
@@ -8,33 +8,44 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
-
-import orjson
 
 from streaming_queue.errors import QueueClosedError
 from streaming_queue.messages import Counts, Failure, Outcome, PutReport, Question, Result
 from streaming_queue.queue.base import Attempt, Lease, WorkQueue
-from streaming_queue.queue.codec import encode_bookmark
-from streaming_queue.queue.memory_entry import Entry
+from streaming_queue.queue.codec import decode_bookmark, encode_bookmark
 from streaming_queue.queue.naming import Namer
-from streaming_queue.queue.refusals import foreign_lease, lease_lost, queue_full
+
+Waiter = tuple[int, asyncio.Future[list[Lease]]]
+"""The limit and the future of a `lease` that found nothing yet."""
 
 
 @dataclass(slots=True, eq=False)
-class _Waiter:
-    """A `lease` that found nothing yet."""
+class Entry:
+    """A question and its history.
 
-    limit: int
-    future: asyncio.Future[list[Lease]]
+    `state` is ready, delayed, leased, done or dead. A lease is possible from the moment `since`. `sent`: a lease of the
+    question may have been executed.
+    """
+
+    name: str
+    question: Question
+    since: float
+    state: str = "ready"
+    attempts: int = 0
+    losses: int = 0
+    sent: bool = False
+    fence: int = 0
+    outcome: Outcome | None = None
+    history: list[Attempt] = field(default_factory=list)
 
 
 class MemoryQueue(WorkQueue):
     """A queue in memory: nothing survives the process.
 
-    A lease lasts `lease_s` of `clock` (seconds, monotonic). `put` refuses what would make more than `max_open`
+    A lease lasts `lease_s` of `clock` (seconds, monotonic). `put` refuses a batch that would make more than `max_open`
     questions open.
     """
 
@@ -42,7 +53,6 @@ class MemoryQueue(WorkQueue):
         self, *, lease_s: float = 60.0, max_open: int | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._lease_s = lease_s
-        self._max_open = max_open
         self._clock = clock
         self._entries: dict[int, Entry] = {}
         self._seqs: dict[str, int] = {}
@@ -56,8 +66,8 @@ class MemoryQueue(WorkQueue):
         self._stats = {"re_executions": 0, "late_duplicates_rejected": 0, "losses": 0}
         self._revision = 0
         self._bookmark: str | None = None
-        self._namer = Namer(self._taken)
-        self._waiters: deque[_Waiter] = deque()
+        self._namer = Namer(self._taken, max_open)
+        self._waiters: deque[Waiter] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         self._paused = False
         self._closed = False
@@ -75,17 +85,18 @@ class MemoryQueue(WorkQueue):
         entry.state = state
 
     @property
-    def _open(self) -> int:
-        return self._counts["ready"] + self._counts["delayed"] + self._counts["leased"]
+    def _to_come(self) -> int:
+        return self._counts["ready"] + self._counts["delayed"]
+
+    def _make_ready(self, seq: int) -> None:
+        self._move(self._entries[seq], "ready")
+        heapq.heappush(self._ready, seq)
 
     async def put(self, questions: Sequence[Question], *, bookmark: Mapping[str, Any] | None = None) -> PutReport:
         """See WorkQueue."""
         self._check_open()
         mark = None if bookmark is None else encode_bookmark(bookmark)
-        naming = self._namer.name(questions)
-        if naming.new and self._max_open is not None and self._open + len(naming.new) > self._max_open:
-            self._namer.forget()
-            raise queue_full(self._open, self._max_open, len(naming.new))
+        naming = self._namer.name(questions, self._to_come + self._counts["leased"])
         now = self._clock()
         for name, question in naming.new:
             self._last_seq += 1
@@ -96,12 +107,12 @@ class MemoryQueue(WorkQueue):
         if mark is not None:
             self._bookmark = mark
         self._serve()
-        return PutReport(len(naming.new), naming.known, tuple(naming.renamed))
+        return naming.report
 
     async def bookmark(self) -> dict[str, Any] | None:
         """See WorkQueue."""
         self._check_open()
-        return None if self._bookmark is None else orjson.loads(self._bookmark)
+        return decode_bookmark(self._bookmark)
 
     async def lease(self, limit: int, wait_s: float = 0.0) -> list[Lease]:
         """See WorkQueue."""
@@ -112,37 +123,37 @@ class MemoryQueue(WorkQueue):
         if leases or wait_s <= 0:
             return leases
         loop = asyncio.get_running_loop()
-        waiter = _Waiter(limit, loop.create_future())
-        self._waiters.append(waiter)
+        future: asyncio.Future[list[Lease]] = loop.create_future()
+        self._waiters.append((limit, future))
         self._serve()
-        timer = loop.call_later(wait_s, _give_up, waiter)
+        timer = loop.call_later(wait_s, _give_up, future)
         try:
-            leases = await waiter.future
+            leases = await future
         except asyncio.CancelledError:
-            if waiter.future.done() and not waiter.future.cancelled():
-                self._unclaim(waiter.future.result())
+            if future.done() and not future.cancelled():
+                self._unclaim(future.result())
             raise
         finally:
             timer.cancel()
             with suppress(ValueError):
-                self._waiters.remove(waiter)
+                self._waiters.remove((limit, future))
         if leases and self._paused:
             self._unclaim(leases)
             return []
         return leases
 
     def _serve(self) -> None:
-        """Hand out what is ready to those who wait, and set the alarm for what is ready next."""
+        """Give ready questions to waiting calls, and set the alarm for the next one."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
         while self._waiters:
-            waiter = self._waiters[0]
-            if not waiter.future.done():
-                leases = self._claim(waiter.limit)
+            limit, future = self._waiters[0]
+            if not future.done():
+                leases = self._claim(limit)
                 if not leases:
                     break
-                waiter.future.set_result(leases)
+                future.set_result(leases)
             self._waiters.popleft()
         if self._waiters and not self._paused:
             moments = [due for due, _ in self._delayed[:1]]
@@ -157,18 +168,17 @@ class MemoryQueue(WorkQueue):
             _, seq = heapq.heappop(self._delayed)
             entry = self._entries.get(seq)
             if entry is not None and entry.state == "delayed":
-                self._move(entry, "ready")
-                heapq.heappush(self._ready, seq)
+                self._make_ready(seq)
         while self._leases:
             seq, (_, expires) = next(iter(self._leases.items()))
             if expires > now:
                 break
             del self._leases[seq]
             entry = self._entries[seq]
-            entry.since = now
-            entry.lost()
-            self._move(entry, "ready")
-            heapq.heappush(self._ready, seq)
+            entry.since, entry.sent = now, True
+            lost = Attempt(entry.name, entry.attempts + 1, entry.fence, None, None, None, time.time(), "lost")
+            entry.history.append(lost)
+            self._make_ready(seq)
 
     def _claim(self, limit: int) -> list[Lease]:
         leases: list[Lease] = []
@@ -194,8 +204,7 @@ class MemoryQueue(WorkQueue):
             if not self._closed and self._holds(lease):
                 entry = self._drop(lease)
                 self._stats["re_executions"] -= entry.sent
-                self._move(entry, "ready")
-                heapq.heappush(self._ready, lease.payload)
+                self._make_ready(lease.payload)
         self._serve()
 
     def _holds(self, lease: Lease) -> bool:
@@ -205,7 +214,7 @@ class MemoryQueue(WorkQueue):
     def _drop(self, lease: Lease) -> Entry:
         self._check_open()
         if not self._holds(lease):
-            raise lease_lost(lease)
+            raise lease.lost_error()
         del self._leases[lease.payload]
         return self._entries[lease.payload]
 
@@ -226,14 +235,14 @@ class MemoryQueue(WorkQueue):
         """See WorkQueue."""
         self._check_open()
         if not isinstance(lease.payload, int):
-            raise foreign_lease(lease)
+            raise lease.foreign_error()
         entry = self._entries.get(lease.payload)
         first = entry is not None and entry.state != "done"
         if not first:
             self._stats["late_duplicates_rejected"] += 1
         if entry is None:
             return False
-        entry.answered(lease, result, "answered" if first else "late")
+        entry.history.append(Attempt.of(lease, "answered" if first else "late", result))
         if first:
             self._leases.pop(lease.payload, None)
             if entry.state == "dead":
@@ -250,7 +259,7 @@ class MemoryQueue(WorkQueue):
         """See WorkQueue."""
         self._give_back(lease, delay_s, "released" if failure is None else "lost", failure)
 
-    def _give_back(self, lease: Lease, delay_s: float, outcome: str, failure: Failure | None) -> Entry:
+    def _give_back(self, lease: Lease, delay_s: float, outcome: str, failure: Failure | None) -> None:
         entry = self._drop(lease)
         entry.attempts += outcome == "retried"
         entry.losses += outcome == "lost"
@@ -262,11 +271,9 @@ class MemoryQueue(WorkQueue):
             self._move(entry, "delayed")
             heapq.heappush(self._delayed, (entry.since, lease.payload))
         else:
-            self._move(entry, "ready")
-            heapq.heappush(self._ready, lease.payload)
-        entry.given_back(lease, outcome, failure)
+            self._make_ready(lease.payload)
+        entry.history.append(Attempt.of(lease, outcome, failure))
         self._serve()
-        return entry
 
     async def bury(self, lease: Lease, failure: Failure) -> None:
         """See WorkQueue."""
@@ -275,7 +282,7 @@ class MemoryQueue(WorkQueue):
         self._move(entry, "dead")
         self._end(entry, entry.attempts + 1, None, failure)
         self._dead[entry.name] = entry
-        entry.given_back(lease, "buried", failure)
+        entry.history.append(Attempt.of(lease, "buried", failure))
 
     async def extend(self, lease: Lease) -> None:
         """See WorkQueue."""
@@ -286,7 +293,7 @@ class MemoryQueue(WorkQueue):
         """See WorkQueue."""
         self._check_open()
         counts = self._counts
-        return Counts(counts["ready"] + counts["delayed"], counts["leased"], counts["done"], counts["dead"])
+        return Counts(self._to_come, counts["leased"], counts["done"], counts["dead"])
 
     async def results(self, after: int = 0, limit: int = 1000) -> list[Outcome]:
         """See WorkQueue."""
@@ -342,8 +349,7 @@ class MemoryQueue(WorkQueue):
             self._take_end_back(entry)
             entry.attempts = entry.losses = 0
             entry.since = self._clock()
-            self._move(entry, "ready")
-            heapq.heappush(self._ready, self._seqs[entry.name])
+            self._make_ready(self._seqs[entry.name])
         self._serve()
         return len(chosen)
 
@@ -369,14 +375,14 @@ class MemoryQueue(WorkQueue):
         self._serve()
 
     async def close(self) -> None:
-        """End the waiting of every `lease`, with nothing; idempotent."""
+        """Return no leases to the waiting calls; idempotent."""
         self._closed = True
         if self._alarm is not None:
             self._alarm.cancel()
         while self._waiters:
-            _give_up(self._waiters.popleft())
+            _give_up(self._waiters.popleft()[1])
 
 
-def _give_up(waiter: _Waiter) -> None:
-    if not waiter.future.done():
-        waiter.future.set_result([])
+def _give_up(future: asyncio.Future[list[Lease]]) -> None:
+    if not future.done():
+        future.set_result([])

@@ -1,4 +1,4 @@
-"""Which id a question gets: one rule for every engine, without a look-up per question."""
+"""The rule by which questions get ids, for every engine, without a look-up per question."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from streaming_queue.errors import QueueError
-from streaming_queue.messages import Question
+from streaming_queue.errors import QueueError, QueueFullError
+from streaming_queue.messages import PutReport, Question
 from streaming_queue.queue.base import candidate_ids
 
 Lookup = Callable[[Sequence[str]], Mapping[str, str]]
-"""Those of the given ids that are taken, each with the text of its question."""
+"""Returns the taken ids among the given ids, each with the text of its question."""
 
 FAMILIES = 256
 MOST_AHEAD = 256
@@ -21,15 +21,20 @@ MOST_AHEAD = 256
 
 @dataclass(slots=True)
 class Naming:
-    """What a batch comes to: `new` (id, question) in order, how many are `known`, `renamed` (wished id, given id)."""
+    """A named batch: `new` (id, question) in order, the number of `known` ones, `renamed` (stated id, given id)."""
 
     new: list[tuple[str, Question]] = field(default_factory=list)
     known: int = 0
     renamed: list[tuple[str, str]] = field(default_factory=list)
 
+    @property
+    def report(self) -> PutReport:
+        """The report of a `put` that stored the new questions."""
+        return PutReport(len(self.new), self.known, tuple(self.renamed))
+
 
 class _Family:
-    """The candidates of one stem: those taken, by digest of their text, and those looked up but not yet given."""
+    """The candidates of one stem: the taken ones by digest of their text, and those looked up and still free."""
 
     __slots__ = ("_ahead", "_candidates", "_step", "by_text")
 
@@ -40,7 +45,7 @@ class _Family:
         self.by_text: set[bytes] = set()
 
     def walk(self, lookup: Lookup) -> str:
-        """Pass the taken candidates and stop before the first free one, which is returned."""
+        """Pass the taken candidates. Return the first free one, and keep it."""
         while True:
             while self._ahead:
                 candidate, text = self._ahead[0]
@@ -60,23 +65,28 @@ class _Family:
 
 
 class Namer:
-    """Names batches as `WorkQueue.put` promises; `lookup` reads the store.
+    """Names batches as `WorkQueue.put` promises. `lookup` reads the store; `max_open` limits its open questions.
 
-    Stems that had a collision are remembered (a bounded number of them), so that ten thousand questions that state
-    one and the same id do not each walk all candidates. Whoever deletes questions, or does not store a batch that was
-    named, must `forget`.
+    The namer remembers a bounded number of stems that had a collision, so that ten thousand questions with the same
+    id do not each walk all candidates. Call `forget` after a deletion, and after a batch that was named but not stored.
     """
 
-    def __init__(self, lookup: Lookup) -> None:
+    def __init__(self, lookup: Lookup, max_open: int | None) -> None:
         self._lookup = lookup
+        self._max_open = max_open
         self._families: OrderedDict[str, _Family] = OrderedDict()
 
     def forget(self) -> None:
-        """Drop what is remembered about the store."""
+        """Forget the remembered stems."""
         self._families.clear()
 
-    def name(self, questions: Sequence[Question]) -> Naming:
-        """Find an id for every question that is new. Raises QueueError for a text that is not valid Unicode."""
+    def name(self, questions: Sequence[Question], held: int) -> Naming:
+        """Give each new question an id. The store holds `held` open questions.
+
+        Raises:
+            QueueError: a text is not valid Unicode.
+            QueueFullError: the new questions exceed the limit.
+        """
         for question in questions:
             _check(question)
         stems = [next(iter(candidate_ids(question))) for question in questions]
@@ -108,6 +118,12 @@ class Namer:
             parent, mark, _ = given.rpartition("#")
             if mark and parent != stem:
                 self._families.pop(parent, None)
+        if naming.new and self._max_open is not None and held + len(naming.new) > self._max_open:
+            self.forget()
+            raise QueueFullError(
+                f"the queue holds {held} open questions of {self._max_open} at the most; "
+                f"{len(naming.new)} more do not fit"
+            )
         return naming
 
     def _family(self, stem: str, question: Question) -> _Family:

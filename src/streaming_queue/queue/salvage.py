@@ -1,10 +1,10 @@
-"""What can still be read of a queue's database, however it is damaged."""
+"""The readable rest of a damaged queue database."""
 
 from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,12 +14,11 @@ from typing import Any
 import orjson
 
 from streaming_queue.messages import Failure, Result
-from streaming_queue.queue.codec import decode_failure, decode_result
-from streaming_queue.queue.sqlite_schema import connect, refuse_foreign
+from streaming_queue.queue.sqlite_schema import connect, has_tables, log_of, page_size, stated_size
 
 CHUNK = 1024
 LEAST_BYTES = 32
-"""A question takes more than that: a larger number of one is damage itself."""
+"""A question takes more bytes than that. So a question number above size / LEAST_BYTES is damage too."""
 LATEST = 253402300799.0
 """The end of the year 9999."""
 
@@ -32,9 +31,9 @@ _TABLES = ("question", "body", "result")
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What can be read of one question; None where there is nothing, or it cannot be read.
+    """The readable parts of one question; None for a part that is missing or unreadable.
 
-    `settled_at` is when its end was recorded, in seconds since the epoch.
+    `settled_at` is the time when its end was recorded, in seconds since the epoch.
     """
 
     name: str | None
@@ -56,15 +55,13 @@ class Salvage:
 
     @cached_property
     def total(self) -> int | None:
-        """How many questions there are by the queue's own count; None: it cannot be read."""
+        """The number of questions by the queue's own count; None if the count is unreadable."""
         counts = self._one("SELECT ready, leased, done, dead FROM meta")
-        if counts is None or not all(isinstance(count, int) and 0 <= count <= self._most for count in counts):
-            return None
-        total: int = sum(counts)
-        return total
+        whole = counts is not None and all(isinstance(count, int) and 0 <= count <= self._most for count in counts)
+        return sum(counts) if counts is not None and whole else None
 
     def __iter__(self) -> Iterator[Remains]:
-        """Each question of which something can be read, in the order in which they came."""
+        """Each question with a readable part, in the order of arrival."""
         for low in range(1, self._last + 1, CHUNK):
             high = min(low + CHUNK - 1, self._last)
             questions, bodies, results = (self._read(sql, low, high) for sql in (_QUESTION, _BODY, _RESULT))
@@ -85,13 +82,13 @@ class Salvage:
             _text(reference),
             number if isinstance(number, int) else 1,
             _moment(settled_at) or _moment(committed_at) or 0.0,
-            _decoded(answer, decode_result),
-            _decoded(failure, decode_failure),
+            _decoded(answer, Result),
+            _decoded(failure, Failure),
         )
 
     @cached_property
     def _names(self) -> dict[int, str]:
-        """The ids as the index has them, which lies on other pages than the questions."""
+        """The ids by the index, which lies on other pages than the questions."""
         names: dict[int, str] = {}
         for order in ("ASC", "DESC"):
             try:
@@ -105,7 +102,7 @@ class Salvage:
 
     @cached_property
     def _last(self) -> int:
-        """No question has a higher number."""
+        """The highest number that a question can have."""
         last = self._one("SELECT last_seq FROM meta")
         if last is not None and isinstance(last[0], int) and last[0] >= (self.total or 0):
             return min(last[0], self._most)
@@ -119,7 +116,7 @@ class Salvage:
         return row
 
     def _read(self, sql: str, low: int, high: int) -> dict[int, tuple[Any, ...]]:
-        """The rows from `low` to `high`, without those on pages that cannot be read."""
+        """The rows from `low` to `high`, without the rows on unreadable pages."""
         try:
             return {row[0]: row[1:] for row in self._database.execute(sql, (low, high))}
         except sqlite3.Error:
@@ -131,21 +128,21 @@ class Salvage:
 
 @contextmanager
 def salvaging(path: Path, folder: Path) -> Iterator[Salvage]:
-    """Read the database at `path`, which nobody owns, from a copy of it and its log that is made in `folder`. Blocks.
+    """Read the database at `path`, which has no owner, from a copy of it and its log in `folder`. Blocks.
 
-    The first page says where all others are, and is the same in every database of ours: where it is damaged, that of
-    an empty queue is laid over it.
+    The first page says where all other pages are, and is the same in every database of ours. If it is damaged, the
+    first page of an empty queue replaces it.
 
     Raises:
-        QueueError: it is another program's, or another release's.
+        QueueError: the database is of another program or another release.
         OSError: it cannot be copied.
     """
     copy = folder / "salvage.db"
-    log = path.with_name(path.name + "-wal")
+    log = log_of(path)
     try:
         shutil.copyfile(path, copy)
         if log.exists():
-            shutil.copyfile(log, copy.with_name(copy.name + "-wal"))
+            shutil.copyfile(log, log_of(copy))
         if not _has_first_page(copy):
             _lay_first_page(copy)
         _fill_up(copy)
@@ -160,13 +157,13 @@ def salvaging(path: Path, folder: Path) -> Iterator[Salvage]:
 
 
 def _has_first_page(copy: Path) -> bool:
-    """Whether the tables are told of. Raises QueueError where they are not ours."""
+    """Whether the first page lists our tables. Raises QueueError if the tables are foreign."""
     _fill_up(copy)
     try:
         with closing(sqlite3.connect(copy, isolation_level=None)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
             if not tables.issuperset(_TABLES):
-                refuse_foreign(copy, database)
+                has_tables(copy, database)
             return tables.issuperset(_TABLES)
     except sqlite3.Error:
         return False
@@ -175,29 +172,22 @@ def _has_first_page(copy: Path) -> bool:
 def _lay_first_page(copy: Path) -> None:
     model = copy.with_name("salvage.db-model")
     connect(model, unclean=False).close()
-    page = model.read_bytes()[: _page_size(model)]
+    first = model.read_bytes()
+    page = first[: page_size(first)]
     with copy.open("r+b") as file:
         file.write(page)
         pages = -(-file.seek(0, 2) // len(page))
-        file.seek(28)  # the size of the database in pages, as its header keeps it
+        file.seek(28)  # the header keeps the number of pages here
         file.write(pages.to_bytes(4))
 
 
 def _fill_up(copy: Path) -> None:
-    """Zeros for the pages that were cut off: SQLite refuses a file that is shorter than its header says."""
+    """Add zeros for the pages that were cut off: SQLite refuses a file that is shorter than its header says."""
     with copy.open("r+b") as file:
-        header = file.read(100)
+        whole = stated_size(file.read(100))
         size = file.seek(0, 2)
-        page_size = _page_size(copy)
-        missing = int.from_bytes(header[28:32]) * page_size - size
-        if 0 < missing <= size:
-            file.truncate(size + missing)
-
-
-def _page_size(path: Path) -> int:
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(18)[16:18])
-    return 65536 if size == 1 else size
+        if size < whole <= 2 * size:
+            file.truncate(whole)
 
 
 def _text(value: object) -> str | None:
@@ -208,15 +198,15 @@ def _text(value: object) -> str | None:
 
 
 def _moment(value: object) -> float | None:
-    """Seconds since the epoch, of a year that a date can have."""
-    # To 15 digits, as SQLite's JSON has it, through which the queue reads it: so that a row is the same to the byte.
+    """Seconds since the epoch, in a year that a date can have."""
+    # The queue reads moments through SQLite's JSON, which keeps 15 digits. The same here gives the same bytes in rows.
     return float(f"{value:.15g}") if isinstance(value, float) and 0 < value < LATEST else None
 
 
-def _decoded(body: object, decode: Any) -> Any:
-    """The result or failure that `body` holds as JSON; None where a change of its bytes made it something else."""
+def _decoded(body: object, kind: Callable[..., Any]) -> Any:
+    """The result or failure that `body` holds as JSON; None if damage made it something else."""
     try:
         parsed = orjson.loads(body) if isinstance(body, bytes) else None
-        return decode(parsed) if isinstance(parsed, Mapping) else None
+        return kind(**parsed) if isinstance(parsed, dict) else None
     except (ValueError, TypeError):
         return None

@@ -1,15 +1,21 @@
-"""What is read of the record: by the queue that owns the database, or by a visitor that changes nothing."""
+"""The reading half of a queue in SQLite: for the process that owns the database, and for a reader of a stopped run."""
 
 from __future__ import annotations
 
 import sqlite3
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import orjson
 
-from streaming_queue.messages import Outcome, Question
-from streaming_queue.queue.base import Attempt
-from streaming_queue.queue.codec import decode_failure, decode_result
+from streaming_queue.messages import Counts, Failure, Outcome, Question, Result
+from streaming_queue.queue.base import Attempt, Record
+from streaming_queue.queue.codec import decode_bookmark
 from streaming_queue.queue.sqlite_rows import PAGE, read_json
+from streaming_queue.queue.sqlite_state import Tally
+
+T = TypeVar("T")
 
 _OUTCOMES = """
 SELECT '[' || group_concat(line) || ']' FROM (
@@ -39,44 +45,59 @@ ORDER BY place, age
 """
 
 
+class SQLiteRecord(Record):
+    """A record in SQLite; the subclass says how statements and figures are read."""
+
+    @abstractmethod
+    async def _read(self, read: Callable[[sqlite3.Connection], T], empty: T) -> T:
+        """Run `read` on the database. Return `empty` if there is no database."""
+
+    @abstractmethod
+    async def _tally(self) -> Tally:
+        """The newest figures."""
+
+    async def bookmark(self) -> dict[str, Any] | None:
+        """See Record."""
+        return decode_bookmark((await self._tally()).bookmark)
+
+    async def counts(self) -> Counts:
+        """See Record."""
+        return (await self._tally()).counts
+
+    async def dead(self, limit: int = 1000, *, after: int = 0, failure_type: str | None = None) -> list[Outcome]:
+        """See Record."""
+        return await self._read(lambda database: _read_page(database, _DEAD, after, limit, failure_type), [])
+
+    async def dead_letter(self, question_id: str) -> Outcome | None:
+        """See Record."""
+        return await self._read(
+            lambda database: next(iter(_read_page(database, _DEAD_LETTER, 0, 1, question_id)), None), None
+        )
+
+    async def reasons(self) -> dict[str, int]:
+        """See Record."""
+        return dict(await self._read(lambda database: read_json(database, _REASONS), []))
+
+    async def attempts(self, question_id: str) -> list[Attempt]:
+        """See Record."""
+        return await self._read(lambda database: _read_history(database, question_id), [])
+
+    async def stats(self) -> dict[str, int]:
+        """See Record."""
+        return (await self._tally()).stats
+
+
 def read_ended(connection: sqlite3.Connection, after: int, limit: int) -> list[Outcome]:
     """See `WorkQueue.results`."""
     return _read_page(connection, _ENDED, after, limit)
 
 
-def read_dead(connection: sqlite3.Connection, after: int, limit: int, failure_type: str | None) -> list[Outcome]:
-    """See `WorkQueue.dead`."""
-    return _read_page(connection, _DEAD, after, limit, failure_type)
-
-
-def read_dead_letter(connection: sqlite3.Connection, question_id: str) -> Outcome | None:
-    """See `WorkQueue.dead_letter`."""
-    return next(iter(_read_page(connection, _DEAD_LETTER, 0, 1, question_id)), None)
-
-
-def read_reasons(connection: sqlite3.Connection) -> dict[str, int]:
-    """See `WorkQueue.reasons`."""
-    return dict(read_json(connection, _REASONS))
-
-
-def read_history(connection: sqlite3.Connection, question_id: str) -> list[Attempt]:
-    """See `WorkQueue.attempts`."""
-    return [
-        Attempt(
-            question_id,
-            attempt,
-            fence,
-            worker,
-            protocol,
-            started,
-            ended,
-            outcome,
-            decode_failure(orjson.loads(failure)) if failure is not None else None,
-        )
-        for attempt, fence, worker, protocol, started, ended, outcome, failure, _, _ in connection.execute(
-            _HISTORY, (question_id,)
-        )
-    ]
+def _read_history(connection: sqlite3.Connection, question_id: str) -> list[Attempt]:
+    history = []
+    for *fields, failure, _, _ in connection.execute(_HISTORY, (question_id,)):
+        fields.append(None if failure is None else Failure(**orjson.loads(failure)))
+        history.append(Attempt(question_id, *fields))
+    return history
 
 
 def _read_page(
@@ -88,22 +109,16 @@ def _read_page(
     while (wanted := min(size, limit - len(outcomes))) > 0:
         try:
             lines = read_json(connection, sql, after, wanted, *parameters)
-        except sqlite3.DataError:  # the texts of one page together are more than SQLite holds in one
+        except sqlite3.DataError:  # the texts of one page together exceed the longest value of SQLite
             if wanted == 1:
                 raise
             size = max(1, wanted // 8)
             continue
-        for number, qid, text, reference, attempts, settled_at, result, failure in lines:
-            outcomes.append(
-                Outcome(
-                    number,
-                    Question(text, qid, reference),
-                    attempts,
-                    settled_at,
-                    decode_result(result) if result is not None else None,
-                    decode_failure(failure) if failure is not None else None,
-                )
-            )
+        for number, qid, text, reference, attempts, settled_at, answer, reason in lines:
+            result = None if answer is None else Result(**answer)
+            failure = None if reason is None else Failure(**reason)
+            question = Question(text, qid, reference)
+            outcomes.append(Outcome(number, question, attempts, settled_at, result, failure))
         if len(lines) < wanted:
             break
         after = outcomes[-1].number

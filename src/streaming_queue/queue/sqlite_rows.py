@@ -1,8 +1,8 @@
 """Many rows in one statement.
 
-Each statement of Python's sqlite3, and each row fetched, gives up the interpreter's lock and must win it back. Beside a
-busy event loop that takes milliseconds a row: a thousand rows fetched one by one took seconds. So a statement here
-takes all its rows as parameters, or returns them all as one JSON text.
+Python's sqlite3 releases the interpreter's lock for each statement and each fetched row, and must then get it back.
+Beside a busy event loop that takes milliseconds per row: a thousand single rows took seconds. So a statement here takes
+all its rows as parameters, or returns them all as one JSON text.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ import orjson
 
 ROWS = 256
 PAGE = 64
-"""Rows read in one statement: their texts are in memory twice meanwhile."""
-
-Row = Sequence[Any]
+"""Rows read in one statement; their texts are in memory twice meanwhile."""
 
 CLAIMABLE = """
 SELECT '[' || group_concat(line) || ']' FROM (
@@ -30,10 +28,10 @@ SELECT '[' || group_concat(line) || ']' FROM (
 """
 
 
-def write_rows(connection: sqlite3.Connection, sql: str, rows: Sequence[Row], *scalars: Any) -> None:
+def write_rows(connection: sqlite3.Connection, sql: str, rows: Sequence[Sequence[Any]], *scalars: Any) -> None:
     """Run `sql` once for up to 256 `rows`: `{rows}` in it becomes their VALUES, all of one width, after `scalars`.
 
-    Rows of NULLs fill them up to a power of two, so that few statements are ever prepared: `sql` must skip those.
+    Rows of NULLs fill them up to a power of two, so that SQLite prepares few statements. `sql` must skip these rows.
     """
     for start in range(0, len(rows), ROWS):
         chunk = rows[start : start + ROWS]

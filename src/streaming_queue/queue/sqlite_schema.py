@@ -1,4 +1,4 @@
-"""The database: its tables, how it is opened and checked, and what SQLite's errors mean."""
+"""The database: its tables, how it is opened and checked, and the meaning of SQLite's errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streaming_queue.links import refuse_links
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x53545131
 QUICK_CHECK_S = 1.0
-"""How long the check after an unclean stop may take; a database too large for it is checked in part."""
+"""Longest check after an unclean stop. A larger database is checked in part."""
 
 PRAGMAS = """
 PRAGMA synchronous=FULL;
@@ -65,7 +65,7 @@ CREATE TABLE result(
     worker TEXT GENERATED ALWAYS AS (json_extract(body, '$.worker')) VIRTUAL
 ){strict};
 
-CREATE TABLE attempt(               -- append-only; the attempt that won is told by `result`
+CREATE TABLE attempt(               -- append-only; `result` holds the attempt that won
     id INTEGER PRIMARY KEY,
     seq INTEGER NOT NULL REFERENCES question(seq) ON DELETE CASCADE,
     attempt INTEGER NOT NULL,
@@ -109,15 +109,15 @@ _FATAL = frozenset(
 
 
 def connect(path: Path, *, unclean: bool) -> sqlite3.Connection:
-    """Open the database at `path`, made if there is none; `unclean` has its pages checked first. Blocks.
+    """Open the database at `path`, or make it. `unclean`: check its pages first. Blocks.
 
     Raises:
-        QueueError: what is there is damaged, not ours, of another version, or cannot be opened; the text says which.
+        QueueError: the file is damaged, not ours, of another version, or cannot be opened; the text says which.
     """
     refuse_truncated(path)
     refuse_links(files_of(path), QueueError)
     try:
-        # SQLite would not give the group what the umask allows; what it makes beside the file is as the file is.
+        # SQLite would not give the group the rights that the umask allows. Its other files get the mode of this file.
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
     except FileExistsError:
         pass
@@ -128,13 +128,13 @@ def connect(path: Path, *, unclean: bool) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise storage_error(path, error) from error
     try:
-        refuse_foreign(path, connection)
+        is_new = not has_tables(path, connection)
         if connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
             raise QueueError(f"{path}: its file system does not support SQLite's write-ahead log; use a local disk")
         connection.executescript(PRAGMAS)
         if unclean:
             quick_check(path, connection)
-        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+        if is_new:
             strict = " STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
             connection.executescript(
                 f"BEGIN IMMEDIATE; PRAGMA application_id={APPLICATION_ID};"
@@ -150,14 +150,19 @@ def connect(path: Path, *, unclean: bool) -> sqlite3.Connection:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The database at `path` and what SQLite keeps beside it."""
+    """The database at `path` and the files that SQLite keeps beside it."""
     return [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))]
 
 
-def close_without_checkpoint(path: Path, connection: sqlite3.Connection) -> None:
-    """Close and write nothing more: the last to close a database checkpoints it, and so syncs a log that failed to.
+def log_of(path: Path) -> Path:
+    """The write-ahead log of the database at `path`."""
+    return path.with_name(path.name + "-wal")
 
-    So somebody else is the last for once, who may only read and cannot checkpoint.
+
+def close_without_checkpoint(path: Path, connection: sqlite3.Connection) -> None:
+    """Close without another write. The last connection to close would checkpoint, and sync a log whose sync failed.
+
+    So a reader, which cannot checkpoint, is the last connection.
     """
     with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as reader:
         reader.execute("BEGIN")
@@ -169,13 +174,13 @@ def close_without_checkpoint(path: Path, connection: sqlite3.Connection) -> None
 def unclean_stop(path: Path) -> bool:
     """Whether a log with frames lies beside the database: its last owner did not close it."""
     try:
-        return path.with_name(path.name + "-wal").stat().st_size > 0
+        return log_of(path).stat().st_size > 0
     except FileNotFoundError:
         return False
 
 
 def is_fatal(error: sqlite3.Error) -> bool:
-    """Whether the file can no longer be trusted; after a failed fsync above all, for a second one would lie."""
+    """Whether the file is in doubt, as after a failed fsync: a second fsync would report a success that is none."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _FATAL
 
 
@@ -201,7 +206,7 @@ def storage_error(path: Path, error: sqlite3.Error) -> QueueError:
 
 
 def damaged(path: Path, what: str) -> QueueError:
-    """The error for a file that is no whole database."""
+    """The error for a file that is not a whole database."""
     return QueueError(
         f"{path} is damaged or no queue database ({what}): restore it from a copy, or move it and its -wal file away "
         "to start anew; of a run, `stq doctor RUN --repair` exports what can be read"
@@ -209,9 +214,9 @@ def damaged(path: Path, what: str) -> QueueError:
 
 
 def refuse_truncated(path: Path) -> None:
-    """Raise QueueError when the file at `path` cannot be opened, has no header, or lacks pages; none is fine."""
+    """Raise QueueError if the file at `path` cannot be opened, has no header, or lacks pages. No file is fine."""
     try:
-        # For writing as well: SQLite would open a file that it may only read, and say so at the first change.
+        # Open it for writing too: SQLite would open a read-only file and fail at the first change.
         with path.open("r+b") as file:
             header = file.read(100)
             size = os.fstat(file.fileno()).st_size
@@ -225,16 +230,28 @@ def refuse_truncated(path: Path) -> None:
         return
     if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
         raise damaged(path, "it has no SQLite header")
-    page_size = int.from_bytes(header[16:18]) or 0
-    page_size = 65536 if page_size == 1 else page_size
-    pages = int.from_bytes(header[28:32])
-    # With a log beside it, the missing pages may stand there; the check after an unclean stop reads both.
-    if not unclean_stop(path) and size < pages * page_size:
-        raise damaged(path, f"truncated: {size} of {pages * page_size} bytes")
+    # If there is a log, the missing pages may be in it. The check after an unclean stop reads both.
+    if not unclean_stop(path) and size < (whole := stated_size(header)):
+        raise damaged(path, f"truncated: {size} of {whole} bytes")
 
 
-def refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
-    """Raise QueueError when the database is another program's, or of another version of ours; an empty one is fine."""
+def page_size(header: bytes) -> int:
+    """Bytes of a page, by the first 100 bytes of a database (https://sqlite.org/fileformat.html)."""
+    size = int.from_bytes(header[16:18])
+    return 65536 if size == 1 else size
+
+
+def stated_size(header: bytes) -> int:
+    """Bytes of the whole database, by its first 100 bytes."""
+    return int.from_bytes(header[28:32]) * page_size(header)
+
+
+def has_tables(path: Path, connection: sqlite3.Connection) -> bool:
+    """Whether our tables are there; False for an empty database.
+
+    Raises:
+        QueueError: it is the database of another program, or of another version of ours.
+    """
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
@@ -245,10 +262,11 @@ def refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
         )
     if application != APPLICATION_ID and (tables or version or application):
         raise QueueError(f"{path} is the database of another program; name another file for the queue")
+    return bool(version)
 
 
 def quick_check(path: Path, connection: sqlite3.Connection) -> bool:
-    """Check the pages for `QUICK_CHECK_S`; whether that was time enough for all. Raises QueueError on damage."""
+    """Check pages for up to `QUICK_CHECK_S`. Return whether all were checked. Raises QueueError on damage."""
     timer = threading.Timer(QUICK_CHECK_S, connection.interrupt)
     timer.start()
     try:

@@ -1,4 +1,4 @@
-"""The open database and what is known of it in memory: figures, leases, delays; and the transaction around changes."""
+"""The open database, its figures, leases and delays in memory, and the transaction around changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from streaming_queue.queue.sqlite_schema import close_without_checkpoint, connec
 
 @dataclass(slots=True)
 class Tally:
-    """The figures kept with the questions: the columns of `meta`, written once a transaction."""
+    """The figures of the queue: the columns of `meta`, written once per transaction."""
 
     ready: int = 0
     leased: int = 0
@@ -74,24 +74,23 @@ _DUE_READY = "UPDATE question SET state='ready', delay_s=NULL WHERE seq IN (SELE
 
 
 def read_tally(connection: sqlite3.Connection) -> Tally:
-    """The figures as they were written last."""
+    """The figures that were written last."""
     return Tally(*connection.execute(_READ_TALLY).fetchone())
 
 
 class State:
-    """The database, its lock and what is known of it in memory. One thread opens, uses and closes it.
+    """The database, its lock and its state in memory. One thread opens, uses and closes it.
 
-    Changes gather in a transaction until `end`; `undo` takes them back, in memory too. Leases expire by `clock`
-    (seconds, monotonic).
+    Changes join a transaction until `end`. `undo` takes them back, in memory too. Leases expire by `clock` (seconds,
+    monotonic).
     """
 
     def __init__(self, path: Path, *, lease_s: float, max_open: int | None, clock: Callable[[], float]) -> None:
-        """Open the database, made if there is none; leases of an earlier process are void. Raises QueueError."""
+        """Open or make the database. Leases of an earlier process are void. Raises QueueError."""
         refuse_links(files_of(path), QueueError)
         self.path = path = path.resolve()
         refuse_network_file_system(path)
         self.lease_s = lease_s
-        self.max_open = max_open
         self.clock = clock
         self.lock = OwnerLock(path)
         self.lock.acquire()
@@ -100,15 +99,15 @@ class State:
         except BaseException:
             self.lock.release(clean=False)
             raise
-        # Moments in the database are this process's monotonic time told as epoch seconds: a jump of the wall clock
-        # neither delays a question nor falsifies its waiting time.
+        # Moments in the database are this process's monotonic time as epoch seconds. So a jump of the wall clock does
+        # not delay a question and does not change its waiting time.
         self.opened = time.time()
         self._epoch = self.opened - clock()
-        self.namer = Namer(self._taken)
+        self.namer = Namer(self._taken, max_open)
         self.leases: dict[int, tuple[int, float]] = {}
-        """Seq -> fence and moment of expiry, the earliest first: every lease lasts as long as every other."""
+        """Seq -> fence and moment of expiry, the earliest first: all leases last equally long."""
         self.delayed: dict[int, float] = {}
-        """Seq -> the moment it may be leased."""
+        """Seq -> the moment from which a lease is possible."""
         try:
             self._load()
             self._void_leases()
@@ -140,7 +139,7 @@ class State:
         return dict(read_by_keys(self.db, _READ_TAKEN, ids))
 
     def _lose(self, seqs: Sequence[int]) -> None:
-        """Make leased questions ready again whose holders are not heard of any more; uncounted."""
+        """Make leased questions ready again after the loss of their holders; uncounted."""
         keys = orjson.dumps(seqs).decode()
         self.db.execute(_LOST, (time.time(), keys))
         self.db.execute(_LOST_READY, (self.now(), keys))
@@ -151,16 +150,16 @@ class State:
 
     @property
     def available(self) -> int:
-        """How many questions could be leased at once."""
+        """The number of questions that can be leased now."""
         return self.tally.ready - len(self.delayed)
 
     def next_change(self) -> float:
-        """The moment of `clock` at which a delay ends or a lease expires; infinity when nothing is due ever."""
+        """The next moment of `clock` at which a delay ends or a lease expires; infinity if there is none."""
         expiry = next((expires for _, expires in self.leases.values()), float("inf"))
         return min(expiry, self._heap[0][0]) if self._heap else expiry
 
     def refresh(self) -> None:
-        """Make ready what is due: delays that ended, leases that expired."""
+        """Make questions ready whose delay ended or whose lease expired."""
         moment = self.clock()
         due = []
         while self._heap and self._heap[0][0] <= moment:
@@ -181,7 +180,7 @@ class State:
             self._lose(expired)
 
     def delay(self, seq: int, delay_s: float) -> None:
-        """Keep a question back for `delay_s`."""
+        """Give no lease of a question for `delay_s`."""
         due = self.clock() + delay_s
         self.delayed[seq] = due
         heapq.heappush(self._heap, (due, seq))
@@ -192,7 +191,7 @@ class State:
             self.db.execute("BEGIN IMMEDIATE")
 
     def end(self) -> None:
-        """Make what gathered durable."""
+        """Make the changes durable."""
         if not self.db.in_transaction:
             return
         values = _values(self.tally)
@@ -202,7 +201,7 @@ class State:
         self._written = values
 
     def undo(self) -> None:
-        """Take back what gathered: the database is the truth, memory follows it."""
+        """Take back the changes, and load the state in memory from the database."""
         if self.db.in_transaction:
             self.db.execute("ROLLBACK")
         self.namer.forget()
@@ -212,7 +211,7 @@ class State:
         self.leases = dict(sorted(known.items(), key=lambda lease: lease[1][1]))
 
     def close(self, *, clean: bool) -> None:
-        """Close and give up the lock; idempotent. `clean` checkpoints first, as far as readers let it."""
+        """Close and release the lock; idempotent. `clean` checkpoints first, as far as readers allow it."""
         try:
             if clean:
                 self.db.execute("PRAGMA busy_timeout=1000")

@@ -1,24 +1,17 @@
-"""What a queue does, as changes to the database."""
+"""The operations of a queue as changes to the database."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Protocol
 
 import orjson
 
-from streaming_queue.messages import Failure, Outcome, PutReport, Question, Result
+from streaming_queue.messages import Failure, PutReport, Question, Result
 from streaming_queue.queue.base import Attempt, Lease
-from streaming_queue.queue.codec import encode_failure
-from streaming_queue.queue.refusals import lease_lost, queue_full
-from streaming_queue.queue.sqlite_reading import (
-    read_dead,
-    read_dead_letter,
-    read_ended,
-    read_history,
-    read_reasons,
-)
+from streaming_queue.queue.codec import encode_end
 from streaming_queue.queue.sqlite_rows import CLAIMABLE, PAGE, read_by_keys, read_json, write_rows
 from streaming_queue.queue.sqlite_state import State
 
@@ -63,6 +56,7 @@ _PUT_ATTEMPT = """
 INSERT INTO attempt(seq, attempt, fence, worker, protocol, started, ended, outcome, failure)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_of_attempt = attrgetter("attempt", "fence", "worker", "protocol", "started", "ended", "outcome")
 _DEAD_SEQS = """
 SELECT json_group_array(seq) FROM question
 WHERE state='dead' AND (?1 IS NULL OR json_extract(failure, '$.type') = ?1)
@@ -75,15 +69,13 @@ _PURGE = "DELETE FROM question WHERE seq IN (SELECT value FROM json_each(?))"
 
 
 class Store(State):
-    """The operations. A change joins the open transaction; what raises a QueueError has changed nothing."""
+    """The operations. A change joins the open transaction. An operation that raises a QueueError changed nothing."""
 
     def put(self, questions: Sequence[Question], bookmark: str | None) -> PutReport:
         """See `WorkQueue.put`; `bookmark` is JSON."""
-        naming = self.namer.name(questions)
-        tally, new = self.tally, naming.new
-        if new and self.max_open is not None and tally.ready + tally.leased + len(new) > self.max_open:
-            self.namer.forget()
-            raise queue_full(tally.ready + tally.leased, self.max_open, len(new))
+        tally = self.tally
+        naming = self.namer.name(questions, tally.ready + tally.leased)
+        new = naming.new
         if new or bookmark is not None:
             self.begin()
         if new:
@@ -96,7 +88,7 @@ class Store(State):
             tally.ready += len(new)
         if bookmark is not None:
             tally.bookmark = bookmark
-        return PutReport(len(new), naming.known, tuple(naming.renamed))
+        return naming.report
 
     def claim(self, limit: int) -> list[Lease]:
         """Lease up to `limit` ready questions."""
@@ -116,7 +108,7 @@ class Store(State):
         return leases
 
     def unclaim(self, leases: Sequence[Lease]) -> None:
-        """Give back leases that never reached anybody; no history is written."""
+        """Take back leases that no caller received, without history."""
         seqs = [lease.payload for lease in leases if self._holds(lease)]
         if seqs:
             self.begin()
@@ -129,7 +121,7 @@ class Store(State):
                 del self.leases[seq]
 
     def commit(self, answers: Sequence[Answer]) -> list[bool]:
-        """Record answers; for each, whether it was the first of its question."""
+        """Record answers. Return for each whether it was the first of its question."""
         outside = [answer.lease.payload for answer in answers if answer.lease.payload not in self.leases]
         states: dict[int, str] = dict(read_json(self.db, _STATES, orjson.dumps(outside).decode())) if outside else {}
         tally, now = self.tally, time.time()
@@ -145,7 +137,7 @@ class Store(State):
             if not verdicts[-1]:
                 tally.late_duplicates_rejected += 1
                 if state is not None:
-                    self._remember_late(answer)
+                    self._remember(lease, "late", answer.result)
                 continue
             states[seq] = "done"
             if state == "leased":
@@ -165,13 +157,29 @@ class Store(State):
             write_rows(self.db, _SETTLE, settled, now)
         return verdicts
 
-    def retry(self, lease: Lease, delay_s: float, failure: Failure) -> None:
-        """See `WorkQueue.retry`."""
-        self._give_back(lease, delay_s, "retried", failure)
-
-    def release(self, lease: Lease, delay_s: float, failure: Failure | None) -> None:
-        """See `WorkQueue.release`."""
-        self._give_back(lease, delay_s, "lost" if failure else "released", failure)
+    def give_back(self, lease: Lease, delay_s: float, outcome: str, failure: Failure | None) -> None:
+        """Give back a lease; `outcome` is retried, released or lost."""
+        seq = self._drop(lease)
+        delayed = delay_s > 0
+        lost = outcome == "lost"
+        self.db.execute(
+            _GIVE_BACK,
+            (
+                "delayed" if delayed else "ready",
+                self.now() + (delay_s if delayed else 0.0),
+                delay_s if delayed else None,
+                outcome == "retried",
+                lost,
+                failure is not None,
+                seq,
+            ),
+        )
+        self.tally.leased -= 1
+        self.tally.ready += 1
+        self.tally.losses += lost
+        if delayed:
+            self.delay(seq, delay_s)
+        self._remember(lease, outcome, failure)
 
     def bury(self, lease: Lease, failure: Failure) -> None:
         """See `WorkQueue.bury`."""
@@ -180,35 +188,15 @@ class Store(State):
         tally.leased -= 1
         tally.dead += 1
         tally.last_number += 1
-        self.db.execute(_BURY, (tally.last_number, time.time(), encode_failure(failure), seq))
+        self.db.execute(_BURY, (tally.last_number, time.time(), encode_end(failure), seq))
         self._remember(lease, "buried", failure)
 
     def extend(self, lease: Lease) -> None:
         """See `WorkQueue.extend`."""
         if not self._holds(lease):
-            raise lease_lost(lease)
+            raise lease.lost_error()
         del self.leases[lease.payload]
         self.leases[lease.payload] = (lease.fence, self.clock() + self.lease_s)
-
-    def results(self, after: int, limit: int) -> list[Outcome]:
-        """See `WorkQueue.results`."""
-        return read_ended(self.db, after, limit)
-
-    def dead(self, after: int, limit: int, failure_type: str | None) -> list[Outcome]:
-        """See `WorkQueue.dead`."""
-        return read_dead(self.db, after, limit, failure_type)
-
-    def dead_letter(self, question_id: str) -> Outcome | None:
-        """See `WorkQueue.dead_letter`."""
-        return read_dead_letter(self.db, question_id)
-
-    def reasons(self) -> dict[str, int]:
-        """See `WorkQueue.reasons`."""
-        return read_reasons(self.db)
-
-    def attempts(self, question_id: str) -> list[Attempt]:
-        """See `WorkQueue.attempts`."""
-        return read_history(self.db, question_id)
 
     def replay(self, ids: Sequence[str] | None, failure_type: str | None) -> int:
         """See `WorkQueue.replay`."""
@@ -244,58 +232,13 @@ class Store(State):
 
     def _drop(self, lease: Lease) -> int:
         if not self._holds(lease):
-            raise lease_lost(lease)
+            raise lease.lost_error()
         self.begin()
         seq: int = lease.payload
         del self.leases[seq]
         return seq
 
-    def _give_back(self, lease: Lease, delay_s: float, outcome: str, failure: Failure | None) -> None:
-        seq = self._drop(lease)
-        delayed = delay_s > 0
-        lost = outcome == "lost"
-        self.db.execute(
-            _GIVE_BACK,
-            (
-                "delayed" if delayed else "ready",
-                self.now() + (delay_s if delayed else 0.0),
-                delay_s if delayed else None,
-                outcome == "retried",
-                lost,
-                failure is not None,
-                seq,
-            ),
-        )
-        self.tally.leased -= 1
-        self.tally.ready += 1
-        self.tally.losses += lost
-        if delayed:
-            self.delay(seq, delay_s)
-        self._remember(lease, outcome, failure)
-
-    def _remember(self, lease: Lease, outcome: str, failure: Failure | None) -> None:
-        ended = time.time()
-        worker = protocol = started = body = None
-        if failure is not None:
-            worker, protocol, body = failure.worker, failure.protocol, encode_failure(failure)
-            if failure.response_time_s is not None:
-                started = ended - failure.response_time_s
-        row = (lease.payload, lease.attempt, lease.fence, worker, protocol, started, ended, outcome, body)
-        self.db.execute(_PUT_ATTEMPT, row)
-
-    def _remember_late(self, answer: Answer) -> None:
-        lease, result, ended = answer.lease, answer.result, time.time()
-        self.db.execute(
-            _PUT_ATTEMPT,
-            (
-                lease.payload,
-                lease.attempt,
-                lease.fence,
-                result.worker,
-                result.protocol,
-                ended - result.response_time_s,
-                ended,
-                "late",
-                None,
-            ),
-        )
+    def _remember(self, lease: Lease, outcome: str, end: Result | Failure | None) -> None:
+        attempt = Attempt.of(lease, outcome, end)
+        failure = None if attempt.failure is None else encode_end(attempt.failure)
+        self.db.execute(_PUT_ATTEMPT, (lease.payload, *_of_attempt(attempt), failure))

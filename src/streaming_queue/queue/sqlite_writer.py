@@ -1,4 +1,4 @@
-"""The thread that owns the database: takes jobs, groups them into transactions, answers after COMMIT."""
+"""The thread that owns the database: it takes jobs, groups them into transactions, and replies after COMMIT."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from streaming_queue.queue.sqlite_state import Tally
 from streaming_queue.queue.sqlite_store import Store
 
 GROUP = 256
-"""With so many jobs in a transaction no more are looked for."""
+"""A transaction with so many jobs takes no more."""
 FULL_GROUP = 64
-"""So many commits do not wait for more."""
+"""So many commits wait for no others."""
 LINGER_S = 0.005
 RAREST = 10
-"""Lingers that keep being in vain become one in 2 ** 10 groups."""
+"""After many useless lingers, one of 2 ** 10 groups lingers."""
 LONGEST_SLEEP_S = 3600.0
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Something to do; what comes of it goes to `future`, if anybody waits."""
+    """A job; its value or error goes to `future`, if there is one."""
 
     future: asyncio.Future[Any] | None
 
@@ -63,27 +63,27 @@ class Take(Job):
 
 @dataclass(slots=True, eq=False)
 class Stop(Job):
-    """Close; the last job there is."""
+    """Close; the last job."""
 
 
 Reply = tuple[Job, Any, QueueError | None]
-Tell = Callable[[list[Reply], Tally | None], None]
+Receive = Callable[[list[Reply], Tally | None], None]
 
 
 class Writer:
-    """Runs a `Store` in a thread of its own; `tell` is called in `loop` with each group's replies and the figures.
+    """Runs a `Store` in a thread of its own. `receive` gets each group's replies and the figures, in `loop`.
 
-    `paused` stops leases from being handed out. `failed` says why the store had to be given up, None while it works.
+    `paused`: give no leases. `failed` is the failure that ended the store, None while it works.
     """
 
     def __init__(
-        self, path: Path, open_store: Callable[[], Store], loop: asyncio.AbstractEventLoop, tell: Tell
+        self, path: Path, open_store: Callable[[], Store], loop: asyncio.AbstractEventLoop, receive: Receive
     ) -> None:
         self.paused = False
         self._path = path
         self._open_store = open_store
         self.loop = loop
-        self._tell = tell
+        self._receive = receive
         self._inbox: SimpleQueue[list[Job]] = SimpleQueue()
         self._postponed: list[Job] = []
         self._waiting: deque[Take] = deque()
@@ -93,18 +93,18 @@ class Writer:
         self._lingers_skipped = 0
 
     def start(self, opened: asyncio.Future[Any]) -> None:
-        """Start the thread; `opened` is answered when the store is open, or cannot be."""
+        """Start the thread; `opened` ends when the store is open, or with the error."""
         Thread(target=self._run, args=(Job(opened),), name=f"queue {self._path.name}", daemon=True).start()
 
     def submit(self, job: Job) -> None:
-        """Hand over a job, after those that were postponed; never blocks."""
-        jobs, self._postponed = [*self._postponed, job], []
-        self._inbox.put(jobs)
+        """Hand over a job, after the postponed ones; never blocks."""
+        self._postponed.append(job)
+        self._hand_over()
 
     def submit_soon(self, job: Job) -> None:
-        """Hand over a job when the event loop has seen to what is due now, with all that come meanwhile.
+        """Hand over a job after the current turn of the event loop, together with all jobs of that turn.
 
-        To wake the thread for each commit would cost more than the commits.
+        A wake-up of the thread for each commit would cost more than the commits.
         """
         self._postponed.append(job)
         if len(self._postponed) == 1:
@@ -122,13 +122,13 @@ class Writer:
             self._report([(opened, None, self._translate(error))], None)
             return
         stop: Job | None = None
-        heard = self._report([(opened, None, None)], store)
-        while heard and stop is None:
+        is_open = self._report([(opened, None, None)], store)
+        while is_open and stop is None:
             jobs = self._gather(store)
             if jobs and isinstance(jobs[-1], Stop):
                 stop = jobs.pop()
             self._waiting.extend(job for job in jobs if isinstance(job, Take))
-            heard = self._report(self._serve(store, [job for job in jobs if not isinstance(job, Take)]), store)
+            is_open = self._report(self._serve(store, [job for job in jobs if not isinstance(job, Take)]), store)
         self._finish(store, stop)
 
     def _finish(self, store: Store, stop: Job | None) -> None:
@@ -144,16 +144,16 @@ class Writer:
         self._report(replies, store)
 
     def _report(self, replies: list[Reply], store: Store | None) -> bool:
-        """Tell the event loop; False when it is closed and nobody is left to tell."""
+        """Send replies to the event loop; False if the loop is closed."""
         if replies:
             try:
-                self.loop.call_soon_threadsafe(self._tell, replies, replace(store.tally) if store else None)
+                self.loop.call_soon_threadsafe(self._receive, replies, replace(store.tally) if store else None)
             except RuntimeError:
                 return False
         return True
 
     def _gather(self, store: Store) -> list[Job]:
-        """What has come in, at least one job unless a waiting lease has its moment first."""
+        """The jobs that came in: at least one, unless a waiting lease is due first."""
         jobs: list[Job] = []
         try:
             jobs += self._inbox.get(timeout=self._patience(store))
@@ -172,10 +172,10 @@ class Writer:
             return
 
     def _linger(self, jobs: list[Job]) -> None:
-        """Wait a moment for more commits when they come fast, and only while that has been worth it.
+        """Wait a moment for more commits if they come fast, and only as long as that pays.
 
-        A commit costs several times less in company; but where all workers wait for theirs, or there is only one,
-        none would come. So a linger that did not double the group makes the next ones ever rarer.
+        A commit in a group costs several times less. But no commit comes while all workers, or the only one, wait for
+        theirs. So each linger that did not double the group makes the next lingers rarer.
         """
         now = time.monotonic()
         recent, self._last_commit = now - self._last_commit < LINGER_S, now
@@ -200,7 +200,7 @@ class Writer:
         return min(max(patience, 0.0), LONGEST_SLEEP_S)
 
     def _serve(self, store: Store, jobs: Sequence[Job], *, hand_out: bool = True) -> list[Reply]:
-        """Do `jobs` in one transaction; where the store refuses that, each in one of its own."""
+        """Do `jobs` in one transaction; if the store refuses it, do each job in its own."""
         if self.failed is not None:
             return self._refuse(jobs)
         waiting = list(self._waiting)
@@ -259,7 +259,7 @@ class Writer:
         return [(job, None, QueueClosedError(f"the queue closed itself: {self.failed}")) for job in refused]
 
     def _recover(self, store: Store, error: Exception) -> bool:
-        """Undo the transaction; False when the store is lost and closed: a failed fsync must not be tried again."""
+        """Undo the transaction. False: the store is lost and closed, for a failed fsync must not be repeated."""
         if not (isinstance(error, sqlite3.Error) and is_fatal(error)):
             try:
                 store.undo()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, BinaryIO
 
 import orjson
@@ -12,18 +13,23 @@ from streaming_queue.telemetry.streams import SafeStream
 from streaming_queue.telemetry.text import json_visible
 
 _INT64 = 2**63
+_DEEPEST = 64
 
 
-def _plain(value: Any) -> Any:
-    """`value` with what JSON cannot hold replaced: lone surrogates by `?`, integers past 64 bits by floats."""
+def _plain(value: Any, depth: int = 0) -> Any:
+    """`value` as JSON can hold it: `?` for a lone surrogate, a float for an integer past 64 bits, bounded depth."""
+    if depth == _DEEPEST:
+        value = str(value)
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, int) and not -_INT64 <= value < _INT64:
         return float(value) if abs(value) < 10**300 else str(value)
+    if is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {_plain(str(key)): _plain(item) for key, item in value.items()}
+        return {_plain(str(key)): _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
+        return [_plain(item, depth + 1) for item in value]
     return value
 
 

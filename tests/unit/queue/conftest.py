@@ -44,10 +44,8 @@ async def make_queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
         if request.param == "memory":
             made.append(MemoryQueue(lease_s=lease_s, max_open=max_open, clock=clock))
         else:
-            queue = SQLiteQueue(tmp_path / f"queue-{len(made)}.db", lease_s=lease_s, max_open=max_open)
-            queue._clock = clock
-            await queue._start()
-            made.append(queue)
+            path = tmp_path / f"queue-{len(made)}.db"
+            made.append(await SQLiteQueue.open(path, lease_s=lease_s, max_open=max_open, clock=clock))
         return made[-1]
 
     yield make

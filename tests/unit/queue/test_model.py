@@ -70,9 +70,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     def open(self) -> None:
         if self.durable:
-            self.queue = SQLiteQueue(Path(self.folder.name) / "queue.db", lease_s=LEASE_S, max_open=MAX_OPEN)
-            self.queue._clock = lambda: self.now
-            self.run(self.queue._start())
+            path = Path(self.folder.name) / "queue.db"
+            opening = SQLiteQueue.open(path, lease_s=LEASE_S, max_open=MAX_OPEN, clock=lambda: self.now)
+            self.queue = self.run(opening)
         else:
             self.queue = MemoryQueue(lease_s=LEASE_S, max_open=MAX_OPEN, clock=lambda: self.now)
 
