@@ -1,4 +1,4 @@
-"""What people see of a run: coloured messages, a live display or plain lines, a table at the end."""
+"""A run on the screen: coloured messages, a live display or plain lines, a table at the end."""
 
 from __future__ import annotations
 
@@ -11,24 +11,8 @@ from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from streaming_queue.masking import masked
-from streaming_queue.telemetry.events import (
-    Answered,
-    Buried,
-    Continued,
-    Event,
-    IntakeFinished,
-    Notice,
-    Paused,
-    Purged,
-    Replayed,
-    RoundFinished,
-    RoundStarted,
-    Sent,
-    WorkerDown,
-    WorkerJoined,
-    WorkerLeft,
-    WorkerUp,
-)
+from streaming_queue.telemetry import events
+from streaming_queue.telemetry.events import Event
 from streaming_queue.telemetry.progress import Progress
 from streaming_queue.telemetry.streams import SafeStream
 from streaming_queue.telemetry.text import duration, lines
@@ -40,7 +24,7 @@ if TYPE_CHECKING:
 FRAME_S = 0.25
 PLAIN_S = 5.0
 _MOST_FAILURES = 10
-_ONLY_COUNTED = frozenset({Answered, Sent})
+_ONLY_COUNTED = frozenset({events.Answered, events.Sent})
 _STYLES = {
     "INFO": "cyan",
     "SUCCESS": "green",
@@ -49,10 +33,20 @@ _STYLES = {
     "PROGRESS": "blue",
     "SYSTEM": "magenta",
 }
+_LINES: Mapping[type[Event], tuple[str, str]] = {
+    events.Paused: ("WARNING", "paused: what is in flight ends; `stq resume {0.directory}` goes on"),
+    events.Continued: ("SUCCESS", "no longer paused"),
+    events.Replayed: ("INFO", "{0.count:,} failed questions are asked again"),
+    events.Purged: ("WARNING", "{0.count:,} failed questions were deleted"),
+    events.WorkerUp: ("SUCCESS", "{0.worker} is up"),
+    events.WorkerJoined: ("SUCCESS", "{0.worker} takes part from now on"),
+    events.WorkerLeft: ("INFO", "{0.worker} takes part no longer"),
+}
+"""Level and text for events whose line says all that they hold."""
 
 
 def _colour(stream: SafeStream) -> bool:
-    """Whether escape codes are welcome: https://no-color.org and https://force-color.org."""
+    """Whether to write escape codes: https://no-color.org and https://force-color.org."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") in ("dumb", "unknown"):
         return False
     return stream.isatty() or bool(os.environ.get("FORCE_COLOR"))
@@ -79,7 +73,7 @@ def _console(stream: SafeStream) -> Console:
 def render_summary(summary: Mapping[str, Any], stream: IO[str] | None = None) -> None:
     """Print the table of a summary (`report.summary.write_results`) to `stream`, by default standard output.
 
-    It is plain text where the stream is no terminal or NO_COLOR is set. A stream that is closed is no error.
+    It is plain text if the stream is not a terminal or NO_COLOR is set. A closed stream is not an error.
     """
     _print_summary(summary, SafeStream(stream or sys.stdout))
 
@@ -94,15 +88,15 @@ def _print_summary(summary: Mapping[str, Any], stream: SafeStream) -> None:
 
 
 class Output:
-    """The runner's `output` (the guide's word): messages, and as a listener (`output(event)`) the whole show.
+    """The runner's `output` (the guide's word). It prints messages, and as a listener (`output(event)`) a whole run.
 
-    Messages and progress go to standard error, the table of a finished round to standard output. On a terminal the
-    round is shown live, at most four frames a second; elsewhere, and under NO_COLOR, by one plain line every five
-    seconds, without escape codes. Text is never interpreted: control characters are shown as their escapes. Streams
-    that are closed or break are given up silently; the run goes on.
+    Messages and progress go to standard error, the table of a finished round to standard output. A terminal shows the
+    round live, with at most four frames a second. Other streams, and terminals under NO_COLOR, get one plain line every
+    five seconds, without escape codes. Control characters in texts appear as their escapes. After a failed write to a
+    stream, the rest of its text is dropped and the run goes on.
 
-    `quiet` leaves warnings and errors only. `json_lines` says that standard output carries JSON Lines: no table is
-    printed there, and nothing is drawn live if it is a terminal. Call everything from one thread; `close` when done.
+    `quiet` prints warnings and errors only. `json_lines` says that standard output carries JSON Lines: then no table
+    goes there, and there is no live display if it is a terminal. Call it from one thread, and `close` it at the end.
     """
 
     def __init__(
@@ -132,60 +126,72 @@ class Output:
         self.close()
 
     def info(self, text: object) -> None:
-        """Say what happens."""
+        """Print a message."""
         self._say("INFO", text)
 
     def success(self, text: object) -> None:
-        """Say what went well."""
+        """Print a success."""
         self._say("SUCCESS", text)
 
     def warning(self, text: object) -> None:
-        """Say what a person should look at."""
-        self._say("WARNING", text, always=True)
+        """Print a warning, even if quiet."""
+        self._say("WARNING", text)
 
     def error(self, text: object) -> None:
-        """Say what went wrong."""
-        self._say("ERROR", text, always=True)
+        """Print an error, even if quiet."""
+        self._say("ERROR", text)
 
     def progress(self, text: object) -> None:
-        """Say how far it is."""
+        """Print how far the run is."""
         self._say("PROGRESS", text)
 
     def system(self, text: object) -> None:
-        """Say what the program itself does: starting, stopping."""
+        """Print what the program does: start, stop."""
         self._say("SYSTEM", text)
 
     def render_summary(self, summary: Mapping[str, Any]) -> None:
-        """Print the table of a summary to standard output, unless that is quiet or carries JSON Lines."""
+        """Print the table of a summary to standard output; not if quiet, and not among JSON Lines."""
         self._stop_display()
         if not self.quiet and not self._json_lines:
             _print_summary(summary, self._stdout)
 
     def __call__(self, event: Event) -> None:
-        """Take an event: count it, and say what is worth a line."""
+        """Count an event, and print a line if it deserves one."""
         self.progress_state.apply(event)
         if type(event) in _ONLY_COUNTED:
             return
-        if isinstance(event, RoundStarted):
-            self._on_started(event)
-        elif isinstance(event, RoundFinished):
-            self._on_finished(event)
-        else:
-            self._on_remarkable(event)
+        match event:
+            case events.RoundStarted():
+                self._on_started(event)
+            case events.RoundFinished():
+                self._on_finished(event)
+            case events.Buried():
+                self._on_dead_letter(event)
+            case events.Notice():
+                self._say({"warning": "WARNING", "error": "ERROR"}.get(event.level, "INFO"), event.text)
+            case events.IntakeFinished():
+                skipped = f", {event.skipped:,} unusable lines skipped" if event.skipped else ""
+                known = f", {event.duplicates:,} known already" if event.duplicates else ""
+                self.info(f"read {event.questions:,} questions{skipped}{known}")
+            case events.WorkerDown():
+                end = "; it will not be asked again in this round" if event.final else ""
+                self.warning(f"{event.worker} is down: {event.reason}{end}")
+            case _ if line := _LINES.get(type(event)):
+                self._say(line[0], line[1].format(event))
 
     def prepare(self) -> None:
-        """Load what drawing needs, so that the first message does not; blocks, so call it outside of the event loop."""
+        """Import the drawing library before the first message needs it. Blocks: call it outside of the event loop."""
         if not self.quiet:
             import_module("streaming_queue.telemetry.safe_console")
             import_module("streaming_queue.telemetry.live")
             import_module("streaming_queue.telemetry.summary_table")
 
     def close(self) -> None:
-        """Take the display down; idempotent. Messages still work."""
+        """Stop the display; idempotent. Messages still work."""
         self._stop_display()
         self._stream.flush()
 
-    def _on_started(self, event: RoundStarted) -> None:
+    def _on_started(self, event: events.RoundStarted) -> None:
         self._failures = 0
         counts = event.counts
         what = f"{event.concurrency} at a time over {len(event.workers)} workers"
@@ -197,9 +203,10 @@ class Output:
             self.system(f"round {event.round_id} starts: {what}")
         self._stop_display()
         if not self.quiet and not self._stream.broken:
-            self._display = self._live_display() if self._is_live() else self._plain_display()
+            is_live = self._is_live()
+            self._display = self._live_display() if is_live else _Display(PLAIN_S, self.plain_line, lambda: None)
 
-    def _on_finished(self, event: RoundFinished) -> None:
+    def _on_finished(self, event: events.RoundFinished) -> None:
         self._stop_display()
         counts, took = event.counts, duration(self.progress_state.elapsed_s)
         text = f"round {event.state}: {counts.done:,} answered, {counts.dead:,} failed of {counts.total:,} in {took}"
@@ -210,39 +217,7 @@ class Output:
         if "timings" in event.summary:
             self.render_summary(event.summary)
 
-    def _on_remarkable(self, event: Event) -> None:
-        if isinstance(event, Notice):
-            say = {"warning": self.warning, "error": self.error}.get(event.level, self.info)
-            say(event.text)
-        elif isinstance(event, IntakeFinished):
-            skipped = f", {event.skipped:,} unusable lines skipped" if event.skipped else ""
-            known = f", {event.duplicates:,} known already" if event.duplicates else ""
-            self.info(f"read {event.questions:,} questions{skipped}{known}")
-        elif isinstance(event, Buried):
-            self._on_buried(event)
-        elif isinstance(event, Paused | Continued | Replayed | Purged):
-            self._on_steered(event)
-        elif isinstance(event, WorkerDown):
-            end = "; it will not be asked again in this round" if event.final else ""
-            self.warning(f"{event.worker} is down: {event.reason}{end}")
-        elif isinstance(event, WorkerUp):
-            self.success(f"{event.worker} is up")
-        elif isinstance(event, WorkerJoined):
-            self.success(f"{event.worker} takes part from now on")
-        elif isinstance(event, WorkerLeft):
-            self.info(f"{event.worker} takes part no longer")
-
-    def _on_steered(self, event: Paused | Continued | Replayed | Purged) -> None:
-        if isinstance(event, Paused):
-            self.warning(f"paused: what is in flight ends; `stq resume {event.directory}` goes on")
-        elif isinstance(event, Continued):
-            self.success("no longer paused")
-        elif isinstance(event, Replayed):
-            self.info(f"{event.count:,} failed questions are asked again")
-        else:
-            self.warning(f"{event.count:,} failed questions were deleted")
-
-    def _on_buried(self, event: Buried) -> None:
+    def _on_dead_letter(self, event: events.Buried) -> None:
         self._failures += 1
         if self._failures <= _MOST_FAILURES:
             failure = event.failure
@@ -254,8 +229,8 @@ class Output:
         if self._failures == _MOST_FAILURES:
             self.warning("further failed questions are counted, not shown; results.jsonl has them all")
 
-    def _say(self, level: str, text: object, *, always: bool = False) -> None:
-        if (self.quiet and not always) or self._stream.broken:
+    def _say(self, level: str, text: object) -> None:
+        if (self.quiet and level not in ("WARNING", "ERROR")) or self._stream.broken:
             return
         prefix = f"[{level}] "
         shown = lines(masked(str(text)), " " * len(prefix))
@@ -280,28 +255,26 @@ class Output:
         return self._stream.isatty() and _colour(self._stream) and self._stream.encoding.lower().startswith("utf")
 
     def _live_display(self) -> _Display:
-        live: list[Live] = []
+        live: Live | None = None
 
         def show() -> None:
-            if not live:
+            nonlocal live
+            if live is None:
                 from rich.live import Live
 
                 from streaming_queue.telemetry.live import LiveView
 
                 view = LiveView(self.progress_state)
-                live.append(Live(view, console=self._rich(), auto_refresh=False, transient=True, redirect_stdout=False))
-                live[0].start()
+                live = Live(view, console=self._rich(), auto_refresh=False, transient=True, redirect_stdout=False)
+                live.start()
             self.progress_state.sample()
-            live[0].refresh()
+            live.refresh()
 
         def end() -> None:
-            for shown in live:
-                shown.stop()
+            if live is not None:
+                live.stop()
 
         return _Display(FRAME_S, show, end)
-
-    def _plain_display(self) -> _Display:
-        return _Display(PLAIN_S, self.plain_line, lambda: None)
 
     def plain_line(self) -> None:
         """Print the state of the round in one line."""
@@ -315,28 +288,19 @@ class Output:
 
 
 class _Display:
-    """Calls `show` every `interval_s` in a thread of its own, so that drawing never holds up the event loop.
+    """Calls `show` every `interval_s` in a thread of its own, so that drawing never delays the event loop."""
 
-    `stopped` is also the clock: the thread waits on it between two calls.
-    """
-
-    def __init__(
-        self,
-        interval_s: float,
-        show: Callable[[], None],
-        end: Callable[[], None],
-        stopped: threading.Event | None = None,
-    ) -> None:
+    def __init__(self, interval_s: float, show: Callable[[], None], end: Callable[[], None]) -> None:
         self._show = show
         self._end = end
         self._interval_s = interval_s
-        self._stopped = stopped or threading.Event()
+        self._stopped = threading.Event()
         self._lock = threading.RLock()
         self._thread = threading.Thread(target=self._run, name="streaming-queue-display", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Draw no more, and tidy up. The thread ends by itself at once."""
+        """Stop drawing and clear the display. The thread ends at once."""
         self._stopped.set()
         with self._lock:
             self._end()

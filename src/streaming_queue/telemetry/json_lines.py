@@ -40,8 +40,8 @@ def _default(value: Any) -> Any:
 
 
 def encode(value: Any, *, indent: bool = False) -> bytes:
-    """`value` as UTF-8 JSON; never fails on hostile text. NaN becomes null, an unknown type its `str`."""
-    option = orjson.OPT_NON_STR_KEYS | (orjson.OPT_INDENT_2 if indent else 0)
+    """`value` as UTF-8 JSON, whatever text is in it. NaN becomes null, a value of an unknown type its `str`."""
+    option = orjson.OPT_INDENT_2 if indent else None
     try:
         return orjson.dumps(value, default=_default, option=option)
     except orjson.JSONEncodeError:

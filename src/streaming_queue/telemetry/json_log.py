@@ -1,4 +1,4 @@
-"""`--log json`: everything that is said, one JSON record a line, for a machine to read."""
+"""`--log json`: each message as a JSON record on a line of its own, for a machine."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from streaming_queue.telemetry.text import cut, json_visible
 
 
 class JsonLog(Output):
-    """An `Output` that writes records `{"time", "level", "message"}` to standard error and draws nothing."""
+    """An `Output` that writes records `{"time", "level", "message"}` to standard error, without a display."""
 
     def __init__(self, *, stderr: IO[str] | None = None) -> None:
         super().__init__(json_lines=True, stderr=stderr)
 
-    def _say(self, level: str, text: object, *, always: bool = False) -> None:
-        del always
+    def _say(self, level: str, text: object) -> None:
         write_record(self._stream, level, text)
 
     def render_summary(self, summary: Mapping[str, Any]) -> None:
-        """A round's summary is a record of its own."""
+        """Write the summary of a round as a record of its own."""
         self._stop_display()
         write_record(self._stream, "SUCCESS", "summary", summary=summary)
 
@@ -35,15 +34,15 @@ class JsonLog(Output):
 
 
 def write_record(stream: SafeStream, level: str, text: object, **more: Any) -> None:
-    """One record, its time in UTC (ISO 8601), with at most `MOST_CHARACTERS` of the text."""
+    """Write one record, with its time in UTC (ISO 8601) and at most `MOST_CHARACTERS` of the text."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    said = cut(masked(str(text)), MOST_CHARACTERS)
-    stream.write(json_visible(encode_line({"time": now, "level": level.lower(), "message": said, **more}).decode()))
+    shown = cut(masked(str(text)), MOST_CHARACTERS)
+    stream.write(json_visible(encode_line({"time": now, "level": level.lower(), "message": shown, **more}).decode()))
     stream.flush()
 
 
 class JsonLogHandler(LogLines):
-    """What libraries and hosts log, as records of the same form."""
+    """Log records of libraries and hosts, in the same form."""
 
     def __init__(self, stream: IO[str]) -> None:
         super().__init__()
@@ -51,6 +50,6 @@ class JsonLogHandler(LogLines):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        told = traceback(record)
-        more = {"exception": cut(told, MOST_OF_A_TRACEBACK)} if told else {}
+        trace = traceback(record)
+        more = {"exception": cut(trace, MOST_OF_A_TRACEBACK)} if trace else {}
         write_record(self._records, record.levelname, message(record), logger=record.name, **more)

@@ -1,4 +1,4 @@
-"""The picture of a run on a terminal while it goes on. Imports rich: import it only when there is a terminal."""
+"""The live picture of a run on a terminal. Imports rich: import this module only for a terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAUSED_BADGE = (" PAUSED ", "bold white on red")
 
 
 class LiveView:
-    """A rich renderable of a `Progress`, drawn from the figures of the moment each time it is rendered."""
+    """A rich renderable of a `Progress`: each rendering draws the present figures."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -67,24 +67,20 @@ def _headline(progress: Progress) -> RenderableType:
     for _ in range(3):
         grid.add_column(justify="right", no_wrap=True)
     eta = progress.eta_s()
-    if progress.reading:
-        known = Text.assemble(
-            (f"{progress.settled:,}", "bold"), f" of {progress.total:,}", (" read so far", "dim italic")
-        )
-        bar = ProgressBar(total=max(1, progress.total), completed=progress.settled, pulse=not progress.total)
-    else:
-        known = Text.assemble((f"{progress.settled:,}", "bold"), f" / {progress.total:,}")
-        bar = ProgressBar(
-            total=max(1, progress.total),
-            completed=progress.settled,
-            complete_style="cyan",
-            finished_style="green",
-        )
+    reading = progress.reading
+    rest = (f" of {progress.total:,}", (" read so far", "dim italic")) if reading else (f" / {progress.total:,}",)
+    bar = ProgressBar(
+        total=max(1, progress.total),
+        completed=progress.settled,
+        pulse=reading and not progress.total,
+        complete_style="bar.complete" if reading else "cyan",
+        finished_style="bar.finished" if reading else "green",
+    )
     grid.add_row(
         bar,
-        Text(percent(progress.share) if not progress.reading else NONE, style="bold cyan"),
-        known,
-        Text(f"ETA {clock(eta)}" if eta is not None else f"ETA {NONE}", style="dim" if eta is None else ""),
+        Text(NONE if reading else percent(progress.share), style="bold cyan"),
+        Text.assemble((f"{progress.settled:,}", "bold"), *rest),
+        Text(f"ETA {clock(eta)}", style="dim" if eta is None else ""),
     )
     return grid
 
@@ -113,7 +109,7 @@ def _figures(progress: Progress, *, wide: bool) -> RenderableType:
 
 
 def _workers(workers: Sequence[WorkerProgress], room: int, *, wide: bool) -> RenderableType:
-    """One line a worker; those that do not fit are counted, and the ones in trouble go first."""
+    """One line per worker, workers in trouble first; a line at the end counts the workers that do not fit."""
     table = Table(box=None, expand=True, padding=(0, 1), header_style="dim", pad_edge=False, show_edge=False)
     table.add_column("worker", no_wrap=True, overflow="ellipsis", min_width=10, max_width=30)
     table.add_column("", no_wrap=True, width=6)
@@ -151,7 +147,7 @@ def _workers(workers: Sequence[WorkerProgress], room: int, *, wide: bool) -> Ren
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Values as a row of bars, the highest full."""
+    """Values as a row of bars; the highest is full."""
     highest = max(values, default=0.0)
     if highest <= 0:
         return ""

@@ -1,4 +1,4 @@
-"""What libraries, hosts and clients log, on standard error: records that hold and cost only so much."""
+"""Log records of libraries, hosts and clients on standard error, bounded in size."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ MOST_OF_A_TRACEBACK = 8000
 
 
 class LogLines(logging.Handler):
-    """Warnings and worse as `[WARNING] message`, with control characters as escapes; a traceback is indented below."""
+    """Prints warnings and errors as `[WARNING] message`, with control characters as escapes and tracebacks indented."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record. A stream that is closed or breaks is no error."""
+        """Write one record. A failed write is not an error."""
         prefix = f"[{record.levelname}] "
         indent = " " * len(prefix)
         text = f"{prefix}{lines(message(record), indent, MOST_CHARACTERS)}\n"
-        if told := traceback(record):
-            text += f"{indent}{lines(told, indent, MOST_OF_A_TRACEBACK)}\n"
+        if trace := traceback(record):
+            text += f"{indent}{lines(trace, indent, MOST_OF_A_TRACEBACK)}\n"
         stream = SafeStream(sys.stderr)
         stream.write(text)
         stream.flush()
 
 
 def log_to(handler: LogLines) -> None:
-    """Have `handler` take what is logged in this process, in place of an earlier one; a program's own handlers stay."""
+    """Send this process's log records to `handler`, in place of an earlier one; a program's own handlers stay."""
     root = logging.getLogger()
     if all(isinstance(other, LogLines) for other in root.handlers):
         root.handlers[:] = [handler]
 
 
 def message(record: logging.LogRecord) -> str:
-    """The message of a record without secrets, also of one whose arguments do not fit it."""
+    """The message of a record without secrets, even if its arguments do not fit."""
     try:
         return masked(record.getMessage())
     except Exception:  # logging a failure must not become one
@@ -48,5 +48,5 @@ def message(record: logging.LogRecord) -> str:
 
 
 def traceback(record: logging.LogRecord) -> str | None:
-    """The traceback that belongs to a record, without secrets."""
+    """The traceback of a record without secrets, None if it has none."""
     return masked(logging.Formatter().formatException(record.exc_info)) if record.exc_info else None

@@ -1,37 +1,17 @@
-"""What a run's events add up to while it goes on. Counting only; how it looks is `live` and `console`."""
+"""The figures of a run by its events. This module only counts; `live` and `console` draw."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from streaming_queue.messages import Counts, Result
-from streaming_queue.telemetry.events import (
-    Answered,
-    Buried,
-    Continued,
-    Duplicate,
-    Event,
-    Hedged,
-    IntakeFinished,
-    Paused,
-    Purged,
-    Queued,
-    Replayed,
-    Retried,
-    RoundFinished,
-    RoundStarted,
-    Sent,
-    WorkerDown,
-    WorkerJoined,
-    WorkerLeft,
-    WorkerUp,
-)
-from streaming_queue.telemetry.text import NONE, clock, rate
+from streaming_queue.telemetry import events
+from streaming_queue.telemetry.events import Event
+from streaming_queue.telemetry.text import clock, rate
 
 _RATE_WINDOW_S = 15.0
 _SAMPLES = 60
@@ -40,7 +20,7 @@ _SAMPLE_S = 1.0
 
 @dataclass(slots=True)
 class WorkerProgress:
-    """One worker. `errors` counts failed attempts, of which some succeed elsewhere."""
+    """One worker. `errors` counts failed attempts; another worker may answer the question."""
 
     name: str
     up: bool = True
@@ -72,47 +52,25 @@ class WorkerProgress:
 
 
 class Progress:
-    """Takes events, in one thread; may be read from another, which then sees figures of about the same moment.
+    """Takes events in one thread. Another thread may read it, and sees figures of about the same moment.
 
-    Memory is bounded by the workers and the questions in flight. `settled` is answered plus failed. While
-    `reading` the questions still come in and `total` grows.
+    Memory is bounded by the workers and the questions in flight. `settled` is answered plus failed. While `reading`,
+    questions still come in and `total` grows.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self.round_id = ""
         self.concurrency = 0
         self.total = 0
         self.answered = 0
         self.failed = 0
         self.retried = 0
-        self.hedged = 0
         self.reading = True
         self.state = "running"
         self.protocols: list[str] = []
         self.mock = False
         self.workers: dict[str, WorkerProgress] = {}
         self._asked: dict[str, list[str]] = {}
-        self._counts: Mapping[type[Event], Callable[[Any], None]] = {
-            RoundStarted: self._on_started,
-            Queued: self._on_queued,
-            IntakeFinished: self._on_intake,
-            Sent: self._on_sent,
-            Hedged: self._on_hedged,
-            Answered: self._on_answered,
-            Duplicate: self._on_duplicate,
-            Retried: self._on_retried,
-            Buried: self._on_buried,
-            Paused: self._on_paused,
-            Continued: self._on_continued,
-            Replayed: self._on_replayed,
-            Purged: self._on_purged,
-            WorkerDown: self._on_down,
-            WorkerUp: self._on_up,
-            WorkerJoined: self._on_joined,
-            WorkerLeft: self._on_left,
-            RoundFinished: self._on_finished,
-        }
         self._started = clock()
         self._base = 0
         self._samples: deque[tuple[float, int]] = deque([(self._started, 0)], maxlen=_SAMPLES)
@@ -129,7 +87,7 @@ class Progress:
 
     @property
     def share(self) -> float:
-        """How much of what is known has ended, 0 to 1."""
+        """The ended part of the known questions, 0 to 1."""
         return min(1.0, self.settled / self.total) if self.total else 0.0
 
     @property
@@ -147,41 +105,55 @@ class Progress:
         return (settled - before) / (now - then) if now > then else None
 
     def history(self) -> list[float]:
-        """The rate of each second so far, the last minute of it."""
+        """The rate of each second in the last minute."""
         return [(settled - before) / (now - then) for (then, before), (now, settled) in pairwise(list(self._samples))]
 
     def eta_s(self) -> float | None:
-        """Seconds to the end; None while nobody can know: the intake runs, it is paused, or nothing moves."""
+        """Seconds to the end; None while they are unknown: the intake or a pause goes on, or no question ends."""
         per_s = self.rate()
         if self.reading or self.state == "paused" or not per_s:
             return None
         return max(0, self.total - self.settled) / per_s
 
     def sample(self) -> None:
-        """Remember the moment, at most once a second: what `rate` and `history` are made of."""
+        """Keep the present figures for `rate` and `history`, at most once a second."""
         now = self._clock()
         if now - self._samples[-1][0] >= _SAMPLE_S:
             self._samples.append((now, self.settled - self._base))
 
     def apply(self, event: Event) -> None:
-        """Count an event; one that changes no figure is passed over."""
-        count = self._counts.get(type(event))
-        if count is not None:
-            count(event)
+        """Count an event; an event that changes no figure is ignored."""
+        match event:
+            case events.Sent() | events.Hedged():
+                self._worker(event.worker).in_flight += 1
+                self._asked.setdefault(event.question_id, []).append(event.worker)
+            case events.Answered():
+                self._on_answered(event)
+            case events.Duplicate():
+                self._returned(event.question_id, event.worker)
+            case events.Retried():
+                self.retried += 1
+                self._on_failure(event.failure.worker, self._returned(event.question_id, event.failure.worker))
+            case events.Buried():
+                self.failed += 1
+                self._on_failure(event.failure.worker, self._returned(event.question_id))
+            case events.WorkerDown() | events.WorkerUp() | events.WorkerJoined() | events.WorkerLeft():
+                self._on_worker(event)
+            case _:
+                self._on_round(event)
         self.sample()
 
     def line(self) -> str:
-        """All of it in one plain line."""
+        """The figures in one plain line."""
         known = f"{self.settled:,}/{self.total:,} ({self.share:.0%})"
         if self.reading:
             known = f"{self.settled:,} of {self.total:,} read so far"
         if self.state == "paused":
             known = f"paused, {known}"
-        eta = self.eta_s()
         up = sum(worker.up for worker in self.workers.values())
         parts = [
             f"{known}, {self.answered:,} answered, {self.failed:,} failed, {self.in_flight} in flight",
-            f"{rate(self.rate())}, ETA {clock(eta) if eta is not None else NONE}",
+            f"{rate(self.rate())}, ETA {clock(self.eta_s())}",
             f"{up} of {len(self.workers)} workers up",
         ]
         return " | ".join(parts)
@@ -193,7 +165,7 @@ class Progress:
         return worker
 
     def _returned(self, question_id: str, worker: str | None = None) -> list[str]:
-        """Take a question back from a worker, from all that have it if `worker` is None; returns from whom."""
+        """Take a question back from `worker`, or from all its workers. Return the workers that had it."""
         asked = self._asked.pop(question_id, [])
         back = asked if worker is None else [name for name in asked if name == worker]
         for name in back:
@@ -205,32 +177,7 @@ class Progress:
     def _take(self, counts: Counts) -> None:
         self.total, self.answered, self.failed = counts.total, counts.done, counts.dead
 
-    def _on_started(self, event: RoundStarted) -> None:
-        self.round_id, self.concurrency = event.round_id, event.concurrency
-        self.reading, self.state = True, "running"
-        self._asked.clear()
-        self.workers = {name: WorkerProgress(name) for name in event.workers}
-        self._take(event.counts)
-        self._base = self.settled
-        self._started = self._clock()
-        self._samples = deque([(self._started, 0)], maxlen=_SAMPLES)
-
-    def _on_queued(self, event: Queued) -> None:
-        self.total = max(self.total, event.total)
-
-    def _on_intake(self, _: IntakeFinished) -> None:
-        self.reading = False
-
-    def _on_sent(self, event: Sent) -> None:
-        self._worker(event.worker).in_flight += 1
-        self._asked.setdefault(event.question_id, []).append(event.worker)
-
-    def _on_hedged(self, event: Hedged) -> None:
-        self._worker(event.worker).in_flight += 1
-        self._asked.setdefault(event.question_id, []).append(event.worker)
-        self.hedged += 1
-
-    def _on_answered(self, event: Answered) -> None:
+    def _on_answered(self, event: events.Answered) -> None:
         self._returned(event.question_id)
         self.answered += 1
         self._worker(event.result.worker).add(event.result)
@@ -238,53 +185,44 @@ class Progress:
             self.protocols.append(event.result.protocol)
         self.mock = self.mock or event.result.mock is True
 
-    def _on_duplicate(self, event: Duplicate) -> None:
-        self._returned(event.question_id, event.worker)
-
-    def _on_retried(self, event: Retried) -> None:
-        back = self._returned(event.question_id, event.failure.worker)
-        self.retried += 1
-        self._blame(event.failure.worker, back)
-
-    def _on_buried(self, event: Buried) -> None:
-        back = self._returned(event.question_id)
-        self.failed += 1
-        self._blame(event.failure.worker, back)
-
-    def _blame(self, worker: str | None, back: list[str]) -> None:
-        for name in [worker] if worker is not None else back:
+    def _on_failure(self, worker: str | None, back: list[str]) -> None:
+        for name in back if worker is None else [worker]:
             self._worker(name).errors += 1
 
-    def _on_paused(self, _: Paused) -> None:
-        self.state = "paused"
+    def _on_worker(self, event: events.WorkerDown | events.WorkerUp | events.WorkerJoined | events.WorkerLeft) -> None:
+        if isinstance(event, events.WorkerJoined):
+            self._worker(event.worker)
+        if worker := self.workers.get(event.worker):  # a worker of a sub-coordinator's pool is not the run's own
+            worker.up = isinstance(event, events.WorkerUp | events.WorkerJoined)
+            worker.final = event.final if isinstance(event, events.WorkerDown) else not worker.up
 
-    def _on_continued(self, _: Continued) -> None:
-        self.state = "running"
+    def _on_round(self, event: Event) -> None:
+        match event:
+            case events.RoundStarted():
+                self._on_started(event)
+            case events.Queued():
+                self.total = max(self.total, event.total)
+            case events.IntakeFinished():
+                self.reading = False
+            case events.Paused():
+                self.state = "paused"
+            case events.Continued():
+                self.state = "running"
+            case events.Replayed() | events.Purged():
+                self.failed -= event.count
+                self._base -= event.count  # the rate counts ends; these ends are taken back
+                self.total -= event.count if isinstance(event, events.Purged) else 0
+            case events.RoundFinished():
+                self.state, self.reading = event.state, False
+                self._take(event.counts)
+                self._asked.clear()
 
-    def _on_replayed(self, event: Replayed) -> None:
-        self.failed -= event.count
-        self._base -= event.count  # the rate counts ends, and these were some
-
-    def _on_purged(self, event: Purged) -> None:
-        self._on_replayed(Replayed(event.count))
-        self.total -= event.count
-
-    def _on_down(self, event: WorkerDown) -> None:
-        if worker := self.workers.get(event.worker):  # a member of a pool is not the round's own
-            worker.up, worker.final = False, event.final
-
-    def _on_up(self, event: WorkerUp) -> None:
-        if worker := self.workers.get(event.worker):
-            worker.up = True
-
-    def _on_joined(self, event: WorkerJoined) -> None:
-        self._worker(event.worker).up = True
-
-    def _on_left(self, event: WorkerLeft) -> None:
-        if worker := self.workers.get(event.worker):
-            worker.up, worker.final = False, True
-
-    def _on_finished(self, event: RoundFinished) -> None:
-        self.state, self.reading = event.state, False
-        self._take(event.counts)
+    def _on_started(self, event: events.RoundStarted) -> None:
+        self.concurrency = event.concurrency
+        self.reading, self.state = True, "running"
         self._asked.clear()
+        self.workers = {name: WorkerProgress(name) for name in event.workers}
+        self._take(event.counts)
+        self._base = self.settled
+        self._started = self._clock()
+        self._samples = deque([(self._started, 0)], maxlen=_SAMPLES)

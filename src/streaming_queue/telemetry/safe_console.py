@@ -1,4 +1,4 @@
-"""A rich console that never passes hostile text on. Imports rich: import it only when something is to be drawn."""
+"""A rich console without hostile characters. Imports rich: import this module only for drawing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streaming_queue.telemetry.text import visible
 
 
 class SafeConsole(Console):
-    """Writes control characters in text as their escapes, whatever is drawn; colours and cursor movement are rich's."""
+    """Writes control characters in texts as their escapes; only rich itself sets colours and moves the cursor."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """See `Console.render`."""

@@ -1,4 +1,4 @@
-"""Standard output and error, made safe to write to: a reader that goes away must not end a run."""
+"""Standard output and error for a run that must not end when their reader goes away."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 class SafeStream:
-    """A stream for `print`, rich and bytes; the first failed write makes it `broken`, and the rest is dropped.
+    """A stream for `print`, rich and bytes. After the first failed write it is `broken` and drops the rest.
 
-    A character that the stream's encoding lacks is written as its backslash escape. The descriptor of a broken
-    stream is pointed to the null device, so that the interpreter's own flush at exit stays quiet.
+    A character that the stream's encoding lacks is written as its backslash escape. The descriptor of a broken stream
+    then points to the null device, so that the interpreter's own flush at exit raises nothing.
     """
 
     def __init__(self, stream: Any | None) -> None:
@@ -19,7 +19,7 @@ class SafeStream:
         self._stream = stream
         self.broken = stream is None
         self.failure: OSError | None = None
-        """What broke it, unless its reader simply went away."""
+        """The error that broke it, None if its reader went away."""
 
     @property
     def encoding(self) -> str:
@@ -27,14 +27,14 @@ class SafeStream:
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
-        """Whether a person may be looking."""
+        """Whether it is a terminal."""
         try:
             return self._stream is not None and bool(self._stream.isatty())
         except (OSError, ValueError, AttributeError):
             return False
 
     def fileno(self) -> int:
-        """The stream's descriptor. Raises OSError where there is none."""
+        """The stream's descriptor. Raises OSError if there is none."""
         if self._stream is None:
             raise OSError("the stream is closed")
         return int(self._stream.fileno())
@@ -53,7 +53,7 @@ class SafeStream:
         self.flush()
 
     def flush(self) -> None:
-        """Hand over what is buffered."""
+        """Write out the buffer."""
         if not self.broken and self._stream is not None:
             try:
                 self._stream.flush()
@@ -74,7 +74,7 @@ class SafeStream:
         self.broken = True
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             self.failure = error
-        with contextlib.suppress(OSError, ValueError):  # not a real file, or closed: nothing is left to quieten
+        with contextlib.suppress(OSError, ValueError):  # not a real file, or closed: no flush will fail
             descriptor = self.fileno()
             null = os.open(os.devnull, os.O_WRONLY)
             try:

@@ -1,4 +1,4 @@
-"""Text for a person's eyes: hostile characters made visible, figures made readable."""
+"""Text for a terminal: hostile characters as escapes, figures in readable units."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _HOSTILE = re.compile(
     "\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"  # invisible, or they turn the direction
     "\u2028\u2029\ud800-\udfff\ufff9-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
 )
-"""What a terminal obeys or hides. Not the joiners U+200C and U+200D, which emoji and many scripts need."""
+"""Characters that a terminal obeys or hides, without U+200C and U+200D: emoji and many scripts need these joiners."""
 _MOST_CHARACTERS = 4000
 NONE = "-"
-"""What stands where nothing was measured."""
+"""Shown in place of a missing figure."""
 
 
 def _visible(match: re.Match[str]) -> str:
@@ -21,12 +21,12 @@ def _visible(match: re.Match[str]) -> str:
 
 
 def visible(text: str) -> str:
-    """`text` with every control character but line breaks and tabs written as its escape."""
+    """`text` with every control character except line breaks and tabs as its escape."""
     return _HOSTILE.sub(lambda match: match.group() if match.group() in "\n\t" else _visible(match), text)
 
 
 def json_visible(text: str) -> str:
-    """`text`, which is JSON, with every hostile character in it as a JSON escape; its value stays the same."""
+    """The JSON `text` with every hostile character as a JSON escape; its value stays the same."""
     if text.isascii() and "\x7f" not in text:
         return text
     return _HOSTILE.sub(lambda match: match.group() if match.group() in "\n\t" else _json_escape(match.group()), text)
@@ -37,19 +37,19 @@ def _json_escape(character: str) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """At most `most` characters of `text`, and how many more it has."""
+    """At most `most` characters of `text`, and the number of further ones."""
     return text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} characters more)"
 
 
 def one_line(text: object, most: int = _MOST_CHARACTERS) -> str:
-    """`text` on one line, at most `most` characters of it, with every control character written as its escape."""
+    """At most `most` characters of `text` on one line, with every control character as its escape."""
     return _HOSTILE.sub(_visible, cut(str(text), most))
 
 
 def lines(text: object, indent: str, most: int = _MOST_CHARACTERS) -> str:
-    """`text` like `one_line`, but its line breaks kept, with `indent` before all lines but the first.
+    """`text` like `one_line`, but with its line breaks, and with `indent` before all lines but the first.
 
-    So no text can forge a line that looks like one of ours.
+    So no text can imitate a line of ours.
     """
     return f"\n{indent}".join(_HOSTILE.sub(_visible, line) for line in cut(str(text), most).split("\n"))
 
@@ -78,7 +78,7 @@ def rate(per_s: float | None) -> str:
 
 
 def figure(value: float | None) -> str:
-    """A number with three digits that mean something: `0.042`, `4.21`, `31.2`, `1,234`."""
+    """A number with about three significant digits: `0.042`, `4.21`, `31.2`, `1,234`."""
     if value is None:
         return NONE
     for limit, digits in ((0.1, 3), (9.995, 2), (99.95, 1)):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from unit.telemetry.rounds import Clock, Terminal, answered, started
@@ -245,8 +246,8 @@ class Stopwatch(threading.Event):
 
 def test_the_pace_is_a_line_every_five_seconds_and_no_more_after_the_end(streams, monkeypatch):
     stopwatch = Stopwatch()
-    display = console._Display
-    monkeypatch.setattr(console, "_Display", lambda *arguments: display(*arguments, stopped=stopwatch))
+    made = SimpleNamespace(Event=lambda: stopwatch, RLock=threading.RLock, Thread=threading.Thread)
+    monkeypatch.setattr(console, "threading", made)
     output = plain(streams)
     output(started())
 
