@@ -1,7 +1,7 @@
-"""How a command ends, and which error ends it how.
+"""The exit codes of commands, and the code of each error.
 
 0    all questions were answered; the command did what was asked
-1    an internal error, or one that has no code of its own
+1    an internal error, or an error without a code of its own
 2    wrong usage or configuration
 3    done, but some questions failed
 4    a `--fail-if` holds, or a target is missed
@@ -30,7 +30,7 @@ from streaming_queue.errors import (
 
 
 class ExitCode(IntEnum):
-    """Every code a command may end with."""
+    """All exit codes of commands."""
 
     OK = 0
     INTERNAL = 1
@@ -58,5 +58,5 @@ BY_ERROR: Mapping[type[BaseException], ExitCode] = {
 
 
 def exit_code(error: BaseException) -> ExitCode:
-    """The code an error ends a command with; `INTERNAL` for what is not ours."""
+    """The exit code for an error; `INTERNAL` if the error is not ours."""
     return next((BY_ERROR[cls] for cls in type(error).__mro__ if cls in BY_ERROR), ExitCode.INTERNAL)

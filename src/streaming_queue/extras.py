@@ -1,4 +1,4 @@
-"""How to install what an optional part of the package needs."""
+"""The install command of an optional part of the package."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ DISTRIBUTION = "streaming-queue"
 
 
 def install_command(extra: str) -> str:
-    """The command that installs the requirements of an extra, wherever the package itself came from.
+    """The command that installs the requirements of an extra.
 
-    They are named one by one, for they are in package indexes and the package is not.
+    It names each requirement, because package indexes have the requirements and not the package.
     """
     try:
         stated = requires(DISTRIBUTION) or []
-    except PackageNotFoundError:  # used from its sources, without being installed
+    except PackageNotFoundError:  # used from its sources, not installed
         stated = []
     wanted = [need.partition(";")[0].strip() for need in stated if re.search(rf";.*\bextra == ['\"]{extra}['\"]", need)]
     return "pip install " + (" ".join(f"'{need}'" for need in wanted) or f"'{DISTRIBUTION}[{extra}]'")

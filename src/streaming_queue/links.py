@@ -1,4 +1,4 @@
-"""Files of a run are files: a link in a directory that somebody sent would lead our writing elsewhere."""
+"""Files of a run must be regular files: a link in a received directory would lead our writes elsewhere."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from streaming_queue.errors import ConfigError, StreamingQueueError
 
-NO_LINK = getattr(os, "O_NOFOLLOW", 0)
-"""For `os.open`: fail where the name is a symbolic link."""
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows has none: it must get as far as `check_system`
+"""For `os.open`: fail if the name is a symbolic link."""
 
 
 def refuse_links(paths: Iterable[Path], error: type[StreamingQueueError] = ConfigError) -> None:
@@ -18,7 +18,7 @@ def refuse_links(paths: Iterable[Path], error: type[StreamingQueueError] = Confi
     for path in paths:
         try:
             mode = path.lstat().st_mode
-        except OSError:  # there is none, or opening it will say why not
+        except OSError:  # it does not exist, or its opening will fail with the reason
             continue
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             kind = "a symbolic link" if stat.S_ISLNK(mode) else "no regular file"

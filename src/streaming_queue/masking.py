@@ -1,12 +1,12 @@
-"""Secrets in texts: what looks like one is shown as `***`. Errors, logs and settings all pass through here."""
+"""Secrets in texts become `***`. All errors, logs and settings pass through here."""
 
 from __future__ import annotations
 
 import re
 from urllib.parse import unquote
 
-SECRET = "***"  # noqa: S105 (a secret is what it is not)
-"""What stands in place of a secret."""
+SECRET = "***"  # noqa: S105 (not a secret)
+"""Shown in place of a secret."""
 
 _WORDS = frozenset({"sig", "auth", "authorization", "credential", "credentials", "bearer", "jwt", "pass", "pwd"})
 _ENDS = ("key", "token", "secret", "password", "passwd", "passphrase", "signature")
@@ -14,7 +14,7 @@ _PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 _USER = re.compile(
     r"(?<=://)(?:[^/?#\s\"']*@"
-    # A password with a slash: what stands after the colon is no port, so the host comes after an `@` further on.
+    # A password with a slash: the text after the colon is not a port, so the host follows a later `@`.
     r"|[^/?#\s\"'@:]{0,200}:(?!\d{1,5}(?:[/?#\s\"']|$))[^\s\"']{0,300}@)"
 )
 _PARAMETER = re.compile(r"(?<=[?&;#])([^\s=&;#?\"'<>]{1,100})=([^\s&;#\"'<>]+)")
@@ -26,11 +26,11 @@ _NAME = re.compile(r"(?<![\w.-])(-{0,2})([A-Za-z_][\w.-]{0,100})")
 _AFTER_NAME = re.compile(r"[\"']\s*[=:]\s*|=|:(?![/\s])")
 _AFTER_OPTION = re.compile(r"\s*[=:]\s*|\s+")
 _WORD = re.compile(r"(?:\"(?:\\.|[^\"\\])*(?:\"|$)|'[^']*(?:'|$)|\\.|[^\s\"'\\])+", re.DOTALL)
-"""A word of a shell, quotes and all; a quote that is not closed goes on to the end."""
+"""A word of a shell with its quotes; an open quote extends to the end."""
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a name says that its value is a secret: `api_key`, `accessToken`, `X-Amz-Signature`, `AUTH`."""
+    """Whether the value of this name is a secret: `api_key`, `accessToken`, `X-Amz-Signature`, `AUTH`."""
     parts = [part.lower() for part in _PART.findall(unquote(name))]
     return any(part in _WORDS or part.endswith(_ENDS) for part in parts)
 
@@ -38,8 +38,8 @@ def is_secret_name(name: str) -> bool:
 def masked(text: str) -> str:
     """`text` without the credentials in its URLs, and without the secrets of a command after `stdio:`.
 
-    In a URL these are what stands before the `@`, and parameters with secret-like names. In a command they are the
-    words after options with such names (`--token X`, `--token=X`), and what such names are set to (`TOKEN=X`,
+    In a URL these are the part before the `@`, and parameters with secret-like names. In a command they are the words
+    after options with such names (`--token X`, `--token=X`), and the values of such names (`TOKEN=X`,
     `"Authorization: X"`).
     """
     if "://" in text:
@@ -49,7 +49,7 @@ def masked(text: str) -> str:
 
 
 def masked_input(text: str) -> str:
-    """Like `masked`, for what a person gave as an address: without a scheme, credentials count too."""
+    """Like `masked`, for an address from a person: credentials count without a scheme too."""
     return masked(text if _STDIO.match(text) else _WITHOUT_SCHEME.sub(f"{SECRET}@", text, count=1))
 
 

@@ -1,4 +1,4 @@
-"""Dataclasses of which many are made for every question."""
+"""Cheap dataclasses for the many instances of each question."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(cls: type[T]) -> type[T]:
-    """A dataclass with slots that the type checker holds to be frozen; at run time nobody guards it.
+    """A dataclass with slots that is frozen for the type checker and unguarded at run time.
 
-    The guard of `frozen=True` makes each field of a new instance cost a call: three times the price of the instance.
+    The guard of `frozen=True` calls a function for each field, and makes an instance three times as expensive.
     """
     return dataclass(slots=True, unsafe_hash=True)(cls)

@@ -1,4 +1,4 @@
-"""The systems that the package runs on."""
+"""The operating systems on which the package runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from streaming_queue.errors import ConfigError
 
 
 def check_system() -> None:
-    """Raise ConfigError on Windows: files are locked, and signals obeyed, as POSIX says."""
+    """Raise ConfigError on Windows: the package needs the file locks and signals of POSIX."""
     if sys.platform == "win32":
         raise ConfigError("Streaming Queue runs on Linux and macOS, not on Windows: use the Linux of WSL there")

@@ -1,4 +1,4 @@
-"""Which field of a record is the question, which its id, which the expected answer."""
+"""The fields of a record that hold the question, its id and the expected answer."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _RANKS = {folded(name): (role, rank) for role, names in enumerate(_ROLES) for ra
 
 
 class RecordError(ValueError):
-    """A record cannot be used; the text says why. `lines` is how many lines of the source it took."""
+    """A record is unusable; the text says why. `lines` is the number of its lines in the source."""
 
     lines: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Where records of one shape keep what matters: keys of an object or columns of a row, best first.
+    """The fields of records of one shape: keys of an object or columns of a row, best first.
 
-    `others` are the names of the fields that have no role. `rivals` are all fields with a role where one role has
-    several: what is in them and not taken is not used either.
+    `others` are the names of the fields without a role. `rivals` are all fields with a role, if one role has several
+    fields: a value in a field that is not taken is unused too.
     """
 
     names: Sequence[str]
@@ -42,7 +42,7 @@ class Fields:
 
     @classmethod
     def find(cls, names: Sequence[str], keys: Sequence[Any]) -> Fields:
-        """The fields among `names`; `keys` says how to get at each of them."""
+        """The fields among `names`; `keys` are their keys in a record."""
         ranked: tuple[list[tuple[int, Any]], ...] = ([], [], [])
         others = []
         for name, key in zip(names, keys, strict=True):
@@ -80,7 +80,7 @@ class Fields:
         return Question(text, id_, reference)
 
     def describe(self, record: Any) -> str:
-        """`question from 'query', id from 'id', reference from 'answer'`: what of this record is used."""
+        """The fields in use for this record: `question from 'query', id from 'id', reference from 'answer'`."""
         expected, _, doubted = self._reference(record, Remarks(""))
         free = [key for key in self.reference if key not in doubted]
         roles = (
@@ -92,7 +92,7 @@ class Fields:
         return ", ".join(f"{role} from {shown([self._name_of[key]])}" for role, key in found)
 
     def _reference(self, record: Any, remarks: Remarks) -> tuple[Any, str | None, list[Any]]:
-        """The key of the reference and its text, None if there is none, and the keys of values that will not do."""
+        """The key of the reference and its text, None if there is none, and the keys of unusable values."""
         doubted: list[Any] = []
         for key in self.reference:
             value = record[key]
@@ -136,7 +136,7 @@ def _id(value: Any) -> str:
 
 
 def _texts(value: Any) -> Iterable[str]:
-    """Text, number or boolean as text, as JSON writes it; each of them in an array."""
+    """Text, number or boolean as JSON writes it; each item of an array."""
     for item in value if type(value) is list else [value]:
         if isinstance(item, bool):
             yield "true" if item else "false"

@@ -1,4 +1,4 @@
-"""gzip taken off a stream (RFC 1952, any number of members), told by its first bytes and not by its name."""
+"""gzip decompression of a stream (RFC 1952, any number of members), recognised by its first bytes, not by its name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SLICE_BYTES = 16 * 1024
 
 
 class GunzipStream:
-    """`inner` decompressed if it begins like gzip, else as it is. What comes before a fault is given out first."""
+    """`inner` decompressed if it begins like gzip, else unchanged. All data before a fault comes first."""
 
     def __init__(self, name: str, inner: ByteStream) -> None:
         self._name = name
@@ -83,7 +83,7 @@ class GunzipStream:
         return data
 
     def _salvage(self, member: zlib._Decompress, piece: bytes) -> bytes:
-        """What the start of `piece`, up to the fault, still holds."""
+        """The data in `piece` before the fault."""
         data = bytearray()
         with contextlib.suppress(zlib.error):
             for index in range(len(piece)):

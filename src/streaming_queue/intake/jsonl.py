@@ -18,7 +18,7 @@ _SHAPE_LENGTH_KEPT = 1024
 
 
 class JsonLines:
-    """Takes lines, gives questions. Records may differ in shape: the fields are found in each."""
+    """Takes lines, returns questions. Records may differ in shape: the fields are found in each."""
 
     def __init__(self, remarks: Remarks) -> None:
         self._remarks = remarks
@@ -49,11 +49,11 @@ class JsonLines:
         return question
 
     def finish(self) -> None:
-        """Nothing is ever left over: a line is a record."""
+        """Do nothing: a line is a whole record."""
 
     @property
     def names(self) -> list[str]:
-        """The fields that the first records have."""
+        """The fields of the first records."""
         return list(dict.fromkeys(name for shape in self._shapes for name in shape))
 
     def describe(self) -> str:
@@ -69,7 +69,7 @@ class JsonLines:
 
 
 def _second_look(line: bytes) -> Any:
-    """The record in a line that is odd only at its edges (spaces of any kind, a byte order mark), None if blank."""
+    """The record in a line with spaces of any kind or a byte order mark at its ends, None if blank."""
     try:
         text = line.decode()
     except UnicodeDecodeError as bad:
@@ -87,7 +87,7 @@ def _second_look(line: bytes) -> Any:
 
 
 def _numbers_as_text(line: bytes, key: str) -> Any:
-    """The value of `key` with its numbers as written: 1.0 stays 1.0, and no digit of a long one is lost."""
+    """The value of `key` with its numbers as written: 1.0 stays 1.0, and a long number keeps all digits."""
     try:
         record = json.loads(line.decode().strip().removeprefix("\ufeff"), parse_float=str, parse_int=str)
     except RecursionError:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 MAX_LINE_BYTES = 1024 * 1024
-"""A longer line, or a longer row of several lines, is not read."""
+"""A longer line, or a longer row over several lines, is skipped."""
 
 TOO_LONG = f"over 1 MB ({MAX_LINE_BYTES:,} bytes)"
 
 
 class LineBuffer:
-    r"""Cuts what it is fed at `\n`. A line over `MAX_LINE_BYTES` comes out as None and is never held whole."""
+    r"""Cuts its input at `\n`. A line over `MAX_LINE_BYTES` becomes None and is never in memory as a whole."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
@@ -27,7 +27,7 @@ class LineBuffer:
         return lines
 
     def finish(self) -> list[bytes | None]:
-        r"""The last line, where it had no `\n`."""
+        r"""The last line, if it had no `\n`."""
         return [self._take()] if self._rest or self._too_long else []
 
     def _hold(self, part: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The names by which fields are known, and how names and values are called in messages."""
+"""The names of fields, and the words for names and values in messages."""
 
 from __future__ import annotations
 
@@ -6,53 +6,17 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-QUESTION = (
-    "q",
-    "question",
-    "query",
-    "problem",
-    "problem_statement",
-    "instruction",
-    "input",
-    "prompt",
-    "text",
-)
+QUESTION = ("q", "question", "query", "problem", "problem_statement", "instruction", "input", "prompt", "text")
 ID = (
-    "id",
-    "question_id",
-    "qid",
-    "uid",
-    "unique_id",
-    "task_id",
-    "problem_id",
-    "query_id",
-    "example_id",
+    *("id", "question_id", "qid", "uid", "unique_id", "task_id", "problem_id", "query_id", "example_id"),
     "instance_id",
 )
 REFERENCE = (
-    "reference",
-    "reference_answer",
-    "final_answer",
-    "correct_answer",
-    "best_answer",
-    "gold_answer",
-    "ground_truth",
-    "answer",
-    "expected",
-    "expected_answer",
-    "expected_output",
-    "target",
-    "gold",
-    "ideal",
-    "answers",
-    "correct_answers",
-    "answer_key",
-    "label",
-    "canonical_solution",
-    "solution",
-    "output",
+    *("reference", "reference_answer", "final_answer", "correct_answer", "best_answer", "gold_answer"),
+    *("ground_truth", "answer", "expected", "expected_answer", "expected_output", "target", "gold", "ideal", "answers"),
+    *("correct_answers", "answer_key", "label", "canonical_solution", "solution", "output"),
 )
-"""The names a field may have, best first. Case, spaces, underscores and hyphens do not count."""
+"""Names of fields, best first. Case, spaces, underscores and hyphens do not count."""
 
 LOOKED_FOR = f"{', '.join(QUESTION[:-1])} or {QUESTION[-1]}"
 
@@ -63,17 +27,17 @@ _KINDS = {str: "text", bool: "a boolean", int: "a number", float: "a number", li
 
 
 def folded(name: str) -> str:
-    """A field's name without what does not count."""
+    """A field's name without the characters that do not count."""
     return _APART.sub("", name).lower()
 
 
 def kind_of(value: Any) -> str:
-    """What a JSON value is, for people."""
+    """The kind of a JSON value, for messages."""
     return "null" if value is None else _KINDS.get(type(value), type(value).__name__)
 
 
 def shown(names: Iterable[str], most: int = _NAMES_SHOWN) -> str:
-    """Field names for people: quoted, escaped, cut to a sensible length; at most `most` of them."""
+    """At most `most` field names for messages, quoted, escaped and cut to a fixed length."""
     listed = list(names)
     parts = [repr(name if len(name) <= _NAME_LENGTH_SHOWN else name[:_NAME_LENGTH_SHOWN] + "...") for name in listed]
     more = len(listed) - most

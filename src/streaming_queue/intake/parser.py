@@ -1,4 +1,4 @@
-"""From bytes to questions: no I/O, any cut of the input gives the same result."""
+"""From bytes to questions, without I/O. Any cut of the input gives the same result."""
 
 from __future__ import annotations
 
@@ -17,19 +17,14 @@ from streaming_queue.messages import Question
 Format = Literal["jsonl", "table"]
 
 _BOM = b"\xef\xbb\xbf"
-_EXTENSIONS: dict[str, Format] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "table",
-    ".tsv": "table",
-}
+_JSONL = (".jsonl", ".ndjson", ".json")
+_TABLE = (".csv", ".tsv")
 
 
 def format_of(path: str) -> Format | None:
-    """The format that a file's name states, None where its beginning must tell."""
+    """The format by the name of a file, None if its first line decides."""
     name = path.lower().removesuffix(".gz")
-    return next((form for extension, form in _EXTENSIONS.items() if name.endswith(extension)), None)
+    return "jsonl" if name.endswith(_JSONL) else "table" if name.endswith(_TABLE) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +39,10 @@ class Problem:
 
 
 class Parser:
-    """Takes bytes, gives questions and problems, each with the number of lines used up to its end.
+    """Takes bytes, returns questions and problems, each with the number of lines up to its end.
 
-    `line` counts the lines used up. Lines up to `skip` are passed over unread. With `strict` the first bad line
-    raises ConfigError.
+    `line` is the number of lines so far. Lines up to `skip` are skipped unread. With `strict` the first bad line raises
+    ConfigError.
     """
 
     def __init__(self, name: str, form: Format | None = None, *, strict: bool = False) -> None:
@@ -61,11 +56,11 @@ class Parser:
         self._decoder: JsonLines | Table | None = None
 
     def feed(self, data: bytes) -> Iterator[tuple[int, Question | Problem]]:
-        """What `data` completes. Exhaust it before the next call. Raises ConfigError on a header without a question."""
+        """The entries that `data` completes. Exhaust it before the next call. Raises ConfigError on a bad header."""
         return self._entries(self._lines.feed(data))
 
     def finish(self) -> Iterator[tuple[int, Question | Problem]]:
-        """What the end completes. Raises ConfigError if there was not one line with something in it."""
+        """The entries that the end completes. Raises ConfigError if all lines were blank."""
         yield from self._entries(self._lines.finish())
         if self._decoder is None:
             raise ConfigError(f"{self._name} is empty: give JSONL, one object a line, or CSV with a header")
@@ -75,12 +70,12 @@ class Parser:
             yield self.line, self._problem(error)
 
     def describe(self) -> str:
-        """`question from 'query', id from 'id', reference from 'answer'`: the fields in use."""
+        """The fields in use: `question from 'query', id from 'id', reference from 'answer'`."""
         return self._decoder.describe() if self._decoder else ""
 
     @property
     def names(self) -> list[str]:
-        """The fields that the records have, as far as they are known."""
+        """The known fields of the records."""
         return self._decoder.names if self._decoder else []
 
     def _entries(self, lines: Iterable[bytes | None]) -> Iterator[tuple[int, Question | Problem]]:
@@ -102,7 +97,7 @@ class Parser:
                     yield self.line, question
 
     def _choose(self, line: bytes | None) -> JsonLines | Table | None:
-        """The decoder that the first line asks for: a table's has taken it as its header; None if it is blank."""
+        """The decoder for the first line, which a table takes as its header; None if it is blank."""
         start = None if line is None else line.removeprefix(_BOM)
         if start is not None and not start.decode(errors="replace").strip():
             return None

@@ -1,4 +1,4 @@
-"""What a person should know of the fields of a source: said once, however many records it has."""
+"""Remarks on the fields of a source, each made once for all records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from streaming_queue.intake.names import shown
 
 MOST_NAMED = 80
-"""Fields of a source that are named as not used; the rest is only said to be there."""
+"""Unused fields of a source that remarks name; one more remark says that there are others."""
 _MOST_DOUBTS = 20
 
 
@@ -22,7 +22,7 @@ class Remark:
 
 
 class Remarks:
-    """Collects what records show. Set `line` to a record's first line before it is read."""
+    """Collects remarks on records. Set `line` to the first line of a record before reading it."""
 
     def __init__(self, name: str) -> None:
         self.line = 0
@@ -33,7 +33,7 @@ class Remarks:
         self._doubts: dict[str, _Doubt] = {}
 
     def unused(self, names: Iterable[str]) -> None:
-        """No role takes what these fields hold."""
+        """Note fields whose values no role takes."""
         for name in names:
             if name in self._unused:
                 continue
@@ -44,7 +44,7 @@ class Remarks:
             self._unsaid.append(name)
 
     def doubt(self, text: str) -> None:
-        """The record's value is not used, or not in full."""
+        """Note a value of the record that is not used, or not in full."""
         doubt = self._doubts.get(text)
         if doubt is None:
             if len(self._doubts) >= _MOST_DOUBTS:
@@ -53,7 +53,7 @@ class Remarks:
         doubt.count += 1
 
     def news(self, *, final: bool = False) -> list[Remark]:
-        """What has not been said yet; at the end (`final`) also how often it was so."""
+        """The new remarks; at the end (`final`) also with the number of records."""
         news = []
         if self._unsaid:
             news.append(Remark("info", f"{self._name}: not used: {shown(self._unsaid, MOST_NAMED)}"))

@@ -1,4 +1,4 @@
-"""A source of questions: opened and checked, then read batch by batch, memory flat at any size."""
+"""A source of questions: opened and checked, then read in batches, with constant memory."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from streaming_queue.errors import ConfigError
-from streaming_queue.intake.bundled import bundled_questions
 from streaming_queue.intake.gunzip import GunzipStream
 from streaming_queue.intake.names import LOOKED_FOR, shown
 from streaming_queue.intake.parser import Parser, Problem, format_of
@@ -24,10 +24,10 @@ from streaming_queue.messages import Question
 
 STDIN = "-"
 FLUSH_S = 0.05
-"""How long a batch that has something waits for more."""
+"""Longest wait for more questions of a batch that is not empty."""
 
 MAX_UNUSABLE = 10_000
-"""So many bad records before the first good one, and the source is refused."""
+"""A source with so many bad records before the first good one is refused."""
 
 _CLOSE_S = 1.0
 
@@ -36,10 +36,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some questions and the lines skipped among them, in order.
+    """Questions and the skipped lines among them, in order.
 
-    `lines` counts the source's lines used up so far, from its beginning: the bookmark. A source opened again with
-    `skip=lines` goes on with the very next question.
+    `lines` is the bookmark: the number of the source's lines read so far. A source opened again with `skip=lines`
+    continues with the next question.
     """
 
     questions: list[Question] = field(default_factory=list)
@@ -48,9 +48,9 @@ class Batch:
 
 
 class Source:
-    """A source as `open_source` gives it. It is read once, by one reader; close it, or use it in `async with`.
+    """A source from `open_source`. One reader reads it once. Close it, or use it in `async with`.
 
-    `name` stands in messages.
+    Messages call it `name`.
     """
 
     def __init__(self, path: str | None, *, strict: bool, limit: int | None, skip: int) -> None:
@@ -70,31 +70,31 @@ class Source:
 
     @property
     def rereadable(self) -> bool:
-        """Whether opening it again gives the same lines: true for files, false for standard input and pipes."""
+        """Whether a second opening gives the same lines: true for files, false for standard input and pipes."""
         return self._stream.rereadable
 
     def describe(self) -> str:
-        """Which fields are read, by the first usable record: `a.jsonl: question from 'query', id from 'id'`."""
+        """The fields in use, by the first usable record: `a.jsonl: question from 'query', id from 'id'`."""
         return f"{self.name}: {self._fields}"
 
     def remarks(self, *, final: bool = False) -> list[Remark]:
-        """What of the records read so far is not used, each thing once; `final`: no more is read. Not during a read."""
+        """New remarks on unused parts of the records so far. `final`: no more is read. Do not call during a read."""
         return self._parser.remarks.news(final=final or self._ended)
 
     async def batches(self, size: int = 500) -> AsyncIterator[Batch]:
-        """Batches of up to `size` questions and problems, none empty; closing the source ends them.
+        """Batches of up to `size` questions and problems, none empty. `close` ends them.
 
-        A pipe that trickles is not waited for: a batch with something in it comes after `FLUSH_S` at the latest.
+        With a slow pipe, a batch that is not empty comes after `FLUSH_S` at the latest.
 
         Raises:
-            ConfigError: the file cannot be read on, is cut off or corrupt, has fewer lines than `skip`, or has a bad
-                line under `strict`. What came before has been given out.
+            ConfigError: the file cannot be read further, is cut off or corrupt, has fewer lines than `skip`, or has a
+                bad line under `strict`. All questions before that were returned.
         """
         while (batch := await self._in_thread(lambda: self._fill(size))) is not None:
             yield batch
 
     async def close(self) -> None:
-        """End a read under way and close the file (standard input stays open); idempotent, bounded."""
+        """End a running read and close the file (standard input stays open); idempotent, bounded."""
         self._stream.stop()
         reading = self._reading
         if reading is not None and not reading.done():
@@ -148,12 +148,12 @@ class Source:
         )
 
     def _load(self, until: float | None) -> bool:
-        """Read on; False at the end, when stopped, or when nothing came `until` then."""
+        """Read more; False at the end, after a stop, or if nothing came `until` then."""
         if self._ended:
             if self._parser.line < self._parser.skip:
                 raise ConfigError(
                     f"{self.name} has {self._parser.line} lines, but {self._skip} were read before: it is not "
-                    "what was read then; start a new run, or bring the old file back"
+                    "the file of that time; start a new run, or bring the old file back"
                 )
             return False
         data = self._bytes.read(until)
@@ -197,16 +197,16 @@ async def open_source(
 ) -> Source:
     """Open a source of questions and check it: a file, `-` for standard input, None for the bundled set.
 
-    Reads as far as the first usable record. `strict` refuses the first bad line instead of skipping it. At most
-    `limit` questions are given out. `skip` is a bookmark: see `Batch.lines`.
+    Reads up to the first usable record. `strict` refuses the first bad line instead of skipping it. `limit` is the
+    highest number of questions to return. `skip` is a bookmark: see `Batch.lines`.
 
     Raises:
-        ConfigError: there is nothing to read, or no question in it; the text names the file, what was looked for
-            and what is there. Under `strict`, the first bad line.
+        ConfigError: the source cannot be read or has no question; the text names the file, the wanted fields and the
+            fields found. Under `strict`, also the first bad line.
     """
     source = Source(None if path is None else os.fspath(path), strict=strict, limit=limit, skip=skip)
     try:
-        await source._in_thread(source._start)  # noqa: SLF001 - a half-open source is nobody's to see
+        await source._in_thread(source._start)  # noqa: SLF001 - no caller sees a half-open source
     except BaseException:
         await source.close()
         raise
@@ -214,5 +214,10 @@ async def open_source(
 
 
 def is_pipe(path: str | None) -> bool:
-    """Whether what is read from `path` is gone afterwards: standard input, or a named pipe. Blocks."""
+    """Whether `path` can be read only once: standard input, or a named pipe. Blocks."""
     return path == STDIN or (path is not None and Path(path).is_fifo())
+
+
+def bundled_questions() -> Path:
+    """The bundled set: JSONL with `id`, `question` and `answer`, the short reference answer."""
+    return Path(str(files("streaming_queue"))) / "data" / "questions.jsonl"

@@ -1,4 +1,4 @@
-"""Bytes from a file or a pipe; a wait has an end and can be ended."""
+"""Bytes from a file or a pipe. A read can be bounded and can be stopped."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ from streaming_queue.errors import ConfigError
 
 CHUNK_BYTES = 64 * 1024
 
-_NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # Windows has none, nor FIFOs
-
 
 class ByteStream(Protocol):
     """A source of bytes. `read` blocks: call it in a thread."""
 
     def read(self, until: float | None) -> bytes | None:
-        """Some bytes; none (`b""`) at the end; None if nothing came `until` then (monotonic, None: for ever).
+        """Some bytes; `b""` at the end; None if nothing came `until` then (monotonic; None: no bound).
 
         Raises:
             ConfigError: the file cannot be read, or its gzip data is broken.
@@ -31,7 +29,7 @@ class ByteStream(Protocol):
 
 
 class FileStream:
-    """A file, a FIFO, or standard input (`path` None). `stop` ends a wait in another thread at once."""
+    """A file, a FIFO, or standard input (`path` None). `stop` ends a read in another thread at once."""
 
     def __init__(self, name: str, path: str | None) -> None:
         self.rereadable = False
@@ -44,14 +42,14 @@ class FileStream:
 
     def open(self) -> None:
         """Open it, without waiting for a FIFO's writer. Raises ConfigError."""
-        if self._path is None and sys.__stdin__ is None:  # closed from the start: descriptor 0 is somebody else's now
+        if self._path is None and sys.__stdin__ is None:  # closed from the start: descriptor 0 is another file now
             raise ConfigError(f"{self._name} is closed; give a JSONL or CSV file")
         try:
-            # Opening a FIFO would block until somebody writes to it.
+            # Without O_NONBLOCK the opening of a FIFO waits for a writer.
             self._file = (
                 io.FileIO(0, closefd=False)
                 if self._path is None
-                else io.FileIO(self._path, opener=lambda path, flags: os.open(path, flags | _NONBLOCK))
+                else io.FileIO(self._path, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))
             )
             mode = os.fstat(self._file.fileno()).st_mode
         except FileNotFoundError:
@@ -71,7 +69,7 @@ class FileStream:
         self._poll = poll
 
     def read(self, until: float | None) -> bytes | None:
-        """See `ByteStream`. None also once it is stopped."""
+        """See `ByteStream`. None also after `stop`."""
         if self._file is None:
             raise ValueError("the stream is not open")
         while not self._stopped.is_set():
@@ -90,12 +88,12 @@ class FileStream:
         return None
 
     def stop(self) -> None:
-        """End the wait of `read`, now and later."""
+        """End the present `read` and all later ones."""
         self._stopped.set()
         self._waker.close()
 
     def close(self) -> None:
-        """Close the file (not standard input). Nobody may be in `read`; idempotent."""
+        """Close the file (not standard input); idempotent. No thread may be in `read`."""
         self.stop()
         if self._file is not None:
             self._file.close()

@@ -1,4 +1,4 @@
-"""Records of a table: CSV (RFC 4180) or its likes with semicolons or tabs, with a header."""
+"""Records of a table with a header: CSV (RFC 4180), also with semicolons or tabs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from streaming_queue.messages import Question
 
 DELIMITERS = (",", ";", "\t")
 
-# The csv module's own limit, one for the whole process, is 128 KiB a cell and would refuse what we allow.
+# The csv module's own limit, one for the whole process, is 128 KiB per cell, which is less than ours.
 csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
 
 
 class _Rows:
-    """The csv module's reader, asked for one row at a time. It is that reader's supply, too."""
+    """The csv module's reader for one row at a time, and the iterator that feeds it."""
 
     def __init__(self, delimiter: str) -> None:
         self._reader = csv.reader(self, delimiter=delimiter)
@@ -37,7 +37,7 @@ class _Rows:
         raise StopIteration
 
     def parse(self, text: str) -> tuple[list[str], bool]:
-        """The row that `text` holds, and whether a quote in it is still open. Raises RecordError."""
+        """The row in `text`, and whether a quote in it is still open. Raises RecordError."""
         self._text, self._is_open = text, False
         try:
             return next(self._reader, []), self._is_open
@@ -46,7 +46,7 @@ class _Rows:
 
 
 def is_header(line: bytes) -> bool:
-    """Whether a line reads as the header of a table with a question's column."""
+    """Whether a line is the header of a table with a question column."""
     text = line.decode(errors="replace").strip()
     try:
         return not text.startswith("{") and _delimiter(text) is not None
@@ -55,7 +55,7 @@ def is_header(line: bytes) -> bool:
 
 
 def _delimiter(header: str) -> str | None:
-    """The delimiter by which a header has a question's column, None if there is none. Raises RecordError."""
+    """The delimiter with which a header has a question column, None if there is none. Raises RecordError."""
     for delimiter in DELIMITERS:
         names, _ = _Rows(delimiter).parse(header)
         if Fields.find(names, names).question:
@@ -64,7 +64,7 @@ def _delimiter(header: str) -> str | None:
 
 
 class Table:
-    """Takes lines, gives questions; the first line is the header. A quoted cell may run over lines."""
+    """Takes lines, returns questions; the first line is the header. A quoted cell may span lines."""
 
     def __init__(self, name: str, header: bytes | None, remarks: Remarks) -> None:
         if header is None:
@@ -107,7 +107,7 @@ class Table:
             raise
 
     def finish(self) -> None:
-        """Raises RecordError if a row is not whole."""
+        """Raise RecordError if a row is not whole."""
         if self._kept:
             error = RecordError("a quote opens in this row and is never closed: all that follows was read as its cell")
             error.lines = self._kept_lines
@@ -134,7 +134,7 @@ class Table:
         data = line + b"\n"
         if kept:
             kept += data
-            # Inside a quoted cell a line reads as one that begins with a quote: the row is read once, when it is whole.
+            # A line inside a quoted cell parses like a line that begins with a quote. The whole row is parsed once.
             if b'"' not in line or self._rows.parse('"' + data.decode(errors="replace"))[1]:
                 return None
             data = bytes(kept)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ import orjson
 
 from streaming_queue.errors import QueueError
 from streaming_queue.links import NO_LINK, refuse_links
+
+with suppress(ImportError):  # Windows has none: it must get as far as `check_system`, which refuses it
+    import fcntl
 
 _MOST_BYTES = 4096
 
