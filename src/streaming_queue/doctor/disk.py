@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 from streaming_queue.doctor.finding import Finding, ok, problem, warning
@@ -25,9 +24,6 @@ def disk(directory: Path, mountinfo: Path = MOUNTINFO) -> list[Finding]:
 
 
 def _file_system(path: Path, mountinfo: Path) -> Finding:
-    if sys.platform == "win32":
-        seen = "this system lacks POSIX file locks, which a durable queue needs"
-        return problem("file system", seen, "use Linux, macOS or another POSIX system")
     try:
         refuse_network_file_system(path, mountinfo)
     except QueueError as error:

@@ -6,7 +6,7 @@ import contextlib
 import zlib
 
 from streaming_queue.errors import ConfigError
-from streaming_queue.intake.stream import CHUNK_BYTES, ByteStream
+from streaming_queue.intake.stream import CHUNK_BYTES, FileStream
 
 _MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31  # zlib's way to say: gzip header and checksum, largest window
@@ -16,7 +16,7 @@ _SLICE_BYTES = 16 * 1024
 class GunzipStream:
     """`inner` decompressed if it begins like gzip, else unchanged. All data before a fault comes first."""
 
-    def __init__(self, name: str, inner: ByteStream) -> None:
+    def __init__(self, name: str, inner: FileStream) -> None:
         self._name = name
         self._inner = inner
         self._is_gzip: bool | None = None
@@ -26,7 +26,7 @@ class GunzipStream:
         self._fault: ConfigError | None = None
 
     def read(self, until: float | None) -> bytes | None:
-        """See `ByteStream`."""
+        """See `FileStream`."""
         if self._is_gzip is None and not self._look(until):
             return None
         if self._is_gzip:

@@ -8,8 +8,8 @@ from typing import Any
 
 QUESTION = ("q", "question", "query", "problem", "problem_statement", "instruction", "input", "prompt", "text")
 ID = (
-    *("id", "question_id", "qid", "uid", "unique_id", "task_id", "problem_id", "query_id", "example_id"),
-    "instance_id",
+    *("id", "question_id", "qid", "uid", "unique_id"),
+    *("task_id", "problem_id", "query_id", "example_id", "instance_id"),
 )
 REFERENCE = (
     *("reference", "reference_answer", "final_answer", "correct_answer", "best_answer", "gold_answer"),

@@ -10,22 +10,10 @@ import stat
 import sys
 import threading
 import time
-from typing import Protocol
 
 from streaming_queue.errors import ConfigError
 
 CHUNK_BYTES = 64 * 1024
-
-
-class ByteStream(Protocol):
-    """A source of bytes. `read` blocks: call it in a thread."""
-
-    def read(self, until: float | None) -> bytes | None:
-        """Some bytes; `b""` at the end; None if nothing came `until` then (monotonic; None: no bound).
-
-        Raises:
-            ConfigError: the file cannot be read, or its gzip data is broken.
-        """
 
 
 class FileStream:
@@ -69,7 +57,10 @@ class FileStream:
         self._poll = poll
 
     def read(self, until: float | None) -> bytes | None:
-        """See `ByteStream`. None also after `stop`."""
+        """Some bytes; `b""` at the end; None if nothing came `until` then (monotonic; None: no bound), or after `stop`.
+
+        Blocks: call it in a thread. Raises ConfigError.
+        """
         if self._file is None:
             raise ValueError("the stream is not open")
         while not self._stopped.is_set():

@@ -1,1 +1,1 @@
-"""Where answers come from: one interface, several providers."""
+"""Providers of answers behind one interface."""

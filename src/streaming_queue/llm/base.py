@@ -1,4 +1,4 @@
-"""The contract of every provider: text in, pieces of text out, and what it cost."""
+"""The contract of every provider: text in, pieces of text out, and the usage."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of an answer. `usage` (token counts, the provider's own keys) comes with the last one, if at all."""
+    """A piece of an answer. The last one may have `usage` (token counts under the provider's own keys)."""
 
     text: str
     usage: dict[str, Any] | None = None
 
 
 class Key(StrEnum):
-    """What became of our key."""
+    """The provider's judgement of our key."""
 
     ACCEPTED = "accepted"
     NOT_SENT = "not sent"
-    NOT_CHECKED = "not checked"  # it lists its models to anybody
+    NOT_CHECKED = "not checked"  # it lists its models without a key too
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a provider tells without being asked a question: its models in its order (it may keep no list)."""
+    """A provider's answer without a question: its models in its order (maybe none), and its judgement of our key."""
 
     models: tuple[str, ...]
     key: Key
 
 
 class LLM(ABC):
-    """A model that answers. Failures raise an `LLMError`, AuthError or ConfigError; a failure is never a text."""
+    """A model that answers. A failure raises an `LLMError`, AuthError or ConfigError and is never a text."""
 
     provider: ClassVar[str]
     is_mock: ClassVar[bool] = False
@@ -46,17 +46,17 @@ class LLM(ABC):
     def stream(self, question: str, *, question_id: str | None = None) -> AsyncGenerator[Chunk, None]:
         """The answer in pieces, in order. Closing the generator cancels the request.
 
-        `question_id` names the question where its text alone does not; most providers need it for nothing.
+        `question_id` distinguishes questions with the same text; most providers ignore it.
         """
 
     async def listing(self, within_s: float) -> Listing | None:
-        """The provider's models and whether it takes our key; costs nothing. Default: None, there is nobody to ask.
+        """The provider's models and its judgement of our key, at no cost. Default: None, there is no server.
 
-        Raises like `stream`: an LLMTimeoutError after `within_s`, an AuthError where the key is refused. The texts
-        leave out what the provider says: some quote the key that they refuse.
+        Raises like `stream`: an LLMTimeoutError after `within_s`, an AuthError if the key is refused. The texts omit
+        the provider's words, since some providers quote the refused key.
         """
         del within_s
         return None
 
     async def close(self) -> None:
-        """Give up connections; idempotent. Default: nothing to do."""
+        """Close connections; idempotent. Default: do nothing."""

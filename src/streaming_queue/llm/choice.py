@@ -1,4 +1,4 @@
-"""Which provider answers, and why: an explicit choice, else whatever is configured, else the mock."""
+"""The choice of the provider and its reason: the stated type, else the configured provider, else the mock."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A provider, the setting that chose it, and where it is (None: in this process)."""
+    """A provider, the setting that chose it, and its address (None: in this process)."""
 
     llm: LLM
     reason: str
     address: str | None = None
 
     def describe(self) -> str:
-        """The line for people: `LLM: mock (no provider is configured; answers are made up)`."""
+        """The line for the terminal: `LLM: mock (no provider is configured; answers are made up)`."""
         if self.llm.is_mock:
             return f"LLM: {self.llm.provider} ({self.reason}; answers are made up)"
         model = self.llm.model or "the first model listed"
@@ -35,14 +35,14 @@ class Choice:
 
 
 def choose(core: Core, mock: Mock, *, environ: Mapping[str, str] | None = None) -> Choice:
-    """The provider for these settings; nothing is imported, asked or connected yet.
+    """The provider for these settings, without an import of its SDK, a request or a connection.
 
-    `core.type` decides; where it is None, a server, a key or a model that is named means openai; nothing of that, the
-    mock. OPENAI_API_KEY and OPENAI_BASE_URL of `environ` (default: the process's) count where no setting says
-    otherwise, and never for a server that `core.base_url` or `core.port` name.
+    `core.type` decides. If it is None, a named server, key or model means openai, and none of them the mock.
+    OPENAI_API_KEY and OPENAI_BASE_URL of `environ` (default: the process's) count if no setting states the value, but
+    not for a server that `core.base_url` or `core.port` name.
 
     Raises:
-        ConfigError: openai is chosen and cannot be used; it is never replaced by the mock.
+        ConfigError: openai is chosen and unusable; the mock never replaces it.
     """
     environ = os.environ if environ is None else environ
     variables = {} if core.is_local else {name: environ.get(name, "").strip() for name in _VARIABLES}

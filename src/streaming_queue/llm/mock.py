@@ -1,4 +1,4 @@
-"""A provider that asks nobody: made-up text, latency and failures, the same for the same seed and question."""
+"""A provider without a model: made-up text, latency and failures, the same for the same seed and question."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import hashlib
 import math
 from collections.abc import AsyncGenerator
 from statistics import NormalDist
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from streaming_queue.errors import BadResponseError, ConfigError
 from streaming_queue.llm.base import LLM, Chunk
 
+if TYPE_CHECKING:
+    from streaming_queue.config import Latency
+
 MARK = "[mock] "
-"""What every mock answer begins with."""
+"""The beginning of every mock answer."""
 WORDS_PER_CHUNK = 4
 FIRST_CHUNK_SHARE = 0.3
-"""The part of the latency that passes before the first chunk."""
+"""The part of the latency before the first chunk."""
 
 _VOCABULARY = (
     "amber answer basin bridge candle canvas circle cloud copper corner desert distance echo ember engine evening "
@@ -30,30 +33,18 @@ _STANDARD_NORMAL = NormalDist()
 _TWO_52 = 2.0**52
 
 
-class LogNormal(Protocol):
-    """A log-normal latency: `mean` of the distribution itself in ms, `sigma` the standard deviation of its log."""
-
-    @property
-    def mean(self) -> float:
-        """Mean, in milliseconds."""
-
-    @property
-    def sigma(self) -> float:
-        """Standard deviation of the logarithm; 0 is a constant."""
-
-
 class MockLLM(LLM):
-    """Answers at once, or as late and as unreliably as told.
+    """Answers at once, or with the given latency and failures.
 
-    The text depends on the seed and the question's text alone. Latency and failure depend on the seed and the
-    question's id, or its text where it has no id: a question that fails once fails at every attempt.
+    The text depends only on the seed and the question's text. Latency and failure depend on the seed and the question's
+    id, or its text if it has no id. So a question that fails once fails at every attempt.
     """
 
     provider = "mock"
     is_mock = True
 
-    def __init__(self, *, seed: int = 0, latency_ms: float | LogNormal = 0.0, failure_rate: float = 0.0) -> None:
-        """`latency_ms` runs until the whole answer; `failure_rate` is the share of question ids that fail.
+    def __init__(self, *, seed: int = 0, latency_ms: float | Latency = 0.0, failure_rate: float = 0.0) -> None:
+        """`latency_ms` is the time until the whole answer; `failure_rate` is the share of question ids that fail.
 
         Raises:
             ConfigError: a value is out of its range.
@@ -75,7 +66,7 @@ class MockLLM(LLM):
         """The answer: one chunk without latency, else chunks of a few words over the latency's time.
 
         Raises:
-            BadResponseError: this question is one of those that fail; after its latency.
+            BadResponseError: this question fails; raised after its latency.
         """
         name = question if question_id is None else question_id
         latency_s = self.latency_ms(name) / 1000 if self._mean_ms else 0.0
@@ -96,13 +87,13 @@ class MockLLM(LLM):
             yield Chunk(piece)
 
     def text(self, question: str) -> str:
-        """The answer to `question`: plainly a mock's, and another for another question."""
+        """The answer to `question`, marked as a mock's; different questions have different answers."""
         digest = self._digest("text", question)
         words = " ".join([_WORDS[byte & 63] for byte in digest[6 : 14 + (digest[6] & 15)]])
         return f"{MARK}Made-up answer {digest[:6].hex()}: {words}."
 
     def latency_ms(self, name: str) -> float:
-        """How long the question with this id takes, in milliseconds."""
+        """The latency of the question with this id, in milliseconds."""
         if not self._sigma or not self._mean_ms:
             return self._mean_ms
         location = math.log(self._mean_ms) - self._sigma**2 / 2

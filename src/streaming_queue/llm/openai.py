@@ -1,4 +1,4 @@
-"""Any server that speaks OpenAI's chat completions, by the official SDK."""
+"""Servers with OpenAI's chat completions, through the official SDK."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_MODEL = "gpt-6-luna"
-"""OpenAI's model for focused work in high volume; only for OpenAI's own address."""
+"""OpenAI's model for simple questions in large numbers; only for OpenAI's own address."""
 OPENAI_HOST = "api.openai.com"
-"""OpenAI's own host; its regional ones end like it."""
+"""OpenAI's own host; its regional hosts have the same ending."""
 DEFAULT_BASE_URL = f"https://{OPENAI_HOST}/v1"
 PLACEHOLDER_KEY = "not-needed"
-"""Sent where a server of one's own has no key: the SDK wants one, such servers ignore it."""
+"""Sent to the user's own server without a key: the SDK requires a key, and such servers ignore it."""
 CONNECT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Dialect:
-    """How this server wants to be asked: which name the limit of tokens has, whether usage may be asked for."""
+    """The server's variant of requests: the name of the token limit, and whether requests may ask for usage."""
 
     limit: str
     usage: bool = True
 
 
 class OpenAILLM(LLM):
-    """Chat completions, streamed; OpenAI's own API or any that is compatible with it.
+    """Streamed chat completions of OpenAI's own API or a compatible one.
 
-    Nothing is retried here. The first use imports the SDK and, where no model is named, asks the server for one, so
+    There are no retries here. The first use imports the SDK. If no model is named, it also asks the server for one, so
     `model` may be empty until the first answer.
     """
 
@@ -62,11 +62,11 @@ class OpenAILLM(LLM):
     ) -> None:
         """`base_url` None is OpenAI's own; `timeout_s` bounds the silence of the server, not the whole answer.
 
-        Without `model`, OpenAI's own address answers with `DEFAULT_MODEL`, any other with the first it lists.
+        The default of `model` is `DEFAULT_MODEL` at OpenAI's own address, and the first listed model at others.
 
         Raises:
             BackendNotInstalledError: the SDK is not installed.
-            ConfigError: OpenAI itself is to be asked without a key, or key or base URL cannot be used.
+            ConfigError: OpenAI's own address needs a key, or the key or base URL is invalid.
         """
         if find_spec("openai") is None:
             raise BackendNotInstalledError(f"core.type openai needs the OpenAI SDK: {install_command('openai')}")
@@ -95,16 +95,16 @@ class OpenAILLM(LLM):
         self._client: tuple[openai.AsyncOpenAI, Translator] | None = None
 
     async def stream(self, question: str, *, question_id: str | None = None) -> AsyncGenerator[Chunk, None]:
-        """The answer as the server sends it; the usage, where told, comes last, with an empty text.
+        """The answer as the server sends it; the usage, if any, comes last, with an empty text.
 
         Raises:
             AuthError: the server refused the key (401, 403).
-            RateLimitedError: it asks to slow down (429).
+            RateLimitedError: the server limits the rate (429).
             QuotaError: the account is out of quota (402, or 429 that says so).
-            LLMTimeoutError: it stayed silent for `timeout_s` (or said so: 408, 504).
-            BadResponseError: the stream is empty, malformed or cut off, or it has no text to give.
+            LLMTimeoutError: the server was silent for `timeout_s` (or answered 408, 504).
+            BadResponseError: the stream is empty, malformed or cut off, or has no text.
             ConfigError: no model is named and the server lists none.
-            LLMError: anything else; retryable for lost connections and 5xx, not for a refused request (400, 404, 422).
+            LLMError: another failure; retryable for lost connections and 5xx, not for refusals (400, 404, 422).
         """
         del question_id
         client, translator = await self._open()
@@ -119,7 +119,7 @@ class OpenAILLM(LLM):
                         yield Chunk(text)
             reader.finish(completion.response.headers.get("content-type", "no content type"), self._max_tokens)
         except openai.OpenAIError as error:
-            # The SDK's error holds the request with its key, and the server's words as they came.
+            # The SDK's error holds the request with its key, and the server's words unchanged.
             raise translator.translate(error) from None
         except BadResponseError as error:
             reason = translator.redact(str(error))
@@ -135,7 +135,7 @@ class OpenAILLM(LLM):
             yield Chunk("", reader.usage)
 
     async def listing(self, within_s: float) -> Listing:
-        """See LLM. A server that lists its models without our key, too, has not looked at it."""
+        """See LLM. A server that lists its models without our key too has not checked the key."""
         client, translator = await self._open()
         import openai
 
@@ -161,7 +161,7 @@ class OpenAILLM(LLM):
             raise LLMTimeoutError(f"{self.origin}: no list of models within {within_s:g} s") from None
 
     async def close(self) -> None:
-        """Give up the connections; idempotent."""
+        """Close the connections; idempotent."""
         client, self._client = self._client, None
         if client is not None:
             await client[0].close()
@@ -170,7 +170,7 @@ class OpenAILLM(LLM):
         if self._client is None:
             async with self._opening:
                 if self._client is None:
-                    # Importing the SDK and reading the certificates take a second of file work.
+                    # The import of the SDK and of the certificates reads files for a second.
                     self._client = await asyncio.to_thread(self._connect)
         return self._client
 
@@ -183,14 +183,14 @@ class OpenAILLM(LLM):
         client = openai.AsyncOpenAI(
             api_key=self._api_key or PLACEHOLDER_KEY,
             base_url=self._base_url,
-            max_retries=0,  # the scheduler retries, elsewhere first and within its budget
+            max_retries=0,  # the scheduler retries, first with another worker, within its budget
             timeout=timeout,
             http_client=openai.DefaultAsyncHttpxClient(timeout=timeout, follow_redirects=False),
         )
         return client, Translator(self.origin, self._timeout_s, self._api_key)
 
     async def _first_model(self, client: openai.AsyncOpenAI) -> str:
-        """The first model that the server lists; remembered."""
+        """The first model that the server lists; stored in `model`."""
         async with self._opening:
             if self.model:
                 return self.model
@@ -204,7 +204,7 @@ class OpenAILLM(LLM):
     async def _request(
         self, client: openai.AsyncOpenAI, model: str, question: str
     ) -> openai.AsyncStream[ChatCompletionChunk]:
-        """Ask, in the server's dialect; a request that it refuses for the dialect is put in the other one."""
+        """Send the request in the server's dialect; after a refusal of the dialect, try the other one."""
         import openai
 
         dialect, tried = self._dialect, set[_Dialect]()
@@ -232,8 +232,8 @@ class OpenAILLM(LLM):
     def _other_dialect(self, dialect: _Dialect, param: str | None) -> _Dialect | None:
         """The dialect to try after a refusal that names `param`; None: the request itself is at fault.
 
-        Many compatible servers name no parameter. Until one has taken a request with stream_options, they are
-        suspected; a second refusal without them then tells the true reason.
+        Many compatible servers name no parameter. Until such a server accepts a request with stream_options, they are
+        the suspected cause; a second refusal without them then gives the true reason.
         """
         if self._max_tokens is not None and param == dialect.limit:
             return replace(dialect, limit="max_tokens" if param == "max_completion_tokens" else "max_completion_tokens")
@@ -245,7 +245,7 @@ class OpenAILLM(LLM):
 
 
 async def _list_models(client: openai.AsyncOpenAI) -> tuple[str, ...]:
-    """The ids that GET /models gives; the SDK's own type cannot be relied on where the server is another's."""
+    """The ids from GET /models, without the SDK's own type, which other servers do not always match."""
     import openai
 
     try:

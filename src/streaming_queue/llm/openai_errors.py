@@ -1,4 +1,4 @@
-"""The SDK's errors as ours. Importing this imports the SDK: only `llm.openai` does, once it is needed."""
+"""The SDK's errors as ours. Importing this imports the SDK: only `llm.openai` does, at its first use."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from streaming_queue.errors import (
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 RATE_CODES = frozenset({"rate_limit_exceeded"})
 MESSAGE_LIMIT = 500
-"""Longest part of a provider's own message that is passed on, in characters."""
+"""Longest part of a provider's own message in ours, in characters."""
 SHORTEST_SECRET = 8
-"""A shorter key is a placeholder; hiding it would garble every message it happens to occur in."""
+"""A shorter key is a placeholder, and its removal would garble messages."""
 
 _KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}")
 
 
 @dataclass(frozen=True, slots=True)
 class Translator:
-    """Turns what the SDK raised for one server into our errors, without the key.
+    """Turns the SDK's errors for one server into ours, without the key.
 
-    `origin` is the server's address as a person may see it, `timeout_s` the silence allowed.
+    `origin` is the server's address without credentials, `timeout_s` the allowed silence.
     """
 
     origin: str
@@ -61,7 +61,7 @@ class Translator:
         return LLMError(f"{self.origin}: {self.redact(str(error))}", retryable=False)
 
     def _by_status(self, status: int | None, error: openai.APIError, headers: Mapping[str, str]) -> StreamingQueueError:
-        """The error for an HTTP status; None is a failure reported in the middle of a stream."""
+        """The error for an HTTP status; None is a failure in the middle of a stream."""
         text = f"{self.origin}: {self._reason(status, error)}"
         retry_after_s = retry_after(headers)
         codes = {code for code in (error.code, error.type) if isinstance(code, str)}
@@ -81,17 +81,17 @@ class Translator:
         if status is None:
             return f"the stream reported a failure: {message or self.redact(error.message)}"
         phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
-        told = f"{status} {phrase}".rstrip()
+        heading = f"{status} {phrase}".rstrip()
         if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-            return f"{told}: it redirects, and redirects are not followed; give the final address"
+            return f"{heading}: it redirects, and redirects are not followed; give the final address"
         if message:
-            return f"{told}: {message}"
+            return f"{heading}: {message}"
         if status == HTTPStatus.NOT_FOUND:
-            return f"{told}: no chat completions there; the base URL usually ends in /v1"
-        return told
+            return f"{heading}: no chat completions there; the base URL usually ends in /v1"
+        return heading
 
     def redact(self, text: str) -> str:
-        """`text` on one line, shortened, without the key and whatever looks like a part of one."""
+        """`text` on one line, shortened, without the key and without parts that look like a key."""
         if self.api_key and len(self.api_key) >= SHORTEST_SECRET:
             text = text.replace(self.api_key, "[redacted]")
         text = " ".join(_KEY_LIKE.sub("[redacted]", text).split())
@@ -99,19 +99,19 @@ class Translator:
 
 
 def provider_message(body: Any) -> str:
-    """What the body of an error says to people; empty where it says nothing or is a web page."""
+    """The message in the body of an error; empty if there is none or if the body is a web page."""
     if isinstance(body, str):
         return "" if body.lstrip().startswith("<") else body
     if not isinstance(body, Mapping):
         return ""
     for key in ("message", "detail", "error"):
-        if told := body.get(key):
-            return told if isinstance(told, str) else json.dumps(told, ensure_ascii=False, default=str)
+        if message := body.get(key):
+            return message if isinstance(message, str) else json.dumps(message, ensure_ascii=False, default=str)
     return json.dumps(body, ensure_ascii=False, default=str) if body else ""
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait by `Retry-After-Ms` or `Retry-After` (RFC 9110, 10.2.3: seconds or a date); None: not told."""
+    """Seconds to wait by `Retry-After-Ms` or `Retry-After` (RFC 9110, 10.2.3: seconds or a date), else None."""
     for header, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             delay_s = float(headers.get(header, "")) * unit_s

@@ -1,4 +1,4 @@
-"""What a stream of chat completion chunks says: the text, and whether it came to a usable end."""
+"""The text of a stream of chat completion chunks, and the check of its end."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from typing import Any
 from streaming_queue.errors import BadResponseError
 
 
-class MalformedChunkError(ValueError):
-    """An event of the stream is no chat completion chunk."""
-
-
 class ChunkReader:
     """Reads the chunks of one answer. The SDK checks no types: a server may send anything."""
 
     def __init__(self) -> None:
         self.usage: dict[str, Any] | None = None
-        """The token counts, once told."""
+        """The token counts, None until they come."""
         self._chunks = 0
         self._has_text = False
         self._finish: str | None = None
@@ -24,10 +20,10 @@ class ChunkReader:
         self._refusal = ""
 
     def text(self, chunk: Any) -> str:
-        """The chunk's text, often empty. Raises MalformedChunkError."""
+        """The chunk's text, often empty. Raises BadResponseError if it is no chat completion chunk."""
         choices = getattr(chunk, "choices", None)
         if not isinstance(choices, list):
-            raise MalformedChunkError("an event is no chat completion chunk")
+            raise BadResponseError("the stream is malformed: an event is no chat completion chunk")
         self._chunks += 1
         usage = getattr(chunk, "usage", None)
         if usage is not None and hasattr(usage, "model_dump"):
@@ -39,7 +35,7 @@ class ChunkReader:
         text = getattr(delta, "content", None) or ""
         refusal = getattr(delta, "refusal", None) or ""
         if not isinstance(text, str) or not isinstance(refusal, str):
-            raise MalformedChunkError("an event's content is no text")
+            raise BadResponseError("the stream is malformed: an event's content is no text")
         finish = getattr(choices[0], "finish_reason", None)
         if finish:
             self._finish, self._ended = str(finish), True
@@ -48,18 +44,18 @@ class ChunkReader:
         return text
 
     def finish(self, content_type: str, max_tokens: int | None) -> None:
-        """Take note that the stream is over; `content_type` is the response's.
+        """Check the ended stream; `content_type` is the response's.
 
         Raises:
-            BadResponseError: there was no stream, it was cut off, or it had no text; not retryable where the model
-                came to its end and would again.
+            BadResponseError: there was no stream, it was cut off, or it had no text; not retryable if the model would
+                end in the same way again.
         """
         if not self._chunks:
             if content_type.startswith("text/event-stream"):
                 raise BadResponseError("the stream is empty")
             raise BadResponseError(f"200 with {content_type}, no event stream; the base URL usually ends in /v1")
         if not self._ended:
-            # Without this an answer cut off where the body's end is no error of HTTP's would pass as whole.
+            # Without this check, an answer cut off at a regular end of the HTTP body would pass as whole.
             raise BadResponseError("the stream ended before the answer did (neither finish_reason nor usage came)")
         if self._has_text:
             return

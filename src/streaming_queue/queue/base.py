@@ -83,6 +83,10 @@ class Attempt:
         return cls(lease.id, lease.attempt, lease.fence, worker, protocol, started, ended, outcome, failure)
 
 
+STATS = ("re_executions", "late_duplicates_rejected", "losses")
+"""The keys of `Record.stats`."""
+
+
 def candidate_ids(question: Question) -> Iterable[str]:
     """The ids a question may take, best first: its own (else the hash of its text), then `id#2`, `id#3` ..."""
     stem = question.id if question.id is not None else hashlib.sha256(question.text.encode()).hexdigest()[:16]

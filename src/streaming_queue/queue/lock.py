@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ with suppress(ImportError):  # Windows has none: it must get as far as `check_sy
     import fcntl
 
 _MOST_BYTES = 4096
+_ESCAPED = re.compile(r"\\(\d{3})")
 
 NETWORK_FILE_SYSTEMS = frozenset(
     [
@@ -37,18 +39,12 @@ def mount_of(path: str, mountinfo: str) -> tuple[str, str] | None:
         fields, kinds = before.split(), after.split()
         if len(fields) < 5 or not kinds:
             continue
-        point = _unescape(fields[4])
+        point = _ESCAPED.sub(lambda code: chr(int(code[1], 8)), fields[4])
         below = point.rstrip("/") + "/"
         # A later line of the same mount point was mounted over the earlier one.
         if (path == point or path.startswith(below)) and (found is None or len(point) >= len(found[0])):
             found = point, kinds[0]
     return found
-
-
-def _unescape(field: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        field = field.replace(code, character)
-    return field
 
 
 def refuse_network_file_system(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:

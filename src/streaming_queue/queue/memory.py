@@ -14,7 +14,7 @@ from typing import Any
 
 from streaming_queue.errors import QueueClosedError
 from streaming_queue.messages import Counts, Failure, Outcome, PutReport, Question, Result
-from streaming_queue.queue.base import Attempt, Lease, WorkQueue
+from streaming_queue.queue.base import STATS, Attempt, Lease, WorkQueue
 from streaming_queue.queue.codec import decode_bookmark, encode_bookmark
 from streaming_queue.queue.naming import Namer
 
@@ -41,6 +41,12 @@ class Entry:
     outcome: Outcome | None = None
     history: list[Attempt] = field(default_factory=list)
 
+    @property
+    def failure_type(self) -> str | None:
+        """The type of failure of a dead letter."""
+        failure = self.outcome and self.outcome.failure
+        return failure.type if failure else None
+
 
 class MemoryQueue(WorkQueue):
     """A queue in memory: nothing survives the process.
@@ -63,7 +69,7 @@ class MemoryQueue(WorkQueue):
         self._ends: list[Entry | None] = []
         self._dead: dict[str, Entry] = {}
         self._counts = {"ready": 0, "delayed": 0, "leased": 0, "done": 0, "dead": 0}
-        self._stats = {"re_executions": 0, "late_duplicates_rejected": 0, "losses": 0}
+        self._stats = dict.fromkeys(STATS, 0)
         self._revision = 0
         self._bookmark: str | None = None
         self._namer = Namer(self._taken, max_open)
@@ -317,7 +323,7 @@ class MemoryQueue(WorkQueue):
 
     async def reasons(self) -> dict[str, int]:
         """See WorkQueue."""
-        types = Counter(failure.type for outcome in await self.dead(len(self._dead)) if (failure := outcome.failure))
+        types = Counter(str(entry.failure_type) for entry in self._chosen(None, None))
         return dict(sorted(types.items(), key=lambda item: (-item[1], item[0])))
 
     async def attempts(self, question_id: str) -> list[Attempt]:
@@ -333,14 +339,8 @@ class MemoryQueue(WorkQueue):
 
     def _chosen(self, ids: Sequence[str] | None, failure_type: str | None) -> list[Entry]:
         self._check_open()
-        names = list(self._dead) if ids is None else [name for name in dict.fromkeys(ids) if name in self._dead]
-        chosen = [self._dead[name] for name in names]
-        return [
-            entry
-            for entry in chosen
-            if failure_type is None
-            or (entry.outcome and entry.outcome.failure and entry.outcome.failure.type == failure_type)
-        ]
+        found = [self._dead[name] for name in dict.fromkeys(self._dead if ids is None else ids) if name in self._dead]
+        return [entry for entry in found if failure_type in (None, entry.failure_type)]
 
     async def replay(self, *, ids: Sequence[str] | None = None, failure_type: str | None = None) -> int:
         """See WorkQueue."""

@@ -35,16 +35,8 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
     raise QueueClosedError. A cancelled call may take effect, whole; leases that no caller received go back.
     """
 
-    def __init__(
-        self,
-        path: str | PathLike[str],
-        *,
-        lease_s: float = 60.0,
-        max_open: int | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
-        self._open_store = partial(Store, self.path, lease_s=lease_s, max_open=max_open, clock=clock)
         self._writer: Writer | None = None
         self._closing: asyncio.Future[None] | None = None
         self._newest = Tally()
@@ -64,13 +56,13 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
             QueueError: another process owns the file (its pid is named), it is damaged, foreign, of another version,
                 on a network file system, or cannot be written; the text says which and what to do.
         """
-        queue = cls(path, lease_s=lease_s, max_open=max_open, clock=clock)
-        await queue._start()
+        queue = cls(path)
+        await queue._start(partial(Store, queue.path, lease_s=lease_s, max_open=max_open, clock=clock))
         return queue
 
-    async def _start(self) -> None:
+    async def _start(self, open_store: Callable[[], Store]) -> None:
         loop = asyncio.get_running_loop()
-        self._writer = Writer(self.path, self._open_store, loop, self._receive)
+        self._writer = Writer(self.path, open_store, loop, self._receive)
         opened = loop.create_future()
         self._writer.start(opened)
         try:

@@ -96,16 +96,9 @@ CREATE TABLE meta(
 INSERT INTO meta(only) VALUES (1);
 """
 
-_FATAL = frozenset(
-    {
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_PERM,
-    }
-)
+_UNREADABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_FORBIDDEN = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
+_FATAL = frozenset({sqlite3.SQLITE_IOERR, *_UNREADABLE, *_FORBIDDEN})
 
 
 def connect(path: Path, *, unclean: bool) -> sqlite3.Connection:
@@ -190,13 +183,13 @@ def storage_error(path: Path, error: sqlite3.Error) -> QueueError:
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     if code == sqlite3.SQLITE_FULL:
         return DiskFullError(f"{path}: no space left for the queue's database; free some, nothing stored is lost")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if code in _UNREADABLE:
         return damaged(path, str(error))
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return QueueError(
             f"{path}: another program holds the database locked ({name}); end its transaction", retryable=True
         )
-    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+    if code in _FORBIDDEN:
         return QueueError(f"{path}: {error} ({name}); the file and its folder must be writable by this user")
     if code == sqlite3.SQLITE_IOERR:
         return QueueError(

@@ -16,6 +16,7 @@ import orjson
 from streaming_queue.errors import QueueError
 from streaming_queue.links import refuse_links
 from streaming_queue.messages import Counts
+from streaming_queue.queue.base import STATS
 from streaming_queue.queue.lock import OwnerLock, refuse_network_file_system
 from streaming_queue.queue.naming import Namer
 from streaming_queue.queue.sqlite_rows import read_by_keys, read_json
@@ -46,11 +47,7 @@ class Tally:
     @property
     def stats(self) -> dict[str, int]:
         """See `WorkQueue.stats`."""
-        return {
-            "re_executions": self.re_executions,
-            "late_duplicates_rejected": self.late_duplicates_rejected,
-            "losses": self.losses,
-        }
+        return {name: getattr(self, name) for name in STATS}
 
 
 _COLUMNS = tuple(field.name for field in fields(Tally))

@@ -1,37 +1,35 @@
-"""Percentiles of any number of values in bounded memory: exact at first, within half a per cent later."""
+"""Percentiles of any number of values in bounded memory: exact for few values, else within half a per cent."""
 
 from __future__ import annotations
 
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import repeat
 from typing import Any
 
 EXACT = 100_000
-"""So many values are kept as they are."""
+"""So many values are stored as they are."""
 WIDTH = 1.01
-"""Beyond, a value is known by its bucket, whose bounds are a per cent apart (DDSketch, Masson et al. 2019)."""
+"""Further values are counted in buckets whose bounds are a per cent apart (DDSketch, Masson et al. 2019)."""
 _PER_BUCKET = 1 / math.log(WIDTH)
 _NOTHING = -(2**31)
 """The bucket of zero."""
 
 
 class Distribution:
-    """Values, none of them negative. Count, mean, deviation and extremes are exact throughout."""
+    """Values, none of them negative. Count, mean, deviation and extremes are always exact."""
 
-    def __init__(self, values: Iterable[float] = ()) -> None:
+    def __init__(self) -> None:
         self._values = array("d")
         self._buckets: Counter[int] = Counter()
         self._count = 0
         self._mean = self._squares = 0.0
         self._least, self._most = math.inf, -math.inf
-        for value in values:
-            self.add(value)
 
     def add(self, value: float) -> None:
-        """Take a value in."""
+        """Add a value."""
         if self._count:
             self._put(value)
             return
@@ -50,7 +48,7 @@ class Distribution:
         self._buckets[int(math.log(value) * _PER_BUCKET // 1) if value > 0 else _NOTHING] += 1
 
     def merge(self, other: Distribution) -> None:
-        """Take in all that another has."""
+        """Add all values of `other`."""
         if self._count or len(self._values) + len(other._values) > EXACT:
             for value in other._values:
                 self.add(value)
@@ -70,7 +68,7 @@ class Distribution:
         self._buckets.update(other._buckets)
 
     def describe(self) -> dict[str, Any]:
-        """count, mean, std (of the population), min, p50, p95, p99, max; all None but count if there is no value."""
+        """count, mean, std (of the population), min, p50, p95, p99, max; without values all are None except count."""
         if not self._count:
             return describe(array("d", sorted(self._values)))
         ordered = sorted(self._buckets.items())
@@ -114,8 +112,6 @@ def describe(ordered: Sequence[float]) -> dict[str, Any]:
         "mean": mean,
         "std": math.dist(ordered, repeat(mean, count)) / math.sqrt(count),
         "min": ordered[0],
-        "p50": percentile(ordered, 50),
-        "p95": percentile(ordered, 95),
-        "p99": percentile(ordered, 99),
+        **{f"p{percent}": percentile(ordered, percent) for percent in (50, 95, 99)},
         "max": ordered[-1],
     }

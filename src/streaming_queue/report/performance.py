@@ -1,4 +1,4 @@
-"""How fast, and where the time went, over any number of rows."""
+"""Speed and time shares over any number of rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from streaming_queue.report.distribution import Distribution
 
 METRICS = ("response_time", "queue_ms", "protocol_ms", "llm_ms", "ttft_ms")
-"""What is measured, of answered questions only: `response_time` in seconds, the rest in milliseconds."""
+"""The measured times of answered questions: `response_time` in seconds, the others in milliseconds."""
 
 
 class _Group:
@@ -37,10 +37,10 @@ class _Group:
 
 
 class Performance:
-    """Takes rows, gives figures; memory is bounded for each worker (`Distribution`)."""
+    """Takes rows, returns figures; memory is bounded per worker (`Distribution`)."""
 
     def __init__(self, workers: Iterable[str] = ()) -> None:
-        """`workers` are the pool's ids, so that one that never answered is seen too."""
+        """`workers` are the pool's ids: a worker without an answer has figures too."""
         self._groups: dict[tuple[str | None, str | None], _Group] = {(worker, None): _Group() for worker in workers}
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -52,28 +52,18 @@ class Performance:
         group.add(row)
 
     @property
-    def answered(self) -> int:
-        """Questions with an answer."""
-        return sum(group.answered for group in self._groups.values())
-
-    @property
-    def failed(self) -> int:
-        """Dead letters."""
-        return sum(group.failed for group in self._groups.values())
-
-    @property
     def mock_answers(self) -> int:
-        """Answers that no model gave."""
+        """Answers of the mock provider."""
         return sum(group.mock_answers for group in self._groups.values())
 
     def report(self, seconds: float) -> dict[str, Any]:
-        """The `performance` of results.json; `seconds` is how long the run worked.
+        """The `performance` of results.json; `seconds` is the working time of the run.
 
         `overall`, each of `workers` and each of `protocols` hold answered, failed, success_share, questions_per_s,
-        overhead_share and the description of each metric. `success_share` is the answered part of those that ended, 0
-        to 1, None where none did. `overhead_share` is the protocol's part of the response time, 0 to 1, over the
-        answers where it is known. `load_balance_variance` is the variance (of the population) of the answered
-        questions per worker: 0 is a perfect balance; None without workers.
+        overhead_share and the description of each metric. `success_share` is the answered part of the ended questions,
+        0 to 1, None if none ended. `overhead_share` is the protocol's part of the response time, 0 to 1, over the
+        answers with a known part. `load_balance_variance` is the variance (of the population) of the answered questions
+        per worker: 0 is a perfect balance; None without workers.
         """
         by_worker: dict[str, list[_Group]] = {}
         by_protocol: dict[str, list[_Group]] = {}
@@ -85,7 +75,7 @@ class Performance:
         known: dict[tuple[_Group, ...], dict[str, Any]] = {}
 
         def figures(groups: Iterable[_Group]) -> dict[str, Any]:
-            """Those of one protocol are often those of all: nothing is summed up twice."""
+            """The figures of `groups`, computed once: the groups of one protocol are often all groups."""
             held = tuple(group for group in groups if group.answered or group.failed)
             if held not in known:
                 known[held] = _figures(held, seconds)

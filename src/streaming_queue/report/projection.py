@@ -1,12 +1,12 @@
-"""results.jsonl, kept equal to the queue's record while a run goes on."""
+"""results.jsonl, kept equal to the queue's record during a run."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from streaming_queue.errors import StreamingQueueError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from streaming_queue.queue.base import WorkQueue
 
 PACE_S = 0.1
-"""How long a new end can go unnoticed when nobody calls `nudge`."""
+"""Longest time to notice a new end without `nudge`."""
 _PAUSE_S = 0.05
 _RETRY_S = 1.0
 _BATCH_BYTES = 4 * 1024 * 1024
@@ -26,20 +26,20 @@ _BATCH_ROWS = 512
 
 
 class Projection:
-    """One line a question that ended, `Outcome.row()`, in the order of the queue's numbers.
+    """One line per question that ended, `Outcome.row()`, in the order of the queue's numbers.
 
-    A row is appended within 0.2 s of its commit and is durable after `finish`; the queue's record is the durable one
-    all along. Memory is bounded by a batch. As an end is taken back (`WorkQueue.revision`) the file is written anew
-    beside the old one and replaces it at once: it never has two rows for a question. While that takes, or while the
-    disk is full, the file lags; the queue does not wait for it.
+    A row is appended within 0.2 s of its commit and is durable after `finish`; the queue's record is durable at once.
+    Memory is bounded by a batch. After an end is taken back (`WorkQueue.revision`), a new file is written beside the
+    old one and replaces it, so the file never has two rows for a question. Meanwhile, or while the disk is full, the
+    file lags; the queue does not wait for it.
 
-    At the start the file is taken over where it is a prefix of the record: nothing was ever taken back, the file has
-    as many lines as its last row's number, that row equals the queue's byte for byte, and there are no holes in it.
-    Otherwise it is written anew in the background. An unfinished last line is cut off first.
+    At the start the file is kept if it is a prefix of the record: no end was taken back, the number of lines is the
+    number of the last row, that row equals the queue's byte for byte, and the file has no holes. Otherwise a new file
+    is written in the background. First, an unfinished last line is cut off.
 
-    `also(row)` is told each row that was not in the file at the start, in order, in a thread of its own and at its own
-    pace. A question whose end was taken back is told again with its new end; after a file written anew at the start,
-    every row is.
+    `also(row)` gets each row that was not in the file at the start, in order, in a thread of its own and at its own
+    pace. It gets a question again with its new end after the old end was taken back, and every row after a new file was
+    written at the start.
     """
 
     def __init__(
@@ -48,7 +48,8 @@ class Projection:
         self.path = Path(path)
         self._queue = queue
         self._also = also
-        self._file: RowsFile | None = None
+        self._passed = 0
+        self._file: RowsFile
         self._revision = 0
         self._rewrite_wanted = False
         self._rewrite_not_before = 0.0
@@ -60,9 +61,7 @@ class Projection:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
             await self.finish()
         except Exception as own:
@@ -85,36 +84,34 @@ class Projection:
         try:
             self._revision = await self._queue.revision()
             if await self._is_prefix(file):
-                file.last = file.rows
+                file.last = self._passed = file.rows
             else:
                 self._rewrite_wanted = True
         except BaseException:
             await asyncio.to_thread(file.close)
             raise
-        self._task = asyncio.create_task(self._run(file.last), name=f"projection to {self.path.name}")
+        self._task = asyncio.create_task(self._run(), name=f"projection to {self.path.name}")
 
     def nudge(self) -> None:
-        """Say that questions have ended; costs nothing, may be called as often as one likes, from the event loop."""
+        """Report that questions have ended. It is cheap; call it from the event loop."""
         for wake in self._wake:
             wake.set()
 
     async def finish(self) -> None:
-        """Write what is missing, make it durable and stop; later calls change nothing.
+        """Write the missing rows, make the file durable and stop; later calls change nothing.
 
         Raises:
-            StreamingQueueError: the file could not be brought to its end. The queue still has every row.
-            Exception: what `also` raised; the file is complete.
+            StreamingQueueError: the file could not be completed. The queue has every row.
+            Exception: an error of `also`; the file is complete.
         """
         self._finishing = True
         self.nudge()
         if self._task is not None:
             await self._task
 
-    async def _run(self, told: int) -> None:
-        followers: list[Callable[[], Awaitable[None]]] = [self._follow_patiently]
-        if self._also is not None:
-            followers.append(_Teller(self._queue, self._also, told).step)
-        ends = await asyncio.gather(*(self._repeat(step) for step in followers), return_exceptions=True)
+    async def _run(self) -> None:
+        steps = [self._follow_patiently] if self._also is None else [self._follow_patiently, self._pass_on]
+        ends = await asyncio.gather(*(self._repeat(step) for step in steps), return_exceptions=True)
         errors = [end for end in ends if end is not None]
         try:
             if not errors or ends[0] is None:
@@ -122,13 +119,12 @@ class Projection:
         except OSError as error:
             raise self._explained(error) from error
         finally:
-            if self._file is not None:
-                await asyncio.to_thread(self._file.close)
+            await asyncio.to_thread(self._file.close)
         if errors:
             raise errors[0]
 
     async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Take steps on each nudge and at the pace, until one more after `finish`."""
+        """Take a step on each nudge and at the pace, and a last one after `finish`."""
         wake = asyncio.Event()
         self._wake.append(wake)
         if self._finishing:
@@ -141,17 +137,12 @@ class Projection:
                 return
             if not self._finishing:
                 await asyncio.sleep(_PAUSE_S)
-                await self._sleep(wake, PACE_S - _PAUSE_S)
-
-    async def _sleep(self, wake: asyncio.Event, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await wake.wait()
-        except TimeoutError:
-            return
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(PACE_S - _PAUSE_S):
+                        await wake.wait()
 
     async def _follow_patiently(self) -> None:
-        """Follow; a disk that is full may have room again, until the end."""
+        """Follow. Until the end, try again after a failure: a full disk may have room again."""
         try:
             await self._follow()
         except OSError as error:
@@ -160,7 +151,7 @@ class Projection:
             await asyncio.sleep(_RETRY_S)
 
     async def _follow(self) -> None:
-        """Bring the file to the record's end, unless a rewrite is due that has to wait for its turn."""
+        """Bring the file to the record's end, unless a rewrite must wait for its turn."""
         batch = _Batch()
         while True:
             if self._rewrite_wanted:
@@ -168,7 +159,7 @@ class Projection:
                     return
                 await self._rewrite()
                 continue
-            file = self._open_file()
+            file = self._file
             outcomes = await self._queue.results(file.last, batch.limit)
             if await self._queue.revision() != self._revision:
                 self._rewrite_wanted = True
@@ -179,7 +170,7 @@ class Projection:
                 return
 
     async def _rewrite(self) -> None:
-        """Write the record to a new file and put it in place; an end taken back meanwhile means to try again later."""
+        """Replace the file by a new one from the record; try again later if an end was taken back meanwhile."""
         began = time.monotonic()
         revision = await self._queue.revision()
         batch = _Batch()
@@ -191,7 +182,7 @@ class Projection:
                 outcomes = await self._queue.results(successor.last, batch.limit) if batch.more(outcomes) else []
             if await self._queue.revision() == revision:
                 await asyncio.to_thread(successor.install)
-                old, self._file = self._open_file(), successor
+                old, self._file = self._file, successor
                 self._revision, self._rewrite_wanted = revision, False
                 await asyncio.to_thread(old.close)
         finally:
@@ -201,13 +192,29 @@ class Projection:
             self._rewrite_not_before = now + 4 * (now - began)  # at most a fifth of the time goes into rewriting
 
     async def _settle(self) -> None:
-        """Make the file durable; anew where somebody removed it, or where a purge left it longer than the record."""
+        """Make the file durable. Write it anew if it was removed, or if a purge left it longer than the record."""
         counts = await self._queue.counts()
-        file = self._open_file()
+        file = self._file
         if file.rows > counts.done + counts.dead or not await asyncio.to_thread(file.in_place):
             self._rewrite_wanted = True
             await self._follow()
-        await asyncio.to_thread(self._open_file().sync)
+        await asyncio.to_thread(self._file.sync)
+
+    async def _pass_on(self) -> None:
+        """Pass new rows to `also`; a slow `also` delays only itself."""
+        batch = _Batch()
+        more = True
+        while more:
+            outcomes = await self._queue.results(self._passed, batch.limit)
+            if outcomes:
+                await asyncio.to_thread(self._pass, outcomes)
+            more = batch.more(outcomes)
+
+    def _pass(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            self._passed = outcome.number
+            if self._also is not None:
+                self._also(outcome.row())
 
     async def _is_prefix(self, file: RowsFile) -> bool:
         if not file.rows:
@@ -218,11 +225,6 @@ class Projection:
         expected = await self._queue.results(file.rows - 1, 1)
         return bool(expected) and expected[0].number == file.rows and encode_line(expected[0].row()) == file.last_line
 
-    def _open_file(self) -> RowsFile:
-        if self._file is None:
-            raise RuntimeError("the projection has not been started")
-        return self._file
-
     def _explained(self, error: OSError) -> StreamingQueueError:
         return StreamingQueueError(
             f"{self.path} cannot be written: {error.strerror or error}; no answer is lost: the run's queue has them, "
@@ -231,7 +233,7 @@ class Projection:
 
 
 class _Batch:
-    """How many rows to read at a time: few at first, more while they are small."""
+    """The number of rows to read at a time: few at first, more while they are small."""
 
     def __init__(self) -> None:
         self.limit = 32
@@ -245,27 +247,3 @@ class _Batch:
         elif full and size < _BATCH_BYTES // 2:
             self.limit = min(_BATCH_ROWS, self.limit * 2)
         return full
-
-
-class _Teller:
-    """Tells `also` of new rows, with a cursor of its own: a slow listener holds up nothing but itself."""
-
-    def __init__(self, queue: WorkQueue, also: Callable[[dict[str, Any]], None], told: int) -> None:
-        self._queue = queue
-        self._also = also
-        self._told = told
-
-    async def step(self) -> None:
-        """Tell what is new."""
-        batch = _Batch()
-        more = True
-        while more:
-            outcomes = await self._queue.results(self._told, batch.limit)
-            if outcomes:
-                await asyncio.to_thread(self._tell, outcomes)
-            more = batch.more(outcomes)
-
-    def _tell(self, outcomes: list[Outcome]) -> None:
-        for outcome in outcomes:
-            self._told = outcome.number
-            self._also(outcome.row())

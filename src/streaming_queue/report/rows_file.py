@@ -1,10 +1,11 @@
-"""The file of rows, as the one who writes it sees it. Every call blocks."""
+"""The file of rows for its writer. Every call blocks."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
 from typing import Self
 
@@ -17,10 +18,10 @@ _CHUNK_BYTES = 1024 * 1024
 
 
 class RowsFile:
-    """JSON Lines, one row an outcome, appended in the order of their numbers.
+    """JSON Lines, one row per outcome, in the order of their numbers.
 
-    `rows` is how many lines it has, `last` the number of the outcome in the newest. A write ends with a newline, and
-    one that fails is taken back, so nobody finds half a line between two writes. Calls may come from any thread.
+    `rows` is the number of lines, `last` the number of the newest outcome. A write ends with a newline, and a failed
+    write is taken back. So a reader finds no half line between two writes. Calls may come from any thread.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -29,16 +30,16 @@ class RowsFile:
         self.last = 0
         self.last_line = b""
         self.intact = True
-        self._descriptor: int | None = descriptor
+        self._file = FileIO(descriptor, "r+")
         self._size = 0
         self._lock = threading.Lock()
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """The file at `path`, made if there is none, with an unfinished last line cut off.
+        """Open or make the file at `path`, and cut off an unfinished last line.
 
-        `rows` and `last_line` say what is in it; `intact` is False where it holds a NUL byte, which no row has: a
-        power cut leaves such holes. `last` is for the caller to find.
+        `rows` and `last_line` describe the content. `intact` is False if it holds a NUL byte, which no row has: a power
+        cut leaves such holes. The caller must set `last`.
         """
         file = cls(path, os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_LINK, MODE))
         try:
@@ -50,11 +51,11 @@ class RowsFile:
 
     @classmethod
     def successor(cls, path: Path) -> Self:
-        """An empty file that takes the place of `path` once it is `install`ed."""
+        """An empty file that replaces `path` at `install`."""
         return cls(path, open_temporary(path))
 
     def append(self, outcomes: Iterable[Outcome]) -> None:
-        """Add a row an outcome; one whose number is not above `last` is there already and is left out.
+        """Add a row per outcome. An outcome with a number up to `last` is there already and is left out.
 
         Raises:
             OSError: nothing was added.
@@ -63,48 +64,40 @@ class RowsFile:
             fresh = [outcome for outcome in outcomes if outcome.number > self.last]
             if not fresh:
                 return
-            data = b"".join(encode_line(outcome.row()) for outcome in fresh)
-            self._write(data)
+            self._write(b"".join(encode_line(outcome.row()) for outcome in fresh))
             self.rows += len(fresh)
             self.last = fresh[-1].number
 
     def sync(self) -> None:
-        """Make what was appended durable."""
+        """Make the appended rows durable."""
         with self._lock:
-            os.fsync(self._open_descriptor())
+            os.fsync(self._file.fileno())
 
     def in_place(self) -> bool:
-        """Whether `path` still is this file: somebody may have removed or replaced it."""
+        """Whether `path` is still this file and was not removed or replaced."""
         with self._lock:
             try:
-                return os.path.samestat(os.fstat(self._open_descriptor()), self.path.stat())
+                return os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
             except FileNotFoundError:
                 return False
 
     def install(self) -> None:
-        """Put a `successor` in the place of `path`, durably."""
+        """Replace `path` by this `successor`, durably."""
         with self._lock:
-            install(self.path, self._open_descriptor())
+            install(self.path, self._file.fileno())
 
     def discard(self) -> None:
-        """Drop a `successor` that is not to be installed."""
+        """Remove a `successor` instead of installing it."""
         self.close()
         temporary_name(self.path).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file; idempotent."""
         with self._lock:
-            if self._descriptor is not None:
-                os.close(self._descriptor)
-                self._descriptor = None
-
-    def _open_descriptor(self) -> int:
-        if self._descriptor is None:
-            raise ValueError(f"{self.path} is closed")
-        return self._descriptor
+            self._file.close()
 
     def _write(self, data: bytes) -> None:
-        descriptor = self._open_descriptor()
+        descriptor = self._file.fileno()
         rest = memoryview(data)
         try:
             while rest:
@@ -115,7 +108,7 @@ class RowsFile:
         self._size += len(data)
 
     def _survey(self) -> None:
-        descriptor = self._open_descriptor()
+        descriptor = self._file.fileno()
         before_last, after_last, position = 0, 0, 0
         while chunk := os.read(descriptor, _CHUNK_BYTES):
             self.intact = self.intact and b"\0" not in chunk

@@ -1,4 +1,4 @@
-"""The directory of a run: where its queue, its manifest and its results live."""
+"""The directory of a run, with its queue, its manifest and its results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from streaming_queue.report.files import replacing, sync_directory
 from streaming_queue.telemetry.json_lines import encode
 
 FORMAT = 1
-"""Version of the directory's layout and of `run.json`; it grows when an older program could not read them."""
+"""Version of the directory's layout and of `run.json`; it grows if an older program cannot read them."""
 
 QUEUE_FILE = "queue.db"
 """The queue's file in a run's directory."""
@@ -37,7 +37,7 @@ STATES = ("running", "done", "stopped", "failed")
 
 
 def versions() -> dict[str, str]:
-    """What the run is made of: `python`, `streaming_queue`, `sqlite`, `platform`."""
+    """The versions of `python`, `streaming_queue`, `sqlite` and `platform`."""
     return {
         "python": platform.python_version(),
         "streaming_queue": __version__,
@@ -47,7 +47,7 @@ def versions() -> dict[str, str]:
 
 
 class RunDirectory:
-    """One run's directory. `create`, `open` and `update` block: call them from a thread inside an event loop.
+    """The directory of one run. `create`, `open` and `update` block: in an event loop, call them from a thread.
 
     `manifest` is the content of `run.json`: format, run_id, created, state (running, done, stopped, failed),
     protocol, config, versions, seed, provider (name, model, mock, reason), source, summary.
@@ -56,26 +56,12 @@ class RunDirectory:
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
-
-    @property
-    def queue_path(self) -> Path:
-        """The durable queue."""
-        return self.path / QUEUE_FILE
-
-    @property
-    def manifest_path(self) -> Path:
-        """What was run, with what, and how it ended."""
-        return self.path / "run.json"
-
-    @property
-    def results_jsonl(self) -> Path:
-        """One row a question, as they end."""
-        return self.path / "results.jsonl"
-
-    @property
-    def results_json(self) -> Path:
+        self.queue_path = path / QUEUE_FILE
+        self.manifest_path = path / "run.json"
+        self.results_jsonl = path / "results.jsonl"
+        """One row per question, in the order in which they end."""
+        self.results_json = path / "results.json"
         """The whole report."""
-        return self.path / "results.json"
 
     @property
     def run_id(self) -> str:
@@ -84,11 +70,11 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: str | Path | None, protocol: str, manifest: Mapping[str, Any]) -> Self:
-        """A directory for a new run, `run.json` durably in it before anything else.
+        """A directory for a new run; the first file in it is a durable `run.json`.
 
-        Without `path` it is `runs/<YYYYmmdd-HHMMSS>-<protocol>`, with `-2`, `-3` ... where that is taken. A directory
-        that holds no queue is started anew; results found in it are kept as `*.previous`. `manifest` gives what only
-        the caller knows (config with its secrets redacted, seed, provider, source), the rest is filled in.
+        Without `path` it is `runs/<YYYYmmdd-HHMMSS>-<protocol>`, with `-2`, `-3` ... if that is taken. An existing
+        directory must hold no queue; its results are kept as `*.previous`. `manifest` holds the caller's part (config
+        with its secrets redacted, seed, provider, source); the other keys are added.
 
         Raises:
             ConfigError: the directory holds a run already, or cannot be written.
@@ -103,11 +89,7 @@ class RunDirectory:
             "protocol": protocol,
             "config": {},
             "versions": versions(),
-            "seed": None,
-            "provider": None,
-            "source": None,
-            "summary": None,
-        }
+        } | dict.fromkeys(("seed", "provider", "source", "summary"))
         wanted = Path(path) if path is not None else Path("runs")
         try:
             if path is None:
@@ -130,10 +112,10 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """The directory of an earlier run, to resume or to read.
+        """Open the directory of an earlier run, to resume or to read it.
 
         Raises:
-            ConfigError: there is none, or its `run.json` is missing, unreadable or from a newer version.
+            ConfigError: there is no directory, or its `run.json` is missing, unreadable or of a newer version.
         """
         directory = cls(Path(path), {})
         if not directory.path.exists():
@@ -180,11 +162,11 @@ class RunDirectory:
         return manifest
 
     def refuse_links(self) -> None:
-        """Raise ConfigError where a file of the run is a link; the directory itself may be one."""
+        """Raise ConfigError if a file of the run is a link; the directory itself may be one."""
         refuse_links(self.path / name for name in FILES)
 
     def refuse_a_run(self) -> None:
-        """Raise ConfigError where the directory holds a run already, finished or not, or a link in place of a file."""
+        """Raise ConfigError if the directory holds a run, finished or not, or a link in place of a file."""
         self.refuse_links()
         if not self.queue_path.exists():
             return
@@ -206,18 +188,18 @@ class RunDirectory:
 
 
 def unfinished(path: str | Path) -> bool:
-    """Whether the directory holds a run that is not finished. Raises ConfigError where that cannot be read. Blocks."""
+    """Whether the directory holds an unfinished run. Raises ConfigError if it cannot be read. Blocks."""
     directory = Path(path)
     return (directory / QUEUE_FILE).exists() and RunDirectory.open(directory).manifest["state"] != "done"
 
 
 def _plain_name(protocol: str) -> str:
-    """`protocol` fit for a file name: nobody's text becomes a path."""
+    """`protocol` as a file name, so that no text becomes a path."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", protocol).strip("-")[:40] or "run"
 
 
 def _make_directory(path: Path) -> None:
-    """Make a directory and its parents, durably. Raises ConfigError where a file is in the way."""
+    """Make a directory and its parents, durably. Raises ConfigError if `path` is a file."""
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{path} is a file; -o wants a directory")
     missing = [parent for parent in (path, *path.parents) if not parent.exists()]
@@ -227,7 +209,7 @@ def _make_directory(path: Path) -> None:
 
 
 def _new_directory(parent: Path, name: str) -> Path:
-    """A directory that nobody else has, `name` or the first free `name-2`, `name-3` ..."""
+    """Make a new directory: `name` or the first free one of `name-2`, `name-3` ..."""
     _make_directory(parent)
     for number in count(1):
         path = parent / (name if number == 1 else f"{name}-{number}")

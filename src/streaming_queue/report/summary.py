@@ -1,4 +1,4 @@
-"""results.json: the whole report of a run, written as a stream, and the short form that people see."""
+"""results.json, the whole report of a run, written as a stream; and the summary for the terminal."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from streaming_queue.queue.base import WorkQueue
 
 _COPY_BYTES = 1024 * 1024
+_SHARES = ("answered", "failed", "success_share", "questions_per_s", "overhead_share")
+_PERCENTILES = (
+    *(("response_time", "p50"), ("response_time", "p95")),
+    *(("queue_ms", "p50"), ("protocol_ms", "p50"), ("llm_ms", "p50")),
+)
+"""The main figures of a worker or a protocol."""
 
 
 async def write_results(
@@ -35,12 +41,12 @@ async def write_results(
     workers: Iterable[str] = (),
     result_file: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Write results.json from results.jsonl, which a finished `Projection` has made complete, and sum the run up.
+    """Write results.json from results.jsonl, which a finished `Projection` completed, and return the summary.
 
-    The file is replaced whole and durably, and copied to `result_file` in the same way where one is set. Memory is
-    about 100 bytes a row, whatever the answers' size. `state` is how the run ended, `seconds` how long it worked
-    since it was started or resumed; what the manifest's earlier summary says is added. `workers` are the
-    pool's ids. The manifest on disk stays as it is: `directory.update` is the caller's.
+    The file is replaced whole and durably, and copied to `result_file` in the same way if that is given. Memory is
+    about 100 bytes per row, for answers of any size. `state` is the end of the run, `seconds` its working time since
+    its start or resume; the seconds of the manifest's earlier summary are added. `workers` are the pool's ids. The
+    manifest on disk does not change: the caller calls `directory.update`.
 
     Returns the summary, for run.json and the terminal: run_id, protocol, provider, state, finished, questions,
     answered, failed, open, seconds, questions_per_s, overhead_share, mock, mock_answers, load_balance_variance, the
@@ -56,10 +62,10 @@ async def write_results(
 
 
 def check_result_file(path: str | Path) -> None:
-    """Find out, before anything starts, whether a report can be written to `path`; makes its folder. Blocks.
+    """Check before a run that a report can be written to `path`, and make its folder. Blocks.
 
     Raises:
-        ConfigError: it cannot, or something that is not a file is in the way.
+        ConfigError: it cannot be written, or `path` is not a file.
     """
     target = Path(path).resolve()
     if target.exists() and not target.is_file():
@@ -87,7 +93,7 @@ def _metadata(
 
 
 def _worked_s(earlier: Mapping[str, Any] | None, seconds: float, counts: Counts) -> float:
-    """How long the run worked over all its resumes; one that found nothing to do adds nothing."""
+    """The working time of the run over all its resumes; a resume without open questions adds nothing."""
     if not earlier:
         return seconds
     before: float = earlier["seconds"]
@@ -132,7 +138,7 @@ def _write(
 
 
 def _write_report(file: BinaryIO, metadata: dict[str, Any], performance: dict[str, Any], lines: BinaryIO) -> None:
-    """One JSON object, one row a line, so that a person can page through it and `diff` is of use."""
+    """Write one JSON object with one row per line, for pagers and `diff`."""
     file.write(b'{\n"metadata": ' + encode(metadata, indent=True))
     file.write(b',\n"performance": ' + encode(performance, indent=True))
     file.write(b',\n"results": [')
@@ -147,11 +153,9 @@ def _summary(metadata: Mapping[str, Any], counts: Counts, performance: Mapping[s
     overall = performance["overall"]
     provider = metadata.get("provider")
     return {
-        "run_id": metadata["run_id"],
-        "protocol": metadata["protocol"],
+        **{key: metadata[key] for key in ("run_id", "protocol")},
         "provider": provider,
-        "state": metadata["state"],
-        "finished": metadata["finished"],
+        **{key: metadata[key] for key in ("state", "finished")},
         "questions": counts.total,
         "answered": overall["answered"],
         "failed": overall["failed"],
@@ -170,15 +174,5 @@ def _summary(metadata: Mapping[str, Any], counts: Counts, performance: Mapping[s
 
 
 def _main(figures: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "answered": figures["answered"],
-        "failed": figures["failed"],
-        "success_share": figures["success_share"],
-        "questions_per_s": figures["questions_per_s"],
-        "overhead_share": figures["overhead_share"],
-        "response_time_p50": figures["response_time"]["p50"],
-        "response_time_p95": figures["response_time"]["p95"],
-        "queue_ms_p50": figures["queue_ms"]["p50"],
-        "protocol_ms_p50": figures["protocol_ms"]["p50"],
-        "llm_ms_p50": figures["llm_ms"]["p50"],
-    }
+    percentiles = {f"{metric}_{name}": figures[metric][name] for metric, name in _PERCENTILES}
+    return {key: figures[key] for key in _SHARES} | percentiles

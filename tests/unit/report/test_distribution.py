@@ -4,6 +4,7 @@ import math
 import random
 import statistics
 import tracemalloc
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,14 @@ from hypothesis import strategies as st
 
 from streaming_queue.report import distribution
 from streaming_queue.report.distribution import Distribution, describe, percentile
+
+
+def distribution_of(values: Iterable[float]) -> Distribution:
+    made = Distribution()
+    for value in values:
+        made.add(value)
+    return made
+
 
 FINITE = st.floats(0, 1e9, allow_nan=False)
 
@@ -58,15 +67,15 @@ def test_nothing_measured_is_none_and_not_zero():
 
 def test_as_long_as_there_are_few_it_is_exact():
     values = [random.Random(1).expovariate(0.1) for _ in range(1000)]
-    assert Distribution(values).describe() == describe(sorted(values))
+    assert distribution_of(values).describe() == describe(sorted(values))
 
 
 @given(st.lists(FINITE, min_size=1, max_size=200), st.lists(FINITE, max_size=200), st.integers(0, 50))
 def test_beyond_it_is_within_half_a_per_cent_however_it_was_put_together(first, second, exact):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distribution, "EXACT", exact)
-        whole = Distribution(first)
-        whole.merge(Distribution(second))
+        whole = distribution_of(first)
+        whole.merge(distribution_of(second))
         told, ordered = whole.describe(), sorted(first + second)
     expected = describe(ordered)
     assert (told["count"], told["min"], told["max"]) == (expected["count"], expected["min"], expected["max"])
@@ -87,28 +96,28 @@ def test_beyond_a_percentile_is_the_value_at_its_rank(
 ):
     """The rank is (count - 1) * percent / 100, counted from 0, as in the exact figures; rounded down."""
     monkeypatch.setattr(distribution, "EXACT", 0)
-    told = Distribution([1.0] * small + [1000.0] * (count - small)).describe()["p50"]
+    told = distribution_of([1.0] * small + [1000.0] * (count - small)).describe()["p50"]
     assert math.isclose(told, p50, rel_tol=0.0051)
 
 
 def test_beyond_a_value_is_told_by_the_middle_of_its_bucket(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(distribution, "EXACT", 0)
     for value in (1.0, 1.0049, 1.0051, 1.0099, 0.5, 123.456):
-        told = Distribution([value / 1.5, value, value * 1.5]).describe()
+        told = distribution_of([value / 1.5, value, value * 1.5]).describe()
         assert value / 1.005 <= told["p50"] <= value * 1.005
 
 
 def test_beyond_zeros_are_zero_and_no_percentile_is_outside_what_was_seen(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(distribution, "EXACT", 0)
-    told = Distribution([0.0] * 60 + [5.0] * 39 + [7.0]).describe()
+    told = distribution_of([0.0] * 60 + [5.0] * 39 + [7.0]).describe()
     assert (told["p50"], told["min"], told["max"]) == (0.0, 0.0, 7.0)
-    assert Distribution([5.0]).describe()["p99"] == 5.0
+    assert distribution_of([5.0]).describe()["p99"] == 5.0
 
 
 @pytest.mark.parametrize("count", [100_000, 100_001])
 def test_it_is_exact_up_to_a_hundred_thousand_values(count: int):
     values = [float(number * number % 1009) for number in range(count)]
-    told = Distribution(values).describe()
+    told = distribution_of(values).describe()
     expected = describe(sorted(values))
     assert (told == expected) == (count == 100_000)
     for name, value in told.items():
@@ -119,7 +128,7 @@ def test_memory_stops_growing():
     def peak(count: int) -> int:
         tracemalloc.start()
         generator = random.Random(3)
-        Distribution(generator.lognormvariate(0, 1) for _ in range(count)).describe()
+        distribution_of(generator.lognormvariate(0, 1) for _ in range(count)).describe()
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most

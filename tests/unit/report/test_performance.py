@@ -46,7 +46,7 @@ def test_each_worker_and_protocol_has_its_own_figures():
         "p99": 2.98,
         "max": 3.0,
     }
-    assert (overall["answered"], overall["failed"]) == (performance.answered, performance.failed) == (3, 1)
+    assert (overall["answered"], overall["failed"]) == (3, 1)
     assert set(METRICS) < set(overall)
     assert overall == report["protocols"]["a2a"]
 

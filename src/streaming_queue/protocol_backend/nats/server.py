@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import signal
-import sys
 import sysconfig
 import tempfile
 from asyncio import StreamReader, StreamWriter
@@ -148,8 +147,6 @@ async def _keep(entry: Entry, process: Process) -> None:
 
 def _program() -> str:
     """The server that comes with the extra, else one on the path."""
-    if sys.platform == "win32":
-        raise ConfigError("a nats-server of our own needs a POSIX system: start one yourself and set nats.url")
     places = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)))
     program = shutil.which("nats-server", path=places)
     if program is None:
