@@ -46,30 +46,23 @@ __all__ = [  # noqa: RUF022 (sorted as people read, the version last)
     "__version__",
 ]
 
-_HOMES = {
-    "BaseCommBackend": "comm.base",
-    "Capabilities": "comm.base",
-    "CommError": "errors",
-    "Config": "config",
-    "CoordinatorExecutor": "core.executors",
-    "EndpointOptions": "comm.base",
-    "HostOptions": "comm.base",
-    "NetworkBase": "core.network_base",
-    "QACoordinatorBase": "core.qa_coordinator_base",
-    "QAWorkerBase": "core.qa_worker_base",
-    "Question": "messages",
-    "RequestContext": "comm.base",
-    "Result": "messages",
-    "RunnerBase": "runner.runner_base",
-    "SQLiteQueue": "queue.sqlite",
-    "StreamingQueueError": "errors",
-    "WorkQueue": "queue.base",
-    "WorkerExecutor": "core.executors",
-    "load_config": "config",
+_MODULES = {
+    "comm.base": ("BaseCommBackend", "Capabilities", "EndpointOptions", "HostOptions", "RequestContext"),
+    "config": ("Config", "load_config"),
+    "core.executors": ("CoordinatorExecutor", "WorkerExecutor"),
+    "core.network_base": ("NetworkBase",),
+    "core.qa_coordinator_base": ("QACoordinatorBase",),
+    "core.qa_worker_base": ("QAWorkerBase",),
+    "errors": ("CommError", "StreamingQueueError"),
+    "messages": ("Question", "Result"),
+    "queue.base": ("WorkQueue",),
+    "queue.sqlite": ("SQLiteQueue",),
+    "runner.runner_base": ("RunnerBase",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from typing import Self
 
 from streaming_queue.errors import ConfigError
 from streaming_queue.intake.fields import Fields, RecordError
@@ -18,31 +17,14 @@ DELIMITERS = (",", ";", "\t")
 csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
 
 
-class _Rows:
-    """The csv module's reader for one row at a time, and the iterator that feeds it."""
-
-    def __init__(self, delimiter: str) -> None:
-        self._reader = csv.reader(self, delimiter=delimiter)
-        self._text: str | None = None
-        self._is_open = False
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> str:
-        text, self._text = self._text, None
-        if text is not None:
-            return text
-        self._is_open = True
-        raise StopIteration
-
-    def parse(self, text: str) -> tuple[list[str], bool]:
-        """The row in `text`, and whether a quote in it is still open. Raises RecordError."""
-        self._text, self._is_open = text, False
-        try:
-            return next(self._reader, []), self._is_open
-        except csv.Error as error:
-            raise RecordError(f"not CSV: {error}") from None
+def _parse(text: str, delimiter: str) -> tuple[list[str], bool]:
+    """The row in `text`, and whether a quote in it is still open. Raises RecordError."""
+    lines = iter((text, ""))
+    try:
+        row = next(csv.reader(lines, delimiter=delimiter), [])
+        return row, next(lines, None) is None  # with an open quote the reader took the second line too
+    except csv.Error as error:
+        raise RecordError(f"not CSV: {error}") from None
 
 
 def is_header(line: bytes) -> bool:
@@ -57,7 +39,7 @@ def is_header(line: bytes) -> bool:
 def _delimiter(header: str) -> str | None:
     """The delimiter with which a header has a question column, None if there is none. Raises RecordError."""
     for delimiter in DELIMITERS:
-        names, _ = _Rows(delimiter).parse(header)
+        names, _ = _parse(header, delimiter)
         if Fields.find(names, names).question:
             return delimiter
     return None
@@ -71,8 +53,8 @@ class Table:
             raise ConfigError(f"{name}: the header is {TOO_LONG}")
         try:
             text = header.decode()
-            self._rows = _Rows(_delimiter(text) or max(DELIMITERS, key=text.count))
-            names, is_open = self._rows.parse(text)
+            self._delimiter = _delimiter(text) or max(DELIMITERS, key=text.count)
+            names, is_open = _parse(text, self._delimiter)
         except UnicodeDecodeError:
             raise ConfigError(f"{name}: the header is not UTF-8; save the table as UTF-8") from None
         except RecordError as error:
@@ -135,7 +117,7 @@ class Table:
         if kept:
             kept += data
             # A line inside a quoted cell parses like a line that begins with a quote. The whole row is parsed once.
-            if b'"' not in line or self._rows.parse('"' + data.decode(errors="replace"))[1]:
+            if b'"' not in line or _parse('"' + data.decode(errors="replace"), self._delimiter)[1]:
                 return None
             data = bytes(kept)
         fault = None
@@ -144,7 +126,7 @@ class Table:
         except UnicodeDecodeError as error:
             text = data.decode(errors="replace")
             fault = RecordError(f"not UTF-8: byte 0x{data[error.start]:02x}")
-        cells, is_open = self._rows.parse(text)
+        cells, is_open = _parse(text, self._delimiter)
         if is_open:
             kept += data
             return None

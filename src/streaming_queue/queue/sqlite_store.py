@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -15,14 +15,8 @@ from streaming_queue.queue.codec import encode_end
 from streaming_queue.queue.sqlite_rows import CLAIMABLE, PAGE, read_by_keys, read_json, write_rows
 from streaming_queue.queue.sqlite_state import State
 
-
-class Answer(Protocol):
-    """One answer to commit; `body` is its JSON."""
-
-    lease: Lease
-    result: Result
-    body: str
-
+if TYPE_CHECKING:
+    from streaming_queue.queue.sqlite_writer import Commit
 
 _PUT_QUESTION = """
 INSERT INTO question(seq, qid, not_before) SELECT column1, column2, ? FROM {rows} WHERE column1 IS NOT NULL
@@ -120,7 +114,7 @@ class Store(State):
             for seq in seqs:
                 del self.leases[seq]
 
-    def commit(self, answers: Sequence[Answer]) -> list[bool]:
+    def commit(self, answers: Sequence[Commit]) -> list[bool]:
         """Record answers. Return for each whether it was the first of its question."""
         outside = [answer.lease.payload for answer in answers if answer.lease.payload not in self.leases]
         states: dict[int, str] = dict(read_json(self.db, _STATES, orjson.dumps(outside).decode())) if outside else {}
