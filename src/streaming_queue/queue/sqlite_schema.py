@@ -193,7 +193,7 @@ def storage_error(path: Path, error: sqlite3.Error) -> QueueError:
         return QueueError(f"{path}: {error} ({name}); the file and its folder must be writable by this user")
     if code == sqlite3.SQLITE_IOERR:
         return QueueError(
-            f"{path}: the disk failed ({name}); check it, then start again: what was acknowledged is kept"
+            f"{path}: the disk failed ({name}); check it, then start again: acknowledged changes are kept"
         )
     return QueueError(f"{path}: {error} ({name})")
 
@@ -202,7 +202,7 @@ def damaged(path: Path, what: str) -> QueueError:
     """The error for a file that is not a whole database."""
     return QueueError(
         f"{path} is damaged or no queue database ({what}): restore it from a copy, or move it and its -wal file away "
-        "to start anew; of a run, `stq doctor RUN --repair` exports what can be read"
+        "to start anew; of a run, `stq doctor RUN --repair` exports the readable part"
     )
 
 

@@ -1,1 +1,1 @@
-"""Events out: what the core says while it works, and who listens."""
+"""Events of the core, and their listeners."""

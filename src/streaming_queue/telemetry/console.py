@@ -34,7 +34,7 @@ _STYLES = {
     "SYSTEM": "magenta",
 }
 _LINES: Mapping[type[Event], tuple[str, str]] = {
-    events.Paused: ("WARNING", "paused: what is in flight ends; `stq resume {0.directory}` goes on"),
+    events.Paused: ("WARNING", "paused: questions in flight end; `stq resume {0.directory}` goes on"),
     events.Continued: ("SUCCESS", "no longer paused"),
     events.Replayed: ("INFO", "{0.count:,} failed questions are asked again"),
     events.Purged: ("WARNING", "{0.count:,} failed questions were deleted"),

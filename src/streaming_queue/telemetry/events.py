@@ -1,4 +1,4 @@
-"""What happened, as typed events. The core emits them; terminal, metrics and tests listen, no more."""
+"""Typed events. The core emits them; terminal, metrics and tests only listen."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Event:
 
 @record
 class RoundStarted(Event):
-    """A round begins, or goes on after a restart (`resumed`). `concurrency`: questions in flight at the most."""
+    """A round begins, or continues after a restart (`resumed`). `concurrency` limits the questions in flight."""
 
     round_id: str
     workers: tuple[str, ...]
@@ -30,7 +30,7 @@ class RoundStarted(Event):
 
 @record
 class Queued(Event):
-    """A batch of questions is durably in the queue."""
+    """A batch of questions is durable in the queue."""
 
     added: int
     known: int
@@ -39,7 +39,7 @@ class Queued(Event):
 
 @record
 class IntakeFinished(Event):
-    """The source is read to its end (or kept as far as it was read): `questions` stored, `skipped` unusable lines."""
+    """The intake ended: `questions` were stored, `skipped` lines were unusable."""
 
     questions: int
     skipped: int
@@ -48,7 +48,7 @@ class IntakeFinished(Event):
 
 @record
 class Notice(Event):
-    """Something a person should read: a skipped line, a renamed id. `level` is info, warning or error."""
+    """A message for the terminal, such as a skipped line or a renamed id. `level` is info, warning or error."""
 
     level: str
     text: str
@@ -56,7 +56,7 @@ class Notice(Event):
 
 @record
 class Sent(Event):
-    """A question left for a worker."""
+    """A question was sent to a worker."""
 
     question_id: str
     worker: str
@@ -65,7 +65,7 @@ class Sent(Event):
 
 @record
 class Hedged(Event):
-    """A question that takes long at its worker is asked of another, too; the first answer counts."""
+    """A slow question was sent to a second worker too; the first answer counts."""
 
     question_id: str
     worker: str
@@ -73,7 +73,7 @@ class Hedged(Event):
 
 @record
 class Answered(Event):
-    """A question's answer is durably recorded."""
+    """The answer of a question is durably recorded."""
 
     question_id: str
     result: Result
@@ -82,7 +82,7 @@ class Answered(Event):
 
 @record
 class Duplicate(Event):
-    """An answer came after another had been recorded; it was not stored."""
+    """A later answer of a question came; it was not stored."""
 
     question_id: str
     worker: str
@@ -90,7 +90,7 @@ class Duplicate(Event):
 
 @record
 class Retried(Event):
-    """An attempt failed; the question is back in the queue. `counted` says whether it used up an attempt."""
+    """An attempt failed; the question is back in the queue. `counted`: it used up an attempt."""
 
     question_id: str
     failure: Failure
@@ -100,7 +100,7 @@ class Retried(Event):
 
 @record
 class Buried(Event):
-    """A question went to the dead letters."""
+    """A question became a dead letter."""
 
     question_id: str
     failure: Failure
@@ -109,14 +109,14 @@ class Buried(Event):
 
 @record
 class Paused(Event):
-    """Nothing more is handed out until `Continued`, or a command for `directory`; what is in flight ends."""
+    """The run gives no question to a worker until `Continued`, or a command for `directory`; those in flight end."""
 
     directory: str
 
 
 @record
 class Continued(Event):
-    """Questions are handed out again."""
+    """The run gives questions to workers again."""
 
 
 @record
@@ -135,7 +135,7 @@ class Purged(Event):
 
 @record
 class WorkerDown(Event):
-    """A worker takes no questions until it is healthy again; `final` when it will not be asked again in this round."""
+    """A worker takes no questions until it is healthy again; `final`: not again in this round."""
 
     worker: str
     reason: str
@@ -151,14 +151,14 @@ class WorkerUp(Event):
 
 @record
 class WorkerJoined(Event):
-    """A worker takes part from now on."""
+    """A worker joined the run."""
 
     worker: str
 
 
 @record
 class WorkerLeft(Event):
-    """A worker takes part no longer; its questions have ended, or went elsewhere."""
+    """A worker left the run; its questions ended or went to other workers."""
 
     worker: str
 
@@ -173,15 +173,15 @@ class RoundFinished(Event):
 
 
 Listener = Callable[[Event], None]
-"""Takes an event, at once: no blocking, no waiting."""
+"""Takes an event without blocking or waiting."""
 
 
 def fan_out(listeners: Iterable[Listener]) -> Listener:
-    """One listener that tells all of `listeners`, in order. One that raises is logged; the work it hears of goes on."""
-    told = tuple(listeners)
+    """One listener that passes events to all `listeners`, in order. It logs their errors and raises none."""
+    receivers = tuple(listeners)
 
     def emit(event: Event) -> None:
-        for listener in told:
+        for listener in receivers:
             try:
                 listener(event)
             except Exception:

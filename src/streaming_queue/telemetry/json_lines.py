@@ -1,4 +1,4 @@
-"""JSON Lines: one object, one line. What `--json` prints, and the encoding that every file of rows shares."""
+"""JSON Lines, one object per line: the output of `--json`, and the encoding of every file of rows."""
 
 from __future__ import annotations
 
@@ -54,11 +54,10 @@ def encode_line(row: Mapping[str, Any]) -> bytes:
 
 
 class JsonLines:
-    """The `--json` face of a run: `{"type": "result", ...row}` a question, `{"type": "summary", ...}` at the end.
+    """The `--json` output of a run: `{"type": "result", ...row}` per question, `{"type": "summary", ...}` at the end.
 
-    Each line is written and flushed at once; what a terminal might obey is in it as JSON escapes. A reader that went
-    away is no failure of the run: the rest is dropped, and `broken` says so. The calls block as long as the reader is
-    slow: make them from a thread.
+    Each line is written and flushed at once, with control characters as JSON escapes. If the reader goes away, the run
+    goes on: the rest is dropped, and `broken` is true. A slow reader blocks the calls: make them from a thread.
     """
 
     def __init__(self, stream: BinaryIO | None = None) -> None:
@@ -72,7 +71,7 @@ class JsonLines:
 
     @property
     def failure(self) -> OSError | None:
-        """What kept lines from being written, a full disk say; None where the reader simply went away."""
+        """The error that stopped the output, such as a full disk; None if the reader went away."""
         return self._stream.failure
 
     def result(self, row: Mapping[str, Any]) -> None:
@@ -80,7 +79,7 @@ class JsonLines:
         self._write({"type": "result", **row})
 
     def record(self, record: Mapping[str, Any]) -> None:
-        """Print any one object."""
+        """Print an object."""
         self._write(record)
 
     def summary(self, summary: Mapping[str, Any]) -> None:

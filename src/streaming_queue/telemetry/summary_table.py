@@ -1,4 +1,4 @@
-"""The end of a run on one screen. Imports rich: import it only when something is to be printed."""
+"""The summary of a run on one screen. Imports rich: import this module only for printing."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _WIDE = 84
 
 
 class SummaryView:
-    """A rich renderable of a summary (`report.summary.write_results`); a key that is missing leaves its part out."""
+    """A rich renderable of a summary (`report.summary.write_results`), without the parts whose keys are missing."""
 
     def __init__(self, summary: Mapping[str, Any]) -> None:
         self._summary = summary
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it to fit, in ASCII where the encoding has no more."""
+        """Draw it to fit, in ASCII if the encoding has no more."""
         summary, ascii_only = self._summary, options.ascii_only
         wide = options.max_width >= _WIDE
         parts = [_facts(summary), *_timings(summary, wide=wide)]
@@ -75,7 +75,7 @@ def _title(summary: Mapping[str, Any], *, ascii_only: bool) -> Text:
 
 
 def _mock_note(summary: Mapping[str, Any]) -> Text | None:
-    """In words why these answers are no model's, None if they are."""
+    """The note that answers are made up and why; None if a model answered."""
     if not summary.get("mock"):
         return None
     answered, mocked = summary.get("answered") or 0, summary.get("mock_answers") or 0
@@ -134,7 +134,7 @@ def _timings(summary: Mapping[str, Any], *, wide: bool) -> Sequence[RenderableTy
 
 
 def _split(summary: Mapping[str, Any], *, width: int, ascii_only: bool) -> Sequence[RenderableType]:
-    """Where a question's time goes on average: one bar."""
+    """The mean time of a question by part, as one bar."""
     timings = summary.get("timings") or {}
     means = [(name, (timings.get(key) or {}).get("mean"), style) for name, key, style in _SPLIT]
     known = [(name, mean, style) for name, mean, style in means if mean is not None]
@@ -151,7 +151,7 @@ def _split(summary: Mapping[str, Any], *, width: int, ascii_only: bool) -> Seque
 
 
 def _protocols(summary: Mapping[str, Any]) -> Sequence[RenderableType]:
-    """What each protocol did, where more than one took part."""
+    """The figures of each protocol, if the run has several."""
     protocols = summary.get("protocols") or {}
     if len(protocols) < 2:
         return ()
@@ -206,7 +206,7 @@ def _ms(seconds: float | None) -> float | None:
 
 
 def _notes(summary: Mapping[str, Any]) -> Sequence[RenderableType]:
-    """What is easily overlooked: the protocol's share, repeated work, and where the files are."""
+    """The protocol's share, repeated work, and the paths of the files."""
     parts: list[RenderableType] = []
     words = []
     if summary.get("overhead_share") is not None:

@@ -180,7 +180,7 @@ def test_what_is_commanded_is_told(streams):
     for event in (Paused("runs/a"), Continued(), Replayed(1200), Purged(3)):
         output(event)
     assert streams[1].getvalue().splitlines() == [
-        "[WARNING] paused: what is in flight ends; `stq resume runs/a` goes on",
+        "[WARNING] paused: questions in flight end; `stq resume runs/a` goes on",
         "[SUCCESS] no longer paused",
         "[INFO] 1,200 failed questions are asked again",
         "[WARNING] 3 failed questions were deleted",
