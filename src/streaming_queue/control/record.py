@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from streaming_queue.control.base import LARGEST_PAGE, PAGE, RunControl
 from streaming_queue.errors import ERRORS_BY_CODE, ConfigError
 from streaming_queue.messages import Failure, Outcome
-from streaming_queue.queue.base import Attempt, Record, WorkQueue
+from streaming_queue.queue.base import AttemptRecord, Record, WorkQueue
 from streaming_queue.report.run_directory import RunDirectory
 from streaming_queue.telemetry.events import Purged, Replayed
 
@@ -137,7 +137,7 @@ def _letter(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _attempt(attempt: Attempt) -> dict[str, Any]:
+def _attempt(attempt: AttemptRecord) -> dict[str, Any]:
     failure = attempt.failure
     return {
         "attempt": attempt.attempt,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from streaming_queue.comm.context import annotate, current_call
 from streaming_queue.errors import BadResponseError
 from streaming_queue.llm.base import LLM
-from streaming_queue.llm.choice import Choice, choose
+from streaming_queue.llm.choice import ProviderChoice, choose
 
 if TYPE_CHECKING:
     from streaming_queue.config import Config
@@ -31,7 +31,7 @@ class QAWorkerBase:
         self.output = output
 
     @cached_property
-    def choice(self) -> Choice:
+    def choice(self) -> ProviderChoice:
         """The provider and why it was chosen. Raises ConfigError."""
         return choose(self.config.core, self.config.mock)
 

@@ -20,17 +20,17 @@ from streaming_queue.errors import (
 )
 from streaming_queue.exit_codes import ExitCode
 from streaming_queue.extras import install_command
-from streaming_queue.llm.base import Key, Listing
-from streaming_queue.llm.choice import NOTHING, Choice, choose
+from streaming_queue.llm.base import KeyState, ModelListing
+from streaming_queue.llm.choice import NOTHING, ProviderChoice, choose
 
 CONFIGURE = (
     f"for a real one: {install_command('openai')}, set OPENAI_API_KEY (and OPENAI_BASE_URL for another "
     "server), name the model by --model"
 )
 _KEYS = {
-    Key.ACCEPTED: "the key is accepted",
-    Key.NOT_SENT: "no key is sent",
-    Key.NOT_CHECKED: "whether the key is accepted shows with the first question: it lists its models without a key",
+    KeyState.ACCEPTED: "the key is accepted",
+    KeyState.NOT_SENT: "no key is sent",
+    KeyState.NOT_CHECKED: "whether the key is accepted shows with the first question: it lists its models without a key",
 }
 
 
@@ -78,7 +78,7 @@ def _remedy(error: StreamingQueueError, config: Config) -> str | None:
     return "correct OPENAI_API_KEY (or core.openai_api_key), or the address it is for"
 
 
-def _listed(choice: Choice, listing: Listing) -> Finding:
+def _listed(choice: ProviderChoice, listing: ModelListing) -> Finding:
     llm, models = choice.llm, listing.models
     where = f"{llm.provider} at {choice.address} ({choice.reason})"
     if not models and not llm.model:

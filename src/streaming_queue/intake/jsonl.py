@@ -17,7 +17,7 @@ _SHAPES_KEPT = 64
 _SHAPE_LENGTH_KEPT = 1024
 
 
-class JsonLines:
+class JsonlDecoder:
     """Takes lines, returns questions. Records may differ in shape: the fields are found in each."""
 
     def __init__(self, remarks: Remarks) -> None:

@@ -8,10 +8,10 @@ from typing import Literal
 
 from streaming_queue.errors import ConfigError
 from streaming_queue.intake.fields import RecordError
-from streaming_queue.intake.jsonl import JsonLines
+from streaming_queue.intake.jsonl import JsonlDecoder
 from streaming_queue.intake.lines import LineBuffer
 from streaming_queue.intake.remarks import Remarks
-from streaming_queue.intake.table import Table, is_header
+from streaming_queue.intake.table import TableDecoder, is_header
 from streaming_queue.messages import Question
 
 Format = Literal["jsonl", "table"]
@@ -53,7 +53,7 @@ class Parser:
         self._form = form
         self._strict = strict
         self._lines = LineBuffer()
-        self._decoder: JsonLines | Table | None = None
+        self._decoder: JsonlDecoder | TableDecoder | None = None
 
     def feed(self, data: bytes) -> Iterator[tuple[int, Question | Problem]]:
         """The entries that `data` completes. Exhaust it before the next call. Raises ConfigError on a bad header."""
@@ -85,7 +85,7 @@ class Parser:
                 continue
             if self._decoder is None:
                 self._decoder = self._choose(line)
-                if not isinstance(self._decoder, JsonLines):
+                if not isinstance(self._decoder, JsonlDecoder):
                     continue
             self.remarks.line = self.line
             try:
@@ -96,14 +96,14 @@ class Parser:
                 if question is not None:
                     yield self.line, question
 
-    def _choose(self, line: bytes | None) -> JsonLines | Table | None:
+    def _choose(self, line: bytes | None) -> JsonlDecoder | TableDecoder | None:
         """The decoder for the first line, which a table takes as its header; None if it is blank."""
         start = None if line is None else line.removeprefix(_BOM)
         if start is not None and not start.decode(errors="replace").strip():
             return None
         if self._form == "table" or (self._form is None and start is not None and is_header(start)):
-            return Table(self._name, start, self.remarks)
-        return JsonLines(self.remarks)
+            return TableDecoder(self._name, start, self.remarks)
+        return JsonlDecoder(self.remarks)
 
     def _problem(self, error: RecordError) -> Problem:
         problem = Problem(f"{self._name}:{self.line - error.lines + 1}", str(error))

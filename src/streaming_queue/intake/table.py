@@ -45,7 +45,7 @@ def _delimiter(header: str) -> str | None:
     return None
 
 
-class Table:
+class TableDecoder:
     """Takes lines, returns questions; the first line is the header. A quoted cell may span lines."""
 
     def __init__(self, name: str, header: bytes | None, remarks: Remarks) -> None:

@@ -17,7 +17,7 @@ class Chunk:
     usage: dict[str, Any] | None = None
 
 
-class Key(StrEnum):
+class KeyState(StrEnum):
     """The provider's judgement of our key."""
 
     ACCEPTED = "accepted"
@@ -26,11 +26,11 @@ class Key(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class ModelListing:
     """A provider's answer without a question: its models in its order (maybe none), and its judgement of our key."""
 
     models: tuple[str, ...]
-    key: Key
+    key: KeyState
 
 
 class LLM(ABC):
@@ -49,7 +49,7 @@ class LLM(ABC):
         `question_id` distinguishes questions with the same text; most providers ignore it.
         """
 
-    async def listing(self, within_s: float) -> Listing | None:
+    async def listing(self, within_s: float) -> ModelListing | None:
         """The provider's models and its judgement of our key, at no cost. Default: None, there is no server.
 
         Raises like `stream`: an LLMTimeoutError after `within_s`, an AuthError if the key is refused. The texts omit

@@ -18,7 +18,7 @@ _VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ProviderChoice:
     """A provider, the setting that chose it, and its address (None: in this process)."""
 
     llm: LLM
@@ -34,7 +34,7 @@ class Choice:
         return f"LLM: {self.llm.provider}, {model}{place} ({self.reason})"
 
 
-def choose(core: Core, mock: Mock, *, environ: Mapping[str, str] | None = None) -> Choice:
+def choose(core: Core, mock: Mock, *, environ: Mapping[str, str] | None = None) -> ProviderChoice:
     """The provider for these settings, without an import of its SDK, a request or a connection.
 
     `core.type` decides. If it is None, a named server, key or model means openai, and none of them the mock.
@@ -59,7 +59,8 @@ def choose(core: Core, mock: Mock, *, environ: Mapping[str, str] | None = None) 
     else:
         reason = "core.name" if core.name is not None else NOTHING
     if core.type == "mock" or reason == NOTHING:
-        return Choice(MockLLM(seed=mock.seed, latency_ms=mock.latency_ms, failure_rate=mock.failure_rate), reason)
+        made_up = MockLLM(seed=mock.seed, latency_ms=mock.latency_ms, failure_rate=mock.failure_rate)
+        return ProviderChoice(made_up, reason)
 
     from streaming_queue.llm.openai import OpenAILLM
 
@@ -71,4 +72,4 @@ def choose(core: Core, mock: Mock, *, environ: Mapping[str, str] | None = None) 
         max_tokens=core.max_tokens,
         timeout_s=core.timeout_s,
     )
-    return Choice(llm, reason, llm.origin)
+    return ProviderChoice(llm, reason, llm.origin)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from streaming_queue.errors import BackendNotInstalledError, BadResponseError, ConfigError, LLMError, LLMTimeoutError
 from streaming_queue.extras import install_command
-from streaming_queue.llm.base import LLM, Chunk, Key, Listing
+from streaming_queue.llm.base import LLM, Chunk, KeyState, ModelListing
 from streaming_queue.llm.openai_stream import ChunkReader
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class OpenAILLM(LLM):
         if reader.usage:
             yield Chunk("", reader.usage)
 
-    async def listing(self, within_s: float) -> Listing:
+    async def listing(self, within_s: float) -> ModelListing:
         """See LLM. A server that lists its models without our key too has not checked the key."""
         client, translator = await self._open()
         import openai
@@ -143,17 +143,17 @@ class OpenAILLM(LLM):
             async with asyncio.timeout(within_s):
                 models = await _list_models(client)
                 if self._api_key is None:
-                    return Listing(models, Key.NOT_SENT)
+                    return ModelListing(models, KeyState.NOT_SENT)
                 if not models:
-                    return Listing(models, Key.NOT_CHECKED)
+                    return ModelListing(models, KeyState.NOT_CHECKED)
                 if self._is_openai:
-                    return Listing(models, Key.ACCEPTED)
+                    return ModelListing(models, KeyState.ACCEPTED)
                 try:
                     await _list_models(client.with_options(api_key=PLACEHOLDER_KEY))
                 except openai.APIStatusError as error:
                     refused = error.status_code < 500 and error.status_code != 429
-                    return Listing(models, Key.ACCEPTED if refused else Key.NOT_CHECKED)
-                return Listing(models, Key.NOT_CHECKED)
+                    return ModelListing(models, KeyState.ACCEPTED if refused else KeyState.NOT_CHECKED)
+                return ModelListing(models, KeyState.NOT_CHECKED)
         except openai.APIError as error:
             error.body = None
             raise translator.translate(error) from None

@@ -55,7 +55,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class AttemptRecord:
     """One attempt in the append-only history. `outcome`: answered, late, retried, released, lost or buried.
 
     Times are seconds since the epoch.
@@ -72,7 +72,7 @@ class Attempt:
     failure: Failure | None = None
 
     @classmethod
-    def of(cls, lease: Lease, outcome: str, end: Result | Failure | None) -> Attempt:
+    def of(cls, lease: Lease, outcome: str, end: Result | Failure | None) -> AttemptRecord:
         """The attempt of `lease`, which ends now."""
         ended = time.time()
         worker = protocol = seconds = None
@@ -121,7 +121,7 @@ class Record(ABC):
         """The number of dead letters by type of failure, the most frequent first."""
 
     @abstractmethod
-    async def attempts(self, question_id: str) -> list[Attempt]:
+    async def attempts(self, question_id: str) -> list[AttemptRecord]:
         """The history of a question, oldest first."""
 
     @abstractmethod

@@ -14,7 +14,7 @@ from typing import Any
 
 from streaming_queue.errors import QueueClosedError
 from streaming_queue.messages import Counts, Failure, Outcome, PutReport, Question, Result
-from streaming_queue.queue.base import STATS, Attempt, Lease, WorkQueue
+from streaming_queue.queue.base import STATS, AttemptRecord, Lease, WorkQueue
 from streaming_queue.queue.codec import decode_bookmark, encode_bookmark
 from streaming_queue.queue.naming import Namer
 
@@ -23,7 +23,7 @@ Waiter = tuple[int, asyncio.Future[list[Lease]]]
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class MemoryEntry:
     """A question and its history.
 
     `state` is ready, delayed, leased, done or dead. A lease is possible from the moment `since`. `sent`: a lease of the
@@ -39,7 +39,7 @@ class Entry:
     sent: bool = False
     fence: int = 0
     outcome: Outcome | None = None
-    history: list[Attempt] = field(default_factory=list)
+    history: list[AttemptRecord] = field(default_factory=list)
 
     @property
     def failure_type(self) -> str | None:
@@ -60,14 +60,14 @@ class MemoryQueue(WorkQueue):
     ) -> None:
         self._lease_s = lease_s
         self._clock = clock
-        self._entries: dict[int, Entry] = {}
+        self._entries: dict[int, MemoryEntry] = {}
         self._seqs: dict[str, int] = {}
         self._last_seq = 0
         self._ready: list[int] = []
         self._delayed: list[tuple[float, int]] = []
         self._leases: dict[int, tuple[int, float]] = {}
-        self._ends: list[Entry | None] = []
-        self._dead: dict[str, Entry] = {}
+        self._ends: list[MemoryEntry | None] = []
+        self._dead: dict[str, MemoryEntry] = {}
         self._counts = {"ready": 0, "delayed": 0, "leased": 0, "done": 0, "dead": 0}
         self._stats = dict.fromkeys(STATS, 0)
         self._revision = 0
@@ -85,7 +85,7 @@ class MemoryQueue(WorkQueue):
         if self._closed:
             raise QueueClosedError("the queue is closed")
 
-    def _move(self, entry: Entry, state: str) -> None:
+    def _move(self, entry: MemoryEntry, state: str) -> None:
         self._counts[entry.state] -= 1
         self._counts[state] += 1
         entry.state = state
@@ -107,7 +107,7 @@ class MemoryQueue(WorkQueue):
         for name, question in naming.new:
             self._last_seq += 1
             self._seqs[name] = self._last_seq
-            self._entries[self._last_seq] = Entry(name, replace(question, id=name), now)
+            self._entries[self._last_seq] = MemoryEntry(name, replace(question, id=name), now)
             self._counts["ready"] += 1
             heapq.heappush(self._ready, self._last_seq)
         if mark is not None:
@@ -182,7 +182,7 @@ class MemoryQueue(WorkQueue):
             del self._leases[seq]
             entry = self._entries[seq]
             entry.since, entry.sent = now, True
-            lost = Attempt(entry.name, entry.attempts + 1, entry.fence, None, None, None, time.time(), "lost")
+            lost = AttemptRecord(entry.name, entry.attempts + 1, entry.fence, None, None, None, time.time(), "lost")
             entry.history.append(lost)
             self._make_ready(seq)
 
@@ -217,20 +217,20 @@ class MemoryQueue(WorkQueue):
         held = self._leases.get(lease.payload)
         return held is not None and held[0] == lease.fence
 
-    def _drop(self, lease: Lease) -> Entry:
+    def _drop(self, lease: Lease) -> MemoryEntry:
         self._check_open()
         if not self._holds(lease):
             raise lease.lost_error()
         del self._leases[lease.payload]
         return self._entries[lease.payload]
 
-    def _end(self, entry: Entry, attempts: int, result: Result | None, failure: Failure | None) -> None:
+    def _end(self, entry: MemoryEntry, attempts: int, result: Result | None, failure: Failure | None) -> None:
         entry.attempts = attempts
         number = len(self._ends) + 1
         entry.outcome = Outcome(number, entry.question, attempts, time.time(), result, failure)
         self._ends.append(entry)
 
-    def _take_end_back(self, entry: Entry) -> None:
+    def _take_end_back(self, entry: MemoryEntry) -> None:
         if entry.outcome is not None:
             self._ends[entry.outcome.number - 1] = None
         entry.outcome = None
@@ -248,7 +248,7 @@ class MemoryQueue(WorkQueue):
             self._stats["late_duplicates_rejected"] += 1
         if entry is None:
             return False
-        entry.history.append(Attempt.of(lease, "answered" if first else "late", result))
+        entry.history.append(AttemptRecord.of(lease, "answered" if first else "late", result))
         if first:
             self._leases.pop(lease.payload, None)
             if entry.state == "dead":
@@ -278,7 +278,7 @@ class MemoryQueue(WorkQueue):
             heapq.heappush(self._delayed, (entry.since, lease.payload))
         else:
             self._make_ready(lease.payload)
-        entry.history.append(Attempt.of(lease, outcome, failure))
+        entry.history.append(AttemptRecord.of(lease, outcome, failure))
         self._serve()
 
     async def bury(self, lease: Lease, failure: Failure) -> None:
@@ -288,7 +288,7 @@ class MemoryQueue(WorkQueue):
         self._move(entry, "dead")
         self._end(entry, entry.attempts + 1, None, failure)
         self._dead[entry.name] = entry
-        entry.history.append(Attempt.of(lease, "buried", failure))
+        entry.history.append(AttemptRecord.of(lease, "buried", failure))
 
     async def extend(self, lease: Lease) -> None:
         """See WorkQueue."""
@@ -326,7 +326,7 @@ class MemoryQueue(WorkQueue):
         types = Counter(str(entry.failure_type) for entry in self._chosen(None, None))
         return dict(sorted(types.items(), key=lambda item: (-item[1], item[0])))
 
-    async def attempts(self, question_id: str) -> list[Attempt]:
+    async def attempts(self, question_id: str) -> list[AttemptRecord]:
         """See WorkQueue."""
         self._check_open()
         seq = self._seqs.get(question_id)
@@ -337,7 +337,7 @@ class MemoryQueue(WorkQueue):
         self._check_open()
         return dict(self._stats)
 
-    def _chosen(self, ids: Sequence[str] | None, failure_type: str | None) -> list[Entry]:
+    def _chosen(self, ids: Sequence[str] | None, failure_type: str | None) -> list[MemoryEntry]:
         self._check_open()
         found = [self._dead[name] for name in dict.fromkeys(self._dead if ids is None else ids) if name in self._dead]
         return [entry for entry in found if failure_type in (None, entry.failure_type)]

@@ -18,7 +18,7 @@ from streaming_queue.queue.codec import encode_bookmark, encode_end
 from streaming_queue.queue.sqlite_reading import SQLiteRecord, read_ended
 from streaming_queue.queue.sqlite_state import Tally
 from streaming_queue.queue.sqlite_store import Store
-from streaming_queue.queue.sqlite_writer import Call, Commit, Reply, Stop, Take, Writer
+from streaming_queue.queue.sqlite_writer import Commit, Reply, Stop, Take, Writer, WriterCall
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
     async def _call(self, function: Callable[[Store], T]) -> T:
         writer = self._running()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        writer.submit(Call(future, function))
+        writer.submit(WriterCall(future, function))
         return await future
 
     async def _read(self, read: Callable[[sqlite3.Connection], T], empty: T) -> T:
@@ -111,7 +111,7 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
 
     def _hand_back(self, leases: Sequence[Lease]) -> None:
         if self._writer is not None and self._closing is None:
-            self._writer.submit(Call(None, lambda store: store.unclaim(leases)))
+            self._writer.submit(WriterCall(None, lambda store: store.unclaim(leases)))
 
     async def put(self, questions: Sequence[Question], *, bookmark: Mapping[str, Any] | None = None) -> PutReport:
         """See WorkQueue."""
@@ -194,7 +194,7 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
         """See WorkQueue."""
         writer = self._running()
         writer.paused = False
-        writer.submit(Call(None, lambda _: None))
+        writer.submit(WriterCall(None, lambda _: None))
 
     async def close(self) -> None:
         """Settle pending calls, checkpoint, close the file and release the lock; idempotent.

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import orjson
 
 from streaming_queue.messages import Counts, Failure, Outcome, Question, Result
-from streaming_queue.queue.base import Attempt, Record
+from streaming_queue.queue.base import AttemptRecord, Record
 from streaming_queue.queue.codec import decode_bookmark
 from streaming_queue.queue.sqlite_rows import PAGE, read_json
 from streaming_queue.queue.sqlite_state import Tally
@@ -78,7 +78,7 @@ class SQLiteRecord(Record):
         """See Record."""
         return dict(await self._read(lambda database: read_json(database, _REASONS), []))
 
-    async def attempts(self, question_id: str) -> list[Attempt]:
+    async def attempts(self, question_id: str) -> list[AttemptRecord]:
         """See Record."""
         return await self._read(lambda database: _read_history(database, question_id), [])
 
@@ -92,11 +92,11 @@ def read_ended(connection: sqlite3.Connection, after: int, limit: int) -> list[O
     return _read_page(connection, _ENDED, after, limit)
 
 
-def _read_history(connection: sqlite3.Connection, question_id: str) -> list[Attempt]:
+def _read_history(connection: sqlite3.Connection, question_id: str) -> list[AttemptRecord]:
     history = []
     for *fields, failure, _, _ in connection.execute(_HISTORY, (question_id,)):
         fields.append(None if failure is None else Failure(**orjson.loads(failure)))
-        history.append(Attempt(question_id, *fields))
+        history.append(AttemptRecord(question_id, *fields))
     return history
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from streaming_queue.messages import Failure, PutReport, Question, Result
-from streaming_queue.queue.base import Attempt, Lease
+from streaming_queue.queue.base import AttemptRecord, Lease
 from streaming_queue.queue.codec import encode_end
 from streaming_queue.queue.sqlite_rows import CLAIMABLE, PAGE, read_by_keys, read_json, write_rows
 from streaming_queue.queue.sqlite_state import State
@@ -233,6 +233,6 @@ class Store(State):
         return seq
 
     def _remember(self, lease: Lease, outcome: str, end: Result | Failure | None) -> None:
-        attempt = Attempt.of(lease, outcome, end)
+        attempt = AttemptRecord.of(lease, outcome, end)
         failure = None if attempt.failure is None else encode_end(attempt.failure)
         self.db.execute(_PUT_ATTEMPT, (lease.payload, *_of_attempt(attempt), failure))

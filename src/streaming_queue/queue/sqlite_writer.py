@@ -31,21 +31,21 @@ LONGEST_SLEEP_S = 3600.0
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class WriterJob:
     """A job; its value or error goes to `future`, if there is one."""
 
     future: asyncio.Future[Any] | None
 
 
 @dataclass(slots=True, eq=False)
-class Call(Job):
+class WriterCall(WriterJob):
     """Run `function(store)`."""
 
     function: Callable[[Store], Any]
 
 
 @dataclass(slots=True, eq=False)
-class Commit(Job):
+class Commit(WriterJob):
     """Record an answer; `body` is its JSON."""
 
     lease: Lease
@@ -54,7 +54,7 @@ class Commit(Job):
 
 
 @dataclass(slots=True, eq=False)
-class Take(Job):
+class Take(WriterJob):
     """Lease up to `limit` questions; wait for the first until `deadline`, a moment of the monotonic clock."""
 
     limit: int
@@ -62,11 +62,11 @@ class Take(Job):
 
 
 @dataclass(slots=True, eq=False)
-class Stop(Job):
+class Stop(WriterJob):
     """Close; the last job."""
 
 
-Reply = tuple[Job, Any, QueueError | None]
+Reply = tuple[WriterJob, Any, QueueError | None]
 Receive = Callable[[list[Reply], Tally | None], None]
 
 
@@ -84,8 +84,8 @@ class Writer:
         self._open_store = open_store
         self.loop = loop
         self._receive = receive
-        self._inbox: SimpleQueue[list[Job]] = SimpleQueue()
-        self._postponed: list[Job] = []
+        self._inbox: SimpleQueue[list[WriterJob]] = SimpleQueue()
+        self._postponed: list[WriterJob] = []
         self._waiting: deque[Take] = deque()
         self.failed: QueueError | None = None
         self._last_commit = 0.0
@@ -94,14 +94,14 @@ class Writer:
 
     def start(self, opened: asyncio.Future[Any]) -> None:
         """Start the thread; `opened` ends when the store is open, or with the error."""
-        Thread(target=self._run, args=(Job(opened),), name=f"queue {self._path.name}", daemon=True).start()
+        Thread(target=self._run, args=(WriterJob(opened),), name=f"queue {self._path.name}", daemon=True).start()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: WriterJob) -> None:
         """Hand over a job, after the postponed ones; never blocks."""
         self._postponed.append(job)
         self._hand_over()
 
-    def submit_soon(self, job: Job) -> None:
+    def submit_soon(self, job: WriterJob) -> None:
         """Hand over a job after the current turn of the event loop, together with all jobs of that turn.
 
         A wake-up of the thread for each commit would cost more than the commits.
@@ -115,13 +115,13 @@ class Writer:
             jobs, self._postponed = self._postponed, []
             self._inbox.put(jobs)
 
-    def _run(self, opened: Job) -> None:
+    def _run(self, opened: WriterJob) -> None:
         try:
             store = self._open_store()
         except Exception as error:
             self._report([(opened, None, self._translate(error))], None)
             return
-        stop: Job | None = None
+        stop: WriterJob | None = None
         is_open = self._report([(opened, None, None)], store)
         while is_open and stop is None:
             jobs = self._gather(store)
@@ -131,7 +131,7 @@ class Writer:
             is_open = self._report(self._serve(store, [job for job in jobs if not isinstance(job, Take)]), store)
         self._finish(store, stop)
 
-    def _finish(self, store: Store, stop: Job | None) -> None:
+    def _finish(self, store: Store, stop: WriterJob | None) -> None:
         replies: list[Reply] = [(job, [], None) for job in self._waiting]
         failure: QueueError | None = None
         if self.failed is None:
@@ -152,9 +152,9 @@ class Writer:
                 return False
         return True
 
-    def _gather(self, store: Store) -> list[Job]:
+    def _gather(self, store: Store) -> list[WriterJob]:
         """The jobs that came in: at least one, unless a waiting lease is due first."""
-        jobs: list[Job] = []
+        jobs: list[WriterJob] = []
         try:
             jobs += self._inbox.get(timeout=self._patience(store))
         except Empty:
@@ -164,14 +164,14 @@ class Writer:
             self._linger(jobs)
         return jobs
 
-    def _drain(self, jobs: list[Job]) -> None:
+    def _drain(self, jobs: list[WriterJob]) -> None:
         try:
             while len(jobs) < GROUP and not isinstance(jobs[-1], Stop):
                 jobs += self._inbox.get_nowait()
         except Empty:
             return
 
-    def _linger(self, jobs: list[Job]) -> None:
+    def _linger(self, jobs: list[WriterJob]) -> None:
         """Wait a moment for more commits if they come fast, and only as long as that pays.
 
         A commit in a group costs several times less. But no commit comes while all workers, or the only one, wait for
@@ -199,7 +199,7 @@ class Writer:
             patience = min(patience, store.next_change() - store.clock())
         return min(max(patience, 0.0), LONGEST_SLEEP_S)
 
-    def _serve(self, store: Store, jobs: Sequence[Job], *, hand_out: bool = True) -> list[Reply]:
+    def _serve(self, store: Store, jobs: Sequence[WriterJob], *, hand_out: bool = True) -> list[Reply]:
         """Do `jobs` in one transaction; if the store refuses it, do each job in its own."""
         if self.failed is not None:
             return self._refuse(jobs)
@@ -219,14 +219,14 @@ class Writer:
                 self._waiting.clear()
             return [(job, None, self._translate(error)) for job in jobs or waiting]
 
-    def _attempt(self, store: Store, jobs: Sequence[Job], *, hand_out: bool) -> list[Reply]:
+    def _attempt(self, store: Store, jobs: Sequence[WriterJob], *, hand_out: bool) -> list[Reply]:
         replies: list[Reply] = []
         commits = [job for job in jobs if isinstance(job, Commit)]
         if commits:
             verdicts = store.commit(commits)
             replies.extend((job, first, None) for job, first in zip(commits, verdicts, strict=True))
         for job in jobs:
-            if isinstance(job, Call):
+            if isinstance(job, WriterCall):
                 try:
                     replies.append((job, job.function(store), None))
                 except QueueError as error:
@@ -253,7 +253,7 @@ class Writer:
         self._waiting = deque(job for job in self._waiting if job.deadline > now)
         return replies
 
-    def _refuse(self, jobs: Sequence[Job]) -> list[Reply]:
+    def _refuse(self, jobs: Sequence[WriterJob]) -> list[Reply]:
         refused = [*jobs, *self._waiting]
         self._waiting.clear()
         return [(job, None, QueueClosedError(f"the queue closed itself: {self.failed}")) for job in refused]

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from streaming_queue.masking import masked
 from streaming_queue.telemetry import events
 from streaming_queue.telemetry.events import Event
-from streaming_queue.telemetry.progress import Progress
+from streaming_queue.telemetry.progress import RunProgress
 from streaming_queue.telemetry.streams import SafeStream
 from streaming_queue.telemetry.text import duration, lines
 
@@ -110,7 +110,7 @@ class Output:
     ) -> None:
         """`stdout` and `stderr` default to the process's own; `clock` is monotonic, in seconds."""
         self.quiet = quiet
-        self.progress_state = Progress(clock)
+        self.progress_state = RunProgress(clock)
         self._json_lines = json_lines
         self._stdout = SafeStream(stdout or sys.stdout)
         self._stream = SafeStream(stderr or sys.stderr)

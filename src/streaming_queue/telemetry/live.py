@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from streaming_queue.telemetry.progress import Progress, WorkerProgress
+from streaming_queue.telemetry.progress import RunProgress, WorkerProgress
 from streaming_queue.telemetry.text import NONE, clock, figure, one_line, percent, rate
 
 MOST_WORKERS = 12
@@ -26,9 +26,9 @@ PAUSED_BADGE = (" PAUSED ", "bold white on red")
 
 
 class LiveView:
-    """A rich renderable of a `Progress`: each rendering draws the present figures."""
+    """A rich renderable of a `RunProgress`: each rendering draws the present figures."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: RunProgress) -> None:
         self._progress = progress
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -49,7 +49,7 @@ class LiveView:
         )
 
 
-def _title(progress: Progress) -> Text:
+def _title(progress: RunProgress) -> Text:
     title = Text().append("streaming queue", style="bold cyan")
     names = ", ".join(one_line(name, 20) for name in progress.protocols[:3])
     if names:
@@ -61,7 +61,7 @@ def _title(progress: Progress) -> Text:
     return title
 
 
-def _headline(progress: Progress) -> RenderableType:
+def _headline(progress: RunProgress) -> RenderableType:
     grid = Table.grid(padding=(0, 2), expand=True)
     grid.add_column(ratio=1)
     for _ in range(3):
@@ -85,7 +85,7 @@ def _headline(progress: Progress) -> RenderableType:
     return grid
 
 
-def _figures(progress: Progress, *, wide: bool) -> RenderableType:
+def _figures(progress: RunProgress, *, wide: bool) -> RenderableType:
     line = Text(no_wrap=True, overflow="ellipsis")
     for mark, value, name, style in (
         ("✔", progress.answered, "answered", "green"),

@@ -51,7 +51,7 @@ class WorkerProgress:
             self.protocol_count += 1
 
 
-class Progress:
+class RunProgress:
     """Takes events in one thread. Another thread may read it, and sees figures of about the same moment.
 
     Memory is bounded by the workers and the questions in flight. `settled` is answered plus failed. While `reading`,

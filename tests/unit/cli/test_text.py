@@ -29,7 +29,7 @@ from streaming_queue.telemetry.console import Output, render_summary
 from streaming_queue.telemetry.events import Buried, Notice, WorkerDown
 from streaming_queue.telemetry.json_lines import JsonLines
 from streaming_queue.telemetry.live import LiveView
-from streaming_queue.telemetry.progress import Progress
+from streaming_queue.telemetry.progress import RunProgress
 from streaming_queue.telemetry.safe_console import SafeConsole
 
 OWN = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -95,7 +95,7 @@ def summary(foreign: str) -> str:
 
 
 def live(foreign: str) -> str:
-    progress = Progress(lambda: 0.0)
+    progress = RunProgress(lambda: 0.0)
     progress.apply(started())
     progress.apply(answered("q", foreign))
     progress.apply(WorkerDown(foreign, foreign))

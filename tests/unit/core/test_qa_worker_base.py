@@ -11,7 +11,7 @@ from streaming_queue.config import Config
 from streaming_queue.core.qa_worker_base import QAWorkerBase
 from streaming_queue.errors import BadResponseError, ConfigError, RateLimitedError
 from streaming_queue.llm.base import LLM, Chunk
-from streaming_queue.llm.choice import Choice
+from streaming_queue.llm.choice import ProviderChoice
 from streaming_queue.llm.mock import MockLLM
 
 INSTANT = {"core": {"type": "mock"}, "mock": {"latency_ms": 0}}
@@ -48,7 +48,7 @@ class Scripted(LLM):
 
 def worker_with(*chunks: Chunk | Exception | float) -> tuple[QAWorkerBase, Scripted]:
     worker, llm = QAWorkerBase(INSTANT), Scripted(chunks)
-    worker.choice = Choice(llm, "a test")
+    worker.choice = ProviderChoice(llm, "a test")
     return worker, llm
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from streaming_queue.intake import Problem
-from streaming_queue.intake.jsonl import _SHAPES_KEPT, JsonLines
+from streaming_queue.intake.jsonl import _SHAPES_KEPT, JsonlDecoder
 from streaming_queue.intake.lines import MAX_LINE_BYTES
 from streaming_queue.intake.names import LOOKED_FOR
 from streaming_queue.intake.remarks import Remarks
@@ -181,7 +181,7 @@ async def test_each_record_may_have_its_own_fields(write, read):
 
 
 def test_only_so_many_shapes_are_remembered_and_none_that_is_large():
-    decoder = JsonLines(Remarks("in"))
+    decoder = JsonlDecoder(Remarks("in"))
     huge = json.dumps({"x" * 2000: 1, "q": "a"}).encode()
     assert decoder.take(huge) == decoder.take(huge) == Question("a")
     assert len(decoder._shapes) == 0

@@ -174,7 +174,7 @@ async def test_a_run_says_it_too(write):
 
 
 def test_the_page_tells_the_limit():
-    assert f"Up to {remarks.MOST_NAMED} unused fields" in PAGE
+    assert f"at most {remarks.MOST_NAMED} unused fields" in PAGE
 
 
 def test_no_name_stands_for_two_roles():

@@ -7,14 +7,14 @@ import pytest
 
 from streaming_queue.config import Config
 from streaming_queue.errors import BackendNotInstalledError, ConfigError
-from streaming_queue.llm.choice import Choice, choose
+from streaming_queue.llm.choice import ProviderChoice, choose
 from streaming_queue.llm.mock import MockLLM
 from streaming_queue.llm.openai import OpenAILLM
 
 KEY = "sk-test-0123456789abcdef"
 
 
-def chosen(core: dict[str, Any], environ: dict[str, str] | None = None, **mock: Any) -> Choice:
+def chosen(core: dict[str, Any], environ: dict[str, str] | None = None, **mock: Any) -> ProviderChoice:
     config = Config.of({"core": core, "mock": mock})
     return choose(config.core, config.mock, environ=environ or {})
 

@@ -20,7 +20,7 @@ from streaming_queue.errors import (
     RateLimitedError,
 )
 from streaming_queue.llm import openai as module
-from streaming_queue.llm.base import Key, Listing
+from streaming_queue.llm.base import KeyState, ModelListing
 from streaming_queue.llm.mock import MockLLM
 from streaming_queue.llm.openai import DEFAULT_MODEL, OpenAILLM
 
@@ -249,7 +249,7 @@ def for_the_key(key, status=401):
 
 async def test_the_listing_says_that_the_key_is_accepted(make_llm, provider):
     provider.models = for_the_key(KEY)
-    assert await make_llm().listing(3) == Listing(("qwen", "embedder"), Key.ACCEPTED)
+    assert await make_llm().listing(3) == ModelListing(("qwen", "embedder"), KeyState.ACCEPTED)
     assert [headers["Authorization"] for headers in provider.headers] == [f"Bearer {KEY}", "Bearer not-needed"]
     assert provider.requests == []
 
@@ -257,22 +257,22 @@ async def test_the_listing_says_that_the_key_is_accepted(make_llm, provider):
 @pytest.mark.parametrize("status", [500, 429])
 async def test_a_control_that_fails_proves_nothing(make_llm, provider, status):
     provider.models = for_the_key(KEY, status)
-    assert (await make_llm().listing(3)).key is Key.NOT_CHECKED
+    assert (await make_llm().listing(3)).key is KeyState.NOT_CHECKED
 
 
 async def test_a_list_for_anybody_says_nothing_about_the_key(make_llm, provider):
     provider.models = Provider.json(MODELS)
-    assert (await make_llm().listing(3)).key is Key.NOT_CHECKED
+    assert (await make_llm().listing(3)).key is KeyState.NOT_CHECKED
 
 
 async def test_without_a_key_there_is_none_to_accept(make_llm, provider):
     provider.models = Provider.json(MODELS)
-    assert await make_llm(api_key=None).listing(3) == Listing(("qwen", "embedder"), Key.NOT_SENT)
+    assert await make_llm(api_key=None).listing(3) == ModelListing(("qwen", "embedder"), KeyState.NOT_SENT)
 
 
 async def test_a_server_may_keep_no_list(make_llm, provider):
     provider.models = Provider.failure(404)
-    assert await make_llm().listing(3) == Listing((), Key.NOT_CHECKED)
+    assert await make_llm().listing(3) == ModelListing((), KeyState.NOT_CHECKED)
 
 
 @pytest.mark.parametrize(

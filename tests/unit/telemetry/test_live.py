@@ -9,18 +9,18 @@ from unit.telemetry.rounds import Clock, answered, started
 from streaming_queue.messages import Failure
 from streaming_queue.telemetry.events import Buried, IntakeFinished, Paused, Queued, Retried, Sent, WorkerDown
 from streaming_queue.telemetry.live import LiveView, sparkline
-from streaming_queue.telemetry.progress import Progress
+from streaming_queue.telemetry.progress import RunProgress
 
 
-def picture(progress: Progress, width: int = 110, height: int = 35) -> str:
+def picture(progress: RunProgress, width: int = 110, height: int = 35) -> str:
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
     console.print(LiveView(progress))
     return console.file.getvalue()
 
 
-def busy(workers: int = 3, clock: Clock | None = None) -> Progress:
+def busy(workers: int = 3, clock: Clock | None = None) -> RunProgress:
     clock = clock or Clock()
-    progress = Progress(clock)
+    progress = RunProgress(clock)
     progress.apply(started(workers=workers))
     progress.apply(Queued(1000, 0, 1000))
     for number in range(50):
@@ -76,7 +76,7 @@ def test_many_workers_are_counted_and_the_ones_in_trouble_shown():
 
 
 def test_a_hostile_name_is_shown_and_not_obeyed():
-    progress = Progress(Clock())
+    progress = RunProgress(Clock())
     progress.apply(started())
     progress.apply(answered("q", "\x1b[2J[red]x\n"))
     assert r"\x1b[2J[red]x\n" in picture(progress)
@@ -84,7 +84,7 @@ def test_a_hostile_name_is_shown_and_not_obeyed():
 
 
 def test_a_round_of_nothing_is_drawn_too():
-    assert "0 of 0 read so far" in picture(Progress(Clock()))
+    assert "0 of 0 read so far" in picture(RunProgress(Clock()))
 
 
 def test_a_sparkline_is_scaled_to_its_highest():

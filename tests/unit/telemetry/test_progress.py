@@ -20,7 +20,7 @@ from streaming_queue.telemetry.events import (
     WorkerDown,
     WorkerUp,
 )
-from streaming_queue.telemetry.progress import Progress
+from streaming_queue.telemetry.progress import RunProgress
 
 BROKEN = Failure("RemoteError", "it broke", "Worker-1", "a2a", 0.1)
 
@@ -32,7 +32,7 @@ def clock():
 
 @pytest.fixture
 def progress(clock):
-    progress = Progress(clock)
+    progress = RunProgress(clock)
     progress.apply(started())
     return progress
 
@@ -108,7 +108,7 @@ def test_the_rate_follows_the_last_seconds(progress, clock):
 
 
 def test_what_an_earlier_process_answered_is_no_speed_of_this_one(clock):
-    progress = Progress(clock)
+    progress = RunProgress(clock)
     progress.apply(started(resumed=True, counts=Counts(ready=50, done=940, dead=10)))
     assert (progress.settled, progress.total) == (950, 1000)
     assert progress.rate() is None
