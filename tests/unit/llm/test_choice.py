@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from streaming_queue.config import Config
+from streaming_queue.config import Config, Latency
 from streaming_queue.errors import BackendNotInstalledError, ConfigError
 from streaming_queue.llm.choice import ProviderChoice, choose
 from streaming_queue.llm.mock import MockLLM
@@ -79,8 +79,9 @@ def test_the_processes_variables_are_the_default(monkeypatch):
 def test_settings_reach_the_providers():
     mock = chosen({}, seed=5, latency_ms={"mean": 20, "sigma": 0.5}, failure_rate=0.25).llm
     assert isinstance(mock, MockLLM)
-    assert mock.text("?") == MockLLM(seed=5).text("?")
-    assert (mock._mean_ms, mock._sigma, mock._failure_rate) == (20, 0.5, 0.25)
+    alike = MockLLM(seed=5, latency_ms=Latency(mean=20, sigma=0.5))
+    assert (mock.text("?"), mock.latency_ms("q")) == (alike.text("?"), alike.latency_ms("q"))
+    assert mock._failure_rate == 0.25
     core = {"openai_api_key": KEY, "name": "m", "temperature": 0.5, "max_tokens": 9, "timeout_s": 3}
     openai = chosen(core).llm
     assert isinstance(openai, OpenAILLM)

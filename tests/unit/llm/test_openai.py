@@ -319,12 +319,12 @@ def test_openai_itself_has_a_default_model_and_the_newer_name():
 def test_openai_itself_wants_a_key(url):
     with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
         OpenAILLM("m", base_url=url)
-    assert OpenAILLM("m", base_url=url, api_key=KEY)._is_openai
+    assert OpenAILLM(base_url=url, api_key=KEY).model == DEFAULT_MODEL
 
 
 def test_a_server_of_ones_own_needs_no_key():
-    assert not OpenAILLM("m", base_url="http://notapi.openai.com.example/v1")._is_openai
-    assert not OpenAILLM("m", base_url="http://xapi.openai.com/v1")._is_openai
+    assert OpenAILLM(base_url="http://notapi.openai.com.example/v1").model == ""
+    assert OpenAILLM(base_url="http://xapi.openai.com/v1").model == ""
 
 
 @pytest.mark.parametrize("key", ["sk-with\nline-break", "sk-“quoted”", "sk with blank"])

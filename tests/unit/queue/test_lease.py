@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+from unit.queue.writer import handed_over
 
 from streaming_queue.errors import LeaseLostError
 from streaming_queue.messages import Counts, Question
@@ -173,14 +174,10 @@ async def within(task, timeout_s=5.0):
     return await asyncio.wait_for(task, timeout_s)
 
 
-async def idle():
-    await asyncio.sleep(0.02)
-
-
 async def test_a_waiting_lease_is_woken_by_a_put(make_queue):
     queue = await make_queue()
     waiting = [asyncio.create_task(queue.lease(2, 30)) for _ in range(3)]
-    await idle()
+    await handed_over(queue)
     await fill(queue, 3)
     assert [len(await within(waiting[0])), len(await within(waiting[1]))] == [2, 1]
     await queue.put([Question("late", "late")])
@@ -193,7 +190,7 @@ async def test_a_waiting_lease_is_woken_by_what_is_given_back(make_queue, failur
     await fill(queue, 1)
     (lease,) = await queue.lease(1)
     waiting = asyncio.create_task(queue.lease(1, 30))
-    await idle()
+    await handed_over(queue)
     await settle(queue, verb, lease, failure)
     assert [lease.id for lease in await within(waiting)] == ["q0"]
 
@@ -203,7 +200,7 @@ async def test_a_waiting_lease_is_woken_by_a_replay(make_queue, failure):
     await fill(queue, 1)
     await queue.bury((await queue.lease(1))[0], failure())
     waiting = asyncio.create_task(queue.lease(1, 30))
-    await idle()
+    await handed_over(queue)
     assert await queue.replay() == 1
     assert len(await within(waiting)) == 1
 
@@ -230,7 +227,7 @@ async def test_a_waiting_lease_is_woken_by_resume(make_queue):
     queue.pause()
     await fill(queue, 1)
     waiting = asyncio.create_task(queue.lease(1, 30))
-    await idle()
+    await handed_over(queue)
     assert not waiting.done()
     queue.resume()
     assert len(await within(waiting)) == 1
@@ -246,7 +243,7 @@ async def test_a_wait_ends_in_time_with_nothing(make_queue):
 async def test_a_cancelled_wait_takes_nothing_with_it(make_queue):
     queue = await make_queue()
     waiting = asyncio.create_task(queue.lease(1, 30))
-    await idle()
+    await handed_over(queue)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     await fill(queue, 1)

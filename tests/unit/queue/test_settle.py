@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
+from unit.queue.writer import handed_over
 
 from streaming_queue.errors import LeaseLostError, QueueClosedError, QueueError
 from streaming_queue.messages import Counts, Question
@@ -213,7 +214,7 @@ async def test_a_lease_of_nobody_cannot_be_committed(queue, result):
 async def test_a_closed_queue_says_so(queue, result, failure):
     (lease,) = await leases_of(queue, 1)
     waiting = asyncio.create_task(queue.lease(1, 30))
-    await asyncio.sleep(0.02)
+    await handed_over(queue)
     await queue.close()
     await queue.close()
     assert await asyncio.wait_for(waiting, 5) == []

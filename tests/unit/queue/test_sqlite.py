@@ -7,6 +7,7 @@ import sqlite3
 import threading
 
 import pytest
+from unit.queue.writer import handed_over, in_writer
 
 from streaming_queue.errors import DiskFullError, QueueClosedError, QueueError
 from streaming_queue.messages import Counts, Question
@@ -48,7 +49,7 @@ def questions(count, text="question"):
 async def test_settings_are_the_durable_ones(path):
     queue = await SQLiteQueue.open(path)
     names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "wal_autocheckpoint", "journal_size_limit")
-    values = await queue._call(lambda store: [store.db.execute(f"PRAGMA {name}").fetchone()[0] for name in names])
+    values = await in_writer(queue, lambda store: [store.db.execute(f"PRAGMA {name}").fetchone()[0] for name in names])
     assert values == ["wal", 2, 1, 5000, 1000, 64 * 1024 * 1024]
     await queue.close()
 
@@ -86,14 +87,15 @@ async def test_everything_is_there_after_a_clean_close(path, result, failure):
     await queue.close()
 
 
-async def test_waiting_is_told_since_the_opening(path):
-    queue = await SQLiteQueue.open(path)
+async def test_waiting_counts_from_the_opening(path, clock):
+    queue = await SQLiteQueue.open(path, clock=clock)
+    clock.advance(-3600)
     await queue.put(questions(1))
-    await asyncio.sleep(0.2)
     await queue.close()
-    queue = await SQLiteQueue.open(path)
+    queue = await SQLiteQueue.open(path, clock=clock)
+    clock.advance(2)
     (lease,) = await queue.lease(1)
-    assert 0 <= lease.waited_ms < 150
+    assert lease.waited_ms == pytest.approx(2000, abs=1)
     await queue.close()
 
 
@@ -119,7 +121,7 @@ async def test_a_delay_outlives_the_process_but_not_a_jump_of_the_clock(path, fa
     real = sqlite_state.time.time
     monkeypatch.setattr(sqlite_state, "time", HourBack)
     queue = await SQLiteQueue.open(path)
-    remaining = await queue._call(lambda store: [due - store.clock() for due in store.delayed.values()])
+    remaining = await in_writer(queue, lambda store: [due - store.clock() for due in store.delayed.values()])
     assert remaining == [pytest.approx(50, abs=1)]
     await queue.close()
 
@@ -129,7 +131,7 @@ async def test_a_full_disk_refuses_and_loses_nothing(path, result):
     await queue.put(questions(40))
     leases = await queue.lease(20)
     # The limit on pages makes SQLite answer as it does when the disk has no space.
-    await queue._call(lambda store: store.db.execute("PRAGMA max_page_count=20").fetchone())
+    await in_writer(queue, lambda store: store.db.execute("PRAGMA max_page_count=20").fetchone())
     with pytest.raises(DiskFullError, match=r"queue\.db: no space left"):
         await queue.put([Question("x" * 1000, f"more {number}") for number in range(500)], bookmark={"line": 540})
     assert await queue.counts() == Counts(ready=20, leased=20)
@@ -140,7 +142,7 @@ async def test_a_full_disk_refuses_and_loses_nothing(path, result):
     assert {type(end) for end in big if end is not True} == {DiskFullError}
     assert await queue.counts() == Counts(ready=20, leased=len(refused), done=20 - len(refused))
 
-    await queue._call(lambda store: store.db.execute("PRAGMA max_page_count=1000000").fetchone())
+    await in_writer(queue, lambda store: store.db.execute("PRAGMA max_page_count=1000000").fetchone())
     assert all(await asyncio.gather(*(queue.commit(lease, result()) for lease in refused)))
     assert len(await queue.results()) == 20
     assert len(await queue.lease(100)) == 20
@@ -160,12 +162,12 @@ async def test_a_lease_on_a_full_disk_is_told_so(path):
     def break_claim(store):
         store.claim = full
 
-    await queue._call(break_claim)
+    await in_writer(queue, break_claim)
     waiting = [asyncio.create_task(queue.lease(1, 20)) for _ in range(2)]
     for task in waiting:
         with pytest.raises(DiskFullError):
             await asyncio.wait_for(task, 5)
-    await queue._call(lambda store: delattr(store, "claim"))
+    await in_writer(queue, lambda store: delattr(store, "claim"))
     assert len(await queue.lease(1)) == 1
     await queue.close()
 
@@ -174,7 +176,7 @@ async def test_one_refused_job_does_not_fail_its_group(path, result):
     queue = await SQLiteQueue.open(path)
     await queue.put(questions(9))
     leases = await queue.lease(9)
-    await queue._call(lambda store: store.db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 5000))
+    await in_writer(queue, lambda store: store.db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 5000))
     ends = await asyncio.gather(
         *(queue.commit(lease, result("z" * (10_000 if lease.id == "q4" else 10))) for lease in leases),
         queue.put([Question("another")]),
@@ -192,14 +194,14 @@ async def test_texts_too_long_for_one_page_are_read_in_smaller_ones(path, result
     await queue.put(questions(30))
     for lease in await queue.lease(30):
         await queue.commit(lease, result("w" * 1000))
-    await queue._call(lambda store: store.db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000))
+    await in_writer(queue, lambda store: store.db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000))
     assert [outcome.number for outcome in await queue.results()] == list(range(1, 31))
     await queue.close()
 
 
 async def test_a_foreign_transaction_is_waited_out_or_told(path):
     queue = await SQLiteQueue.open(path)
-    await queue._call(lambda store: store.db.execute("PRAGMA busy_timeout=50"))
+    await in_writer(queue, lambda store: store.db.execute("PRAGMA busy_timeout=50"))
     other = await Other.connect(path)
     await other.execute("BEGIN IMMEDIATE")
     with pytest.raises(QueueError, match="locked") as caught:
@@ -224,8 +226,8 @@ async def test_a_failed_disk_closes_the_queue(path, result):
         store.end = broken
 
     waiting = asyncio.create_task(queue.lease(1, 30))
-    await asyncio.sleep(0.02)
-    breaking = asyncio.create_task(queue._call(break_end))
+    await handed_over(queue)
+    breaking = asyncio.create_task(in_writer(queue, break_end))
     for task in (breaking, waiting, asyncio.create_task(queue.commit(lease, result()))):
         with pytest.raises(QueueError, match=r"SQLITE_IOERR_FSYNC"):
             await asyncio.wait_for(task, 5)
@@ -271,17 +273,17 @@ async def test_a_commit_cancelled_under_way_is_recorded(path, result):
         loop.call_soon_threadsafe(stalls.set)
         return gate.wait(60)
 
-    stalled = asyncio.create_task(queue._call(stall))
+    stalled = asyncio.create_task(in_writer(queue, stall))
     await stalls.wait()
     commit = asyncio.create_task(queue.commit(lease, result()))
-    await asyncio.sleep(0)  # it is asked for
-    await asyncio.sleep(0)  # it is handed over
+    reading = asyncio.create_task(queue.results())
+    await asyncio.sleep(0)  # both calls are made, and the second hands over the first
     commit.cancel()
     gate.set()
     assert await stalled
     with pytest.raises(asyncio.CancelledError):
         await commit
-    assert len(await queue.results()) == 1  # asked after the commit, and so told after it
+    assert len(await reading) == 1
     assert await queue.counts() == Counts(done=1)
     await queue.close()
 
@@ -303,8 +305,8 @@ async def test_close_is_bounded(path, monkeypatch):
     monkeypatch.setattr(sqlite_module, "CLOSE_BOUND_S", 0.1)
     queue = await SQLiteQueue.open(path)
     gate = threading.Event()
-    stalled = asyncio.create_task(queue._call(lambda _: gate.wait(5)))
-    await asyncio.sleep(0.01)
+    stalled = asyncio.create_task(in_writer(queue, lambda _: gate.wait(5)))
+    await asyncio.sleep(0)
     with pytest.raises(QueueError, match="did not answer"):
         await queue.close()
     gate.set()
@@ -370,7 +372,7 @@ async def test_commits_that_come_one_by_one_share_transactions(path, result):
 
         store.end = end
 
-    await queue._call(watch)
+    await in_writer(queue, watch)
 
     async def slot(mine):
         for lease in mine:

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from unit.queue.writer import in_writer
 
 from streaming_queue.errors import QueueError
 from streaming_queue.messages import Question
@@ -102,7 +103,7 @@ def test_damage_found_while_working_closes_the_queue(path):
     async def work():
         queue = await SQLiteQueue.open(path)
         await asyncio.to_thread(overwrite)
-        await queue._call(lambda store: store.db.execute("PRAGMA shrink_memory"))
+        await in_writer(queue, lambda store: store.db.execute("PRAGMA shrink_memory"))
         with pytest.raises(QueueError, match="damaged"):
             await queue.lease(10)
         with pytest.raises(QueueError, match="closed itself"):

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 
+from unit.queue.writer import in_writer
+
 from streaming_queue.messages import Question
 from streaming_queue.queue.sqlite import SQLiteQueue
 
@@ -97,13 +99,13 @@ async def test_what_was_acknowledged_survives_kill_9(tmp_path):
     delayed = counts.ready - len(open_now)
     assert delayed >= 0
     assert not set(open_now) & set(recorded)
-    actual = await queue._call(
-        lambda store: dict(store.db.execute("SELECT state, count(*) FROM question GROUP BY state").fetchall())
+    actual = await in_writer(
+        queue, lambda store: dict(store.db.execute("SELECT state, count(*) FROM question GROUP BY state").fetchall())
     )
     assert actual == {
         state: count
         for state, count in {"leased": len(open_now), "done": counts.done, "delayed": delayed}.items()
         if count
     }
-    assert await queue._call(lambda store: store.db.execute("PRAGMA integrity_check").fetchone()) == ("ok",)
+    assert await in_writer(queue, lambda store: store.db.execute("PRAGMA integrity_check").fetchone()) == ("ok",)
     await queue.close()
