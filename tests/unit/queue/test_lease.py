@@ -269,3 +269,30 @@ async def test_leases_nobody_received_go_back(make_queue):
         for lease in again:
             await queue.release(lease)
     assert (await queue.stats())["re_executions"] == 0
+
+
+async def test_a_lease_ends_exactly_at_its_time(queue, clock):
+    await fill(queue, 1)
+    (lease,) = await queue.lease(1)
+    clock.now = lease_end = clock.now + 60.0
+    (again,) = await queue.lease(1)
+    assert (again.id, again.fence, clock.now) == (lease.id, 2, lease_end)
+
+
+@pytest.mark.parametrize("how", ["pause", "cancel"])
+async def test_a_lease_that_comes_too_late_for_its_caller_goes_back(queue, how):
+    waiting = asyncio.create_task(queue.lease(1, 30))
+    await handed_over(queue)
+    await fill(queue, 1)
+    if how == "pause":
+        queue.pause()
+    else:
+        waiting.cancel()
+    (leases,) = await asyncio.gather(waiting, return_exceptions=True)
+    if isinstance(leases, list):
+        for lease in leases:
+            await queue.release(lease)
+    queue.resume()
+    (lease,) = await queue.lease(1, 5)
+    assert lease.attempt == 1
+    assert (await queue.stats())["re_executions"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import MappingProxyType
 
 import pytest
 
@@ -133,6 +134,11 @@ async def test_a_text_that_is_not_unicode_is_refused_with_its_batch(queue, quest
         await queue.put([Question("fine", "fine"), question], bookmark={"line": 2})
     assert await queue.counts() == Counts()
     assert await queue.bookmark() is None
+
+
+async def test_a_bookmark_may_hold_any_mapping(queue):
+    await queue.put([], bookmark=MappingProxyType({"at": MappingProxyType({"line": 3})}))
+    assert await queue.bookmark() == {"at": {"line": 3}}
 
 
 async def test_a_bookmark_that_is_not_json_is_refused(queue):

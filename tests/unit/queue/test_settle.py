@@ -255,7 +255,8 @@ async def test_dead_letters_are_found_by_page_by_type_and_by_id(queue, result, f
     assert await queue.dead(after=first.number) == [second, third]
     assert await queue.dead(1, after=first.number, failure_type="ConnectError") == [third]
     assert await queue.dead(failure_type="AuthError") == []
-    assert await queue.reasons() == {"ConnectError": 2, "AgentFailedError": 1}
+    assert list((await queue.reasons()).items()) == [("ConnectError", 2), ("AgentFailedError", 1)]
+    assert await queue.dead(0) == await queue.results(0, 0) == []
     assert await queue.dead_letter("q1") == second
     assert await queue.dead_letter("q3") is None  # it was answered
     assert await queue.dead_letter("nobody") is None

@@ -240,6 +240,31 @@ async def test_a_failed_disk_closes_the_queue(path, result):
     await queue.close()
 
 
+async def test_a_lease_outlives_a_commit_that_was_undone(path, clock, result):
+    queue = await SQLiteQueue.open(path, clock=clock)
+    await queue.put(questions(2))
+    undone, other = await queue.lease(2)
+    clock.advance(40)
+
+    def break_end(store):
+        def full() -> None:
+            if store.db.in_transaction:
+                del store.end
+                error = sqlite3.OperationalError("database or disk is full")
+                error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_FULL, "SQLITE_FULL"
+                raise error
+
+        store.end = full
+
+    await in_writer(queue, break_end)
+    with pytest.raises(DiskFullError):
+        await queue.commit(undone, result())
+    clock.advance(30)  # the lease of the other ended; that of the undone commit began anew
+    assert [lease.id for lease in await queue.lease(2)] == [other.id]
+    assert await queue.commit(undone, result())
+    await queue.close()
+
+
 async def test_a_cancelled_commit_is_whole(path, result):
     queue = await SQLiteQueue.open(path)
     await queue.put(questions(60))

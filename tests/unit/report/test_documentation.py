@@ -47,7 +47,7 @@ def test_every_key_of_a_row_is_documented_and_no_other(files):
 
 def test_every_key_of_the_report_is_documented(files):
     report, manifest = files
-    assert set(report) <= section("results.json: the report")
+    assert set(report) <= section("results.json: the record as JSON")
     extra = set(report["metadata"]) - set(manifest)
     assert extra <= section("metadata")
     assert set(report["metadata"]["counts"]) | set(report["metadata"]["stats"]) <= section("metadata")
