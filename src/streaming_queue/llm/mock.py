@@ -13,7 +13,7 @@ from streaming_queue.errors import BadResponseError, ConfigError
 from streaming_queue.llm.base import LLM, Chunk
 
 if TYPE_CHECKING:
-    from streaming_queue.config import Latency
+    from streaming_queue.config.model import Latency
 
 MARK = "[mock] "
 """The beginning of every mock answer."""

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from streaming_queue.config import Config, Latency
+from streaming_queue.config import Config
+from streaming_queue.config.model import Latency
 from streaming_queue.errors import BackendNotInstalledError, ConfigError
 from streaming_queue.llm.choice import ProviderChoice, choose
 from streaming_queue.llm.mock import MockLLM
