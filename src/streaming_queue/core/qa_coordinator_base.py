@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from streaming_queue.core.membership import Membership
 from streaming_queue.core.network_base import NetworkBase, answer_text
 from streaming_queue.core.run import Run, Steering, open_directory
 from streaming_queue.core.scheduling.scheduler import Ask
+from streaming_queue.core.status_text import status_text
 from streaming_queue.errors import (
     AgentFailedError,
     ConfigError,
@@ -27,12 +27,6 @@ from streaming_queue.queue.base import Lease
 from streaming_queue.telemetry.events import Listener, fan_out
 
 CLOSE_BOUND_S = 30.0
-_STATUS = re.compile(
-    r"[^\n]*?: (?:(?P<state>idle|running|failed)"
-    r"|round (?P<round_id>\S+) (?P<round_state>[a-z]+), "
-    r"(?P<done>\d+) answered, (?P<failed>\d+) failed of (?P<total>\d+))"
-    r", \d+ workers(?: \((?P<directory>[^\n]+)\))?"
-)
 
 
 class QACoordinatorBase:
@@ -245,36 +239,6 @@ class QACoordinatorBase:
         if failure:
             figures["error"] = error_event(failure)
         return figures
-
-
-def status_text(coordinator_id: str, figures: Mapping[str, Any], workers: int, *, paused: bool = False) -> str:
-    """The status as one line; `figures` are those of `QACoordinatorBase.figures`.
-
-    A backend of the guide carries text and nothing else: over such a backend the figures travel in this line.
-    """
-    if figures["round_id"] is None:
-        return f"{coordinator_id}: {figures['state']}, {workers} workers"
-    state = "paused" if paused else figures["state"]
-    counts = f"{figures['done']} answered, {figures['failed']} failed of {figures['total']}"
-    return (
-        f"{coordinator_id}: round {figures['round_id']} {state}, {counts}, {workers} workers ({figures['directory']})"
-    )
-
-
-def figures_of(text: str) -> dict[str, Any] | None:
-    """The figures in a status line; None for any other text."""
-    match = _STATUS.fullmatch(text.strip())
-    if match is None:
-        return None
-    state = match["state"] or match["round_state"]
-    figures: dict[str, Any] = {
-        "state": "running" if state == "paused" else state,
-        "round_id": match["round_id"],
-        **{name: int(match[name] or 0) for name in ("done", "failed", "total")},
-    }
-    if match["directory"]:
-        figures["directory"] = match["directory"]
-    return figures
 
 
 def _parameters(core: Core) -> str:

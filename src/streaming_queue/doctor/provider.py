@@ -30,7 +30,7 @@ CONFIGURE = (
 _KEYS = {
     KeyState.ACCEPTED: "the key is accepted",
     KeyState.NOT_SENT: "no key is sent",
-    KeyState.NOT_CHECKED: "whether the key is accepted is known after the first question: the server lists models without a key",
+    KeyState.NOT_CHECKED: "the first question shows whether the key is accepted: the server lists models without a key",
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from streaming_queue.comm.composite import backend_of
 from streaming_queue.comm.context import CallContext, calling
 from streaming_queue.core.network_base import RUNNER_ID, NetworkBase
-from streaming_queue.core.qa_coordinator_base import figures_of
+from streaming_queue.core.status_text import figures_of
 from streaming_queue.errors import CommError, ProtocolError, SendTimeoutError, StreamingQueueError
 from streaming_queue.messages import MESSAGE, STATUS, Reply
 from streaming_queue.telemetry.console import Output

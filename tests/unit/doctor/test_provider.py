@@ -93,7 +93,7 @@ async def test_a_list_for_anybody(server):
     server.models = MODELS
     finding = await found(openai_api_key=KEY, openai_base_url=server.url, name="qwen")
     assert finding.level is Level.OK
-    assert "whether the key is accepted shows with the first question" in finding.seen
+    assert "lists models without a key" in finding.seen
 
 
 async def test_a_model_that_is_not_there(server):

@@ -1,0 +1,47 @@
+"""A coordinator's status as text: the line of `get_status`, and its figures.
+
+A backend of the guide carries only text, so this line is the form of the figures on its wire.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_STATUS = re.compile(
+    r"[^\n]*?: (?:(?P<state>idle|running|failed)"
+    r"|round (?P<round_id>\S+) (?P<round_state>[a-z]+), "
+    r"(?P<done>\d+) answered, (?P<failed>\d+) failed of (?P<total>\d+))"
+    r", \d+ workers(?: \((?P<directory>[^\n]+)\))?"
+)
+
+
+def status_text(coordinator_id: str, figures: Mapping[str, Any], workers: int, *, paused: bool = False) -> str:
+    """The status as one line; `figures` are those of `QACoordinatorBase.figures`.
+
+    A backend of the guide carries text and nothing else: over such a backend the figures travel in this line.
+    """
+    if figures["round_id"] is None:
+        return f"{coordinator_id}: {figures['state']}, {workers} workers"
+    state = "paused" if paused else figures["state"]
+    counts = f"{figures['done']} answered, {figures['failed']} failed of {figures['total']}"
+    return (
+        f"{coordinator_id}: round {figures['round_id']} {state}, {counts}, {workers} workers ({figures['directory']})"
+    )
+
+
+def figures_of(text: str) -> dict[str, Any] | None:
+    """The figures in a status line; None for any other text."""
+    match = _STATUS.fullmatch(text.strip())
+    if match is None:
+        return None
+    state = match["state"] or match["round_state"]
+    figures: dict[str, Any] = {
+        "state": "running" if state == "paused" else state,
+        "round_id": match["round_id"],
+        **{name: int(match[name] or 0) for name in ("done", "failed", "total")},
+    }
+    if match["directory"]:
+        figures["directory"] = match["directory"]
+    return figures
