@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streaming_queue.cli.options import Concurrency, JsonLines, Limit, RunPath, Sets, Trust, Workers
 from streaming_queue.cli.run import execute
-from streaming_queue.cli.steer import unpause
+from streaming_queue.cli.steer import on_run, unpause
 from streaming_queue.exit_codes import ExitCode
 
 
@@ -19,9 +19,9 @@ def resume(
 ) -> int:
     """Go on with a run that was paused, stopped or killed.
 
-    Answers are kept, the rest is asked. New settings hold from here on, for later resumes too. A paused run goes on
-    in its own process; it takes no new settings. Settings of RUN that start, import or write something are followed if
-    you wrote them on this machine, or with --trust.
+    Answers are kept; open questions are asked. New settings also hold for later resumes. A paused run goes on in its
+    own process and takes no new settings. Settings of RUN that start, import or write something need your mark from
+    this machine, or --trust.
     """
     from streaming_queue.config import resume_config
     from streaming_queue.errors import ConfigError
@@ -31,13 +31,15 @@ def resume(
     flags = {"qa.worker.count": workers, "qa.worker.concurrency": concurrency, "qa.coordinator.limit": limit}
     run = RunDirectory.open(directory)
     manifest = run.manifest
-    if find_owner(run.queue_path) is not None:
+    if (owner := find_owner(run.queue_path)) is not None:
         if sets or any(value is not None for value in flags.values()):
             raise ConfigError(
-                f"{directory}: the run goes on, so it takes no new settings; `stq stop {directory}` first"
+                f"{directory}: a process works on the run, so it takes no new settings; `stq stop {directory}` first"
             )
-        unpause(directory, as_json=json)
-        return ExitCode.OK
+        if on_run(directory, lambda live: live.stats())["state"] == "paused":
+            unpause(directory, as_json=json)
+            return ExitCode.OK
+        raise ConfigError(f"{run.queue_path} is in use by {owner}: `stq stop {directory}` stops the run")
     config = resume_config(
         manifest["config"],
         directory,

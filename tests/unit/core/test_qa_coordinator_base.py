@@ -12,7 +12,8 @@ from streaming_queue.comm.context import CallContext, calling
 from streaming_queue.core import executors
 from streaming_queue.core.executors import CoordinatorExecutor, WorkerExecutor
 from streaming_queue.core.network_base import NetworkBase
-from streaming_queue.core.qa_coordinator_base import QACoordinatorBase, figures_of, status_text
+from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
+from streaming_queue.core.status_text import figures_of, status_text
 from streaming_queue.errors import ConfigError, ConnectError
 from streaming_queue.protocol_backend.inproc.comm import InprocCommBackend
 from streaming_queue.telemetry.events import Answered, Event, RoundFinished
