@@ -25,6 +25,7 @@ from streaming_queue.protocol_backend.acp.comm import AcpCommBackend
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 
 TEXT = (Path(__file__).parents[4] / "docs" / "protocols" / "acp.md").read_text(encoding="utf-8")
+FLOWING = " ".join(TEXT.split())
 RUN, ERROR = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL))
 QUESTION = RUN["output"][0]["parts"][0]["content"]
 
@@ -100,10 +101,10 @@ async def test_every_endpoint_is_listed(backend: AcpCommBackend):
 
 def test_the_figures_are_those_of_the_code():
     minutes = f"{HostLimits().disconnect_grace_s / 60:.0f} minutes"
-    assert f"has {minutes} to come back" in TEXT
-    assert f"can be read for {runs.KEPT_S / 60:.0f} minutes: the last {runs.MAX_ENDED} of them" in TEXT
+    assert f"has {minutes} to come back" in FLOWING
+    assert f"can be read for {runs.KEPT_S / 60:.0f} minutes: the last {runs.MAX_ENDED} of them" in FLOWING
     assert runs.MAX_CHARACTERS == sessions.MAX_CHARACTERS == 16 * 1024 * 1024
-    assert f"{sessions.MAX_SESSIONS} sessions" in TEXT
-    assert f"every {HEARTBEAT_S:.0f} s, as a sign of life" in TEXT
-    assert f"every {exchange.SILENT_S:.0f} s" in TEXT
-    assert f"`{codec.CALL_EXTENSION}`" in TEXT
+    assert f"{sessions.MAX_SESSIONS} sessions" in FLOWING
+    assert f"every {HEARTBEAT_S:.0f} s, as a sign of life" in FLOWING
+    assert f"every {exchange.SILENT_S:.0f} s" in FLOWING
+    assert f"`{codec.CALL_EXTENSION}`" in FLOWING
