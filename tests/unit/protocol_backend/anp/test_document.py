@@ -25,6 +25,7 @@ from streaming_queue.protocol_backend.anp.identity import Identity
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 
 TEXT = (Path(__file__).parents[4] / "docs" / "protocols" / "anp.md").read_text(encoding="utf-8")
+FLOWING = " ".join(TEXT.split())
 AGENT, CLIENT = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 MESSAGES = [
     [json.loads(line) for line in block.splitlines()] for block in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)
@@ -99,9 +100,9 @@ def test_the_documents_figures_are_ours():
     reasons = set(re.findall(r"^\| `(invalid_\w+)` \|", TEXT, re.MULTILINE))
     source = Path(gate.__file__).read_text(encoding="utf-8")
     assert reasons == set(re.findall(r'DeniedError\(\s*"(\w+)"', source))
-    assert f"more than {gate.PAST_S} s ago or {gate.FUTURE_S} s ahead" in TEXT
-    assert f"expires_in={gate.TOKEN_S}" in TEXT
-    assert f"within {resolver.TIMEOUT_S:g} s and up to {documents.MAX_DOCUMENT_BYTES // 1024} KiB" in TEXT
-    assert f"code {jsonrpc.AGENT_ERROR}" in TEXT
-    assert f'"{STREAMS}": true' in TEXT
+    assert f"more than {gate.PAST_S} s ago or {gate.FUTURE_S} s ahead" in FLOWING
+    assert f"expires_in={gate.TOKEN_S}" in FLOWING
+    assert f"within {resolver.TIMEOUT_S:g} s and up to {documents.MAX_DOCUMENT_BYTES // 1024} KiB" in FLOWING
+    assert f"code {jsonrpc.AGENT_ERROR}" in FLOWING
+    assert f'"{STREAMS}": true' in FLOWING
     assert all(f"`{key}`" in TEXT for key in remote_interface._ANSWERS)
