@@ -96,6 +96,6 @@ def test_the_documents_words_are_those_of_the_code():
     assert f"{', '.join(f'`{name}`' for name in names)} and `{last}`" in PLAIN
     assert f"one tool, `{service.TOOL}`, with one argument, `{service.ARGUMENT}`" in PLAIN
     assert f"after each {HEARTBEAT_S:g} s of silence" in PLAIN
-    assert f"says every {HEARTBEAT_S:g} s" in PLAIN
-    assert f"goes on for {HostLimits().disconnect_grace_s / 60:g} minutes" in PLAIN
+    assert f"white space every {HEARTBEAT_S:g} s" in PLAIN
+    assert f"continues for {HostLimits().disconnect_grace_s / 60:g} minutes" in PLAIN
     assert all(f"`mcp.{key}`" in TEXT for key in ("tool", "argument", "arguments", "version", "environment"))
