@@ -19,6 +19,7 @@ from streaming_queue.comm.context import CallContext, RequestContext
 from streaming_queue.comm.host.execution import Execution
 from streaming_queue.errors import RateLimitedError, error_from_event
 from streaming_queue.messages import payload_text
+from streaming_queue.scaffold.package import Names, render
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide"
 NAMES = ("new-backend", "scene", "package", "client", "hosting", "running")
@@ -118,6 +119,17 @@ def test_everything_shown_works_in_its_order(tmp_path: Path, fixed_ports: None) 
                     assert body in file.read_text(), name
                 else:
                     file.write_text(body)
+
+
+def test_the_code_shown_is_the_code_written() -> None:
+    files = render(Names("my-proto"))
+    shown = dict(
+        text.removeprefix("# my-proto/").split("\n", 1) for text in of("python") if text.startswith("# my-proto")
+    )
+    of_the_package = {name: body for name, body in shown.items() if name in files}
+    assert {"src/my_proto/comm.py", "src/my_proto/host.py", "src/my_proto/codec.py"} <= set(of_the_package)
+    for name, body in of_the_package.items():
+        assert body in files[name], name
 
 
 def test_the_payloads_are_payloads() -> None:
