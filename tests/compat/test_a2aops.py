@@ -69,7 +69,7 @@ def test_the_life_of_a_task(a2aops: Any, agent: Any, binding: str, path: str) ->
 @pytest.mark.parametrize("binding", ["jsonrpc", "rest"])
 def test_a_task_is_followed_by_its_stream(a2aops: Any, agent: Any, binding: str) -> None:
     # It looks for the state outside of the event's envelope, so it does not see the end by itself.
-    worker = agent("worker", 1000)
+    worker = agent("worker", 15_000)  # longer than the command takes to start on a busy machine
     stream = a2aops("stream", worker.url, worker.begin(), "--binding", binding, "--max-events", "3")
     assert "events=3 duplicates_skipped=0 reconnects=0" in stream.stdout, stream.stdout + stream.stderr
     assert "artifact" in stream.stdout

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import aiohttp
+
 from streaming_queue.errors import AuthError, ConnectError, StreamingQueueError
 from streaming_queue.protocol_backend.http.comm import HttpCommBackend
 from streaming_queue.protocol_backend.inproc.comm import InprocCommBackend
@@ -32,10 +34,10 @@ class ProbesForEver(HttpCommBackend):
 
     async def health_check(self, agent_id: str) -> bool:
         try:
-            target = self._peer(agent_id)
-            async with self._session.request("GET", target.health, headers={}, tls=None) as response:
+            peer = self._peer(agent_id)
+            async with peer.request("GET", peer.url / "health", headers={}) as response:
                 return response.status == 200
-        except Exception:
+        except (aiohttp.ClientError, OSError, StreamingQueueError):
             return False
 
 
