@@ -8,10 +8,11 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from streaming_queue.comm.client.exchange import Cancels, Exchange
+from streaming_queue.comm.answer_limit import AnswerMeter
+from streaming_queue.comm.client.exchange import Cancels, Exchange, reply_of
 from streaming_queue.comm.payload import encode_request
 from streaming_queue.errors import CommError, ConnectError, ProtocolError, SendTimeoutError
-from streaming_queue.messages import MESSAGE, StreamEvent
+from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.nats.codec import (
     CREDENTIAL_HEADER,
     HEARTBEAT,
@@ -93,11 +94,28 @@ class NatsExchange(Exchange):
                     yield event
                 body = await request.get()
         except (asyncio.CancelledError, GeneratorExit, ProtocolError):
-            if not ended and self._request is not None and self.cancellable:
-                # The agent answers the cancel, or the server where no agent listens: that ends the request.
-                with suppress(CommError):
-                    await self._inbox.link.publish(f"{self._subject}.cancel", reply=self._request.inbox)
+            if not ended:
+                await self._publish_cancel()
             raise
+
+    async def ask(self) -> Reply:
+        """Send the message; return the answer. It makes no generators: they cost a twentieth of the CPU."""
+        meter = AnswerMeter(self.address)
+        try:
+            request, body = await self._begin()
+            while (event := decode_event(body, self.address))["type"] != MESSAGE:
+                meter.take(event)
+                body = await request.get()
+        except (asyncio.CancelledError, ProtocolError):
+            await self._publish_cancel()
+            raise
+        return reply_of(event)
+
+    async def _publish_cancel(self) -> None:
+        """Send the cancel. The agent answers it, or the server where no agent listens: that ends the request."""
+        if self._request is not None and self.cancellable:
+            with suppress(CommError):
+                await self._inbox.link.publish(f"{self._subject}.cancel", reply=self._request.inbox)
 
     async def _begin(self) -> tuple[Request, bytes]:
         """Send the message; the first reply. After a loss, wait for a server that went, and for the agent."""
