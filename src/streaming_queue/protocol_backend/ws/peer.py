@@ -12,14 +12,14 @@ from typing import Any
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES
+from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, AnswerMeter
 from streaming_queue.comm.base import EndpointOptions
-from streaming_queue.comm.client.exchange import Cancels, Exchange
+from streaming_queue.comm.client.exchange import Cancels, Exchange, reply_of
 from streaming_queue.comm.client.http import CONNECT_TIMEOUT_S, agent_headers, agent_url
 from streaming_queue.comm.client.once import Once
 from streaming_queue.comm.client.replies import Replies
 from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError
-from streaming_queue.messages import StreamEvent
+from streaming_queue.messages import MESSAGE, Reply, StreamEvent
 from streaming_queue.protocol_backend.ws.connection import CLOSE_TIMEOUT_S, ClientSide, library_log
 from streaming_queue.protocol_backend.ws.failures import not_connected
 from streaming_queue.protocol_backend.ws.frames import (
@@ -147,19 +147,34 @@ class WsExchange(Exchange):
         return broke and self.key is not None
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
-        """Send a request frame. Raises like `Peer.connected`, and ProtocolError on a frame that the host refuses."""
+        """Send a request frame; yield the events of its answer. Raises like `_begin`."""
+        inbox = await self._begin()
+        while True:
+            yield await self._next(inbox)
+
+    async def ask(self) -> Reply:
+        """Send a request frame; return the answer. It makes no generators: they cost a twentieth of the CPU."""
+        inbox, meter = await self._begin(), AnswerMeter(self.address)
+        while (event := await self._next(inbox))["type"] != MESSAGE:
+            meter.take(event)
+        return reply_of(event)
+
+    async def _begin(self) -> Replies[Frame]:
+        """Send the request frame. Raises like `Peer.connected`, and ProtocolError on a frame that the host refuses."""
         data = encode_request(self._number, self.payload, streaming=self.streaming)
         link = self._link = await self._peer.connected()
         if len(data) > link.request_limit:
             limit = f"the limit of {link.request_limit} bytes"
             raise ProtocolError(f"{self.address}: the message is over {limit}", retryable=False)
-        self._inbox = inbox = link.expect(self._number)
+        self._inbox = link.expect(self._number)
         self._waits = True
         await link.write(data)
-        while True:
-            frame = await inbox.get()
-            self._waits = frame.get("type") not in ENDS
-            yield decode_event(frame, self.address)
+        return self._inbox
+
+    async def _next(self, inbox: Replies[Frame]) -> StreamEvent:
+        frame = await inbox.get()
+        self._waits = frame.get("type") not in ENDS
+        return decode_event(frame, self.address)
 
     @property
     def cancellable(self) -> bool:
