@@ -64,7 +64,7 @@ def execute(config: Config, *, json: bool) -> int:
     """Run with `config`, print for people or, with `json`, for scripts, and return the exit code."""
     from streaming_queue.runner.runner_base import RunnerBase, run_async
     from streaming_queue.telemetry.console import Output
-    from streaming_queue.telemetry.events import Event, RoundFinished
+    from streaming_queue.telemetry.events import Event, RunFinished
     from streaming_queue.telemetry.json_lines import JsonLines as Printer
 
     runner = RunnerBase(config, output=Output(json_lines=json))
@@ -74,7 +74,7 @@ def execute(config: Config, *, json: bool) -> int:
     summaries: list[Any] = []
 
     def keep_summary(event: Event) -> None:
-        if isinstance(event, RoundFinished):
+        if isinstance(event, RunFinished):
             summaries.append(event.summary)
 
     runner.on_row = printer.result

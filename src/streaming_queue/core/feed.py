@@ -10,7 +10,7 @@ from streaming_queue.config import Config
 from streaming_queue.errors import ConfigError
 from streaming_queue.intake import Remark, Source, is_pipe, open_source
 from streaming_queue.queue.base import WorkQueue
-from streaming_queue.telemetry.events import IntakeFinished, Listener, Notice, Queued
+from streaming_queue.telemetry.events import EventListener, IntakeFinished, Notice, Queued
 
 BATCH = 500
 _NOTHING_READ = {"lines": 0, "questions": 0, "skipped": 0, "duplicates": 0, "complete": False, "limited": False}
@@ -24,7 +24,7 @@ class Feed:
     could not be read to its end; the questions read before are worked through all the same.
     """
 
-    def __init__(self, config: Config, queue: WorkQueue, emit: Listener) -> None:
+    def __init__(self, config: Config, queue: WorkQueue, emit: EventListener) -> None:
         self.done = asyncio.Event()
         self.error: ConfigError | None = None
         self._coordinator = config.qa.coordinator

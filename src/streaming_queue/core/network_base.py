@@ -30,7 +30,7 @@ from streaming_queue.errors import (
 )
 from streaming_queue.masking import masked
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent
-from streaming_queue.telemetry.events import Listener
+from streaming_queue.telemetry.events import EventListener
 
 logger = logging.getLogger(__name__)
 
@@ -260,7 +260,7 @@ class NetworkBase:
         """Whether each agent (default: all) answers its protocol's probe; all at once, bounded, never raises."""
         return {agent_id: answers(reason) for agent_id, reason in (await self.probe(agent_ids)).items()}
 
-    async def require_health(self, *, emit: Listener | None = None) -> None:
+    async def require_health(self, *, emit: EventListener | None = None) -> None:
         """Return once every agent answers its protocol's probe; see `NetworkHealth.require`.
 
         Raises:

@@ -21,7 +21,7 @@ from streaming_queue.errors import (
     typed,
 )
 from streaming_queue.masking import masked
-from streaming_queue.telemetry.events import Listener, Notice
+from streaming_queue.telemetry.events import EventListener, Notice
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class NetworkHealth:
             logger.debug("agent %r does not answer its probe: %r", agent_id, reason)
         return reason
 
-    async def require(self, agent_ids: Collection[str], *, emit: Listener | None = None) -> None:
+    async def require(self, agent_ids: Collection[str], *, emit: EventListener | None = None) -> None:
         """Return once all these agents answer their protocol's probe.
 
         This waits for an agent whose process starts, as long as its backend does; `emit` gets a notice every 5 s.
@@ -128,7 +128,9 @@ class NetworkHealth:
             logger.debug("agent %r does not describe itself: %r", agent_id, error)
 
 
-def _report(starting: Mapping[str, StreamingQueueError], noted_at: dict[str, float], emit: Listener | None) -> None:
+def _report(
+    starting: Mapping[str, StreamingQueueError], noted_at: dict[str, float], emit: EventListener | None
+) -> None:
     """Emit which agents start still; for each agent at once and then every `START_NOTICE_S`."""
     now = time.monotonic()
     due = [agent_id for agent_id in starting if now - noted_at.get(agent_id, -START_NOTICE_S) >= START_NOTICE_S]

@@ -24,7 +24,7 @@ from streaming_queue.errors import (
     error_event,
 )
 from streaming_queue.queue.base import Lease
-from streaming_queue.telemetry.events import Listener, fan_out
+from streaming_queue.telemetry.events import EventListener, fan_out
 
 CLOSE_BOUND_S = 30.0
 
@@ -43,7 +43,7 @@ class QACoordinatorBase:
         self.agent_network: NetworkBase | None = None
         self.worker_ids: list[str] = []
         self.protocol_name: str | None = None
-        self.listeners: list[Listener] = [output] if callable(output) else []
+        self.listeners: list[EventListener] = [output] if callable(output) else []
         self.on_row: Callable[[dict[str, Any]], None] | None = None
         """Receives each row of results once the row is recorded, in a thread of its own."""
         self.steering: Steering | None = None

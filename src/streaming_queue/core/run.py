@@ -28,14 +28,14 @@ from streaming_queue.report.run_directory import QUEUE_FILE, RunDirectory
 from streaming_queue.report.summary import write_results
 from streaming_queue.telemetry.events import (
     Answered,
-    Buried,
+    DeadLettered,
     Event,
-    Listener,
+    EventListener,
     Purged,
     Queued,
     Replayed,
-    RoundFinished,
-    RoundStarted,
+    RunFinished,
+    RunStarted,
     Sent,
     WorkerJoined,
 )
@@ -54,7 +54,7 @@ class Run:
         *,
         membership: Membership,
         ask: Callable[[str], Ask],
-        emit: Listener,
+        emit: EventListener,
         on_row: Callable[[dict[str, Any]], None] | None = None,
         steering: Steering | None = None,
     ) -> None:
@@ -138,7 +138,7 @@ class Run:
         settings = self._settings()
         slots = sum(map(settings.slots_of, workers))
         protocol_of = self.membership.protocol_of
-        self._listener(RoundStarted(self.round_id, workers, slots, resumed=counts.total > 0, counts=counts))
+        self._listener(RunStarted(self.round_id, workers, slots, resumed=counts.total > 0, counts=counts))
         if self.config.protocol == AUTO:
             self._choice = ProtocolChoice(self.config.auto, workers, protocol_of=protocol_of, emit=self._listener)
         self._feed = feed = Feed(self.config, queue, self.emit)
@@ -192,7 +192,7 @@ class Run:
         kind = type(event)
         if kind is Answered:
             self.done += 1
-        elif kind is Buried:
+        elif kind is DeadLettered:
             self.failed += 1
         elif isinstance(event, Queued):
             self.total = event.total
@@ -201,9 +201,9 @@ class Run:
             self.total -= event.count if kind is Purged else 0
         elif isinstance(event, WorkerJoined):
             self._worker_ids = tuple(dict.fromkeys((*self._worker_ids, event.worker)))
-        if self._feed and kind in (Answered, Buried):
+        if self._feed and kind in (Answered, DeadLettered):
             self._feed.make_room()
-        if self._projection and kind in (Answered, Buried, Replayed, Purged):
+        if self._projection and kind in (Answered, DeadLettered, Replayed, Purged):
             self._projection.nudge()
 
     async def _finish(self, queue: WorkQueue, state: str, seconds: float) -> None:
@@ -229,7 +229,7 @@ class Run:
         failure = error_event(self.error) if self.error else None
         await asyncio.to_thread(self.directory.update, state=state, summary=summary, error=failure)
         self.summary = summary
-        self._listener(RoundFinished(state, counts, summary))
+        self._listener(RunFinished(state, counts, summary))
 
 
 def check_directory(config: Config) -> None:

@@ -12,7 +12,7 @@ from streaming_queue.comm.context import EventQueue, RequestContext, annotate, c
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.core.pool.load_balancer import LoadBalancer
 from streaming_queue.messages import DELTA, MESSAGE, STATUS, Reply, StreamEvent
-from streaming_queue.telemetry.events import Event, Listener, WorkerDown, WorkerUp
+from streaming_queue.telemetry.events import Event, EventListener, WorkerDown, WorkerUp
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class SubCoordinatorExecutor:
         network: NetworkBase,
         slots: Mapping[str, int],
         *,
-        emit: Listener = log_members,
+        emit: EventListener = log_members,
         **limits: Any,
     ) -> None:
         """`network` is the pool's; `agent_id` and the workers (the keys of `slots`) are registered in it.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from streaming_queue.failstorm.timeline import Timeline
-from streaming_queue.telemetry.events import Answered, Event, RoundFinished, WorkerDown, WorkerUp
+from streaming_queue.telemetry.events import Answered, Event, RunFinished, WorkerDown, WorkerUp
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Observer:
         elif isinstance(event, WorkerUp):
             self._record(self.timeline.ups, event.worker)
             self.in_service.add(event.worker)
-        elif isinstance(event, RoundFinished):
+        elif isinstance(event, RunFinished):
             self.stats = event.summary
         else:
             return

@@ -15,7 +15,7 @@ from streaming_queue.core.sub_coordinator import SubCoordinatorExecutor, log_mem
 from streaming_queue.errors import ConfigError
 from streaming_queue.masking import masked
 from streaming_queue.runner.backends import create_backend
-from streaming_queue.telemetry.events import Listener
+from streaming_queue.telemetry.events import EventListener
 
 MOST_SHOWN = 8
 """How many agents of a network are shown with their addresses."""
@@ -31,7 +31,7 @@ async def build_pools(
     start_workers: StartWorkers,
     subs: list[SubCoordinatorExecutor],
     *,
-    emit: Listener,
+    emit: EventListener,
 ) -> list[str]:
     """Host the pools of a run, the coordinator's own in its `network`; returns their ids.
 
@@ -58,7 +58,7 @@ async def build_pools(
 
 
 async def make_pool(
-    pool_id: str, addresses: Sequence[str], protocol: str, config: Config, *, emit: Listener = log_members
+    pool_id: str, addresses: Sequence[str], protocol: str, config: Config, *, emit: EventListener = log_members
 ) -> SubCoordinatorExecutor:
     """A sub-coordinator over running agents, ready to be hosted; its owner closes it.
 
@@ -103,7 +103,7 @@ async def spawn(network: NetworkBase, agent_id: str, host: str, port: int, execu
 
 
 async def _sub_coordinator(
-    pool_id: str, protocol: str, slots: Mapping[str, int], config: Config, emit: Listener
+    pool_id: str, protocol: str, slots: Mapping[str, int], config: Config, emit: EventListener
 ) -> SubCoordinatorExecutor:
     await asyncio.to_thread(registry.load, protocol)  # its library may be slow to import
     network = NetworkBase(create_backend(config, protocol), message_timeout_s=config.network.message_timeout)

@@ -34,7 +34,7 @@ from streaming_queue.runner.processes import WorkerProcess
 from streaming_queue.runner.roles import coordinator_class, worker_class
 from streaming_queue.runner.signals import stop_signals
 from streaming_queue.telemetry.console import Output
-from streaming_queue.telemetry.events import Listener, fan_out
+from streaming_queue.telemetry.events import EventListener, fan_out
 from streaming_queue.telemetry.log_lines import LogLines, log_to
 
 DEFAULT_CONFIG = "config.yaml"
@@ -52,7 +52,7 @@ class RunnerBase:
     def __init__(self, config_path: str | Path | Config = DEFAULT_CONFIG, *, output: Output | None = None) -> None:
         self._config_path = config_path
         self.output = output or Output()
-        self.listeners: list[Listener] = []
+        self.listeners: list[EventListener] = []
         self.on_row: Callable[[dict[str, Any]], None] | None = None
         self._network: NetworkBase | None = None
         self._subs: list[SubCoordinatorExecutor] = []

@@ -90,8 +90,8 @@ def _print_summary(summary: Mapping[str, Any], stream: SafeStream) -> None:
 class Output:
     """The runner's `output` (the guide's word). It prints messages, and as a listener (`output(event)`) a whole run.
 
-    Messages and progress go to standard error, the table of a finished round to standard output. A terminal shows the
-    round live, with at most four frames a second. Other streams, and terminals under NO_COLOR, get one plain line every
+    Messages and progress go to standard error, the table of a finished run to standard output. A terminal shows the
+    run live, with at most four frames a second. Other streams, and terminals under NO_COLOR, get one plain line every
     five seconds, without escape codes. Control characters in texts appear as their escapes. After a failed write to a
     stream, the rest of its text is dropped and the run goes on.
 
@@ -161,11 +161,11 @@ class Output:
         if type(event) in _ONLY_COUNTED:
             return
         match event:
-            case events.RoundStarted():
+            case events.RunStarted():
                 self._on_started(event)
-            case events.RoundFinished():
+            case events.RunFinished():
                 self._on_finished(event)
-            case events.Buried():
+            case events.DeadLettered():
                 self._on_dead_letter(event)
             case events.Notice():
                 self._say({"warning": "WARNING", "error": "ERROR"}.get(event.level, "INFO"), event.text)
@@ -174,7 +174,7 @@ class Output:
                 known = f", {event.duplicates:,} known already" if event.duplicates else ""
                 self.info(f"read {event.questions:,} questions{skipped}{known}")
             case events.WorkerDown():
-                end = "; it will not be asked again in this round" if event.final else ""
+                end = "; it will not be asked again in this run" if event.final else ""
                 self.warning(f"{event.worker} is down: {event.reason}{end}")
             case _ if line := _LINES.get(type(event)):
                 self._say(line[0], line[1].format(event))
@@ -191,25 +191,23 @@ class Output:
         self._stop_display()
         self._stream.flush()
 
-    def _on_started(self, event: events.RoundStarted) -> None:
+    def _on_started(self, event: events.RunStarted) -> None:
         self._failures = 0
         counts = event.counts
         what = f"{event.concurrency} at a time over {len(event.workers)} workers"
         if event.resumed:
-            self.system(
-                f"round {event.round_id} goes on: {counts.done + counts.dead:,} of {counts.total:,} done, {what}"
-            )
+            self.system(f"run {event.run_id} goes on: {counts.done + counts.dead:,} of {counts.total:,} done, {what}")
         else:
-            self.system(f"round {event.round_id} starts: {what}")
+            self.system(f"run {event.run_id} starts: {what}")
         self._stop_display()
         if not self.quiet and not self._stream.broken:
             is_live = self._is_live()
             self._display = self._live_display() if is_live else _Display(PLAIN_S, self.plain_line, lambda: None)
 
-    def _on_finished(self, event: events.RoundFinished) -> None:
+    def _on_finished(self, event: events.RunFinished) -> None:
         self._stop_display()
         counts, took = event.counts, duration(self.progress_state.elapsed_s)
-        text = f"round {event.state}: {counts.done:,} answered, {counts.dead:,} failed of {counts.total:,} in {took}"
+        text = f"run {event.state}: {counts.done:,} answered, {counts.dead:,} failed of {counts.total:,} in {took}"
         if event.state == "done":
             (self.warning if counts.dead else self.success)(text)
         else:
@@ -217,7 +215,7 @@ class Output:
         if "timings" in event.summary:
             self.render_summary(event.summary)
 
-    def _on_dead_letter(self, event: events.Buried) -> None:
+    def _on_dead_letter(self, event: events.DeadLettered) -> None:
         self._failures += 1
         if self._failures <= _MOST_FAILURES:
             failure = event.failure
@@ -277,7 +275,7 @@ class Output:
         return _Display(FRAME_S, show, end)
 
     def plain_line(self) -> None:
-        """Print the state of the round in one line."""
+        """Print the state of the run in one line."""
         self.progress_state.sample()
         self.progress(self.progress_state.line())
 

@@ -18,10 +18,10 @@ class Event:
 
 
 @record
-class RoundStarted(Event):
-    """A round begins, or continues after a restart (`resumed`). `concurrency` limits the questions in flight."""
+class RunStarted(Event):
+    """A run begins, or continues after a restart (`resumed`). `concurrency` limits the questions in flight."""
 
-    round_id: str
+    run_id: str
     workers: tuple[str, ...]
     concurrency: int
     resumed: bool
@@ -99,7 +99,7 @@ class Retried(Event):
 
 
 @record
-class Buried(Event):
+class DeadLettered(Event):
     """A question became a dead letter."""
 
     question_id: str
@@ -135,7 +135,7 @@ class Purged(Event):
 
 @record
 class WorkerDown(Event):
-    """A worker takes no questions until it is healthy again; `final`: not again in this round."""
+    """A worker takes no questions until it is healthy again; `final`: not again in this run."""
 
     worker: str
     reason: str
@@ -164,19 +164,19 @@ class WorkerLeft(Event):
 
 
 @record
-class RoundFinished(Event):
-    """A round ended; `state` is done, stopped or failed, `summary` the figures that `run.json` keeps."""
+class RunFinished(Event):
+    """A run ended; `state` is done, stopped or failed, `summary` the figures that `run.json` keeps."""
 
     state: str
     counts: Counts
     summary: Mapping[str, Any]
 
 
-Listener = Callable[[Event], None]
+EventListener = Callable[[Event], None]
 """Takes an event without blocking or waiting."""
 
 
-def fan_out(listeners: Iterable[Listener]) -> Listener:
+def fan_out(listeners: Iterable[EventListener]) -> EventListener:
     """One listener that passes events to all `listeners`, in order. It logs their errors and raises none."""
     receivers = tuple(listeners)
 

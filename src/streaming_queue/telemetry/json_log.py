@@ -25,7 +25,7 @@ class JsonLog(Output):
         write_record(self._stream, level, text)
 
     def render_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write the summary of a round as a record of its own."""
+        """Write the summary of a run as a record of its own."""
         self._stop_display()
         write_record(self._stream, "SUCCESS", "summary", summary=summary)
 

@@ -92,7 +92,7 @@ class RunProgress:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the round began here."""
+        """Seconds since the run began here."""
         return self._clock() - self._started
 
     def rate(self) -> float | None:
@@ -134,13 +134,13 @@ class RunProgress:
             case events.Retried():
                 self.retried += 1
                 self._on_failure(event.failure.worker, self._returned(event.question_id, event.failure.worker))
-            case events.Buried():
+            case events.DeadLettered():
                 self.failed += 1
                 self._on_failure(event.failure.worker, self._returned(event.question_id))
             case events.WorkerDown() | events.WorkerUp() | events.WorkerJoined() | events.WorkerLeft():
                 self._on_worker(event)
             case _:
-                self._on_round(event)
+                self._on_run(event)
         self.sample()
 
     def line(self) -> str:
@@ -196,9 +196,9 @@ class RunProgress:
             worker.up = isinstance(event, events.WorkerUp | events.WorkerJoined)
             worker.final = event.final if isinstance(event, events.WorkerDown) else not worker.up
 
-    def _on_round(self, event: Event) -> None:
+    def _on_run(self, event: Event) -> None:
         match event:
-            case events.RoundStarted():
+            case events.RunStarted():
                 self._on_started(event)
             case events.Queued():
                 self.total = max(self.total, event.total)
@@ -212,12 +212,12 @@ class RunProgress:
                 self.failed -= event.count
                 self._base -= event.count  # the rate counts ends; these ends are taken back
                 self.total -= event.count if isinstance(event, events.Purged) else 0
-            case events.RoundFinished():
+            case events.RunFinished():
                 self.state, self.reading = event.state, False
                 self._take(event.counts)
                 self._asked.clear()
 
-    def _on_started(self, event: events.RoundStarted) -> None:
+    def _on_started(self, event: events.RunStarted) -> None:
         self.concurrency = event.concurrency
         self.reading, self.state = True, "running"
         self._asked.clear()

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.telemetry.rounds import Terminal, answered, started
+from unit.telemetry.runs import Terminal, answered, started
 
 from streaming_queue import cli
 from streaming_queue.cli import dlq, text
@@ -26,7 +26,7 @@ from streaming_queue.doctor.finding import problem
 from streaming_queue.messages import Failure
 from streaming_queue.telemetry import json_log, log_lines
 from streaming_queue.telemetry.console import Output, render_summary
-from streaming_queue.telemetry.events import Buried, Notice, WorkerDown
+from streaming_queue.telemetry.events import DeadLettered, Notice, WorkerDown
 from streaming_queue.telemetry.json_lines import JsonLines
 from streaming_queue.telemetry.live import LiveView
 from streaming_queue.telemetry.progress import RunProgress
@@ -52,7 +52,7 @@ def output_line(foreign: str) -> str:
 
 
 def buried(foreign: str) -> str:
-    return said(lambda stream: Output(stderr=stream)(Buried(foreign, Failure(foreign, foreign, foreign), 1)))
+    return said(lambda stream: Output(stderr=stream)(DeadLettered(foreign, Failure(foreign, foreign, foreign), 1)))
 
 
 def worker_down(foreign: str) -> str:

@@ -16,7 +16,7 @@ from streaming_queue.core.network_base import HOP_LIMIT, NetworkBase
 from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
 from streaming_queue.errors import AgentFailedError, BadResponseError, TopologyError, UnreachableError
 from streaming_queue.messages import MESSAGE
-from streaming_queue.telemetry.events import Buried, Event, WorkerDown
+from streaming_queue.telemetry.events import DeadLettered, Event, WorkerDown
 
 over_each_wire = pytest.mark.parametrize(
     "protocol", ["inproc", "http", "a2a", "acp", "grpc", "ws", "nats", "agora", "mcp", "anp"]
@@ -136,7 +136,7 @@ async def test_a_round_over_a_mesh(mesh: NetworkBase, tmp_path: Path, protocol: 
     assert {row["attempts"] for row in rows} == {1}
     assert not [event for event in events if isinstance(event, WorkerDown)]
     if circle:
-        assert {event.failure.type for event in events if isinstance(event, Buried)} == {"TopologyError"}
+        assert {event.failure.type for event in events if isinstance(event, DeadLettered)} == {"TopologyError"}
         assert all(f"passed on {HOP_LIMIT} times" in row["error"]["message"] for row in rows)
     else:
         assert {row["answer"] for row in rows} == {"Worker-1 + Worker-2", "Worker-2"}

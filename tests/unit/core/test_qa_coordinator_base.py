@@ -16,7 +16,7 @@ from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
 from streaming_queue.core.status_text import figures_of, status_text
 from streaming_queue.errors import ConfigError, ConnectError
 from streaming_queue.protocol_backend.inproc.comm import InprocCommBackend
-from streaming_queue.telemetry.events import Answered, Event, RoundFinished
+from streaming_queue.telemetry.events import Answered, Event, RunFinished
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 
@@ -85,7 +85,7 @@ async def test_status_dispatch_status(stage: Stage, settings: dict[str, Any]) ->
     answered = [event for event in stage.events if isinstance(event, Answered)]
     assert {event.result.protocol for event in answered} == {"spoken"}
     assert {event.result.worker for event in answered} == {"Worker-1", "Worker-2"}
-    assert isinstance(stage.events[-1], RoundFinished)
+    assert isinstance(stage.events[-1], RunFinished)
 
 
 @pytest.mark.parametrize("text", ["status", " Status\n", "", "  "])

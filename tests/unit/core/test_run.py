@@ -25,8 +25,8 @@ from streaming_queue.telemetry.events import (
     Paused,
     Purged,
     Replayed,
-    RoundFinished,
-    RoundStarted,
+    RunFinished,
+    RunStarted,
 )
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
@@ -86,9 +86,9 @@ async def test_a_round_leaves_its_record_its_rows_and_its_report(tmp_path: Path)
     rows = [json.loads(line) for line in round_.directory.results_jsonl.read_bytes().splitlines()]
     assert {row["question_id"]: row["answer"] for row in rows} == {f"q{n}": f"QUESTION {n}" for n in range(40)}
     assert stage.manifest()["summary"]["answered"] == 40
-    assert stage.of(RoundStarted)[0].concurrency == 8
+    assert stage.of(RunStarted)[0].concurrency == 8
     assert stage.of(IntakeFinished)[0].questions == 40
-    assert stage.of(RoundFinished)[0].state == "done"
+    assert stage.of(RunFinished)[0].state == "done"
 
 
 async def test_run_json_stands_before_the_queue_and_keeps_what_a_resume_needs(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ async def test_a_limit_holds_across_a_resume(tmp_path: Path) -> None:
     stage = Stage(again)
     assert (await stage.run()).total == 25
     assert stage.asked == []
-    assert stage.of(RoundStarted)[0].resumed
+    assert stage.of(RunStarted)[0].resumed
 
 
 async def test_a_new_limit_on_resume_reads_on_where_the_old_one_stopped(tmp_path: Path) -> None:

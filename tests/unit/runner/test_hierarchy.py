@@ -17,7 +17,7 @@ from streaming_queue.errors import ConfigError, UnknownProtocolError
 from streaming_queue.runner.hierarchy import make_pool
 from streaming_queue.runner.runner_base import RunnerBase
 from streaming_queue.telemetry.console import Output
-from streaming_queue.telemetry.events import Event, RoundStarted
+from streaming_queue.telemetry.events import Event, RunStarted
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 
@@ -58,7 +58,7 @@ async def test_pools_answer_for_their_workers_over_whatever_protocol(tmp_path: P
     assert {row["worker"] for row in stage.rows} == set(pools)
     assert {row["protocol"] for row in stage.rows} == {protocol}
     assert all(row["mock"] and row["llm_ms"] > 0 and row["protocol_ms"] >= 0 for row in stage.rows)
-    (started,) = (event for event in stage.events if isinstance(event, RoundStarted))
+    (started,) = (event for event in stage.events if isinstance(event, RunStarted))
     assert started.workers == ("Sub-1", "Sub-2", "Sub-3")
     assert started.concurrency == 10
 

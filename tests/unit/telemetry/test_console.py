@@ -10,21 +10,21 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from unit.telemetry.rounds import Clock, Terminal, answered, started
+from unit.telemetry.runs import Clock, Terminal, answered, started
 
 from streaming_queue.messages import Counts, Failure
 from streaming_queue.telemetry import console
 from streaming_queue.telemetry.console import Output, render_summary
 from streaming_queue.telemetry.events import (
-    Buried,
     Continued,
+    DeadLettered,
     IntakeFinished,
     Notice,
     Paused,
     Purged,
     Queued,
     Replayed,
-    RoundFinished,
+    RunFinished,
     Sent,
     WorkerDown,
     WorkerUp,
@@ -93,10 +93,10 @@ def test_quiet_leaves_warnings_and_errors(streams):
     for level in ("info", "success", "warning", "error", "progress", "system"):
         getattr(output, level)(level)
     output(started())
-    output(RoundFinished("done", DONE, SUMMARY))
+    output(RunFinished("done", DONE, SUMMARY))
     warning, error, end = streams[1].getvalue().splitlines()
     assert (warning, error) == ("[WARNING] warning", "[ERROR] error")
-    assert end.startswith("[WARNING] round done: 2 answered, 1 failed")
+    assert end.startswith("[WARNING] run done: 2 answered, 1 failed")
     assert streams[0].getvalue() == ""
     assert displays() == []
 
@@ -111,7 +111,7 @@ def test_hostile_text_is_shown_and_not_obeyed(stream):
     target = stream()
     output = Output(stderr=target, stdout=io.StringIO())
     output.error("\x1b[2J\x1b]0;owned\x07\r[SUCCESS] fine\n[SUCCESS] fine")
-    output(Buried("q\x1b[2J", Failure("RemoteError", "\x9b31m"), 3))
+    output(DeadLettered("q\x1b[2J", Failure("RemoteError", "\x9b31m"), 3))
     output(Notice("warning", "[link=http://evil]click[/link]"))
     shown = target.getvalue()
     assert "\x1b[2J" not in shown
@@ -133,7 +133,7 @@ def test_no_escape_code_where_none_is_wanted(monkeypatch, name, value):
     output(started())
     output(Queued(3, 0, 3))
     until(lambda: "[PROGRESS]" in stderr.getvalue())
-    output(RoundFinished("done", DONE, SUMMARY))
+    output(RunFinished("done", DONE, SUMMARY))
     assert "\x1b" not in stdout.getvalue() + stderr.getvalue()
     assert "[WARNING] careful" in stderr.getvalue()
     assert "questions" in stdout.getvalue()
@@ -158,18 +158,18 @@ def test_events_worth_a_line_get_one(streams):
     output(WorkerUp("Worker-1"))
     output(Sent("q", "Worker-1", 1))
     output(answered("q"))
-    output(Buried("q2", Failure("QuotaError", "no credit", "Worker-3"), 3))
-    output(RoundFinished("done", DONE, {}))
+    output(DeadLettered("q2", Failure("QuotaError", "no credit", "Worker-3"), 3))
+    output(RunFinished("done", DONE, {}))
     lines = streams[1].getvalue().splitlines()
-    assert re.fullmatch(r"\[WARNING\] round done: 2 answered, 1 failed of 3 in 0\.\d\d s", lines.pop())
+    assert re.fullmatch(r"\[WARNING\] run done: 2 answered, 1 failed of 3 in 0\.\d\d s", lines.pop())
     assert lines == [
-        "[SYSTEM] round r1 starts: 8 at a time over 3 workers",
+        "[SYSTEM] run r1 starts: 8 at a time over 3 workers",
         "[INFO] read 10 questions, 2 unusable lines skipped, 1 known already",
         "[INFO] read 10 questions",
         "[INFO] all is well",
         "[ERROR] all is not",
         "[WARNING] Worker-1 is down: connection refused",
-        "[WARNING] Worker-2 is down: wrong key; it will not be asked again in this round",
+        "[WARNING] Worker-2 is down: wrong key; it will not be asked again in this run",
         "[SUCCESS] Worker-1 is up",
         "[ERROR] question q2 failed after 3 attempts (Worker-3): QuotaError: no credit",
     ]
@@ -187,18 +187,18 @@ def test_what_is_commanded_is_told(streams):
     ]
 
 
-def test_a_resumed_round_says_where_it_goes_on(streams):
+def test_a_resumed_run_says_where_it_goes_on(streams):
     output = plain(streams)
     output(started(resumed=True, counts=Counts(ready=5, done=1990, dead=5)))
     output.close()
-    assert "[SYSTEM] round r1 goes on: 1,995 of 2,000 done, 8 at a time over 2 workers\n" in streams[1].getvalue()
+    assert "[SYSTEM] run r1 goes on: 1,995 of 2,000 done, 8 at a time over 2 workers\n" in streams[1].getvalue()
 
 
-def test_a_round_that_did_not_end_well_says_what_is_left(streams):
+def test_a_run_that_did_not_end_well_says_what_is_left(streams):
     output = plain(streams)
     output(started())
-    output(RoundFinished("stopped", Counts(ready=7, done=2), {}))
-    assert "[WARNING] round stopped: 2 answered, 0 failed of 9" in streams[1].getvalue()
+    output(RunFinished("stopped", Counts(ready=7, done=2), {}))
+    assert "[WARNING] run stopped: 2 answered, 0 failed of 9" in streams[1].getvalue()
     assert streams[1].getvalue().endswith("7 not asked\n")
 
 
@@ -206,7 +206,7 @@ def test_a_flood_of_failures_is_counted_and_not_shown(streams):
     output = plain(streams)
     output(started())
     for number in range(1000):
-        output(Buried(f"q-{number}", Failure("RemoteError", "it broke"), 3))
+        output(DeadLettered(f"q-{number}", Failure("RemoteError", "it broke"), 3))
     output.close()
     lines = streams[1].getvalue().splitlines()
     assert len([line for line in lines if line.startswith("[ERROR]")]) == 10
@@ -258,14 +258,14 @@ def test_the_pace_is_a_line_every_five_seconds_and_no_more_after_the_end(streams
         stopwatch.passed.release()
         until(lambda: len(stopwatch.waited) == times + 1)  # noqa: B023
         assert shown() == times
-    output(RoundFinished("done", DONE, {}))
+    output(RunFinished("done", DONE, {}))
     stopwatch.passed.release()
     until(lambda: not displays())
     assert stopwatch.waited == [5.0] * 4
     assert shown() == 3
 
 
-@pytest.mark.parametrize("end", ["RoundFinished", "close", "a new round"])
+@pytest.mark.parametrize("end", ["RunFinished", "close", "a new run"])
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 def test_no_thread_outlives_the_round(monkeypatch, end, stream):
     monkeypatch.setattr(console, "FRAME_S", 0.01)
@@ -273,11 +273,11 @@ def test_no_thread_outlives_the_round(monkeypatch, end, stream):
     output = Output(stdout=io.StringIO(), stderr=stream())
     output(started())
     assert len(displays()) == 1
-    if end == "a new round":
+    if end == "a new run":
         output(started())
         until(lambda: len(displays()) == 1)
-    if end == "RoundFinished":
-        output(RoundFinished("done", DONE, {}))
+    if end == "RunFinished":
+        output(RunFinished("done", DONE, {}))
     else:
         output.close()
         output.close()
@@ -285,7 +285,7 @@ def test_no_thread_outlives_the_round(monkeypatch, end, stream):
     output.info("messages still work")
 
 
-def test_a_terminal_sees_the_round_live_and_finds_it_tidied_up(monkeypatch):
+def test_a_terminal_sees_the_run_live_and_finds_it_tidied_up(monkeypatch):
     monkeypatch.setattr(console, "FRAME_S", 0.01)
     stream = Terminal()
     output = Output(stdout=io.StringIO(), stderr=stream)
@@ -294,14 +294,14 @@ def test_a_terminal_sees_the_round_live_and_finds_it_tidied_up(monkeypatch):
     output(answered("q-1"))
     until(lambda: "streaming queue" in stream.getvalue())
     output.info("a message meanwhile")
-    output(RoundFinished("done", DONE, {}))
+    output(RunFinished("done", DONE, {}))
     until(lambda: not displays())
     shown = stream.getvalue()
     assert "Worker-2" in shown
     assert "MOCK" in shown
     assert "a message meanwhile" in shown
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
-    assert shown.rindex("\x1b[?25h") < shown.rindex("round done")
+    assert shown.rindex("\x1b[?25h") < shown.rindex("run done")
     assert sys.stderr is not stream
 
 
@@ -315,7 +315,7 @@ def test_json_lines_own_standard_output(stdout_is_a_terminal):
     output = Output(stdout=stdout, stderr=stderr, json_lines=True)
     assert output._is_live() is not stdout_is_a_terminal
     output(started())
-    output(RoundFinished("done", DONE, SUMMARY))
+    output(RunFinished("done", DONE, SUMMARY))
     assert stdout.getvalue() == ""
 
 
@@ -339,7 +339,7 @@ def test_streams_that_break_do_not_end_a_run(error):
     output.info("hello")
     output(started())
     output(answered("q"))
-    output(RoundFinished("done", DONE, SUMMARY))
+    output(RunFinished("done", DONE, SUMMARY))
     output.render_summary(SUMMARY)
     render_summary(SUMMARY, Broken(error))
     output.close()
@@ -352,7 +352,7 @@ def test_closed_standard_streams_do_not_end_a_run(monkeypatch):
     with Output() as output:
         output.error("nobody hears")
         output(started())
-        output(RoundFinished("done", DONE, SUMMARY))
+        output(RunFinished("done", DONE, SUMMARY))
         render_summary(SUMMARY)
 
 

@@ -7,12 +7,12 @@ import io
 
 import pytest
 from blockbuster import blockbuster_ctx
-from unit.telemetry.rounds import Terminal, answered, started
+from unit.telemetry.runs import Terminal, answered, started
 
 from streaming_queue.messages import Counts
 from streaming_queue.telemetry import console
 from streaming_queue.telemetry.console import Output
-from streaming_queue.telemetry.events import IntakeFinished, Queued, RoundFinished, Sent, WorkerDown
+from streaming_queue.telemetry.events import IntakeFinished, Queued, RunFinished, Sent, WorkerDown
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
@@ -31,6 +31,6 @@ async def test_no_event_blocks(monkeypatch, stream):
             if number % 10 == 0:
                 output(WorkerDown("Worker-2", "reset"))
             await asyncio.sleep(0.0005)
-        output(RoundFinished("done", Counts(done=200), {"timings": {}}))
+        output(RunFinished("done", Counts(done=200), {"timings": {}}))
         output.close()
     assert output.progress_state.answered == 200

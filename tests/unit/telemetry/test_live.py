@@ -4,10 +4,10 @@ import io
 
 import pytest
 from rich.console import Console
-from unit.telemetry.rounds import Clock, answered, started
+from unit.telemetry.runs import Clock, answered, started
 
 from streaming_queue.messages import Failure
-from streaming_queue.telemetry.events import Buried, IntakeFinished, Paused, Queued, Retried, Sent, WorkerDown
+from streaming_queue.telemetry.events import DeadLettered, IntakeFinished, Paused, Queued, Retried, Sent, WorkerDown
 from streaming_queue.telemetry.live import LiveView, sparkline
 from streaming_queue.telemetry.progress import RunProgress
 
@@ -29,7 +29,7 @@ def busy(workers: int = 3, clock: Clock | None = None) -> RunProgress:
         progress.apply(answered(f"q-{number}", f"Worker-{number % 2 + 1}"))
     progress.apply(Sent("q-x", "Worker-2", 1))
     progress.apply(Retried("q-x", Failure("ConnectError", "gone", "Worker-2"), 1, counted=True))
-    progress.apply(Buried("q-y", Failure("RemoteError", "it broke", "Worker-2"), 3))
+    progress.apply(DeadLettered("q-y", Failure("RemoteError", "it broke", "Worker-2"), 3))
     progress.apply(Sent("q-z", "Worker-1", 1))
     return progress
 
@@ -83,7 +83,7 @@ def test_a_hostile_name_is_shown_and_not_obeyed():
     assert "\x1b[2J" not in picture(progress)
 
 
-def test_a_round_of_nothing_is_drawn_too():
+def test_a_run_of_nothing_is_drawn_too():
     assert "0 of 0 read so far" in picture(RunProgress(Clock()))
 
 
@@ -92,7 +92,7 @@ def test_a_sparkline_is_scaled_to_its_highest():
     assert sparkline([]) == sparkline([0, 0]) == ""
 
 
-def test_a_paused_round_has_its_badge():
+def test_a_paused_run_has_its_badge():
     progress = busy()
     assert "PAUSED" not in picture(progress)
     progress.apply(Paused("run"))

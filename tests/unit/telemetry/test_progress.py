@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from unit.telemetry.rounds import Clock, answered, started
+from unit.telemetry.runs import Clock, answered, started
 
 from streaming_queue.messages import Counts, Failure
 from streaming_queue.telemetry.events import (
-    Buried,
     Continued,
+    DeadLettered,
     Duplicate,
     IntakeFinished,
     Notice,
@@ -15,7 +15,7 @@ from streaming_queue.telemetry.events import (
     Queued,
     Replayed,
     Retried,
-    RoundFinished,
+    RunFinished,
     Sent,
     WorkerDown,
     WorkerUp,
@@ -46,7 +46,11 @@ def test_questions_are_counted_through_their_lives(progress):
     feed(progress, Queued(3, 0, 3), Sent("a", "Worker-1", 1), Sent("b", "Worker-1", 1), Sent("c", "Worker-2", 1))
     assert (progress.total, progress.in_flight, progress.workers["Worker-1"].in_flight) == (3, 3, 2)
     feed(
-        progress, answered("a"), Retried("b", BROKEN, 1, counted=True), Sent("b", "Worker-2", 2), Buried("b", BROKEN, 2)
+        progress,
+        answered("a"),
+        Retried("b", BROKEN, 1, counted=True),
+        Sent("b", "Worker-2", 2),
+        DeadLettered("b", BROKEN, 2),
     )
     first, second = progress.workers["Worker-1"], progress.workers["Worker-2"]
     assert (progress.answered, progress.failed, progress.retried, progress.in_flight) == (1, 1, 1, 1)
@@ -125,14 +129,14 @@ def test_workers_go_and_come_back(progress):
     assert "1 of 2 workers up" in progress.line()
 
 
-def test_the_members_of_a_pool_are_not_the_rounds_own_workers(progress):
+def test_the_members_of_a_pool_are_not_the_runs_own_workers(progress):
     feed(progress, WorkerDown("Worker-7", "reset"), WorkerDown("Worker-8", "reset"), WorkerUp("Worker-8"))
     assert "2 of 2 workers up" in progress.line()
 
 
 def test_the_end_has_the_last_word_on_the_counts(progress):
     feed(progress, Sent("a", "Worker-1", 1), Notice("info", "nothing to count"))
-    feed(progress, RoundFinished("stopped", Counts(ready=1, done=2, dead=3), {}))
+    feed(progress, RunFinished("stopped", Counts(ready=1, done=2, dead=3), {}))
     assert (progress.state, progress.total, progress.answered, progress.failed) == ("stopped", 6, 2, 3)
     assert (progress.in_flight, progress.reading) == (0, False)
 
@@ -145,7 +149,7 @@ def test_memory_is_bounded_by_what_is_in_flight(progress, clock):
     assert len(progress.history()) < 60
 
 
-def test_a_paused_round_says_so_and_promises_no_end(progress, clock):
+def test_a_paused_run_says_so_and_promises_no_end(progress, clock):
     feed(progress, Queued(10, 0, 10), IntakeFinished(10, 0, 0))
     clock.now += 2
     feed(progress, answered("a"), Paused("run"))
@@ -157,7 +161,7 @@ def test_a_paused_round_says_so_and_promises_no_end(progress, clock):
 
 
 def test_dead_letters_that_are_put_back_or_deleted_have_not_ended(progress, clock):
-    feed(progress, Queued(10, 0, 10), *(Buried(name, BROKEN, 1) for name in "abc"))
+    feed(progress, Queued(10, 0, 10), *(DeadLettered(name, BROKEN, 1) for name in "abc"))
     clock.now += 3
     rate = progress.rate()
     feed(progress, Replayed(2))

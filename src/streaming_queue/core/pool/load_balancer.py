@@ -20,7 +20,7 @@ from streaming_queue.errors import (
     error_event,
     error_from_event,
 )
-from streaming_queue.telemetry.events import Listener
+from streaming_queue.telemetry.events import EventListener
 
 Answer = TypeVar("Answer")
 
@@ -60,7 +60,7 @@ class LoadBalancer:
         slots: Mapping[str, int],
         *,
         probe: Callable[[str], Awaitable[bool]],
-        emit: Listener,
+        emit: EventListener,
         probe_interval_s: float = 1.0,
         gone_after_s: float = 10.0,
         second_chance_s: float = SECOND_CHANCE_S,

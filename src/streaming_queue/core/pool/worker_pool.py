@@ -26,7 +26,7 @@ from streaming_queue.errors import (
     UnknownAgentError,
     UnreachableError,
 )
-from streaming_queue.telemetry.events import Listener, Notice, WorkerDown, WorkerUp
+from streaming_queue.telemetry.events import EventListener, Notice, WorkerDown, WorkerUp
 
 PROBE_CAP_S = 30.0
 GOOD_PROBES = 2
@@ -65,7 +65,7 @@ class WorkerPool:
         *,
         tasks: Tasks,
         probe: Callable[[str], Awaitable[bool]],
-        emit: Listener,
+        emit: EventListener,
         on_change: Callable[[], None],
         probe_interval_s: float = 1.0,
         gone_after_s: float = 10.0,

@@ -24,7 +24,7 @@ from streaming_queue.errors import (
 )
 from streaming_queue.messages import Failure, Result
 from streaming_queue.queue.base import Lease, WorkQueue
-from streaming_queue.telemetry.events import Answered, Buried, Duplicate, Hedged, Listener, Retried, Sent
+from streaming_queue.telemetry.events import Answered, DeadLettered, Duplicate, EventListener, Hedged, Retried, Sent
 
 TOO_LATE_S = 0.05
 """With less time left no question is sent: its answer would come too late."""
@@ -61,7 +61,7 @@ class Attempts:
         pool: WorkerPool,
         *,
         protocol_of: Callable[[str], str],
-        emit: Listener,
+        emit: EventListener,
         settings: SchedulerSettings,
         choice: ProtocolChoice | None = None,
     ) -> None:
@@ -239,7 +239,7 @@ class Attempts:
         """Give the question up. Raises LeaseLostError."""
         self._forget(lease.id)
         await self._queue.bury(lease, failure)
-        self._emit(Buried(lease.id, failure, lease.attempt))
+        self._emit(DeadLettered(lease.id, failure, lease.attempt))
 
     def _forget(self, question_id: str) -> None:
         self.failed_at.pop(question_id, None)

@@ -11,7 +11,7 @@ from streaming_queue.config import Auto
 from streaming_queue.core.scheduling.bandit import Bandit, Pull
 from streaming_queue.errors import AgentFailedError, CommError, StreamingQueueError
 from streaming_queue.messages import Result
-from streaming_queue.telemetry.events import Listener, Notice
+from streaming_queue.telemetry.events import EventListener, Notice
 
 MOST_TOLD = 20
 """How many shifts are emitted while they happen; the report has more."""
@@ -25,7 +25,7 @@ class ProtocolChoice:
     """
 
     def __init__(
-        self, settings: Auto, worker_ids: Iterable[str], *, protocol_of: Callable[[str], str], emit: Listener
+        self, settings: Auto, worker_ids: Iterable[str], *, protocol_of: Callable[[str], str], emit: EventListener
     ) -> None:
         self.on_change: Callable[[], None] = lambda: None
         self._settings = settings

@@ -18,7 +18,7 @@ from streaming_queue.core.scheduling.settings import SchedulerSettings
 from streaming_queue.errors import ConnectError, LeaseLostError, QueueClosedError
 from streaming_queue.messages import Failure
 from streaming_queue.queue.base import Lease, WorkQueue
-from streaming_queue.telemetry.events import Listener, WorkerJoined, WorkerLeft
+from streaming_queue.telemetry.events import EventListener, WorkerJoined, WorkerLeft
 
 __all__ = ["Ask", "Scheduler", "SchedulerSettings"]
 
@@ -36,7 +36,7 @@ class Scheduler:
         *,
         probe: Callable[[str], Awaitable[bool]],
         protocol_of: Callable[[str], str],
-        emit: Listener,
+        emit: EventListener,
         settings: SchedulerSettings,
         intake_done: asyncio.Event,
         choice: ProtocolChoice | None = None,

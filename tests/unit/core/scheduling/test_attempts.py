@@ -25,7 +25,7 @@ from streaming_queue.errors import (
 )
 from streaming_queue.messages import Failure, Question, Result
 from streaming_queue.queue.base import Lease
-from streaming_queue.telemetry.events import Answered, Buried, Duplicate, Event, Hedged, Retried, Sent
+from streaming_queue.telemetry.events import Answered, DeadLettered, Duplicate, Event, Hedged, Retried, Sent
 
 BAD = ProtocolError("garbage")
 
@@ -246,7 +246,7 @@ async def test_a_failure_is_an_attempt_and_the_last_one_ends_the_question() -> N
     assert [event for event in bench.events if not isinstance(event, Sent)] == [
         Retried("q", failure, 1, counted=True),
         Retried("q", second, 2, counted=True),
-        Buried("q", failure, 3),
+        DeadLettered("q", failure, 3),
     ]
     assert bench.choice.told == [("failed", "A", BAD), ("failed", "B", BAD), ("failed", "A", BAD)]
     assert bench.attempts.in_flight == {}
@@ -292,7 +292,7 @@ async def test_a_lost_worker_costs_no_attempt_until_too_many_were_lost() -> None
     assert (failure.worker, failure.protocol) == ("B", "protocol of B")
     assert "3" in failure.message
     assert str(error) in failure.message
-    assert [type(event) for event in bench.events] == [Sent, Retried, Sent, Buried]
+    assert [type(event) for event in bench.events] == [Sent, Retried, Sent, DeadLettered]
     assert bench.events[1] == Retried("q", bench.failure(error), 7, counted=False)
     assert [bench.workers.state(worker) for worker in "AB"] == ["down", "down"]
     bench.workers.pool.stop()

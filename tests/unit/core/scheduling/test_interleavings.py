@@ -26,7 +26,7 @@ from streaming_queue.errors import (
 from streaming_queue.messages import Question
 from streaming_queue.queue.base import Lease
 from streaming_queue.queue.memory import MemoryQueue
-from streaming_queue.telemetry.events import Answered, Buried, Event, WorkerLeft
+from streaming_queue.telemetry.events import Answered, DeadLettered, Event, WorkerLeft
 
 WORKERS = ["W1", "W2", "W3", "W4"]
 LONGEST_S = 600.0
@@ -309,7 +309,7 @@ class Interleavings(RuleBasedStateMachine):
         if finished:
             assert counts.open == 0
         answered = Counter(event.question_id for event in self.events if isinstance(event, Answered))
-        buried = {event.question_id for event in self.events if isinstance(event, Buried)}
+        buried = {event.question_id for event in self.events if isinstance(event, DeadLettered)}
         assert answered == Counter(outcome.question.id for outcome in outcomes if outcome.result)
         assert {outcome.question.id for outcome in outcomes if outcome.failure} <= buried
         left = [event.worker for event in self.events if isinstance(event, WorkerLeft)]

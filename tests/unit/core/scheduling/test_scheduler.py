@@ -26,7 +26,7 @@ from streaming_queue.queue.base import Lease
 from streaming_queue.queue.memory import MemoryQueue
 from streaming_queue.telemetry.events import (
     Answered,
-    Buried,
+    DeadLettered,
     Event,
     Hedged,
     Notice,
@@ -195,7 +195,7 @@ async def test_a_question_that_always_fails_is_buried_after_max_attempts_with_it
 
     pool.behave = behave
     assert await pool.run()
-    (buried,) = pool.of(Buried)
+    (buried,) = pool.of(DeadLettered)
     assert (buried.question_id, buried.attempt, buried.failure.type) == ("q1", 4, "AgentFailedError")
     assert len([1 for _, asked in pool.asked if asked == "q1"]) == 4
     counts = await queue.counts()
@@ -212,7 +212,7 @@ async def test_what_cannot_be_retried_is_buried_at_once(queue: MemoryQueue) -> N
     pool.behave = behave
     assert await pool.run()
     assert len(pool.asked) == 1
-    assert pool.of(Buried)[0].failure.message == "400: the text is too long"
+    assert pool.of(DeadLettered)[0].failure.message == "400: the text is too long"
 
 
 async def test_a_dead_workers_questions_go_to_others_uncounted(queue: MemoryQueue) -> None:
@@ -269,7 +269,7 @@ async def test_with_no_worker_left_the_rest_fails_with_the_reason(queue: MemoryQ
     assert counts.open == 0
     assert counts.done >= 15
     assert counts.dead == 150 - counts.done
-    assert "no worker was reachable for 0.2 s" in pool.of(Buried)[-1].failure.message
+    assert "no worker was reachable for 0.2 s" in pool.of(DeadLettered)[-1].failure.message
 
 
 async def test_poison_is_buried_after_it_outlived_as_many_workers_as_attempts_are_allowed(queue: MemoryQueue) -> None:
@@ -284,7 +284,7 @@ async def test_poison_is_buried_after_it_outlived_as_many_workers_as_attempts_ar
 
     pool.behave = behave
     assert await pool.run()
-    (buried,) = pool.of(Buried)
+    (buried,) = pool.of(DeadLettered)
     assert buried.question_id == "q7"
     assert "lost 3 workers" in buried.failure.message
     assert len(pool.of(Answered)) == 19
@@ -306,7 +306,7 @@ async def test_a_rate_limited_worker_is_left_alone_for_as_long_as_it_asked(queue
     assert await pool.run()
     assert limited_at[1] - limited_at[0] >= 0.3
     assert len(pool.of(Answered)) == 20
-    assert not pool.of(Buried)
+    assert not pool.of(DeadLettered)
 
 
 @pytest.mark.parametrize("error", [AuthError("401"), QuotaError("no credit left")])
@@ -458,7 +458,7 @@ async def test_a_worker_that_comes_back_while_the_rest_is_buried_gets_what_is_le
     queue.bury = slow_bury  # type: ignore[method-assign]
     pool.behave = behave
     assert await pool.run()
-    assert pool.of(Buried)
+    assert pool.of(DeadLettered)
     assert len(pool.of(Answered)) > 100
 
 
@@ -513,7 +513,7 @@ async def test_poison_ejects_nobody(queue: MemoryQueue) -> None:
 
     pool.behave = behave
     assert await pool.run()
-    assert len(pool.of(Buried)) == 10
+    assert len(pool.of(DeadLettered)) == 10
     assert len(pool.of(Answered)) == 190
     assert not pool.of(WorkerDown)
 
@@ -528,7 +528,7 @@ async def test_never_more_than_half_of_the_workers_are_left_alone(queue: MemoryQ
     pool.behave = behave
     assert await pool.run()
     assert len({event.worker for event in pool.of(WorkerDown)}) == 2
-    assert len(pool.of(Buried)) == 60
+    assert len(pool.of(DeadLettered)) == 60
 
 
 async def test_in_a_storm_of_failures_retries_keep_to_their_budget(queue: MemoryQueue) -> None:
@@ -748,7 +748,7 @@ async def test_an_attempt_has_its_time_and_a_question_too(queue: MemoryQueue) ->
     pool.healthy = {"W1", "W2"}
     started = now()
     assert await pool.run()
-    (buried,) = pool.of(Buried)
+    (buried,) = pool.of(DeadLettered)
     assert buried.failure.type == "SendTimeoutError"
     assert "scheduler.question_timeout_s (0.3 s)" in buried.failure.message
     assert now() - started >= 0.2

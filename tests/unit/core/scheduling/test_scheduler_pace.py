@@ -11,7 +11,7 @@ from unit.core.scheduling.test_scheduler import Pool, fill, now, queue
 from streaming_queue.errors import AuthError, ConnectError, LeaseLostError, ProtocolError
 from streaming_queue.queue.base import Lease
 from streaming_queue.queue.memory import MemoryQueue
-from streaming_queue.telemetry.events import Buried, Hedged
+from streaming_queue.telemetry.events import DeadLettered, Hedged
 
 __all__ = ["queue"]
 pytestmark = pytest.mark.usefixtures("virtual_time", "no_stray_tasks")
@@ -190,7 +190,7 @@ async def test_without_workers_all_batches_are_given_up_at_one_moment(queue: Mem
     assert max(moments) - min(moments) < 0.01
     assert 1.12 <= min(moments) <= 1.65
     assert {failure.type for _, (_, failure) in calls} == {"ConnectError"}
-    assert len(pool.of(Buried)) == (0 if lost else 50)
+    assert len(pool.of(DeadLettered)) == (0 if lost else 50)
 
 
 async def test_a_drain_ends_the_giving_up(queue: MemoryQueue) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from streaming_queue.messages import Counts, Result
-from streaming_queue.telemetry.events import Answered, RoundStarted
+from streaming_queue.telemetry.events import Answered, RunStarted
 
 
 class Clock:
@@ -27,9 +27,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def started(*, resumed: bool = False, counts: Counts | None = None, workers: int = 2) -> RoundStarted:
+def started(*, resumed: bool = False, counts: Counts | None = None, workers: int = 2) -> RunStarted:
     names = tuple(f"Worker-{number}" for number in range(1, workers + 1))
-    return RoundStarted("r1", names, concurrency=8, resumed=resumed, counts=counts or Counts())
+    return RunStarted("r1", names, concurrency=8, resumed=resumed, counts=counts or Counts())
 
 
 def answered(question_id: str, worker: str = "Worker-1", **figures) -> Answered:
