@@ -63,8 +63,8 @@ def test_workers_join_and_leave_a_run_that_goes_on(stq, held_worker, worker) -> 
     assert [each["id"] for each in told(stq, "workers", "remove", "run", "Worker-1")] == ["Worker-2"]
     _, talk = process.communicate(timeout=60)
     assert process.returncode == 0, talk
-    assert "Worker-2 takes part from now on" in talk
-    assert "Worker-1 takes part no longer" in talk
+    assert "Worker-2 joined the run" in talk
+    assert "Worker-1 left the run" in talk
     rows = stq.rows()
     assert len({row["question_id"] for row in rows}) == len(rows) == 300
     assert {row["attempts"] for row in rows} == {1}

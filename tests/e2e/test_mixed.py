@@ -117,7 +117,7 @@ def test_the_mixed_network_without_a_configuration(stq) -> None:
             "a2a lacks identity; ws lacks",
         ),
         (("-p", "auto"), "protocol auto chooses among protocols: give workers of two at least"),
-        (("-s", "workers=[{protocol: inproc}]", "-s", "qa.worker.mode=process"), "reached from its own process only"),
+        (("-s", "workers=[{protocol: inproc}]", "-s", "qa.worker.mode=process"), "only its own process can ask it"),
     ],
 )
 def test_a_mixed_network_that_cannot_be(stq, arguments: tuple[str, ...], words: str) -> None:

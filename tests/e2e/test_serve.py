@@ -273,7 +273,7 @@ def test_a_worker_joins_a_coordinator_and_leaves_it_politely(stq, held_worker, c
     stq.open_gate()
     _, talk = early.process.communicate(timeout=60)
     assert early.process.returncode == 0, talk
-    assert "takes part at" in talk
+    assert "joined http" in talk
     _, talk = follower.communicate(timeout=60)
     assert follower.returncode == 0, talk
     rows = stq.rows()
@@ -307,7 +307,7 @@ def test_a_round_outlives_its_follower_and_another_attaches(stq, held_worker, co
     assert "idle, 2 workers" in stq("status", address, "-p", protocol).stdout
     early = stq("attach", address, "-p", protocol)
     assert early.returncode == 2
-    assert f"no round yet; `stq dispatch {address}`" in early.stderr
+    assert f"no run yet; `stq dispatch {address}`" in early.stderr
     follower = stq.start("dispatch", address, "-p", protocol, "--follow")
     wait_for_lines(stq.directory / "run" / "results.jsonl", 2 * 40)
     follower.kill()
@@ -322,7 +322,7 @@ def test_a_round_outlives_its_follower_and_another_attaches(stq, held_worker, co
     polite.send_signal(signal.SIGINT)
     _, talk = polite.communicate(timeout=60)
     assert polite.returncode == 130
-    assert f"the round goes on at {address}" in talk
+    assert f"the run goes on at {address}" in talk
     stq.open_gate()
     done = stq("attach", address, "-p", protocol)
     assert done.returncode == 0, done.stderr
@@ -364,7 +364,7 @@ def test_a_coordinator_told_to_stop_drains_and_can_go_on(stq, held_worker, coord
     follower = stq.start("dispatch", served.address, "--follow")
     wait_for_lines(stq.directory / "run" / "results.jsonl", 40)
     served.process.terminate()
-    until(lambda: "finishing what is in flight" in served.process.stderr.readline())
+    until(lambda: "finishing the questions in flight" in served.process.stderr.readline())
     stq.open_gate()
     _, talk = served.process.communicate(timeout=60)
     assert served.process.returncode == 0, talk

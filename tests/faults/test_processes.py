@@ -55,7 +55,7 @@ def test_a_second_signal_ends_at_once(stq, worker, agents) -> None:
     process = stq.start("run", "-p", "http", "-n", "1", "-o", "run", "-s", f"qa.worker.endpoints=[{served.address}]")
     until((stq.directory / "runs.txt").exists)
     process.send_signal(signal.SIGINT)
-    until(lambda: "finishing what is in flight" in process.stderr.readline())
+    until(lambda: "finishing the questions in flight" in process.stderr.readline())
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130  # half a minute is what it would have waited

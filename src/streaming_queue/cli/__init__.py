@@ -49,7 +49,7 @@ COMMANDS: tuple[tuple[str, Callable[..., Any] | typer.Typer, str, str], ...] = (
     ("Set up", protocol.app, "stq protocol list", "docs/guide/new-backend.md"),
     ("Set up", failstorm, "stq failstorm -p http --cycles 3", "docs/reliability.md"),
 )
-"""Each command that help shows: section, function, an example that works, page of the documentation."""
+"""Commands in help: section, function, an example that works, page of the documentation."""
 ALIASES: tuple[tuple[Callable[..., Any] | typer.Typer, str, str], ...] = (
     (status, "stq status http://127.0.0.1:10001", "docs/processes.md"),
     (dispatch, "stq dispatch http://127.0.0.1:9998 --follow", "docs/processes.md"),
@@ -59,7 +59,7 @@ ALIASES: tuple[tuple[Callable[..., Any] | typer.Typer, str, str], ...] = (
     (protocols.protocols, "stq protocols", "docs/conformance.md"),
     (anp.app, "stq anp identity new", "docs/protocols/anp.md"),
 )
-"""Hidden commands: older names, which work until 1.0."""
+"""Hidden commands: older names that work until 1.0."""
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 """The parser's error for a wrong command line. typer uses its own parser or click's, depending on its version."""
@@ -82,7 +82,7 @@ app = typer.Typer(
 def _add(command: Callable[..., Any] | typer.Typer, example: str, page: str, section: str | None) -> None:
     """Add a command to the app; one without a section is hidden."""
     options: dict[str, Any] = {"epilog": epilog(example, page), "hidden": section is None, "rich_help_panel": section}
-    options["options_metavar"] = "[OPTIONS]"  # else that of `app`
+    options["options_metavar"] = "[OPTIONS]"  # otherwise typer takes the metavar of `app`
     if isinstance(command, typer.Typer):
         SectionedGroup.names.append(str(command.info.name))
         app.add_typer(command, **options)
@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     Errors become an exit code and a line on stderr only here; STQ_DEBUG=1 adds the traceback.
     """
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # else gRPC warns of each process that we start
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # otherwise gRPC warns about each process that we start
     try:
         _keep_standard_descriptors()
         for stream in (sys.stdout, sys.stderr):
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _keep_standard_descriptors() -> None:
-    """Open closed standard streams on the null device, else a database or a socket would get their descriptors."""
+    """Open closed standard streams on the null device. Otherwise a database or a socket would get their descriptors."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD_DESCRIPTOR:
         pass
     os.close(descriptor)

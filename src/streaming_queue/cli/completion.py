@@ -1,4 +1,4 @@
-"""What a shell completes: protocols, runs, keys of settings, types of failure."""
+"""Values that a shell completes: protocols, runs, keys of settings, types of failure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def protocols(incomplete: str) -> list[str]:
 
 
 def runs(incomplete: str) -> list[str]:
-    """Runs below `runs/`, or below the folder that is typed already; where there is none, the folders there."""
+    """Runs in `runs/`, or in the folder that is typed already; without runs, the folders in it."""
     folder = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
     place = folder if incomplete else Path("runs")
     folders = sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []

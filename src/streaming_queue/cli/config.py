@@ -1,4 +1,4 @@
-"""`stq config`: the settings that hold, their schema, and a file of the defaults."""
+"""`stq config`: the settings in use, their schema, and a file of the defaults."""
 
 from __future__ import annotations
 

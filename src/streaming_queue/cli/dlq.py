@@ -45,7 +45,7 @@ Ids = Annotated[
 def list_(
     directory: RunPath,
     reason: Reason = None,
-    limit: Annotated[int, typer.Option("--limit", help="At most so many, up to 1000.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", help="Number of dead letters, up to 1000.")] = 50,
     after: Annotated[int, typer.Option("--after", metavar="CURSOR", help="Start after this position.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -73,7 +73,7 @@ def list_(
     if page["next"] is not None:
         chosen = ["--reason", reason] if reason else []
         more = ["stq", "dlq", "list", str(directory), *chosen, "--limit", str(limit), "--after", str(page["next"])]
-        echo(one_line(f"the next: {shlex.join(more)}"))
+        echo(one_line(f"next page: {shlex.join(more)}"))
 
 
 @app.command(epilog=epilog("stq dlq show runs/first q17", PAGE))
@@ -124,7 +124,7 @@ def purge(
     directory: RunPath,
     reason: Reason = None,
     ids: Ids = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Confirm: they are gone for good.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm that they are deleted for good.")] = False,
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
@@ -147,7 +147,7 @@ def _act(
 ) -> tuple[int, bool]:
     """Replay or purge dead letters; return their number and whether the run goes on. With `as_json` print both.
 
-    Raises ConfigError if one of `ids` is no dead letter.
+    Raises ConfigError if one of `ids` is not a dead letter.
     """
 
     async def action(run: RunControl) -> tuple[int, bool]:
@@ -157,7 +157,7 @@ def _act(
     count, live = on_run(directory, action, trust=trust)
     if ids and count < (wanted := len(set(ids))):
         raise ConfigError(
-            f"done for {count} of {wanted} questions: the others are no such dead letters; "
+            f"done for {count} of {wanted} questions: the others are not such dead letters; "
             f"`stq dlq list {directory}` lists all dead letters"
         )
     if as_json:

@@ -81,7 +81,7 @@ def doctor(
 
 
 def page(findings: Sequence[Finding]) -> list[list[str | Coloured]]:
-    """A line for each finding, its remedy below it, and the sum at the end; wrapped to the width of a terminal."""
+    """A line for each finding, its remedy below it, and the counts at the end; wrapped to the width of a terminal."""
     level_width = max(map(len, _COLOURS))
     check_width = max(len(one_line(finding.check)) for finding in findings)
     indent = " " * (level_width + check_width + 4)

@@ -29,7 +29,7 @@ def failstorm(
         ),
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=2, help="Worker processes.")] = 8,
-    kill: Annotated[int, typer.Option("--kill", min=1, help="Workers that each fault hits.")] = 3,
+    kill: Annotated[int, typer.Option("--kill", min=1, help="Number of workers that each fault hits.")] = 3,
     every: Annotated[
         float, typer.Option("--every", min=0.5, metavar="SECONDS", help="Least time between two faults.")
     ] = 5.0,

@@ -13,7 +13,7 @@ class SectionedGroup(TyperGroup):
     """A group that lists its commands under `SECTIONS`, in the order of `names`."""
 
     names: ClassVar[list[str]] = []
-    """Names of commands; typer itself puts groups behind all others."""
+    """Names of commands in order; typer itself would put groups last."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of the commands, in the order of `names`."""

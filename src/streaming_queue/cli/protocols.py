@@ -62,7 +62,7 @@ def _entry(spec: Any) -> dict[str, Any]:
         backend = registry.load(spec.name)
     except BackendNotInstalledError as error:
         return entry | {"install": spec.install, "problem": str(error)}
-    except Exception as error:  # a package that others made must not hide the rest of the list
+    except Exception as error:  # a broken package of a third party must not hide the others
         return entry | {"problem": str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"}
     claims, about = getattr(backend, "capabilities", None), getattr(backend, "about", None)
     names = asdict(claims) if isinstance(claims, Capabilities) else {}

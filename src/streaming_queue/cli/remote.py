@@ -1,4 +1,4 @@
-"""`stq ask`, and the older `status`, `dispatch` and `attach`: an agent at an address."""
+"""`stq ask`, and the older `status`, `dispatch` and `attach`: commands for an agent at an address."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def ask(
         JsonLines().record({"text": reply["text"], "metadata": reply.get("metadata")})
     elif not pieces:
         echo_answer(reply["text"])
-    else:  # the pieces are the answer, unless the agent began anew
+    else:  # the pieces are the answer, unless the agent started it again
         echo_answer("" if "".join(pieces) == reply["text"] else f"\n{reply['text']}")
 
 
@@ -86,7 +86,7 @@ def dispatch(
 ) -> int:
     """Dispatch: a coordinator starts its run.
 
-    With --follow the exit code is that of the run. An interruption ends the following, not the run.
+    With --follow the exit code is that of the run. Ctrl-C ends this command, not the run.
     """
     from streaming_queue.runner import remote
 
@@ -97,7 +97,7 @@ def dispatch(
 def attach(address: Address, protocol: ProtocolName = None, sets: Sets = None, as_json: AsJson = False) -> int:
     """Follow the run of a coordinator, or show how it ended.
 
-    The exit code is that of the run. An interruption ends the following, not the run.
+    The exit code is that of the run. Ctrl-C ends this command, not the run.
     """
     from streaming_queue.runner import remote
 
@@ -118,7 +118,7 @@ def _run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _outputs(as_json: bool) -> tuple[Output, Callable[[Mapping[str, Any]], None]]:
-    """Where messages go, and where the summary of a run goes."""
+    """The output for messages, and the function that prints the summary of a run."""
     from streaming_queue.telemetry.console import Output
     from streaming_queue.telemetry.json_lines import JsonLines
 

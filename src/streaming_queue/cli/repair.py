@@ -56,5 +56,5 @@ def _page(repaired: Repaired, target: Path) -> str:
     if repaired.from_rows:
         page += f"\n{repaired.from_rows:,} of the rows are from the run's own {RESULTS_FILE}"
     if repaired.open or repaired.unknown:
-        page += f"\nto ask what is left: stq run -q {questions}"
+        page += f"\nto ask the remaining questions: stq run -q {questions}"
     return page

@@ -1,4 +1,4 @@
-"""`stq pause` and `stq stop`, `stq queue` with the older names, and the way of all commands to a run."""
+"""`stq pause` and `stq stop`, `stq queue` with the older names, and the helper that connects commands to a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The output of the command line. Every command prints through it, so that a terminal obeys no text of others."""
+"""The output of the command line. Commands print only through it, so that a terminal obeys no foreign text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streaming_queue.telemetry.text import json_visible, one_line, visible
 
 
 class Coloured(NamedTuple):
-    """Text in a colour, given as an SGR code such as `1;31`; plain where the terminal or NO_COLOR wants no colour."""
+    """Text in a colour, given as an SGR code such as `1;31`; plain without a terminal, or if NO_COLOR is set."""
 
     text: str
     code: str
@@ -29,7 +29,9 @@ def echo(*pieces: str | Coloured, nl: bool = True) -> None:
 
 def echo_answer(text: str, *, nl: bool = True) -> None:
     """Print an answer: to a terminal as `echo` does, to a pipe or a file unchanged."""
-    typer.echo(visible(text) if sys.stdout.isatty() else text, nl=nl, color=True)  # else a pipe would lose escape codes
+    typer.echo(
+        visible(text) if sys.stdout.isatty() else text, nl=nl, color=True
+    )  # otherwise a pipe would lose escape codes
 
 
 def echo_json(text: str) -> None:
@@ -59,7 +61,7 @@ def print_error(message: str, details: Iterable[str] = ()) -> None:
     if sys.stderr is None:  # closed; `print` would take stdout in its place
         return
     label = _paint(Coloured("error:", "1;31"), sys.stderr)
-    with contextlib.suppress(OSError):  # stderr is gone
+    with contextlib.suppress(OSError):  # stderr was closed
         print(label, one_line(masked(message)), file=sys.stderr, flush=True)  # noqa: T201
         for detail in details:
             print(f"  {one_line(detail)}", file=sys.stderr, flush=True)  # noqa: T201
@@ -68,7 +70,7 @@ def print_error(message: str, details: Iterable[str] = ()) -> None:
 def print_traceback(text: str) -> None:
     """Write a traceback to stderr."""
     if sys.stderr is not None:
-        with contextlib.suppress(OSError):  # stderr is gone
+        with contextlib.suppress(OSError):  # stderr was closed
             print(visible(masked(text)), end="", file=sys.stderr)  # noqa: T201
 
 

@@ -1,4 +1,4 @@
-"""`stq top`: a run as it goes on."""
+"""`stq top`: a live view of a run."""
 
 from __future__ import annotations
 

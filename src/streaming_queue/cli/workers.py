@@ -52,7 +52,7 @@ def drain(
     wait: Annotated[bool, typer.Option("--wait", help="Return when the worker has left.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a worker no more questions.
+    """Send no more questions to a worker.
 
     The worker leaves when its questions have ended.
     """

@@ -1,4 +1,4 @@
-"""The commands of a run, wherever the run is: in this process, in another process, or stopped on disk."""
+"""The commands of a run, which is in this process, in another process, or stopped on disk."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ T = TypeVar("T")
 class RunControl(ABC):
     """The commands of a run. They return plain data, the same for a live run and for a stopped run.
 
-    A subclass overrides each command, or carries all out in `_command`.
-    Every method raises QueueError where the queue fails; over the wire also CommError.
+    A subclass overrides each command, or carries out all commands in `_command`.
+    Every method raises QueueError if the queue fails; over the wire also CommError.
     """
 
     live: ClassVar[bool]
@@ -64,7 +64,7 @@ class RunControl(ABC):
         return await self._command(list, "add_worker", address=address, protocol=protocol, worker_id=worker_id)
 
     async def remove_worker(self, worker_id: str, *, at_once: bool = False) -> list[dict[str, Any]]:
-        """Remove a worker `at_once`, or once its questions have ended; returns `workers`.
+        """Remove a worker `at_once`, or when its questions have ended; returns `workers`.
 
         Raises ConfigError, UnknownAgentError.
         """
@@ -81,13 +81,13 @@ class RunControl(ABC):
         return await self._command(dict, "dead_letters", reason=reason, after=after, limit=limit)
 
     async def dead_letter(self, question_id: str) -> dict[str, Any]:
-        """One dead letter with its whole question and its `history`. Raises ConfigError: it is no dead letter."""
+        """One dead letter with its whole question and its `history`. Raises ConfigError if it is no dead letter."""
         return await self._command(dict, "dead_letter", question_id=question_id)
 
     async def replay(self, *, ids: Sequence[str] | None = None, reason: str | None = None) -> int:
-        """Put dead letters back into the queue without their attempts; returns how many. Raises ConfigError."""
+        """Put dead letters back into the queue without their attempts; returns their number. Raises ConfigError."""
         return await self._command(int, "replay", ids=ids, reason=reason)
 
     async def purge(self, *, ids: Sequence[str] | None = None, reason: str | None = None) -> int:
-        """Delete dead letters with their questions; returns how many. Raises ConfigError."""
+        """Delete dead letters with their questions; returns their number. Raises ConfigError."""
         return await self._command(int, "purge", ids=ids, reason=reason)

@@ -1,4 +1,4 @@
-"""A run in another process, steered through its endpoint."""
+"""A run in another process, controlled through its endpoint."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from streaming_queue.control.base import RunControl
 from streaming_queue.errors import ConnectError, ProtocolError, SendTimeoutError
 
 REPLY_S = 30.0
-"""How long a command may take."""
+"""Longest time of a command."""
 ADD_S = 600.0
-"""How long `add_worker` may take: a worker may be a command, which takes its time to start (`mcp.start_timeout_s`)."""
+"""Longest time of `add_worker`: a worker may be a command that starts slowly (`mcp.start_timeout_s`)."""
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 class ControlClient(RunControl):
     """The run in `directory`, whose process serves its control at `address`; use the client in `async with`.
 
-    Every method raises the run's own error, and CommError where the run cannot be reached.
+    Every method raises the run's own error, and CommError if the run does not answer.
     """
 
     live = True
@@ -55,7 +55,7 @@ class ControlClient(RunControl):
             raise SendTimeoutError(f"{self._address}: no answer to {command!r} within {reply_s:g} s") from error
         except ConnectError as error:
             raise ConnectError(
-                f"{self._directory}: the run does not answer; it may just have ended: {error}"
+                f"{self._directory}: the run does not answer; perhaps it has just ended: {error}"
             ) from error
         try:
             document = orjson.loads(body)
@@ -66,7 +66,7 @@ class ControlClient(RunControl):
             raise refused or refusal(status, body, None, self._address)
         result = document.get("result") if isinstance(document, dict) else None
         if not isinstance(result, kind):
-            raise ProtocolError(f"{self._address}: the reply to {command!r} is no answer of a run", retryable=False)
+            raise ProtocolError(f"{self._address}: the reply to {command!r} is not an answer of a run", retryable=False)
         return result
 
     async def _post(self, command: str, body: bytes) -> tuple[int, bytes]:

@@ -19,14 +19,14 @@ _CHECKS: Mapping[str, Callable[[object], bool]] = {
     "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "Sequence[str]": lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
 }
-"""By the annotation of an argument: whether a JSON value fits."""
+"""Annotation of an argument -> check of a JSON value."""
 
 COMMANDS: Mapping[str, Mapping[str, inspect.Parameter]] = {
     name: {key: each for key, each in inspect.signature(method).parameters.items() if key != "self"}
     for name, method in vars(RunControl).items()
     if inspect.isfunction(method) and not name.startswith("_")
 }
-"""By the name of a command: its arguments."""
+"""Name of a command -> its arguments."""
 
 
 def read_arguments(command: str, body: bytes) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def read_arguments(command: str, body: bytes) -> dict[str, Any]:
     try:
         document = strict_json.loads(body) if body else {}
     except ValueError as error:
-        raise ProtocolError(f"the body is no JSON: {error}", retryable=False) from error
+        raise ProtocolError(f"the body is not JSON: {error}", retryable=False) from error
     if not isinstance(document, dict):
         raise ProtocolError("the body must be a JSON object", retryable=False)
     given = {name: value for name, value in document.items() if value is not None}

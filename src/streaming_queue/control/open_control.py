@@ -1,4 +1,4 @@
-"""Opens the control of a run: in the process that works on the run, or here, where no process does."""
+"""Opens the control of a run: in the process that works on the run, or here if no process does."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from streaming_queue.queue.lock import Owner, find_owner, is_left_behind
 from streaming_queue.report.run_directory import RunDirectory
 
 PATIENCE_S = 5.0
-"""How long a run may take from its directory to its control."""
+"""Longest time between a run's directory and its control endpoint."""
 POLL_S = 0.1
 REPORT_S = 60.0
-"""How long a drained run may take to write its files."""
+"""Longest time that a drained run takes to write its files."""
 
 
 @asynccontextmanager
 async def open_control(path: Path, *, trust: bool = False) -> AsyncIterator[RunControl]:
-    """The control of the run in the directory `path`. This waits for a run that starts, 5 s at the most.
+    """The control of the run in the directory `path`. Waits at most 5 s for a run that starts.
 
     `trust` is as in `StoppedRun`.
 
     Raises:
         ConfigError: the directory is not a run's.
-        ConnectError: the process of the run takes no commands: it is ending, or is a command like this one.
+        ConnectError: the process of the run takes no commands: it ends, or it is a command like this one.
         AuthError: the run is another user's.
     """
     directory = await asyncio.to_thread(RunDirectory.open, path)
@@ -53,16 +53,16 @@ async def drained(path: Path) -> None:
     directory = await asyncio.to_thread(RunDirectory.open, path)
     timeout_s = directory.manifest["config"]["scheduler"]["drain_s"] + REPORT_S
     until = time.monotonic() + timeout_s
-    while owner := await _look(directory):
+    while owner := await _find_owner(directory):
         if time.monotonic() > until:
-            raise SendTimeoutError(f"{path}: {owner} is still at work on it after {timeout_s:g} s")
+            raise SendTimeoutError(f"{path}: {owner} still works on it after {timeout_s:g} s")
         await asyncio.sleep(POLL_S)
 
 
 async def _owner(directory: RunDirectory) -> Owner | None:
     until = time.monotonic() + PATIENCE_S
     while True:
-        owner = await _look(directory)
+        owner = await _find_owner(directory)
         if owner is None and not await asyncio.to_thread(_is_starting, directory):
             return None
         if owner is not None and owner.control is not None:
@@ -73,17 +73,17 @@ async def _owner(directory: RunDirectory) -> Owner | None:
     if owner is None:
         return None
     raise ConnectError(
-        f"{directory.path} is in use by {owner}, which takes no commands now: it is starting or ending, or is a "
+        f"{directory.path} is in use by {owner}, which takes no commands now: it starts or ends, or it is a "
         "command like this one; try again"
     )
 
 
-async def _look(directory: RunDirectory) -> Owner | None:
+async def _find_owner(directory: RunDirectory) -> Owner | None:
     try:
         return await asyncio.to_thread(find_owner, directory.queue_path)
     except PermissionError as error:
         raise AuthError(
-            f"{directory.path}: its lock file is for the user who runs it, and you are not: {error.filename}"
+            f"{directory.path}: the lock file belongs to the user of the run, who is another user: {error.filename}"
         ) from error
 
 

@@ -37,7 +37,7 @@ class RecordControl(RunControl):
 
     @abstractmethod
     async def _change(self, change: Change, event: type[Replayed | Purged], reason: str | None) -> int:
-        """Apply `change` to the queue where `_any` finds dead letters; returns how many it changed."""
+        """Apply `change` to the queue if `_any` finds dead letters; returns the number of changed ones."""
 
     async def _command(self, kind: type[T], command: str, **arguments: object) -> T:
         del kind, arguments
@@ -89,7 +89,7 @@ class RecordControl(RunControl):
             history = await record.attempts(question_id)
         if outcome is None:
             raise ConfigError(
-                f"question {question_id!r} is no dead letter of {self._directory.path}; `stq dlq list` lists them"
+                f"question {question_id!r} is not a dead letter of {self._directory.path}; `stq dlq list` lists them"
             )
         return _letter(outcome) | {
             "question": outcome.question.text,
@@ -106,21 +106,19 @@ class RecordControl(RunControl):
         return await self._change(lambda queue: queue.purge(ids=ids, failure_type=reason), Purged, reason)
 
     async def _any(self, reason: str | None) -> bool:
-        """Whether there are dead letters. Raises ConfigError where `reason` is no type of failure."""
+        """Whether there are dead letters. Raises ConfigError if `reason` is no type of failure."""
         async with self._record() as record:
             return bool(await _reasons(record, reason))
 
 
 async def _reasons(record: Record, reason: str | None) -> dict[str, int]:
-    """How many dead letters have each type of failure. Raises ConfigError where `reason` is no such type."""
+    """The number of dead letters by type of failure. Raises ConfigError if `reason` is no such type."""
     present = await record.reasons()
     if reason is None or reason in REASONS or reason in present:
         return present
     here = ", ".join(present) or "none, there are no dead letters"
     known = ", ".join(sorted(REASONS))
-    raise ConfigError(
-        f"--reason: no failure is of type {reason!r}. The types here: {here}. All that are known: {known}"
-    )
+    raise ConfigError(f"--reason: no failure is of type {reason!r}. Types in this run: {here}. Known types: {known}")
 
 
 def _letter(outcome: Outcome) -> dict[str, Any]:

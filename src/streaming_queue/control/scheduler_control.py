@@ -28,7 +28,7 @@ async def steer(run: Run, scheduler: Scheduler, queue: SQLiteQueue) -> AsyncIter
 
 
 class SchedulerControl(RecordControl):
-    """Carries commands out on the scheduler, the workers and the queue of one run.
+    """Carries out commands on the scheduler, the workers and the queue of one run.
 
     A further command is a method of `RunControl`, a method here or in `RecordControl`, and a line in `commands`.
     """
@@ -44,7 +44,7 @@ class SchedulerControl(RecordControl):
         self._changing = asyncio.Lock()
 
     async def retire(self) -> bool:
-        """Refuse changes to the dead letters from now on; False: dead letters were put back, and the run goes on."""
+        """Refuse changes to the dead letters from now on. False if some were put back, so that the run goes on."""
         async with self._changing:
             self._ending = (await self._queue.counts()).open == 0
             return self._ending
@@ -71,7 +71,7 @@ class SchedulerControl(RecordControl):
     async def drain(self) -> dict[str, Any]:
         """See RunControl."""
         if not self._run.draining:
-            self._run.emit(Notice("warning", "stq stop: finishing what is in flight"))
+            self._run.emit(Notice("warning", "stq stop: finishing the questions in flight"))
             self._run.drain()
         return await self.stats()
 

@@ -42,7 +42,7 @@ async def serve_control(control: RunControl, queue: SQLiteQueue) -> AsyncIterato
         try:
             yield
         finally:
-            with suppress(QueueError):  # a queue that closed itself has given up its lock, and raised its reason
+            with suppress(QueueError):  # a queue that closed itself has released its lock and raised the reason
                 await queue.announce(None)
     finally:
         await server.stop()

@@ -19,12 +19,12 @@ from streaming_queue.telemetry.events import Purged, Replayed
 
 
 class StoppedRun(RecordControl):
-    """The run in `directory`. A read changes nothing; a change takes the run's lock, and keeps the run's files true."""
+    """The run in `directory`. A read changes nothing; a change takes the run's lock, and updates the run's files."""
 
     live = False
 
     def __init__(self, directory: RunDirectory, *, trust: bool = False) -> None:
-        """`trust` follows `qa.coordinator.result_file` of a run without this user's mark, too."""
+        """With `trust`, `qa.coordinator.result_file` counts even without this user's mark."""
         super().__init__(directory)
         self._trust = trust
 
@@ -57,7 +57,7 @@ class StoppedRun(RecordControl):
         return count
 
     def _refuse_result_file(self) -> None:
-        """Raise UnmarkedError where a change would write a file elsewhere that this user did not name."""
+        """Raise UnmarkedError if a change would write a file elsewhere that this user did not name."""
         manifest = self._directory.manifest
         found = effects(manifest.get("config") or {})
         writing = [effect for effect in found if effect.does == "writes"]
@@ -65,7 +65,7 @@ class StoppedRun(RecordControl):
             raise UnmarkedError.over(writing, str(self._directory.manifest_path))
 
     async def _report(self, queue: WorkQueue, state: str) -> None:
-        """Write the report at the run's end anew; a killed run has no report yet."""
+        """Write the report of an ended run again; a killed run has no report yet."""
         directory, changes = self._directory, {"state": state}
         if earlier := directory.manifest.get("summary"):
             result_file = directory.manifest["config"]["qa"]["coordinator"]["result_file"]

@@ -28,8 +28,8 @@ class RecordError(ValueError):
 class Fields:
     """The fields of records of one shape: keys of an object or columns of a row, best first.
 
-    `others` are the names of the fields without a role. `rivals` are all fields with a role, if one role has several
-    fields: a value in a field that is not taken is unused too.
+    `others` are the names of the fields without a role. If a role has several fields, `rivals` are all fields with a
+    role: one field of a role is used, and values in its other fields are unused.
     """
 
     names: Sequence[str]
@@ -71,18 +71,18 @@ class Fields:
             raise RecordError("the question is empty")
         named = _first(record, self.id, "")
         id_ = None if named is None else _id(record[named])
-        expected, reference, doubted = self._reference(record, remarks)
+        expected, reference, unusable = self._reference(record, remarks)
         if self.rivals:
-            taken = (asked, named, expected, *doubted)
-            remarks.unused(
+            taken = (asked, named, expected, *unusable)
+            remarks.unused_fields(
                 self._name_of[key] for key in self.rivals if key not in taken and record[key] not in (None, "", [])
             )
         return Question(text, id_, reference)
 
     def describe(self, record: Any) -> str:
         """The fields in use for this record: `question from 'query', id from 'id', reference from 'answer'`."""
-        expected, _, doubted = self._reference(record, Remarks(""))
-        free = [key for key in self.reference if key not in doubted]
+        expected, _, unusable = self._reference(record, Remarks(""))
+        free = [key for key in self.reference if key not in unusable]
         roles = (
             ("question", _first(record, self.question), self.question),
             ("id", _first(record, self.id, ""), self.id),
@@ -93,26 +93,28 @@ class Fields:
 
     def _reference(self, record: Any, remarks: Remarks) -> tuple[Any, str | None, list[Any]]:
         """The key of the reference and its text, None if there is none, and the keys of unusable values."""
-        doubted: list[Any] = []
+        unusable: list[Any] = []
         for key in self.reference:
             value = record[key]
             if value is None or value == "":
                 continue
             if type(value) is str:
-                return key, value, doubted
+                return key, value, unusable
             texts = list(dict.fromkeys(_texts(value)))
             name = f"the reference {shown([self._name_of[key]])}"
             if not texts:
                 if value != []:
-                    doubted.append(key)
-                    remarks.doubt(f"{name} is {_described(value)}, neither text nor a number: not used")
+                    unusable.append(key)
+                    remarks.unused_value(f"{name} is {_described(value)}, neither text nor a number: not used")
                 continue
             if len(texts) > 1:
-                remarks.doubt(f"{name} holds several answers: the first is the reference, the others are not used")
+                remarks.unused_value(
+                    f"{name} holds several answers: the first is the reference, the others are not used"
+                )
             elif type(value) is list and any(isinstance(item, dict | list) for item in value):
-                remarks.doubt(f"{name} holds more than text and numbers: that is not used")
-            return key, texts[0], doubted
-        return None, None, doubted
+                remarks.unused_value(f"{name} holds more than text and numbers: that is not used")
+            return key, texts[0], unusable
+        return None, None, unusable
 
 
 def _first(record: Any, keys: tuple[Any, ...], empty: str | None = None) -> Any:

@@ -9,12 +9,12 @@ from streaming_queue.errors import ConfigError
 from streaming_queue.intake.stream import CHUNK_BYTES, FileStream
 
 _MAGIC = b"\x1f\x8b"
-_GZIP_WBITS = 31  # zlib's way to say: gzip header and checksum, largest window
+_GZIP_WBITS = 31  # zlib's code for: gzip header and checksum, largest window
 _SLICE_BYTES = 16 * 1024
 
 
 class GunzipStream:
-    """`inner` decompressed if it begins like gzip, else unchanged. All data before a fault comes first."""
+    """`inner` decompressed if it begins like gzip, else unchanged. All data before a fault comes, then the error."""
 
     def __init__(self, name: str, inner: FileStream) -> None:
         self._name = name
@@ -27,14 +27,14 @@ class GunzipStream:
 
     def read(self, until: float | None) -> bytes | None:
         """See `FileStream`."""
-        if self._is_gzip is None and not self._look(until):
+        if self._is_gzip is None and not self._detect(until):
             return None
         if self._is_gzip:
             return self._inflate(until)
         held, self._held = self._held, b""
         return held or self._inner.read(until)
 
-    def _look(self, until: float | None) -> bool:
+    def _detect(self, until: float | None) -> bool:
         while len(self._held) < len(_MAGIC):
             data = self._inner.read(until)
             if data is None:

@@ -32,7 +32,7 @@ class JsonlDecoder:
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError:
-            record = _second_look(line)
+            record = _parse_again(line)
             if record is None:
                 return None
         if type(record) is not dict:
@@ -62,13 +62,13 @@ class JsonlDecoder:
 
     def _find(self, shape: tuple[str, ...]) -> Fields:
         fields = Fields.find(shape, shape)
-        self._remarks.unused(fields.others)
+        self._remarks.unused_fields(fields.others)
         if len(self._shapes) < _SHAPES_KEPT and sum(map(len, shape)) < _SHAPE_LENGTH_KEPT:
             self._shapes[shape] = fields
         return fields
 
 
-def _second_look(line: bytes) -> Any:
+def _parse_again(line: bytes) -> Any:
     """The record in a line with spaces of any kind or a byte order mark at its ends, None if blank."""
     try:
         text = line.decode()

@@ -9,8 +9,8 @@ from typing import Literal
 from streaming_queue.intake.names import shown
 
 MOST_NAMED = 80
-"""Unused fields of a source that remarks name; one more remark says that there are others."""
-_MOST_DOUBTS = 20
+"""Unused fields that remarks name; one more remark reports further fields."""
+_MOST_VALUES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,12 @@ class Remarks:
         self.line = 0
         self._name = name
         self._unused: set[str] = set()
-        self._unsaid: list[str] = []
+        self._unreported: list[str] = []
         self._overflow = False
-        self._doubts: dict[str, _Doubt] = {}
+        self._values: dict[str, _UnusedValue] = {}
 
-    def unused(self, names: Iterable[str]) -> None:
-        """Note fields whose values no role takes."""
+    def unused_fields(self, names: Iterable[str]) -> None:
+        """Note fields with values that no role uses."""
         for name in names:
             if name in self._unused:
                 continue
@@ -41,38 +41,38 @@ class Remarks:
                 self._overflow = True
                 return
             self._unused.add(name)
-            self._unsaid.append(name)
+            self._unreported.append(name)
 
-    def doubt(self, text: str) -> None:
-        """Note a value of the record that is not used, or not in full."""
-        doubt = self._doubts.get(text)
-        if doubt is None:
-            if len(self._doubts) >= _MOST_DOUBTS:
+    def unused_value(self, text: str) -> None:
+        """Note a value of the record that is not used, or is used in part only."""
+        value = self._values.get(text)
+        if value is None:
+            if len(self._values) >= _MOST_VALUES:
                 text = "further fields hold values that are not used in full"
-            doubt = self._doubts.setdefault(text, _Doubt(self.line))
-        doubt.count += 1
+            value = self._values.setdefault(text, _UnusedValue(self.line))
+        value.count += 1
 
-    def news(self, *, final: bool = False) -> list[Remark]:
+    def new_remarks(self, *, final: bool = False) -> list[Remark]:
         """The new remarks; at the end (`final`) also with the number of records."""
-        news = []
-        if self._unsaid:
-            news.append(Remark("info", f"{self._name}: not used: {shown(self._unsaid, MOST_NAMED)}"))
-            self._unsaid = []
+        remarks = []
+        if self._unreported:
+            remarks.append(Remark("info", f"{self._name}: not used: {shown(self._unreported, MOST_NAMED)}"))
+            self._unreported = []
         if final and self._overflow:
-            news.append(
+            remarks.append(
                 Remark("info", f"{self._name}: over {MOST_NAMED} fields are not used; the others are not named")
             )
             self._overflow = False
-        for text, doubt in self._doubts.items():
-            if doubt.said == 0 or (final and doubt.said < doubt.count):
-                often = f" (in {doubt.count:,} records{'' if final else ' so far'})" if doubt.count > 1 else ""
-                news.append(Remark("warning", f"{self._name}:{doubt.line}: {text}{often}"))
-                doubt.said = doubt.count
-        return news
+        for text, value in self._values.items():
+            if value.reported == 0 or (final and value.reported < value.count):
+                count = f" (in {value.count:,} records{'' if final else ' so far'})" if value.count > 1 else ""
+                remarks.append(Remark("warning", f"{self._name}:{value.line}: {text}{count}"))
+                value.reported = value.count
+        return remarks
 
 
 @dataclass(slots=True)
-class _Doubt:
+class _UnusedValue:
     line: int
     count: int = 0
-    said: int = 0
+    reported: int = 0

@@ -26,7 +26,7 @@ FLUSH_S = 0.05
 """Longest wait for more questions of a batch that is not empty."""
 
 MAX_UNUSABLE = 10_000
-"""A source with so many bad records before the first good one is refused."""
+"""Bad records before the first good one; a source with more is refused."""
 
 _CLOSE_S = 1.0
 
@@ -77,8 +77,8 @@ class Source:
         return f"{self.name}: {self._fields}"
 
     def remarks(self, *, final: bool = False) -> list[Remark]:
-        """New remarks on unused parts of the records so far. `final`: no more is read. Do not call during a read."""
-        return self._parser.remarks.news(final=final or self._ended)
+        """New remarks on unused parts of the records so far. `final`: no read follows. Do not call during a read."""
+        return self._parser.remarks.new_remarks(final=final or self._ended)
 
     async def batches(self, size: int = 500) -> AsyncIterator[Batch]:
         """Batches of up to `size` questions and problems, none empty. `close` ends them.
@@ -145,12 +145,12 @@ class Source:
         )
 
     def _load(self, until: float | None) -> bool:
-        """Read more; False at the end, after a stop, or if nothing came `until` then."""
+        """Read more. False at the end, after a stop, or if nothing came before `until`."""
         if self._ended:
             if self._parser.line < self._parser.skip:
                 raise ConfigError(
                     f"{self.name} has {self._parser.line} lines, but {self._skip} were read before: it is not "
-                    "the file of that time; start a new run, or bring the old file back"
+                    "the file of the first read; start a new run, or restore the old file"
                 )
             return False
         data = self._bytes.read(until)

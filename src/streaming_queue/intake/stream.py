@@ -30,7 +30,7 @@ class FileStream:
 
     def open(self) -> None:
         """Open it, without waiting for a FIFO's writer. Raises ConfigError."""
-        if self._path is None and sys.__stdin__ is None:  # closed from the start: descriptor 0 is another file now
+        if self._path is None and sys.__stdin__ is None:  # closed at the start, so descriptor 0 is another file now
             raise ConfigError(f"{self._name} is closed; give a JSONL or CSV file")
         try:
             # Without O_NONBLOCK the opening of a FIFO waits for a writer.
@@ -57,7 +57,7 @@ class FileStream:
         self._poll = poll
 
     def read(self, until: float | None) -> bytes | None:
-        """Some bytes; `b""` at the end; None if nothing came `until` then (monotonic; None: no bound), or after `stop`.
+        """Bytes; `b""` at the end; None after `stop`, or if nothing came before `until` (monotonic; None: no limit).
 
         Blocks: call it in a thread. Raises ConfigError.
         """

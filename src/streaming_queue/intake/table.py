@@ -67,7 +67,7 @@ class TableDecoder:
                 f"the header has {shown(names)}"
             )
         self._remarks = remarks
-        remarks.unused(self.fields.others)
+        remarks.unused_fields(self.fields.others)
         self._last: list[str | None] | None = None
         self._kept = bytearray()
         self._kept_lines = 0
@@ -91,7 +91,7 @@ class TableDecoder:
     def finish(self) -> None:
         """Raise RecordError if a row is not whole."""
         if self._kept:
-            error = RecordError("a quote opens in this row and is never closed: all that follows was read as its cell")
+            error = RecordError("a quote opens in this row and is never closed: the text after it was read as one cell")
             error.lines = self._kept_lines
             raise error
 

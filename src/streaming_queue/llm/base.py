@@ -22,7 +22,7 @@ class KeyState(StrEnum):
 
     ACCEPTED = "accepted"
     NOT_SENT = "not sent"
-    NOT_CHECKED = "not checked"  # it lists its models without a key too
+    NOT_CHECKED = "not checked"  # the provider lists its models without a key too
 
 
 @dataclass(frozen=True, slots=True)

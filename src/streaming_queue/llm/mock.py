@@ -37,7 +37,7 @@ class MockLLM(LLM):
     """Answers at once, or with the given latency and failures.
 
     The text depends only on the seed and the question's text. Latency and failure depend on the seed and the question's
-    id, or its text if it has no id. So a question that fails once fails at every attempt.
+    id, or its text if it has no id. So a question that fails fails at every attempt.
     """
 
     provider = "mock"

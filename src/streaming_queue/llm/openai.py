@@ -71,7 +71,9 @@ class OpenAILLM(LLM):
         if find_spec("openai") is None:
             raise BackendNotInstalledError(f"core.type openai needs the OpenAI SDK: {install_command('openai')}")
         if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
-            raise ConfigError("the API key (core.openai_api_key, OPENAI_API_KEY) holds blanks or letters no key has")
+            raise ConfigError(
+                "the API key (core.openai_api_key, OPENAI_API_KEY) has blanks or characters that no key has"
+            )
         self._base_url = base_url or DEFAULT_BASE_URL
         parts = urlsplit(self._base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -1,1 +1,1 @@
-"""Work and results that survive: one interface, several engines."""
+"""Durable queues of questions and results: one interface, several engines."""

@@ -51,7 +51,7 @@ class Lease:
 
     def foreign_error(self) -> QueueError:
         """The error for a lease without the handle of the engine."""
-        return QueueError(f"question {self.id!r}: its lease is none of this queue's, the answer cannot be recorded")
+        return QueueError(f"question {self.id!r}: the lease is not from this queue, so the answer cannot be recorded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def candidate_ids(question: Question) -> Iterable[str]:
 
 
 class Record(ABC):
-    """The reading half of a queue; a stopped queue has no other half."""
+    """The read operations of a queue. A stopped queue has only these."""
 
     @abstractmethod
     async def bookmark(self) -> dict[str, Any] | None:
@@ -157,18 +157,18 @@ class WorkQueue(Record):
 
     @abstractmethod
     async def retry(self, lease: Lease, delay_s: float, failure: Failure) -> None:
-        """Give back after a counted attempt, for a new lease after `delay_s`. Raises LeaseLostError."""
+        """Count the attempt and give the question back, for a new lease after `delay_s`. Raises LeaseLostError."""
 
     @abstractmethod
     async def release(self, lease: Lease, delay_s: float = 0.0, *, failure: Failure | None = None) -> None:
-        """Give back uncounted, as after a restart, a drain or a refusal of a full worker. Raises LeaseLostError.
+        """Give the question back without counting the attempt: after a restart, a drain, or a refusal by a full worker.
 
-        `failure` says that the worker was lost: the losses of the question grow by one.
+        With `failure` the worker was lost, and the losses of the question grow by one. Raises LeaseLostError.
         """
 
     @abstractmethod
     async def bury(self, lease: Lease, failure: Failure) -> None:
-        """Move to the dead letters. Raises LeaseLostError."""
+        """Move the question to the dead letters. Raises LeaseLostError."""
 
     @abstractmethod
     async def extend(self, lease: Lease) -> None:
@@ -183,7 +183,10 @@ class WorkQueue(Record):
 
     @abstractmethod
     async def revision(self) -> int:
-        """How often a replay, a purge or a late answer took back a recorded end: a reader with copies starts anew."""
+        """The number of recorded ends that a replay, a purge or a late answer took back.
+
+        If it grows, a reader with copies must start again.
+        """
 
     @abstractmethod
     async def replay(self, *, ids: Sequence[str] | None = None, failure_type: str | None = None) -> int:

@@ -1,4 +1,4 @@
-"""A look at a queue's database that changes no file and adds none."""
+"""Inspection of a queue's database. It changes no file and adds none."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def inspect(path: Path) -> Inspection:
     """Read the database at `path`. Check its pages if no process has it open. Blocks, for a second or two.
 
     SQLite would make a shared memory file beside a database that it only reads, and would recover its log. So a closed
-    database is opened as immutable. One with a log, left by a killed process, is read in a copy. While an owner works,
-    the files exist already, and a short reader may join.
+    database is opened as immutable. If a killed process left a log, a copy of both is read. While an
+    owner works, these files exist already, so a short reader may open the database too.
 
     Raises:
         QueueError: the database is damaged, foreign, of another version, or unreadable; the text says which.
@@ -64,7 +64,7 @@ def inspect(path: Path) -> Inspection:
         refuse_links(files_of(path), QueueError)
         path = path.resolve(strict=True)
         owner = owner_of(path)
-        return _look(path, owner)
+        return _inspect(path, owner)
     except sqlite3.Error as error:
         failure = storage_error(path, error)
     except QueueError as error:
@@ -72,19 +72,21 @@ def inspect(path: Path) -> Inspection:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise QueueError(f"{path}: cannot be looked into: {error.strerror} ({error.filename})") from error
-    except (TypeError, ValueError) as error:  # its one row of figures is gone, or its JSON is damaged
+        raise QueueError(f"{path}: cannot be read: {error.strerror} ({error.filename})") from error
+    except (TypeError, ValueError) as error:  # the row of figures is missing, or its JSON is damaged
         failure = damaged(path, str(error))
-    if owner is None and owner_of(path) is not None:  # a process opened it meanwhile: we read half of a change
+    if (
+        owner is None and owner_of(path) is not None
+    ):  # a process opened it meanwhile, so the read may be half of a change
         return inspect(path)
     raise failure
 
 
-def _look(path: Path, owner: str | None) -> Inspection:
+def _inspect(path: Path, owner: str | None) -> Inspection:
     unclean = owner is None and unclean_stop(path)
     if unclean and is_large_with_log(path):
         return Inspection(unclean=True)
-    with _joining(path, owner) as database:
+    with _open_reader(path, owner) as database:
         tally = Tally() if database is None else read_tally(database)
         whole = owner is None and (database is None or quick_check(path, database))
     return Inspection(owner, unclean, tally.counts, whole, decode_bookmark(tally.bookmark))
@@ -103,7 +105,7 @@ def outcomes(path: Path, page: int = 200) -> Iterator[Outcome]:
     refuse_links(files_of(path), QueueError)
     path = path.resolve(strict=True)
     try:
-        with _joining(path, owner_of(path)) as database:
+        with _open_reader(path, owner_of(path)) as database:
             after = 0
             while database is not None and (found := read_ended(database, after, page)):
                 yield from found
@@ -112,13 +114,13 @@ def outcomes(path: Path, page: int = 200) -> Iterator[Outcome]:
         raise storage_error(path, error) from error
 
 
-def _joining(path: Path, owner: str | None) -> AbstractContextManager[sqlite3.Connection | None]:
+def _open_reader(path: Path, owner: str | None) -> AbstractContextManager[sqlite3.Connection | None]:
     return reading(path) if owner is None else _reader(path, "mode=ro", path)
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
-    """The database without an owner, for reads in one thread at a time; None before its tables are made. Blocks.
+    """A database without an owner, for reads in one thread at a time; None if it has no tables yet. Blocks.
 
     Raises like `inspect`, and sqlite3.Error.
     """
@@ -133,7 +135,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
             shutil.copyfile(path, copy)
             shutil.copyfile(log_of(path), log_of(copy))
         except OSError as error:
-            raise QueueError(f"{path}: cannot be copied to be looked at: {error.strerror}") from error
+            raise QueueError(f"{path}: cannot be copied for reading: {error.strerror}") from error
         with _reader(copy, "mode=rw", path) as database:
             yield database
 

@@ -15,7 +15,7 @@ import orjson
 from streaming_queue.errors import QueueError
 from streaming_queue.links import NO_LINK, refuse_links
 
-with suppress(ImportError):  # Windows has none: it must get as far as `check_system`, which refuses it
+with suppress(ImportError):  # Windows has no fcntl; `check_system` refuses Windows later
     import fcntl
 
 _MOST_BYTES = 4096
@@ -28,7 +28,7 @@ NETWORK_FILE_SYSTEMS = frozenset(
         *("fuse.rclone", "fuse.gcsfuse", "fuse.davfs", "fuse.juicefs", "fuse.mfs"),
     ]
 )
-"""File systems that another machine may use too; flock and SQLite's shared memory do not reach it."""
+"""File systems that several machines may use; flock and SQLite's shared memory do not work across machines."""
 
 
 def mount_of(path: str, mountinfo: str) -> tuple[str, str] | None:
@@ -48,7 +48,7 @@ def mount_of(path: str, mountinfo: str) -> tuple[str, str] | None:
 
 
 def refuse_network_file_system(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
-    """Raise QueueError if `path` (resolved) is on a network file system. Only Linux can say."""
+    """Raise QueueError if `path` (resolved) is on a network file system. Other systems than Linux are not checked."""
     try:
         mounts = mountinfo.read_text(errors="surrogateescape")
     except OSError:
@@ -65,7 +65,7 @@ def refuse_network_file_system(path: Path, mountinfo: Path = Path("/proc/self/mo
 class Owner:
     """The process that has a database open. `pid` is None until the process has written it.
 
-    `control` says how to reach the process; None if it announced nothing.
+    `control` has the address and the token of its control endpoint; None if it announced none.
     """
 
     pid: int | None = None
@@ -73,7 +73,7 @@ class Owner:
 
     def __str__(self) -> str:
         """The name in errors."""
-        return "another process (it is only now writing its pid)" if self.pid is None else f"process {self.pid}"
+        return "another process (it has not written its pid yet)" if self.pid is None else f"process {self.pid}"
 
 
 class OwnerLock:
@@ -90,7 +90,7 @@ class OwnerLock:
         self._fd: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock without waiting; `left_behind` then says that the owner before did not release it.
+        """Take the lock without waiting. `left_behind` is then true if the previous owner did not release it.
 
         Raises:
             QueueError: another process (its pid is named) has it, or the file cannot be made.
@@ -120,9 +120,9 @@ class OwnerLock:
         self._fd = fd
 
     def announce(self, control: Mapping[str, Any] | None) -> None:
-        """Write beside the pid how to reach this process; None removes that. Raises QueueError."""
+        """Write the `control` facts of this process beside its pid; None removes them. Raises QueueError."""
         if self._fd is None:
-            raise QueueError(f"{self.database}: only the owner of its lock announces itself there")
+            raise QueueError(f"{self.database}: only the owner of its lock may announce itself")
         try:
             _write_line(self._fd, {"pid": os.getpid()} | ({} if control is None else {"control": dict(control)}))
         except OSError as error:

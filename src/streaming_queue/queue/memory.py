@@ -1,4 +1,4 @@
-"""The queue without a disk: the same promises for the life of the process."""
+"""The queue in memory: the same promises for the life of the process."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class MemoryQueue(WorkQueue):
         entry.state = state
 
     @property
-    def _to_come(self) -> int:
+    def _not_leased(self) -> int:
         return self._counts["ready"] + self._counts["delayed"]
 
     def _make_ready(self, seq: int) -> None:
@@ -102,7 +102,7 @@ class MemoryQueue(WorkQueue):
         """See WorkQueue."""
         self._check_open()
         mark = None if bookmark is None else encode_bookmark(bookmark)
-        naming = self._namer.name(questions, self._to_come + self._counts["leased"])
+        naming = self._namer.name(questions, self._not_leased + self._counts["leased"])
         now = self._clock()
         for name, question in naming.new:
             self._last_seq += 1
@@ -299,7 +299,7 @@ class MemoryQueue(WorkQueue):
         """See WorkQueue."""
         self._check_open()
         counts = self._counts
-        return Counts(self._to_come, counts["leased"], counts["done"], counts["dead"])
+        return Counts(self._not_leased, counts["leased"], counts["done"], counts["dead"])
 
     async def results(self, after: int = 0, limit: int = 1000) -> list[Outcome]:
         """See WorkQueue."""

@@ -1,4 +1,4 @@
-"""The rule by which questions get ids, for every engine, without a look-up per question."""
+"""The rule that gives ids to questions, for every engine, without a look-up per question."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Naming:
 
 
 class _Family:
-    """The candidates of one stem: the taken ones by digest of their text, and those looked up and still free."""
+    """The candidates of one stem: taken ones by the digest of their text, and free ones that were looked up."""
 
     __slots__ = ("_ahead", "_candidates", "_step", "by_text")
 
@@ -121,7 +121,7 @@ class Namer:
         if naming.new and self._max_open is not None and held + len(naming.new) > self._max_open:
             self.forget()
             raise QueueFullError(
-                f"the queue holds {held} open questions of {self._max_open} at the most; "
+                f"the queue holds {held} open questions and takes at most {self._max_open}; "
                 f"{len(naming.new)} more do not fit"
             )
         return naming

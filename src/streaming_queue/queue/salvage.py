@@ -18,7 +18,7 @@ from streaming_queue.queue.sqlite_schema import connect, has_tables, log_of, pag
 
 CHUNK = 1024
 LEAST_BYTES = 32
-"""A question takes more bytes than that. So a question number above size / LEAST_BYTES is damage too."""
+"""Every question takes more bytes. So a question number above size / LEAST_BYTES is damage too."""
 LATEST = 253402300799.0
 """The end of the year 9999."""
 
@@ -47,7 +47,7 @@ class Remains:
 
 
 class Salvage:
-    """A reader that goes around damaged pages: made by `salvaging`, used in one thread. Every call blocks."""
+    """A reader that skips damaged pages: made by `salvaging`, used in one thread. Every call blocks."""
 
     def __init__(self, database: sqlite3.Connection, size_bytes: int) -> None:
         self._database = database
@@ -144,7 +144,7 @@ def salvaging(path: Path, folder: Path) -> Iterator[Salvage]:
         if log.exists():
             shutil.copyfile(log, log_of(copy))
         if not _has_first_page(copy):
-            _lay_first_page(copy)
+            _replace_first_page(copy)
         _fill_up(copy)
         with closing(sqlite3.connect(copy, isolation_level=None)) as database:
             database.text_factory = bytes
@@ -169,7 +169,7 @@ def _has_first_page(copy: Path) -> bool:
         return False
 
 
-def _lay_first_page(copy: Path) -> None:
+def _replace_first_page(copy: Path) -> None:
     model = copy.with_name("salvage.db-model")
     connect(model, unclean=False).close()
     first = model.read_bytes()
@@ -204,7 +204,7 @@ def _moment(value: object) -> float | None:
 
 
 def _decoded(body: object, kind: Callable[..., Any]) -> Any:
-    """The result or failure that `body` holds as JSON; None if damage made it something else."""
+    """The result or failure that `body` holds as JSON; None if it is damaged."""
     try:
         parsed = orjson.loads(body) if isinstance(body, bytes) else None
         return kind(**parsed) if isinstance(parsed, dict) else None

@@ -71,7 +71,7 @@ def _enter(stack: ExitStack, path: Path) -> sqlite3.Connection | None:
         return None
     if is_large_with_log(path):
         raise QueueError(
-            f"{path}: its last owner was killed, and it is too large to be copied to look at it; "
+            f"{path}: its last owner was killed, and the file is too large to read from a copy; "
             f"`stq resume {path.parent}` repairs it and goes on"
         )
     return stack.enter_context(reading(path.resolve()))

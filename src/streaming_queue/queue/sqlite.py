@@ -1,4 +1,4 @@
-"""The durable queue: one SQLite file, one owner, one thread that writes."""
+"""The durable queue: one SQLite file, one owner process, one writer thread."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
         return await self._call(lambda store: store.purge(ids, failure_type))
 
     async def announce(self, facts: Mapping[str, Any] | None) -> None:
-        """Write to the lock file, mode 0600, how to reach this process; None removes that."""
+        """Write the `control` facts of this process to the lock file (mode 0600); None removes them."""
         await self._call(lambda store: store.lock.announce(facts))
 
     def pause(self) -> None:

@@ -1,4 +1,4 @@
-"""The reading half of a queue in SQLite: for the process that owns the database, and for a reader of a stopped run."""
+"""The read operations of a queue in SQLite: for the owner process, and for a reader of a stopped run."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _read_history(connection: sqlite3.Connection, question_id: str) -> list[Atte
 def _read_page(
     connection: sqlite3.Connection, sql: str, after: int, limit: int, *parameters: str | None
 ) -> list[Outcome]:
-    """Up to `limit` outcomes with a number above `after`."""
+    """Up to `limit` ended questions with a number above `after`."""
     outcomes: list[Outcome] = []
     size = PAGE
     while (wanted := min(size, limit - len(outcomes))) > 0:

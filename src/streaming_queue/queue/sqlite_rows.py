@@ -1,7 +1,7 @@
 """Many rows in one statement.
 
 Python's sqlite3 releases the interpreter's lock for each statement and each fetched row, and must then get it back.
-Beside a busy event loop that takes milliseconds per row: a thousand single rows took seconds. So a statement here takes
+With a busy event loop that takes milliseconds per row: a thousand single rows took seconds. So a statement here takes
 all its rows as parameters, or returns them all as one JSON text.
 """
 

@@ -173,7 +173,7 @@ def unclean_stop(path: Path) -> bool:
 
 
 def is_fatal(error: sqlite3.Error) -> bool:
-    """Whether the file is in doubt, as after a failed fsync: a second fsync would report a success that is none."""
+    """Whether the file is in doubt, as after a failed fsync: a second fsync would report a false success."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _FATAL
 
 

@@ -21,12 +21,12 @@ from streaming_queue.queue.sqlite_state import Tally
 from streaming_queue.queue.sqlite_store import Store
 
 GROUP = 256
-"""A transaction with so many jobs takes no more."""
+"""Jobs of a full transaction."""
 FULL_GROUP = 64
-"""So many commits wait for no others."""
+"""A group with this many commits does not wait for more."""
 LINGER_S = 0.005
 RAREST = 10
-"""After many useless lingers, one of 2 ** 10 groups lingers."""
+"""After many useless waits, only one of 2 ** 10 groups waits for more commits."""
 LONGEST_SLEEP_S = 3600.0
 
 
@@ -89,7 +89,7 @@ class Writer:
         self._waiting: deque[Take] = deque()
         self.failed: QueueError | None = None
         self._last_commit = 0.0
-        self._in_vain = 0
+        self._useless_lingers = 0
         self._lingers_skipped = 0
 
     def start(self, opened: asyncio.Future[Any]) -> None:
@@ -156,7 +156,7 @@ class Writer:
         """The jobs that came in: at least one, unless a waiting lease is due first."""
         jobs: list[WriterJob] = []
         try:
-            jobs += self._inbox.get(timeout=self._patience(store))
+            jobs += self._inbox.get(timeout=self._longest_wait(store))
         except Empty:
             return jobs
         self._drain(jobs)
@@ -181,17 +181,17 @@ class Writer:
         recent, self._last_commit = now - self._last_commit < LINGER_S, now
         if not recent or len(jobs) >= FULL_GROUP:
             return
-        if self._lingers_skipped < (1 << self._in_vain) - 1:
+        if self._lingers_skipped < (1 << self._useless_lingers) - 1:
             self._lingers_skipped += 1
             return
         alone = len(jobs)
         time.sleep(LINGER_S)
         self._drain(jobs)
         self._lingers_skipped = 0
-        self._in_vain = 0 if len(jobs) >= 2 * alone else min(self._in_vain + 1, RAREST)
+        self._useless_lingers = 0 if len(jobs) >= 2 * alone else min(self._useless_lingers + 1, RAREST)
         self._last_commit = time.monotonic()
 
-    def _patience(self, store: Store) -> float | None:
+    def _longest_wait(self, store: Store) -> float | None:
         if not self._waiting:
             return None
         patience = min(job.deadline for job in self._waiting) - time.monotonic()

@@ -1,4 +1,4 @@
-"""Percentiles of any number of values in bounded memory: exact for few values, else within half a per cent."""
+"""Percentiles of any number of values in bounded memory: exact up to `EXACT` values, else within half a per cent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import repeat
 from typing import Any
 
 EXACT = 100_000
-"""So many values are stored as they are."""
+"""Up to this many values are stored exactly."""
 WIDTH = 1.01
 """Further values are counted in buckets whose bounds are a per cent apart (DDSketch, Masson et al. 2019)."""
 _PER_BUCKET = 1 / math.log(WIDTH)

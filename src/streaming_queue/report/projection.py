@@ -68,7 +68,7 @@ class Projection:
             if error is None:
                 raise
             if own is not error:
-                error.add_note(f"beside that, {self.path} could not be finished: {own}")
+                error.add_note(f"in addition, {self.path} could not be finished: {own}")
 
     async def start(self) -> None:
         """Repair the file and begin to follow the queue.
@@ -124,7 +124,7 @@ class Projection:
             raise errors[0]
 
     async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Take a step on each nudge and at the pace, and a last one after `finish`."""
+        """Take a step on each nudge and every `PACE_S`, and a last step after `finish`."""
         wake = asyncio.Event()
         self._wake.append(wake)
         if self._finishing:
@@ -142,7 +142,7 @@ class Projection:
                         await wake.wait()
 
     async def _follow_patiently(self) -> None:
-        """Follow. Until the end, try again after a failure: a full disk may have room again."""
+        """Follow the queue. After a failure try again until the end: a full disk may have room again."""
         try:
             await self._follow()
         except OSError as error:
@@ -151,7 +151,7 @@ class Projection:
             await asyncio.sleep(_RETRY_S)
 
     async def _follow(self) -> None:
-        """Bring the file to the record's end, unless a rewrite must wait for its turn."""
+        """Append the missing rows, or rewrite the file if a rewrite is due."""
         batch = _Batch()
         while True:
             if self._rewrite_wanted:

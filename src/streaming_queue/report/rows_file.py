@@ -18,9 +18,9 @@ _CHUNK_BYTES = 1024 * 1024
 
 
 class RowsFile:
-    """JSON Lines, one row per outcome, in the order of their numbers.
+    """JSON Lines, one row per ended question, in the order of their numbers.
 
-    `rows` is the number of lines, `last` the number of the newest outcome. A write ends with a newline, and a failed
+    `rows` is the number of lines, `last` the number of the newest row. A write ends with a newline, and a failed
     write is taken back. So a reader finds no half line between two writes. Calls may come from any thread.
     """
 
@@ -43,7 +43,7 @@ class RowsFile:
         """
         file = cls(path, os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_LINK, MODE))
         try:
-            file._survey()
+            file._scan()
         except BaseException:
             file.close()
             raise
@@ -55,7 +55,7 @@ class RowsFile:
         return cls(path, open_temporary(path))
 
     def append(self, outcomes: Iterable[Outcome]) -> None:
-        """Add a row per outcome. An outcome with a number up to `last` is there already and is left out.
+        """Add a row for each outcome. Skip outcomes with a number up to `last`: the file has their rows.
 
         Raises:
             OSError: nothing was added.
@@ -107,7 +107,7 @@ class RowsFile:
             raise
         self._size += len(data)
 
-    def _survey(self) -> None:
+    def _scan(self) -> None:
         descriptor = self._file.fileno()
         before_last, after_last, position = 0, 0, 0
         while chunk := os.read(descriptor, _CHUNK_BYTES):

@@ -128,12 +128,12 @@ class RunDirectory:
         """Change keys of the manifest; `run.json` is replaced whole and durably.
 
         Raises:
-            ConfigError: the state is none of `STATES`.
+            ConfigError: the state is not one of `STATES`.
             OSError: the file cannot be written; nothing has changed.
         """
         manifest = self.manifest | changes
         if manifest["state"] not in STATES:
-            raise ConfigError(f"{self.manifest_path}: state {manifest['state']!r} is none of {', '.join(STATES)}")
+            raise ConfigError(f"{self.manifest_path}: state {manifest['state']!r} is not one of {', '.join(STATES)}")
         with replacing(self.manifest_path) as file:
             file.write(encode(manifest, indent=True) + b"\n")
         self.manifest = manifest
@@ -179,7 +179,7 @@ class RunDirectory:
         if manifest["state"] == "done":
             raise ConfigError(
                 f"{self.path} holds a finished run ({manifest['run_id']}): choose another -o for a new one; "
-                f"`stq resume {self.path}` shows its summary and asks nothing again"
+                f"`stq resume {self.path}` shows its summary and asks no question again"
             )
         raise ConfigError(
             f"{self.path} holds a run that is not finished ({manifest['run_id']}, {manifest['state']}): "
@@ -201,7 +201,7 @@ def _plain_name(protocol: str) -> str:
 def _make_directory(path: Path) -> None:
     """Make a directory and its parents, durably. Raises ConfigError if `path` is a file."""
     if path.exists() and not path.is_dir():
-        raise ConfigError(f"{path} is a file; -o wants a directory")
+        raise ConfigError(f"{path} is a file; -o takes a directory")
     missing = [parent for parent in (path, *path.parents) if not parent.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for made in missing:
@@ -219,4 +219,4 @@ def _new_directory(parent: Path, name: str) -> Path:
             continue
         sync_directory(parent)
         return path
-    raise AssertionError("unreachable: the numbers do not end")
+    raise AssertionError("unreachable: there is always a free number")

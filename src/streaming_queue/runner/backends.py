@@ -1,4 +1,4 @@
-"""Make backends by the configuration: the callers that they let in, and the credentials that they send."""
+"""Make backends from the configuration, with the callers that they accept and the credentials that they send."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ForEveryAgent(Mapping[str, EndpointOptions]):
 def create_backend(config: Config, protocol: str | None = None, *, coordinator: str | None = None) -> BaseCommBackend:
     """The backend of `protocol` (default: the coordinator's), with the network's token and rules and its own section.
 
-    `coordinator` is the agent that this backend commands, or hosts as a coordinator. Only this agent is sent
+    `coordinator` is the agent that this backend commands, or hosts as a coordinator. Only this agent gets
     `network.operator_token`. Without a coordinator, the backend does not know that token.
 
     Raises:
@@ -63,22 +63,22 @@ def create_backend(config: Config, protocol: str | None = None, *, coordinator: 
         inspect.signature(backend).bind(**options)
     except TypeError as error:
         raise ConfigError(
-            f"protocol {name!r}: {backend.__name__} takes no options of ours ({error}), so its section, network.token, "
-            "network.operator_token and network.allow_public cannot hold with it"
+            f"protocol {name!r}: {backend.__name__} refuses our options ({error}), so its section, network.token, "
+            "network.operator_token and network.allow_public cannot apply to it"
         ) from None
     return backend(**options)
 
 
 def can_host(backend: type[BaseCommBackend]) -> bool:
-    """Whether backends of this class bring a host of their own."""
+    """Whether backends of this class can host agents."""
     return backend.spawn_local_agent is not BaseCommBackend.spawn_local_agent
 
 
 def create_network_backend(config: Config) -> BaseCommBackend:
-    """The backend for coordinator and workers: one, or a composite where they differ in protocol or its options.
+    """The backend of coordinator and workers; a composite if their protocols or options differ.
 
-    Equal workers share a backend. A coordinator whose backend cannot host is reached by function calls. Raises as
-    `create_backend`; the error names the worker.
+    Equal workers share a backend. If the coordinator's backend cannot host, function calls replace the wire. Raises
+    as `create_backend`; the error names the worker.
 
     A run commands its own coordinator. Workers hold `network.token`, too, so a run without `network.operator_token`
     uses a random operator token of its own.

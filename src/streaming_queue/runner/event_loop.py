@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 def run_fast(main: Coroutine[Any, Any, _T]) -> _T:
     """Run `main` on the fastest event loop of the system."""
-    with _calm_collector():
+    with _freeze_objects():
         if sys.platform == "win32":
             return asyncio.run(main)
         import uvloop
@@ -23,7 +23,7 @@ def run_fast(main: Coroutine[Any, Any, _T]) -> _T:
 
 
 @contextlib.contextmanager
-def _calm_collector() -> Iterator[None]:
+def _freeze_objects() -> Iterator[None]:
     """Freeze long-lived objects: the garbage collector's walk over them took a tenth of the CPU per question."""
     thresholds = gc.get_threshold()
     gc.freeze()

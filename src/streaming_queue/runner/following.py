@@ -1,4 +1,4 @@
-"""Follow the round of a coordinator in another process, by its stream and its status; its figures are the outcome."""
+"""Follow the run of a coordinator in another process, by its stream and its status. The figures decide."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ POLL_S = 1.0
 BEGIN_POLL_S = 0.1
 SHOW_S = 2.0
 PATIENCE_S = 30.0
-"""Time without contact to a coordinator, after which the following fails."""
+"""Longest time without contact to a coordinator."""
 
 
 class RemoteCoordinator:
-    """A coordinator in another process, steered by commands."""
+    """A coordinator in another process, controlled by commands."""
 
     def __init__(self, network: NetworkBase, coordinator_id: str, output: Output) -> None:
         self.summary: Mapping[str, Any] | None = None
-        """The summary of the round, if the coordinator sent one."""
+        """The summary of the run, if the coordinator sent one."""
         self._network = network
         self._id = coordinator_id
         self._where = f"{coordinator_id} at {network.get_agents().get(coordinator_id)}"
@@ -41,10 +41,10 @@ class RemoteCoordinator:
             return await self._network.route_message(RUNNER_ID, self._id, {"text": text, "metadata": metadata})
 
     async def figures(self) -> Mapping[str, Any]:
-        """The figures of its round (`QACoordinatorBase.figures`), from the metadata, else from the status line.
+        """The figures of its run (`QACoordinatorBase.figures`), from the metadata, else from the status line.
 
         Raises:
-            ProtocolError: the status has no figures, so the outcome of a round is unknown here.
+            ProtocolError: the status has no figures, so the end of the run is unknown here.
             StreamingQueueError: the status command failed.
         """
         reply = await self.command("status")
@@ -56,19 +56,19 @@ class RemoteCoordinator:
         if not figures:
             raise ProtocolError(
                 f"{self._where} reported no figures with its status: "
-                "the outcome of the round is unknown here; see the coordinator's own records",
+                "the end of the run is unknown here; see the coordinator's own records",
                 retryable=False,
             )
         return figures
 
     async def round_id(self) -> str | None:
-        """The id of its last round; None if it has none, or reports none."""
+        """The id of its last run; None if it has none, or reports none."""
         with suppress(ProtocolError):
             return (await self.figures()).get("round_id")
         return None
 
     async def begun(self) -> Mapping[str, Any]:
-        """The figures when a dispatched round has its directory, or has failed without one.
+        """The figures when a dispatched run has its directory, or has failed without one.
 
         Raises like `figures`, and SendTimeoutError after 30 s.
         """
@@ -78,27 +78,27 @@ class RemoteCoordinator:
             if figures["state"] != "running" or figures.get("round_id") is not None:
                 return figures
             if time.monotonic() > until:
-                raise SendTimeoutError(f"{self._where}: its round did not start within {PATIENCE_S:g} s")
+                raise SendTimeoutError(f"{self._where}: its run did not start within {PATIENCE_S:g} s")
             await asyncio.sleep(BEGIN_POLL_S)
 
     async def follow(self, *, before: str | None = None, error: StreamingQueueError | None = None) -> Mapping[str, Any]:
-        """The figures at the end of the round. Connections may break meanwhile.
+        """The figures at the end of the run. Connections may break meanwhile.
 
-        `error` is the error of the dispatch, `before` the last round before it. If that is still the last round, the
+        `error` is the error of the dispatch, `before` the last run before it. If that is still the last run, the
         dispatch started none, and its error is raised.
 
         Raises:
-            ConnectError, SendTimeoutError: there was no contact for 30 s; the round may go on.
-            ProtocolError: as `figures`, or the coordinator has no round.
+            ConnectError, SendTimeoutError: there was no contact for 30 s; the run may go on.
+            ProtocolError: as `figures`, or the coordinator has no run.
         """
         served_until: float | None = None
         while True:
             figures = await self._figures_patiently()
             if figures["state"] == "idle" and served_until is not None and time.monotonic() < served_until:
-                await asyncio.sleep(POLL_S)  # the coordinator was restarted and may go on with the round
+                await asyncio.sleep(POLL_S)  # the coordinator was restarted and may go on with the run
                 continue
             if figures["state"] == "idle" or (error is not None and figures.get("round_id") == before is not None):
-                raise error or ProtocolError(f"{self._where} has no round (any more); `stq dispatch` starts one")
+                raise error or ProtocolError(f"{self._where} has no run (any more); `stq dispatch` starts one")
             if figures["state"] != "running":
                 if self.summary is None and figures["state"] == "done":
                     self._keep_summary((await self.command("attach")).get("metadata"))
@@ -110,7 +110,7 @@ class RemoteCoordinator:
             await asyncio.sleep(max(0.0, POLL_S - (time.monotonic() - began)))
 
     async def _listen(self) -> None:
-        """Read the coordinator's stream until it ends, or breaks. The figures decide."""
+        """Read the coordinator's stream until it ends or breaks. Only the figures decide."""
         if not backend_of(self._network.comm_backend, self._id).capabilities.streaming:
             return
         with calling(CallContext(kind="command")):
@@ -131,7 +131,7 @@ class RemoteCoordinator:
                     raise
                 if until is None:
                     until = time.monotonic() + PATIENCE_S
-                    self._output.warning(f"{error}; asking again for {PATIENCE_S:g} s; the round goes on")
+                    self._output.warning(f"{error}; asking again for {PATIENCE_S:g} s; the run goes on")
                 await asyncio.sleep(POLL_S)
 
     def _keep_summary(self, metadata: Mapping[str, Any] | None) -> None:

@@ -1,4 +1,4 @@
-"""Pools of agents, each behind a sub-coordinator: set up for a run, or one by itself."""
+"""Pools of agents, each behind a sub-coordinator: for a run, or a single pool."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from streaming_queue.runner.backends import create_backend
 from streaming_queue.telemetry.events import EventListener
 
 MOST_SHOWN = 8
-"""How many agents of a network are shown with their addresses."""
+"""Agents of a network that are shown with their addresses."""
 
 StartWorkers = Callable[[NetworkBase, Sequence[str]], Awaitable[None]]
-"""Registers the workers of these names in this network, and starts the workers that do not run yet."""
+"""Registers workers by name in a network, and starts the workers that do not run yet."""
 
 
 async def build_pools(
@@ -35,21 +35,21 @@ async def build_pools(
 ) -> list[str]:
     """Host the pools of a run, the coordinator's own in its `network`; returns their ids.
 
-    Each sub-coordinator is put into `subs` as soon as it exists, a parent before its children, for its owner to close.
-    Raises as hosts and processes do.
+    Each sub-coordinator is put into `subs` as soon as it exists, a parent before its children. The caller closes them.
+    Raises like `spawn` and `WorkerProcess.start`.
     """
 
     async def host(pool_id: str, parent: NetworkBase) -> None:
-        members = hierarchy.members[pool_id]
+        agent_ids = hierarchy.members[pool_id]
         protocol = hierarchy.pools[pool_id].protocol or config.protocol
-        slots = {member: config.qa.worker.most_at_once * hierarchy.leaves(member) for member in members}
+        slots = {agent_id: config.qa.worker.most_at_once * hierarchy.leaves(agent_id) for agent_id in agent_ids}
         sub = await _sub_coordinator(pool_id, protocol, slots, config, emit)
         subs.append(sub)
-        for member in members:
-            if member in hierarchy.pools:
-                await host(member, sub.network)
-        await start_workers(sub.network, [member for member in members if member not in hierarchy.pools])
-        await _lay_edges(sub)
+        for agent_id in agent_ids:
+            if agent_id in hierarchy.pools:
+                await host(agent_id, sub.network)
+        await start_workers(sub.network, [each for each in agent_ids if each not in hierarchy.pools])
+        await _connect_star(sub)
         await spawn(parent, pool_id, config.qa.worker.host, 0, sub)
 
     for pool_id in hierarchy.top:
@@ -60,19 +60,19 @@ async def build_pools(
 async def make_pool(
     pool_id: str, addresses: Sequence[str], protocol: str, config: Config, *, emit: EventListener = log_members
 ) -> SubCoordinatorExecutor:
-    """A sub-coordinator over running agents, ready to be hosted; its owner closes it.
+    """A sub-coordinator over running agents, ready to be hosted. The caller closes it.
 
-    `protocol` reaches the agents; each takes `qa.worker.concurrency` questions at a time, and its address is its id.
+    The agents speak `protocol`. Each takes `qa.worker.concurrency` questions at a time, and its address is its id.
     Raises ConfigError on a protocol or an address that cannot be used.
     """
     if len(set(addresses)) < len(addresses):
-        raise ConfigError(f"pool {pool_id!r}: an address is given twice; each is an agent of its own")
+        raise ConfigError(f"pool {pool_id!r}: an address is given twice; name each agent once")
     slots = dict.fromkeys(addresses, config.qa.worker.most_at_once)
     sub = await _sub_coordinator(pool_id, protocol, slots, config, emit)
     try:
         for address in addresses:
             await sub.network.register_agent(address, address)
-        await _lay_edges(sub)
+        await _connect_star(sub)
     except BaseException:
         await sub.close()
         raise
@@ -80,7 +80,7 @@ async def make_pool(
 
 
 def describe(network: NetworkBase, subs: Sequence[SubCoordinatorExecutor]) -> str:
-    """Agents and their addresses as a tree, a pool's members in brackets after their protocol; the first few."""
+    """The first agents with their addresses, as a tree: a pool has its protocol and its agents in brackets."""
     networks = {sub.agent_id: sub.network for sub in subs}
     words = []
     agents = network.get_agents()
@@ -118,6 +118,6 @@ async def _sub_coordinator(
     )
 
 
-async def _lay_edges(sub: SubCoordinatorExecutor) -> None:
+async def _connect_star(sub: SubCoordinatorExecutor) -> None:
     await sub.network.register_agent(sub.agent_id)
     sub.network.setup_star_topology(sub.agent_id)

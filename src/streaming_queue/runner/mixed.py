@@ -1,4 +1,4 @@
-"""A mixed network without a configuration: a worker each over the protocols that are installed."""
+"""A mixed network without a configuration: one worker for each installed protocol."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ class MixedRunner(RunnerBase):
 
     @cached_property
     def config(self) -> Config:
-        """The configuration. Raises ConfigError, also where `qa.worker` names the workers."""
+        """The configuration. Raises ConfigError, also if `qa.worker` names the workers."""
         path = self._config_path
         if isinstance(path, Config):
             return path
-        wanting = self._wanting
-        installed = [{"protocol": protocol} for protocol in self.protocols if protocol not in wanting]
+        unusable = self._unusable
+        installed = [{"protocol": protocol} for protocol in self.protocols if protocol not in unusable]
         return self._load(path, {}, {"workers": installed})
 
     @cached_property
-    def _wanting(self) -> dict[str, str]:
+    def _unusable(self) -> dict[str, str]:
         """The protocols that cannot be used, with the reason. Imports them all; blocks."""
-        wanting = {}
+        unusable = {}
         for protocol in self.protocols:
             try:
                 registry.load(protocol)
             except BackendNotInstalledError as error:
-                wanting[protocol] = str(error)
-        return wanting
+                unusable[protocol] = str(error)
+        return unusable
 
     async def create_network(self) -> NetworkBase:
         """The network. A message names the protocols that are left out."""
         if self.config.origin("workers") == OWN:
-            for told in self._wanting.values():
-                self.output.system(f"left out: {told}")
+            for reason in self._unusable.values():
+                self.output.system(f"left out: {reason}")
         return await super().create_network()

@@ -1,4 +1,4 @@
-"""What `python -m streaming_queue.runner.run_<proto>` runs."""
+"""The runners behind `python -m streaming_queue.runner.run_<proto>`."""
 
 from __future__ import annotations
 

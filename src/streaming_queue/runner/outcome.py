@@ -1,4 +1,4 @@
-"""The outcome of a round, as a message and an exit code."""
+"""The end of a run, as a message and an exit code."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from streaming_queue.telemetry.console import Output
 
 
 def conclude(figures: Mapping[str, Any], output: Output, *, signal_number: int | None = None) -> int:
-    """Report the outcome of a round by the coordinator's figures. Return the exit code (`exit_codes`).
+    """Report how a run ended, by the coordinator's figures. Return the exit code (`exit_codes`).
 
-    `signal_number` is the signal that ended the round, if there was one.
+    `signal_number` is the signal that ended the run, if there was one.
     """
     state, failed, total = figures["state"], figures.get("failed", 0), figures.get("total", 0)
     event = figures.get("error")
@@ -30,4 +30,4 @@ def conclude(figures: Mapping[str, Any], output: Output, *, signal_number: int |
         return 128 + signal_number
     if state == "stopped" and error is None:
         return ExitCode.STOPPED
-    return exit_code(error or ProtocolError(f"the coordinator's round is {state}"))
+    return exit_code(error or ProtocolError(f"the coordinator's run is {state}"))

@@ -17,7 +17,7 @@ from streaming_queue.system import check_system
 async def preflight(config: Config) -> None:
     """Check system, protocol, directory, result file and source, before a socket opens or a file is written.
 
-    With `output.strict` a source that is no pipe is read to its end, so that no run starts with a bad line.
+    With `output.strict` a source that is not a pipe is read to its end, so that no run starts with a bad line.
 
     Raises:
         ConfigError: one of them is unusable; the text names it and the reason.

@@ -1,4 +1,4 @@
-"""Workers as processes: started, watched, started again when they die, ended with the run."""
+"""Worker processes: started, started again when they die, ended with the run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STOP_S = 5.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
 LASTED_S = 30.0
-"""A process that lived so long is started again without a longer pause."""
+"""After a process that lived at least so long, the pause is short again."""
 MODULE = "streaming_queue.runner.worker_process"
 
 
@@ -53,10 +53,10 @@ class WorkerProcess:
         self._moved = moved
         self._lasted_s = lasted_s
         self._started_again = asyncio.Event()
-        self._order: dict[str, Any] = {"config": revealed(config), "agent_id": agent_id, "host": host, "port": port}
+        self._request: dict[str, Any] = {"config": revealed(config), "agent_id": agent_id, "host": host, "port": port}
         self._output = output
         self._process: Process | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._restarter: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -67,12 +67,12 @@ class WorkerProcess:
         """Start the process. Return the worker's address when the worker is ready.
 
         Raises:
-            ConfigError: the configuration is unusable; the text is the worker's.
+            ConfigError: the configuration is unusable; the text comes from the worker.
             ConnectError: the process ended, or was not ready within a minute.
         """
         process, address = await self._launch()
-        self._order["port"] = urlsplit(address).port  # the next process takes the same port
-        self._keeper = asyncio.create_task(self._keep(process, address), name=f"keep:{self.agent_id}")
+        self._request["port"] = urlsplit(address).port  # the next process takes the same port
+        self._restarter = asyncio.create_task(self._restart(process, address), name=f"restart:{self.agent_id}")
         return address
 
     async def started_again(self) -> None:
@@ -82,14 +82,14 @@ class WorkerProcess:
     async def _launch(self) -> tuple[Process, str]:
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-P",  # else a file of the working directory could be imported in place of a library
+            "-P",  # otherwise a file of the working directory could replace a library
             *("-m", MODULE),
             stdin=PIPE,
             stdout=PIPE,
             env=_environment(),
         )
         order, replies = cast("StreamWriter", process.stdin), cast("StreamReader", process.stdout)
-        order.write(orjson.dumps(self._order) + b"\n")
+        order.write(orjson.dumps(self._request) + b"\n")
         try:
             async with asyncio.timeout(READY_S):
                 await order.drain()
@@ -109,7 +109,7 @@ class WorkerProcess:
             )
         return process, str(reply["ready"])
 
-    async def _keep(self, process: Process, address: str) -> None:
+    async def _restart(self, process: Process, address: str) -> None:
         loop = asyncio.get_running_loop()
         pause_s = FIRST_PAUSE_S
         while True:
@@ -132,9 +132,9 @@ class WorkerProcess:
 
     async def close(self) -> None:
         """End the process by its pipe; kill it after five seconds."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait({self._keeper})
+        if self._restarter is not None:
+            self._restarter.cancel()
+            await asyncio.wait({self._restarter})
         if self._process is not None:
             await self._end(self._process)
 
@@ -152,13 +152,13 @@ class WorkerProcess:
 
 async def start_all(starts: Iterable[Awaitable[T]]) -> list[T]:
     """The results of all `starts`, or the first error when all have ended."""
-    outcomes = await asyncio.gather(*starts, return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
-    return cast("list[T]", outcomes)
+    results = await asyncio.gather(*starts, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return cast("list[T]", results)
 
 
 def _environment() -> dict[str, str]:
-    """The environment of a worker: ours without the operator's credential."""
+    """The environment of a worker: that of this process without the operator's credential."""
     return {name: value for name, value in os.environ.items() if name != OPERATOR_VARIABLE}

@@ -1,4 +1,4 @@
-"""The registration of a served worker at a coordinator elsewhere."""
+"""The registration of a served worker at a coordinator in another process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streaming_queue.telemetry.console import Output
 logger = logging.getLogger(__name__)
 
 AGAIN_S = 3.0
-"""How often the worker registers: a restarted coordinator knows no worker."""
+"""Time between two registrations: a restarted coordinator knows no worker."""
 REPLY_S = 10.0
 LEAVE_S = 3.0
 
@@ -31,26 +31,26 @@ class Registration:
         self._said = ""
 
     async def keep(self) -> None:
-        """Join, and join again where the coordinator was away; for ever.
+        """Join, and join again and again: the coordinator may restart. Never returns.
 
-        Raises ConfigError where joining cannot work, AuthError where this worker may not join.
+        Raises ConfigError if joining cannot work, AuthError if this worker may not join.
         """
         while True:
             try:
                 reply = await self._command("join", REPLY_S)
-                self._report(f"takes part at {self._coordinator}: {reply['text']}")
+                self._report(f"joined {self._coordinator}: {reply['text']}")
             except (AuthError, ConfigError):
                 raise
             except (StreamingQueueError, TimeoutError) as error:
-                self._report(f"does not take part yet, and tries again every {AGAIN_S:g} s: {error}", warning=True)
+                self._report(f"has not joined yet, and tries again every {AGAIN_S:g} s: {error}", warning=True)
             await asyncio.sleep(AGAIN_S)
 
     async def leave(self) -> None:
-        """Deregister the worker, in three seconds at the most."""
+        """Deregister the worker, within three seconds."""
         try:
             await self._command("leave", LEAVE_S)
         except (StreamingQueueError, TimeoutError) as error:
-            logger.debug("%s did not get our leave: %r", self._coordinator, error)
+            logger.debug("%s did not get our leave command: %r", self._coordinator, error)
 
     async def _command(self, command: str, timeout_s: float) -> Reply:
         async with (

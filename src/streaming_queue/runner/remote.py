@@ -53,9 +53,9 @@ async def ask(
     show: Callable[[str, str], None] | None,
     slow: Callable[[], None],
 ) -> Reply:
-    """Ask one question. The same `key` gets the answer that is on its way or was given lately. Raises the failure.
+    """Ask one question. The same `key` gets the same answer, also while the question is in flight. Raises the failure.
 
-    With `show` the answer is streamed: `show` gets type and text of each event, pieces and messages on progress.
+    With `show` the answer is streamed: `show` gets type and text of each event (pieces and progress).
     `slow` is called after ten seconds without an answer.
     """
     waiting = asyncio.get_running_loop().call_later(SLOW_S, slow)
@@ -97,9 +97,9 @@ async def _stream(network: NetworkBase, text: str, show: Callable[[str, str], No
 async def dispatch(
     config: Config, address: str, output: Output, *, follow: bool, ended: Callable[[Mapping[str, Any]], None]
 ) -> int:
-    """Dispatch a coordinator's round. Return the exit code: with `follow` that of the round's outcome.
+    """Dispatch a coordinator's run. Return the exit code; with `follow` it is that of the run.
 
-    `ended` gets the summary of the round. A signal ends only the following.
+    `ended` gets the summary of the run. A signal ends this command, not the run.
     """
     async with connect_agent(config, address, commanded=True) as network:
         remote = RemoteCoordinator(network, AGENT_ID, output)
@@ -112,19 +112,19 @@ async def dispatch(
         figures = await remote.begun()
         if figures["state"] != "running":
             return conclude(figures, output)
-        output.success(f"round {figures['round_id']} goes on; `stq attach {address}` follows it")
+        output.success(f"run {figures['round_id']} goes on; `stq attach {address}` follows it")
         return ExitCode.OK
 
 
 async def attach(config: Config, address: str, output: Output, *, ended: Callable[[Mapping[str, Any]], None]) -> int:
-    """Follow a coordinator's round to its end. Return the exit code of its outcome. A signal ends only the following.
+    """Follow a coordinator's run to its end. Return its exit code. A signal ends this command, not the run.
 
-    Raises like `RemoteCoordinator.follow`; ConfigError if there was no round yet.
+    Raises like `RemoteCoordinator.follow`; ConfigError if there was no run yet.
     """
     async with connect_agent(config, address, commanded=True) as network:
         remote = RemoteCoordinator(network, AGENT_ID, output)
         if (await remote.figures())["state"] == "idle":
-            raise ConfigError(f"the coordinator at {address} has had no round yet; `stq dispatch {address}` starts one")
+            raise ConfigError(f"the coordinator at {address} has had no run yet; `stq dispatch {address}` starts one")
         return await _follow(remote, address, output, ended=ended)
 
 
@@ -150,7 +150,7 @@ async def _follow(
         except asyncio.CancelledError:
             if not received:
                 raise
-            output.warning(f"the round goes on at {address}; `stq attach {address}` follows it again")
+            output.warning(f"the run goes on at {address}; `stq attach {address}` follows it again")
             return 128 + received[0]
     if remote.summary is not None:
         ended(remote.summary)

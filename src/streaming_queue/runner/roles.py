@@ -1,4 +1,4 @@
-"""The executor of a role: the protocol's own where its package has one, else the executor for all protocols."""
+"""The executor of a role: the protocol's own if its package has one, else the executor for all protocols."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def _beside(backend: BaseCommBackend, module: str, suffix: str) -> type[Any] | N
 
 
 def load_executor(target: str, config: Config, output: Any = None) -> Any:
-    """An executor by `package.module:Class`, made with (config, output) as the guide's are, or with nothing.
+    """An executor by `package.module:Class`, made with (config, output) as in the guide, or with less.
 
     Raises:
-        ConfigError: there is no such module or class, it cannot be made, or it has no `async execute`.
+        ConfigError: the module or class does not exist, cannot be made, or has no `async execute`.
     """
     module, _, name = target.partition(":")
     if not name:
@@ -50,7 +50,9 @@ def load_executor(target: str, config: Config, output: Any = None) -> Any:
     if not isinstance(cls, type):
         raise ConfigError(f"executor {target!r}: module {module!r} has no class {name!r}")
     if not inspect.iscoroutinefunction(getattr(cls, "execute", None)):
-        raise ConfigError(f"executor {target!r}: {name} is no executor, it lacks `async def execute(context, queue)`")
+        raise ConfigError(
+            f"executor {target!r}: {name} is not an executor: it lacks `async def execute(context, queue)`"
+        )
     for arguments in ((config, output), (config,), ()):
         try:
             inspect.signature(cls).bind(*arguments)

@@ -44,7 +44,7 @@ class RunnerBase:
     """Does one run from a configuration; `run()` ends the process with the documented exit code.
 
     `config_path` is a path or a ready `Config`; the default `config.yaml` may be missing, then defaults apply.
-    `listeners` receive every event beside `output`; `on_row` receives each row of results, in a thread of its own.
+    `listeners` get every event, as `output` does; `on_row` receives each row of results, in a thread of its own.
     """
 
     protocol: ClassVar[str | None] = None
@@ -85,7 +85,7 @@ class RunnerBase:
     async def create_network(self) -> NetworkBase:
         """The network over the backend to use. Default: those of the configured protocols.
 
-        Where the coordinator's cannot host agents, it is in this process and reached by function calls.
+        If the coordinator's backend cannot host agents, the coordinator runs in this process without a wire.
         """
         config = self.config
         backend = create_network_backend(config)
@@ -95,14 +95,14 @@ class RunnerBase:
         return NetworkBase(backend)
 
     async def setup_agents(self) -> list[str]:
-        """Start or register coordinator and workers, lay the edges, and return the workers' ids.
+        """Start or register coordinator and workers, connect them, and return the workers' ids.
 
         Default: a coordinator in this process; workers at the endpoints given, else started as `qa.worker.mode` says;
-        in a hierarchy they are the pools', and the coordinator's workers are sub-coordinators in this process.
+        in a hierarchy they belong to pools, and the coordinator's workers are sub-coordinators in this process.
         """
         config, network = self.config, self.network
-        spoken = backend_of(network.comm_backend, config.qa.coordinator.coordinator_id)
-        executor = coordinator_class(spoken)(config, self.output)
+        backend = backend_of(network.comm_backend, config.qa.coordinator.coordinator_id)
+        executor = coordinator_class(backend)(config, self.output)
         executor.coordinator.listeners.extend(self.listeners)
         executor.coordinator.on_row = self.on_row
         coordinator = config.qa.coordinator
@@ -113,14 +113,14 @@ class RunnerBase:
         else:
             worker_ids = list(config.roster)
             await self._start_workers(network, worker_ids)
-        self._lay_edges(coordinator.coordinator_id)
+        self._connect_agents(coordinator.coordinator_id)
         executor.coordinator.set_network(network, worker_ids)
         return worker_ids
 
     async def send_command_to_coordinator(self, command: str) -> dict[str, Any] | None:
-        """Send `status` or `dispatch` to the coordinator: `{"result": text}`, and `error` where that failed.
+        """Send `status` or `dispatch` to the coordinator: `{"result": text}`, and `error` if that failed.
 
-        A coordinator elsewhere answers a dispatch when its run has begun; the runner asks for the outcome afterwards.
+        A coordinator elsewhere answers a dispatch when its run has begun; the runner then asks for its figures.
         """
         detach = {"detach": True} if command == "dispatch" and not self.network.services else {}
         reply = await self._remote.command(command, **detach)
@@ -168,8 +168,8 @@ class RunnerBase:
             counts = Counter(map(self.network.comm_backend.protocol_of, worker_ids))
             workers += " over " + ", ".join(f"{protocol} ({count})" for protocol, count in counts.items())
         output.system(f"protocol {config.protocol}, {workers}: {describe(self.network, self._subs)}")
-        for core, whose in config.answering.items():
-            name = "" if len(whose) == len(config.roster) else f"{', '.join(whose)}: "
+        for core, worker_group in config.answering.items():
+            name = "" if len(worker_group) == len(config.roster) else f"{', '.join(worker_group)}: "
             output.system(f"{name}{choose(core, config.mock).describe()}")
         await self._require_health()
         output.info(str((await self.send_command_to_coordinator("status") or {}).get("result")))
@@ -190,7 +190,7 @@ class RunnerBase:
             await asyncio.sleep(POLL_S)
             figures = self.network.services[0].figures()
         if figures["state"] == "idle":
-            raise error if isinstance(error, StreamingQueueError) else ConfigError("no round was begun")
+            raise error if isinstance(error, StreamingQueueError) else ConfigError("no run was begun")
         return figures
 
     async def _require_health(self) -> None:
@@ -202,7 +202,7 @@ class RunnerBase:
 
     # --- pieces ---
 
-    def _lay_edges(self, center: str) -> None:
+    def _connect_agents(self, center: str) -> None:
         topology = self.config.network.topology
         if topology == "mesh":
             self.network.setup_mesh_topology()
@@ -222,12 +222,14 @@ class RunnerBase:
     def _drain(self, number: int) -> None:
         self._signal = number
         self._stopping.set()
-        self.output.warning(f"{signal.Signals(number).name}: finishing what is in flight; once more ends at once")
+        self.output.warning(
+            f"{signal.Signals(number).name}: finishing the questions in flight; a second signal ends at once"
+        )
         for service in self.network.services:
             service.drain()
 
     async def _start_workers(self, network: NetworkBase, worker_ids: Sequence[str]) -> None:
-        """Register workers in a network; those that do not run already are started."""
+        """Register workers in a network, and start the workers that do not run yet."""
         config, roster, ports = self.config, self.config.roster, self.config.ports
         addresses = {worker_id: roster[worker_id].address for worker_id in worker_ids}
         if config.qa.worker.mode == "process":
@@ -238,7 +240,7 @@ class RunnerBase:
                 continue
             backend = backend_of(network.comm_backend, worker_id)
             executor = worker_class(backend)(config.of_worker(worker_id), self.output)
-            if hasattr(executor, "close"):  # those after the guide have none
+            if hasattr(executor, "close"):  # executors after the guide have none
                 self._workers.append(executor)
             await spawn(network, worker_id, config.qa.worker.host, ports.get(worker_id, 0), executor)
 
@@ -262,7 +264,7 @@ class RunnerBase:
 
 
 def run_async(runner: RunnerBase) -> int:
-    """`execute()` on the fastest event loop at hand; returns the exit code."""
+    """Run `execute()` on the fastest installed event loop; returns the exit code."""
     return run_fast(runner.execute())
 
 

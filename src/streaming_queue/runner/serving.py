@@ -1,4 +1,4 @@
-"""Serves an agent for the life of a process: ready, serving, draining, stopped."""
+"""Serves one agent in a process until a signal: ready, serving, draining, stopped."""
 
 from __future__ import annotations
 
@@ -48,21 +48,21 @@ async def serve_worker(
     until: Awaitable[Any] | None = None,
     drain_s: float | None = None,
 ) -> int:
-    """Host a worker until SIGTERM, SIGINT or the end of `until`; then drain, `drain_s` at the most, and return 0.
+    """Host a worker until SIGTERM, SIGINT or the end of `until`; then drain for at most `drain_s`, and return 0.
 
-    `executor` is a `package.module:Class` in place of the protocol's own; with a `pool`, addresses of agents reached
-    over `pool_protocol` (default: the same), it is their sub-coordinator. With `join` it takes part at the coordinator
-    of that address, and deregisters when it stops. `drain_s` defaults to `scheduler.drain_s`.
+    `executor` is a `package.module:Class` in place of the protocol's own. With a `pool` (addresses of agents that speak
+    `pool_protocol`, by default the same), it is their sub-coordinator. With `join` it joins the coordinator at that
+    address, and deregisters when it stops. `drain_s` defaults to `scheduler.drain_s`.
 
-    Only messages to the coordinator carry `network.operator_token`; the executor's configuration does not have it.
+    Only messages to the coordinator carry `network.operator_token`; the executor's configuration does not contain it.
 
     Raises:
         AuthError: it may not join that coordinator.
-        ConfigError: it cannot answer, or cannot be hosted, as configured.
+        ConfigError: the configuration does not let it answer or be hosted.
         ConnectError: the port is in use.
     """
     if config.protocol == AUTO:
-        raise ConfigError("protocol auto is for a run to choose by: name the one protocol of this worker with -p")
+        raise ConfigError("protocol auto is a choice of a run: name the protocol of this worker with -p")
     if not can_host(type(backend)):
         raise ConfigError(
             f"protocol {config.protocol!r} hosts no agents: choose one of those with `host` in stq protocol list"
@@ -71,7 +71,9 @@ async def serve_worker(
     joining, config = config, config.without_operator()
 
     def received(number: int) -> None:
-        output.warning(f"{signal.Signals(number).name}: finishing what is in flight; once more ends at once")
+        output.warning(
+            f"{signal.Signals(number).name}: finishing the questions in flight; a second signal ends at once"
+        )
         stop.set()
 
     async with AsyncExitStack() as stack:
@@ -91,16 +93,16 @@ async def serve_worker(
             _refuse_foreign(worker, executor, backend)
         stack.enter_context(stop_signals(received))
         handle = await backend.spawn_local_agent(agent_id, host, port, worker)
-        if not is_reached_from_elsewhere(handle.base_url):
+        if not is_network_address(handle.base_url):
             raise ConfigError(
-                f"protocol {config.protocol!r}: an agent at {handle.base_url} is reached from its own process only; "
+                f"protocol {config.protocol!r}: {handle.base_url} has no port, so only its own process can ask it; "
                 "choose another protocol to serve it or for qa.worker.mode process"
             )
         ready(handle.base_url)
-        membership = Registration(joining, join, handle.base_url, output) if join else None
-        await first(stop.wait(), until, membership.keep() if membership else None)
-        if membership:
-            await membership.leave()
+        registration = Registration(joining, join, handle.base_url, output) if join else None
+        await first(stop.wait(), until, registration.keep() if registration else None)
+        if registration:
+            await registration.leave()
         if drain := getattr(handle, "drain", None):
             await drain(config.scheduler.drain_s if drain_s is None else drain_s)
         await handle.stop()
@@ -115,25 +117,25 @@ async def can_be_served(config: Config) -> bool:
         UnknownProtocolError, BackendNotInstalledError: from `comm.registry.load`.
         ConfigError: the protocol hosts no agents.
     """
-    await asyncio.to_thread(registry.load, config.protocol)  # which reads its modules
+    await asyncio.to_thread(registry.load, config.protocol)  # it reads files
     backend = create_backend(config)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(backend.close)
         if not can_host(type(backend)):
-            raise ConfigError(f"protocol {config.protocol!r} hosts no agents, so there is nobody to ask over it")
+            raise ConfigError(f"protocol {config.protocol!r} hosts no agents, so no agent can be asked over it")
         worker = WorkerExecutor(config, Output(quiet=True))
         stack.push_async_callback(worker.close)
         handle = await backend.spawn_local_agent("Worker-1", config.qa.worker.host, 0, worker)
-        return is_reached_from_elsewhere(handle.base_url)
+        return is_network_address(handle.base_url)
 
 
-def is_reached_from_elsewhere(address: str) -> bool:
+def is_network_address(address: str) -> bool:
     """Whether another process can ask an agent at this address: it names a port."""
     return urlsplit(address).port is not None
 
 
 def _refuse_foreign(executor: Any, target: str, backend: BaseCommBackend) -> None:
-    """Raise ConfigError for an executor of a protocol's own library that this protocol does not know."""
+    """Raise ConfigError for an executor of another protocol's library, which this protocol cannot host."""
     library = next((cls.__module__.partition(".")[0] for cls in type(executor).__mro__ if _is_sdk(cls)), None)
     if library is not None and library != backend.name:
         raise ConfigError(
@@ -156,7 +158,7 @@ class CoordinatorService(RunnerBase):
 
     async def _flow(self, worker_ids: list[str]) -> int:
         if not self._coordinators:
-            raise ConfigError(f"protocol {self.config.protocol!r} brought no coordinator to serve")
+            raise ConfigError(f"protocol {self.config.protocol!r} has no coordinator to serve")
         coordinator = self._coordinators[0]
         if self.config.output.resume:
             coordinator.begin_round()

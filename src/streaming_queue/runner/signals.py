@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first ends a run in order, the second ends the process at once."""
+"""SIGINT and SIGTERM: the first drains a run, the second ends the process at once."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ async def _work(order: dict[str, Any]) -> int:
 
 def main() -> int:
     """Work until the owner ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the owner drains first
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends Ctrl-C to the whole group; the owner drains first
     log_to(LogLines())
     order = orjson.loads(sys.stdin.buffer.readline())
     try:

@@ -39,10 +39,10 @@ _LINES: Mapping[type[Event], tuple[str, str]] = {
     events.Replayed: ("INFO", "{0.count:,} failed questions are asked again"),
     events.Purged: ("WARNING", "{0.count:,} failed questions were deleted"),
     events.WorkerUp: ("SUCCESS", "{0.worker} is up"),
-    events.WorkerJoined: ("SUCCESS", "{0.worker} takes part from now on"),
-    events.WorkerLeft: ("INFO", "{0.worker} takes part no longer"),
+    events.WorkerJoined: ("SUCCESS", "{0.worker} joined the run"),
+    events.WorkerLeft: ("INFO", "{0.worker} left the run"),
 }
-"""Level and text for events whose line says all that they hold."""
+"""Level and text of events that are one plain line."""
 
 
 def _colour(stream: SafeStream) -> bool:
@@ -142,7 +142,7 @@ class Output:
         self._say("ERROR", text)
 
     def progress(self, text: object) -> None:
-        """Print how far the run is."""
+        """Print the progress of the run."""
         self._say("PROGRESS", text)
 
     def system(self, text: object) -> None:
@@ -156,7 +156,7 @@ class Output:
             _print_summary(summary, self._stdout)
 
     def __call__(self, event: Event) -> None:
-        """Count an event, and print a line if it deserves one."""
+        """Count an event, and print its line if it has one."""
         self.progress_state.apply(event)
         if type(event) in _ONLY_COUNTED:
             return

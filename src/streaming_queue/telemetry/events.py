@@ -109,7 +109,7 @@ class DeadLettered(Event):
 
 @record
 class Paused(Event):
-    """The run gives no question to a worker until `Continued`, or a command for `directory`; those in flight end."""
+    """The run gives no question to a worker until `Continued`; questions in flight end. `directory` is the run's."""
 
     directory: str
 

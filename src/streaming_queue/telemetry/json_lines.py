@@ -40,7 +40,7 @@ def _default(value: Any) -> Any:
 
 
 def encode(value: Any, *, indent: bool = False) -> bytes:
-    """`value` as UTF-8 JSON, whatever text is in it. NaN becomes null, a value of an unknown type its `str`."""
+    """`value` as UTF-8 JSON, for any text in it. NaN becomes null, a value of an unknown type its `str`."""
     option = orjson.OPT_INDENT_2 if indent else None
     try:
         return orjson.dumps(value, default=_default, option=option)

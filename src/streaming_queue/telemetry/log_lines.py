@@ -43,7 +43,7 @@ def message(record: logging.LogRecord) -> str:
     """The message of a record without secrets, even if its arguments do not fit."""
     try:
         return masked(record.getMessage())
-    except Exception:  # logging a failure must not become one
+    except Exception:  # a log call must not fail
         return masked(f"{record.msg} {record.args!r}")
 
 

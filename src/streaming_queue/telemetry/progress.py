@@ -210,7 +210,7 @@ class RunProgress:
                 self.state = "running"
             case events.Replayed() | events.Purged():
                 self.failed -= event.count
-                self._base -= event.count  # the rate counts ends; these ends are taken back
+                self._base -= event.count  # the rate counts ended questions; these are open again
                 self.total -= event.count if isinstance(event, events.Purged) else 0
             case events.RunFinished():
                 self.state, self.reading = event.state, False

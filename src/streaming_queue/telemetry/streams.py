@@ -1,4 +1,4 @@
-"""Standard output and error for a run that must not end when their reader goes away."""
+"""Standard output and error, for a run that must go on when the reader of a stream goes away."""
 
 from __future__ import annotations
 

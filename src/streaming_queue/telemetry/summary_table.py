@@ -60,10 +60,12 @@ def _title(summary: Mapping[str, Any], *, ascii_only: bool) -> Text:
     title = Text().append(*_STATES.get(state, (one_line(state, 20), "bold")))
     protocols = summary.get("protocols") or ()
     few = len(protocols) <= _MOST_NAMED
-    spoken = (", ".join(map(str, protocols)) if few else f"{len(protocols)} protocols") or summary.get("protocol")
-    if spoken:
+    protocol_text = (", ".join(map(str, protocols)) if few else f"{len(protocols)} protocols") or summary.get(
+        "protocol"
+    )
+    if protocol_text:
         chosen = "auto: " if summary.get("auto") else ""
-        title.append(f" {dot} {chosen}{one_line(spoken, 40)}", style="bold")
+        title.append(f" {dot} {chosen}{one_line(protocol_text, 40)}", style="bold")
     provider = summary.get("provider")
     if isinstance(provider, Mapping):
         model = provider.get("model") or provider.get("name")
@@ -75,7 +77,7 @@ def _title(summary: Mapping[str, Any], *, ascii_only: bool) -> Text:
 
 
 def _mock_note(summary: Mapping[str, Any]) -> Text | None:
-    """The note that answers are made up and why; None if a model answered."""
+    """The note that the mock made up the answers, with the reason; None if a model answered."""
     if not summary.get("mock"):
         return None
     answered, mocked = summary.get("answered") or 0, summary.get("mock_answers") or 0
@@ -215,7 +217,7 @@ def _notes(summary: Mapping[str, Any]) -> Sequence[RenderableType]:
         ("re_executions", "asked again"),
         ("late_duplicates_rejected", "late duplicates rejected"),
         ("losses", "lost with their worker"),
-        ("hedged", "asked of a second worker for being slow"),
+        ("hedged", "sent to a second worker because they were slow"),
     ):
         if summary.get(key):
             words.append(f"{name}: {summary[key]:,}")
@@ -223,7 +225,7 @@ def _notes(summary: Mapping[str, Any]) -> Sequence[RenderableType]:
         parts += ["", Text(", ".join(words), style="dim")]
     if concurrency := summary.get("concurrency"):
         words = [f"{one_line(name, 40)} {limit}" for name, limit in list(concurrency.items())[:_MOST_WORKERS]]
-        parts += ["", Text(f"questions at a time, as found: {', '.join(words)}", style="dim")]
+        parts += ["", Text(f"adapted questions at a time: {', '.join(words)}", style="dim")]
     files = summary.get("files") or ()
     if files:
         parts.append("")

@@ -58,7 +58,7 @@ def test_the_dead_letters_are_a_table_that_leads_to_its_next_page(stq):
     assert heading.split() == ["ID", "REASON", "WORKER", "ATTEMPTS", "WHEN", "MESSAGE"]
     time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00"
     assert re.fullmatch(rf"q1  ConnectError  Worker-1  1         {time}  it broke\\x1b\[31m \\u202e\\nand more", letter)
-    assert more == "the next: stq dlq list run --reason ConnectError --limit 1 --after 2"
+    assert more == "next page: stq dlq list run --reason ConnectError --limit 1 --after 2"
     assert stq(*more.split()[3:])[1].splitlines()[1].startswith("q3 ")
     assert stq("dlq", "list", "run", "--reason", "AuthError")[1] == "0 of 0 dead letters\n"
     assert json.loads(stq("dlq", "list", "run", "--json")[1])["dead_letters"][0]["message"] == HOSTILE

@@ -36,7 +36,7 @@ async def open_queue(directory: RunDirectory) -> SQLiteQueue:
 
 
 async def stop(directory: RunDirectory, queue: SQLiteQueue) -> None:
-    """End it as a round does that was stopped."""
+    """End it like a run that was stopped."""
     async with Projection(queue, directory.results_jsonl):
         pass
     summary = await write_results(directory, queue, state="stopped", seconds=2.0, workers=["Worker-1"])

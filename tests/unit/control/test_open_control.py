@@ -79,7 +79,7 @@ async def test_another_users_run_is_not_ours_to_steer(directory, monkeypatch):
 
 async def test_a_drain_is_waited_for_within_a_bound(queue, directory, soon, monkeypatch):
     monkeypatch.setattr(module, "REPORT_S", -29.9)
-    with pytest.raises(SendTimeoutError, match=f"process {os.getpid()} is still at work on it after 0.1 s"):
+    with pytest.raises(SendTimeoutError, match=f"process {os.getpid()} still works on it after 0.1 s"):
         await drained(directory.path)
     monkeypatch.setattr(module, "REPORT_S", 60.0)
     waiting = asyncio.create_task(drained(directory.path))

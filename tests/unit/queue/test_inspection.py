@@ -224,7 +224,7 @@ def test_one_that_cannot_be_read_is_told(path, monkeypatch):
         raise PermissionError(13, "Permission denied", "queue.db.lock")
 
     monkeypatch.setattr(inspection, "owner_of", refuse)
-    with pytest.raises(QueueError, match=r"cannot be looked into: Permission denied \(queue.db.lock\)"):
+    with pytest.raises(QueueError, match=r"cannot be read: Permission denied \(queue.db.lock\)"):
         inspect(path)
 
 

@@ -106,7 +106,7 @@ async def test_a_bookmark_is_stored_with_its_batch(make_queue):
 async def test_a_full_queue_stores_nothing_of_the_batch(make_queue, result):
     queue = await make_queue(max_open=3)
     await queue.put([Question("a", "a"), Question("b", "b")])
-    with pytest.raises(QueueFullError, match=r"2 open questions of 3 at the most; 2 more"):
+    with pytest.raises(QueueFullError, match=r"2 open questions and takes at most 3; 2 more"):
         await queue.put([Question("c", "c"), Question("d", "d")])
     assert await queue.counts() == Counts(ready=2)
     assert await queue.put([Question("a", "a"), Question("c", "c")]) == PutReport(added=1, known=1)

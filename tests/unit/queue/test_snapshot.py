@@ -81,7 +81,7 @@ async def test_too_much_beside_a_log_is_not_copied(path, result, failure, monkey
     queue = await fill(path, result, failure)
     monkeypatch.setattr(inspection, "MOST_COPIED_BYTES", 10)
     monkeypatch.setattr(snapshot, "owner_of", lambda _: None)
-    with pytest.raises(QueueError, match=r"too large to be copied.*stq resume"):
+    with pytest.raises(QueueError, match=r"too large to read from a copy.*stq resume"):
         async with Snapshot.open(path):
             pass
     await queue.close()

@@ -102,7 +102,7 @@ def test_a_directory_without_a_queue_is_started_anew_and_loses_nothing(tmp_path)
 
 def test_a_file_in_the_way_is_an_error_that_names_it(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="file is a file; -o wants a directory"):
+    with pytest.raises(ConfigError, match="file is a file; -o takes a directory"):
         RunDirectory.create(tmp_path / "file", "a2a", {})
     with pytest.raises(ConfigError, match="cannot be written"):
         RunDirectory.create(tmp_path / "file" / "below", "a2a", {})

@@ -102,7 +102,7 @@ def test_another_protocol_may_be_named() -> None:
 def test_a_backend_that_takes_no_options_is_made_without_and_never_with_a_rule_it_cannot_keep() -> None:
     assert create_backend(Config.of({"protocol": PLAIN})).made
     for network in ({"token": "x"}, {"allow_public": True}):
-        with pytest.raises(ConfigError, match="Plain takes no options"):
+        with pytest.raises(ConfigError, match="Plain refuses our options"):
             create_backend(Config.of({"protocol": PLAIN, "network": network}))
 
 
@@ -149,5 +149,5 @@ def test_a_coordinator_whose_protocol_hosts_nobody_is_in_this_process() -> None:
 
 
 def test_a_backend_that_cannot_be_made_is_named_with_its_worker() -> None:
-    with pytest.raises(ConfigError, match=r"workers: Worker-2: .*Plain takes no options"):
+    with pytest.raises(ConfigError, match=r"workers: Worker-2: .*Plain refuses our options"):
         create_network_backend(Config.of({"workers": [{}, {"protocol": PLAIN}], "network": {"token": "x"}}))

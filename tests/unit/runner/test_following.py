@@ -1,4 +1,4 @@
-"""A round at a coordinator elsewhere: whatever becomes of connections, its figures decide."""
+"""A run at a coordinator in another process: connections may break, only its figures decide."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROTOCOLS = ("http", "a2a", "acp", "grpc", "ws", "nats", "mcp", "anp")
 
 
 class Scripted:
-    """A coordinator whose round goes as a test says."""
+    """A coordinator with a run that a test controls."""
 
     def __init__(self) -> None:
         self.figures: dict[str, Any] = {"state": "idle", "done": 0, "failed": 0, "total": 9, "round_id": None}
@@ -191,7 +191,7 @@ async def test_the_outcome_of_an_earlier_round_is_not_taken_for_this_ones(elsewh
 
 async def test_a_coordinator_without_a_round_or_without_figures_is_said_to_be_so(elsewhere: Any) -> None:
     there = await elsewhere("http")
-    with pytest.raises(ProtocolError, match="has no round"):
+    with pytest.raises(ProtocolError, match="has no run"):
         await there.remote.follow()
     there.script.figures = {}
     assert await there.remote.round_id() is None

@@ -74,7 +74,7 @@ async def test_closing_ends_the_process(start: Any) -> None:
 
 
 async def test_a_worker_that_cannot_work_says_so_itself(start: Any) -> None:
-    with pytest.raises(ConfigError, match=r"Worker-1.*its own process only"):
+    with pytest.raises(ConfigError, match=r"Worker-1.*only its own process"):
         await start(protocol="inproc").start()
 
 

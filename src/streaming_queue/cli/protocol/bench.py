@@ -1,4 +1,4 @@
-"""`stq protocol bench`: the cost of a protocol beside others."""
+"""`stq protocol bench`: the cost of a protocol compared with others."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def bench(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name (`stq protocol list`) or package.module:Class.")],
     against: Annotated[str, typer.Option("--against", metavar="NAMES", help="Others, joined by commas.")] = "http",
     questions: Annotated[int, typer.Option("-n", "--questions", min=1, help="Questions in each round.")] = 1000,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds, of which the median counts.")] = 3,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds; the result is their median.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a protocol beside others, in the same run.
+    """Measure a protocol and compare it with others.
 
     Each round is a whole run with four worker processes that answer at once; rounds alternate between the protocols.
     """
@@ -60,5 +60,5 @@ def table(rows: list[Row]) -> str:
         for line in (heads, units, *cells)
     ]
     shared = ", ".join(row.protocol for row in rows if row.in_process)
-    note = f"\n\n{shared}: the workers are in the coordinator's process, whose CPU is everyone's"
+    note = f"\n\n{shared}: the workers are in the coordinator's process, so its CPU includes theirs"
     return columns(lines) + (note if shared else "")

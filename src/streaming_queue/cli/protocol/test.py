@@ -1,4 +1,4 @@
-"""`stq protocol test`: hold a backend to the contract."""
+"""`stq protocol test`: check a backend against the contract."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def test(
     ] = None,
     echoes: Annotated[bool, typer.Option("--echoes", help="That agent answers each question with its text.")] = False,
 ) -> int:
-    """Hold a backend to the contract, line by line.
+    """Check a backend against the contract, line by line.
 
-    Exit code 0: all that it claims holds; 3: some does not.
+    Exit code 0: every claim holds; 3: some claim fails.
     """
     from streaming_queue.testing.running import run_kit
 
@@ -66,27 +66,27 @@ def _counts(found: list[LineResult]) -> str:
     return "  ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
 
 
-def _by_told(report: Report, outcome: str) -> dict[str, list[str]]:
-    """The ids of the lines with this outcome, by the text of their checks."""
+def _by_text(report: Report, outcome: str) -> dict[str, list[str]]:
+    """The ids of the lines that ended so, by the text of their checks."""
     found: dict[str, list[str]] = {}
     for each in report.lines:
         if each.outcome == outcome:
-            for told in each.told if outcome == "failed" else ["; ".join(each.told) or "no check"]:
-                found.setdefault(told, []).append(each.line.id)
+            for found_text in each.told if outcome == "failed" else ["; ".join(each.told) or "no check"]:
+                found.setdefault(found_text, []).append(each.line.id)
     return found
 
 
 def _skips(report: Report) -> list[str]:
     """Each reason with the lines that were skipped for it."""
-    reasons = [f"  {one_line(reason)} ({', '.join(ids)})" for reason, ids in _by_told(report, "skipped").items()]
+    reasons = [f"  {one_line(reason)} ({', '.join(ids)})" for reason, ids in _by_text(report, "skipped").items()]
     return ["", "skipped:", *reasons] if reasons else []
 
 
 def _failures(report: Report) -> list[str]:
     """Each failure with the lines that it breaks."""
     lines = []
-    for told, ids in _by_told(report, "failed").items():
-        first, *rest = told.splitlines()
+    for failure, ids in _by_text(report, "failed").items():
+        first, *rest = failure.splitlines()
         head = first if first.startswith(ids[0]) else f"{', '.join(ids)}: {first}"
         lines += ["", one_line(head), *map(one_line, rest)]
     return lines
