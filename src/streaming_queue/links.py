@@ -9,7 +9,7 @@ from pathlib import Path
 
 from streaming_queue.errors import ConfigError, StreamingQueueError
 
-NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows has none: it must get as far as `check_system`
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows has none; `check_system` refuses Windows later
 """For `os.open`: fail if the name is a symbolic link."""
 
 
@@ -18,8 +18,8 @@ def refuse_links(paths: Iterable[Path], error: type[StreamingQueueError] = Confi
     for path in paths:
         try:
             mode = path.lstat().st_mode
-        except OSError:  # it does not exist, or its opening will fail with the reason
+        except OSError:  # it does not exist, or `open` will fail with the reason
             continue
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            kind = "a symbolic link" if stat.S_ISLNK(mode) else "no regular file"
-            raise error(f"{path}: is {kind}, and is not followed: a run's files lie in its directory themselves")
+            kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a regular file"
+            raise error(f"{path}: is {kind}, and is refused: a run's directory must hold the files themselves")

@@ -16,7 +16,7 @@ FILE_MODE = 0o600
 def state_folder() -> Path:
     """`$XDG_STATE_HOME/streaming-queue`, by default `~/.local/state/streaming-queue` (XDG Base Directory, 0.8).
 
-    Raises ConfigError where this user has no home folder.
+    Raises ConfigError if this user has no home folder.
     """
     given = Path(os.environ.get("XDG_STATE_HOME", ""))
     try:
@@ -26,9 +26,9 @@ def state_folder() -> Path:
 
 
 def read_private(path: Path) -> bytes | None:
-    """The content of a private file; None where there is no such file.
+    """The content of a private file; None if there is no such file.
 
-    Raises ConfigError where others own it, may read or write it, or where it is a link.
+    Raises ConfigError if another user owns it or may read or write it, or if it is a link.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -39,7 +39,7 @@ def read_private(path: Path) -> bytes | None:
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         os.close(descriptor)
-        raise ConfigError(f"{path}: other users may read or change this file; remove it, a new one is made")
+        raise ConfigError(f"{path}: other users may read or change this file; remove it, then a new one is made")
     with os.fdopen(descriptor, "rb") as file:
         return file.read()
 
@@ -47,7 +47,7 @@ def read_private(path: Path) -> bytes | None:
 def write_private(path: Path, content: bytes, *, replace: bool = True) -> bool:
     """Write a private file whole and durably, with its folders. False if `replace` is off and the file exists.
 
-    Raises ConfigError where it cannot be written.
+    Raises ConfigError if it cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
@@ -61,7 +61,7 @@ def write_private(path: Path, content: bytes, *, replace: bool = True) -> bool:
             if replace:
                 temporary.replace(path)
             else:
-                os.link(temporary, path)  # which fails where the name is taken: two who begin at once agree
+                os.link(temporary, path)  # fails if the name is taken, so that two processes agree on one file
         finally:
             temporary.unlink(missing_ok=True)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""Cheap dataclasses for the many instances of each question."""
+"""Cheap dataclasses, because each question makes many instances."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ def test_a_run_that_is_going_on_then_killed_then_resumed(stq):
         time.sleep(0.02)
     done = stq("doctor", "run", "--json")
     assert (done.returncode, problems(done)) == (0, [])
-    assert findings(done)["owner"]["seen"] == f"process {process.pid} is at work on it"
+    assert findings(done)["owner"]["seen"] == f"process {process.pid} works on it"
     assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=60)

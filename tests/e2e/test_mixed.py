@@ -116,7 +116,7 @@ def test_the_mixed_network_without_a_configuration(stq) -> None:
             ("-p", "auto", "-s", "workers=[{protocol: ws}, {protocol: a2a}]", "-s", "auto.identity=true"),
             "a2a lacks identity; ws lacks",
         ),
-        (("-p", "auto"), "protocol auto chooses among protocols: give workers of two at least"),
+        (("-p", "auto"), "protocol auto chooses among protocols: give workers of at least two"),
         (("-s", "workers=[{protocol: inproc}]", "-s", "qa.worker.mode=process"), "only its own process can ask it"),
     ],
 )

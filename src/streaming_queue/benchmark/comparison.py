@@ -31,7 +31,7 @@ class Row:
 
 
 def compare(protocols: Sequence[str], *, questions: int, rounds: int) -> list[Row]:
-    """A row for each protocol. A round is a whole run of so many questions. Raises like `Pipeline`."""
+    """A row for each protocol. A round is a whole run of `questions` questions. Raises like `Pipeline`."""
     with tempfile.TemporaryDirectory(prefix="stq-bench-") as folder:
         path = Path(folder) / "questions.jsonl"
         write_questions(path, questions)

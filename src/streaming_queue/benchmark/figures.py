@@ -70,7 +70,7 @@ def family(pid: int) -> list[int]:
         except OSError:  # the process has ended
             continue
         children.setdefault(parent, []).append(int(stat.parent.name))
-    members = [pid]
-    for member in members:
-        members += children.get(member, ())
-    return members
+    found = [pid]
+    for process in found:
+        found += children.get(process, ())
+    return found

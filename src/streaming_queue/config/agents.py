@@ -12,7 +12,7 @@ from streaming_queue.config.section import Addresses, AtLeastOne, Integer, PathT
 
 
 class Coordinator(Section):
-    """The coordinator: where it listens, what it asks.
+    """The coordinator: its address and its questions.
 
     `start_port` is another name of `port`.
     """
@@ -28,17 +28,17 @@ class Coordinator(Section):
     data_file: PathText | None = None
     """File of questions; null: the set that comes with the package."""
     result_file: PathText | None = None
-    """Further file for the results; null: only the run's own."""
+    """Second file for the results; null: only the files of the run."""
     batch_size: AtLeastOne = 64
     """Most questions leased from the queue at once."""
     window: AtLeastOne | None = 100_000
-    """Most questions read ahead of their answers. The source then waits. null: all of them."""
+    """Most questions read ahead of their answers; then the source waits. null: no limit."""
     first_50: bool = False
     """Ask only the first 50 questions."""
     limit: AtLeastOne | None = None
-    """Ask only so many questions; null: all."""
+    """Number of questions to ask; null: all."""
     count: Integer = 1
-    """How many coordinators: one owns a run."""
+    """Number of coordinators; a run has exactly one."""
 
     @field_validator("coordinator_id")
     @classmethod
@@ -56,7 +56,7 @@ class Coordinator(Section):
 
     @property
     def question_limit(self) -> int | None:
-        """How many questions to ask: the smaller of `limit` and `first_50`. None: all."""
+        """Number of questions to ask: the smaller of `limit` and `first_50`. None: all."""
         limits = [limit for limit in (self.limit, 50 if self.first_50 else None) if limit is not None]
         return min(limits, default=None)
 
@@ -66,18 +66,18 @@ MOST_AT_ONCE = 64
 
 
 class Worker(Section):
-    """The workers: how many, where, how much at a time."""
+    """The workers: number, addresses, questions at a time."""
 
     count: AtLeastOne = 4
-    """How many workers to start."""
+    """Number of workers to start."""
     host: Text = "127.0.0.1"
     """Address they listen on."""
     start_port: Port | None = None
     """Port of Worker-1; Worker-2 takes the next, and so on. null or 0: free ones."""
     concurrency: AtLeastOne | Literal["auto"] = 8
-    """Questions in flight at each worker. auto: as many as its answers show that it takes well, up to 64."""
+    """Questions in flight at each worker. auto: adapted to its answers, up to 64."""
     mode: Literal["inprocess", "process"] = "inprocess"
-    """Where started workers run: in the runner's process, or each in its own, which is restarted if it dies."""
+    """Where started workers run: in the runner's process, or each in its own process, which is restarted if it dies."""
     endpoints: Addresses = ()
     """Addresses of workers that run already. The run then starts none and ignores count."""
 
@@ -88,7 +88,7 @@ class Worker(Section):
 
 
 class QA(Section):
-    """Questions and answers: who asks, who answers."""
+    """Questions and answers: the coordinator asks, the workers answer."""
 
     coordinator: Coordinator = Coordinator()
     worker: Worker = Worker()

@@ -9,26 +9,26 @@ from pydantic import Field
 from streaming_queue.config.section import Integer, NotBoolean, Positive, Section
 
 AUTO = "auto"
-"""A value of `protocol`: each question goes over a protocol that does well in this run."""
+"""A value of `protocol`: each question goes over a protocol that performs well in this run."""
 
 
 class Auto(Section):
-    """What is required of every protocol, and how the choice among them is made, for protocol auto."""
+    """For protocol auto: the requirements for every protocol, and the choice among protocols."""
 
     streaming: bool = False
     """Whether each protocol must stream."""
     cancel: bool = False
-    """Whether each must end the work on a cancelled question."""
+    """Whether each protocol must end the work on a cancelled question."""
     identity: bool = False
-    """Whether each must tell the worker who asks."""
+    """Whether each protocol must identify the caller to the worker."""
     e2e_encryption: bool = False
-    """Whether each must hide the text from all systems between the ends."""
+    """Whether each protocol must encrypt the text end to end."""
     max_overhead_ms: Positive | None = None
-    """Protocol overhead above which a protocol is held back, in milliseconds. null: by the best protocol."""
+    """Largest protocol overhead in milliseconds; a slower protocol is held back. null: by the best protocol."""
     exploration: Annotated[float, Field(gt=0, le=0.5), NotBoolean] = 0.05
     """Share of questions that go over protocols held back, to measure them again."""
     seed: Integer = 0
-    """Seed of the moments of exploration."""
+    """Seed of the choice of questions for exploration."""
 
     @property
     def required(self) -> list[str]:

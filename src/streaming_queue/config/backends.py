@@ -17,7 +17,7 @@ class BackendSection(Section):
     """The settings of one protocol. The keys are keywords of its backend. A subclass imports no library."""
 
     variables: ClassVar[Mapping[str, str]] = {}
-    """Variables of other tools, each with the key of this section that it gives."""
+    """Environment variables of other tools -> keys of this section."""
     passed_on: ClassVar[frozenset[str]] = frozenset()
     """Keys whose values go to a command that an address of this protocol starts."""
 
@@ -35,7 +35,7 @@ def section_key(protocol: str) -> str:
 def sections() -> Mapping[str, type[BackendSection]]:
     """The section classes of all protocols that have one, by key, in the registry's order.
 
-    Raises ConfigError where a package declares a section that cannot be imported.
+    Raises ConfigError if a package declares a section that cannot be imported.
     """
     return {section_key(spec.name): _load(spec) for spec in registry.known().values() if spec.section}
 
@@ -45,7 +45,7 @@ def _load(spec: registry.BackendSpec) -> type[BackendSection]:
     try:
         section: type[BackendSection] = getattr(import_module(module), attribute)
         if not issubclass(section, BackendSection):
-            raise TypeError("it is no streaming_queue.config.BackendSection")
+            raise TypeError("it is not a streaming_queue.config.BackendSection")
     except Exception as error:
         raise ConfigError(
             f"protocol {spec.name!r} ({spec.summary}): its configuration section {spec.section} cannot be used: "

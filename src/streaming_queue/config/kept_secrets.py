@@ -1,6 +1,6 @@
 """Settings with secrets that `run.json` hides as `***`. The state folder of the user who began the run keeps them.
 
-The settings serve a resumed run on this machine only. They hold for the configuration that they were written with: an
+The settings serve a resumed run on this machine only. They apply only to the unchanged configuration: an
 edited one could send a secret elsewhere. All calls block.
 """
 
@@ -19,7 +19,7 @@ from streaming_queue.private_files import read_private, state_folder, write_priv
 def keep(run_id: str, config: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Keep `values`, by place, for the run whose `run.json` has this `config`. An empty mapping forgets earlier values.
 
-    Raises ConfigError where they cannot be written.
+    Raises ConfigError if they cannot be written.
     """
     path = _path(run_id)
     if values:
@@ -32,7 +32,7 @@ def keep(run_id: str, config: Mapping[str, Any], values: Mapping[str, Any]) -> N
 def kept(run_id: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """The values kept for a run whose `run.json` has this `config`. Empty after a change, and on another machine.
 
-    Raises ConfigError where others may read it.
+    Raises ConfigError if other users may read the file.
     """
     content = read_private(_path(run_id))
     try:

@@ -23,7 +23,7 @@ from streaming_queue.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """Another spelling of a key. `convert` makes the key's value of the given one, and `note` tells people how."""
+    """Another spelling of a key. `convert` turns the given value into the key's value; `note` explains it to people."""
 
     key: str
     convert: Callable[[Any], Any] = lambda value: value
@@ -32,7 +32,7 @@ class Alias:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A given value. `spelling` and `given` are the key and the value as written, and `place` says where."""
+    """A given value. `spelling` and `given` are the key and the value as written; `place` is its origin."""
 
     key: str
     value: Any
@@ -116,7 +116,7 @@ class Keys:
             yield Setting(key, value, origin, place, key, value)
         elif key not in self.branches:
             raise self.unknown(key, place)
-        elif value is not None:  # a section whose keys are all commented out is empty
+        elif value is not None:  # a section with only commented keys is empty
             subject = key or "the top level"
             kind = "a list" if isinstance(value, list | tuple) else "a single value"
             raise ConfigError(f"{place}: {subject} must be a mapping of keys, not {kind}")

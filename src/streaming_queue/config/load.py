@@ -1,4 +1,4 @@
-"""Loading: flags come before the environment, that before the file, that before the defaults."""
+"""Loads the configuration. Precedence: flags, environment, file, defaults."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from streaming_queue.config.root import KEYS, Config
 
 ENVIRONMENT_PREFIX = "STQ_"
 RESERVED_VARIABLES = frozenset({"STQ_DEBUG"})
-"""Variables with our prefix that are no settings."""
+"""Variables with our prefix that are not settings."""
 
 PROVIDER_VARIABLES: Mapping[str, str] = {
     "OPENAI_API_KEY": "core.openai_api_key",
     "OPENAI_BASE_URL": "core.openai_base_url",
     **{variable: f"{name}.{key}" for name, each in sections().items() for variable, key in each.variables.items()},
 }
-"""Variables of other tools, each with the key that it gives. Our own variables come before them."""
+"""Variables of other tools -> keys. Our own variables take precedence."""
 
 OWN = "the program's own choice"
 """The origin of values that the program gives by itself."""
@@ -36,7 +36,7 @@ FLAGS: Mapping[str, str] = {
     "qa.worker.count": "--workers",
     "qa.worker.endpoints": "--worker",
 }
-"""The flag that gives a key, if the flag is not the key's last word (`network.topology`: `--topology`)."""
+"""Key -> its flag, if the flag is not the key's last word (`network.topology`: `--topology`)."""
 
 
 def load_config(
@@ -50,14 +50,14 @@ def load_config(
     """The configuration from a YAML file, the environment (default: the process's), `flags` and `sets`.
 
     `flags` maps dotted keys to values; None and an empty list are not given. `sets` holds the texts of `-s`,
-    `key.path=value` with the value in YAML; they come before `flags`, a later one before an earlier one.
+    `key.path=value` with the value in YAML; they override `flags`, and a later text an earlier one.
     `otherwise` has the program's own values, for keys that are not given elsewhere.
-    OPENAI_API_KEY is left out where `core.base_url` or `core.port` name another server than the provider's.
+    OPENAI_API_KEY is left out if `core.base_url` or `core.port` name another server than the provider's.
     Reads a file: not for the event loop.
 
     Raises:
         ConfigError: a key is unknown, a value is not allowed, two spellings of a key differ, the file cannot be
-            read. The text names the key, the value given (secrets hidden) and where it stands.
+            read. The text names the key, the given value (secrets hidden) and its place.
     """
     environ = os.environ if environ is None else environ
     settings = merge(

@@ -18,9 +18,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def merge(layers: Iterable[Iterable[Setting]]) -> dict[str, Setting]:
-    """The settings that hold, by key. A later layer wins, and in one layer a later setting.
+    """The effective settings, by key. A later layer wins, and in one layer a later setting.
 
-    Raises ConfigError where one layer gives two spellings of a key different values.
+    Raises ConfigError if one layer gives two spellings of a key different values.
     """
     merged: dict[str, Setting] = {}
     for layer in layers:

@@ -1,4 +1,4 @@
-"""Who answers: a model behind an OpenAI-compatible API, or the mock."""
+"""The model that answers: behind an OpenAI-compatible API, or the mock."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Core(Section):
     def _local_is_openai(cls, given: Any) -> Any:
         if isinstance(given, Mapping) and given.get("type") == "local":
             if given.get("base_url") is None and given.get("port") is None:
-                raise ValueError("core.type local needs core.base_url or core.port: where the model is")
+                raise ValueError("core.type local needs core.base_url or core.port, the address of the model")
             return {**given, "type": "openai"}
         return given
 
@@ -58,8 +58,8 @@ class Core(Section):
     def api_base(self) -> str | None:
         """The OpenAI-compatible base URL to ask, None for the provider's own.
 
-        `base_url` and `port` make `http://host:port/v1` (a path in `base_url` is kept) and come before
-        `openai_base_url`.
+        `base_url` and `port` make `http://host:port/v1` (a path in `base_url` is kept) and take precedence
+        over `openai_base_url`.
         """
         if not self.is_local:
             return self.openai_base_url
@@ -82,10 +82,10 @@ def _latency_kind(value: Any) -> str:
 
 
 class Mock(Section):
-    """The model that only pretends."""
+    """The mock: made-up answers without a model."""
 
     seed: Integer = 0
-    """Seed of its randomness: the same seed gives the same run."""
+    """Random seed: the same seed gives the same answers, latencies and failures."""
     latency_ms: Annotated[
         Annotated[NotNegative, Tag("constant")] | Annotated[Latency, Tag("spread")], Discriminator(_latency_kind)
     ] = 50.0

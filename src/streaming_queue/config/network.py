@@ -13,28 +13,28 @@ Edge = Annotated[tuple[Text, Text], listed("a pair of agent ids, like [Coordinat
 
 
 class Network(Section):
-    """Who reaches whom, and how long silence may last."""
+    """Connections between agents, timeouts and credentials."""
 
     topology: Literal["star", "mesh", "custom", "hierarchical"] = "star"
     """star: the coordinator with each worker; mesh: all agents with each other; custom: the edges given;
-    hierarchical: the coordinator with the pools given, each with its members."""
+    hierarchical: the coordinator with the pools given, each pool with its agents."""
     edges: tuple[Edge, ...] = ()
-    """Pairs of agent ids that reach each other; only with custom."""
+    """Pairs of connected agent ids; only with custom."""
     pools: PoolsById = Field({}, validate_default=True)
-    """Pools by the id of their sub-coordinator, each a list of members, or {count, workers, protocol}. Only with
+    """Pools by the id of their sub-coordinator, each a list of agents, or {count, workers, protocol}. Only with
     hierarchical."""
     health_check_interval: Positive = 5.0
     """Time between health checks of a worker, in seconds."""
     message_timeout: NotNegative = 600.0
     """Longest silence within one attempt, in seconds. 0: no limit."""
     allow_public: bool = False
-    """Allow agents to listen where other machines reach them without a credential."""
+    """Allow agents to listen on other addresses than loopback without a credential."""
     token: SecretStr | None = None
-    """Bearer credential that agents started here demand. All agents are sent it. Better given as STQ_NETWORK__TOKEN.
-    Never shown."""
+    """Bearer credential that agents started here require; messages to all agents carry it. Better given as
+    STQ_NETWORK__TOKEN. Never shown."""
     operator_token: SecretStr | None = None
-    """Bearer credential for commands to a coordinator: dispatch, attach, join, leave. Only coordinators are sent it.
-    Better given as STQ_NETWORK__OPERATOR_TOKEN. Never shown."""
+    """Bearer credential for commands to a coordinator: dispatch, attach, join, leave. Only messages to
+    coordinators carry it. Better given as STQ_NETWORK__OPERATOR_TOKEN. Never shown."""
     metrics: bool = True
     """Whether run.json has the message metrics."""
 
@@ -56,43 +56,43 @@ class Network(Section):
                 raise ValueError(f"network.topology {topology} needs network.{key}, like {example}")
             if self.topology != topology and self[key]:
                 raise ValueError(
-                    f"network.{key} needs network.topology {topology}; {self.topology} has no {key} of yours"
+                    f"network.{key} needs network.topology {topology}; the topology {self.topology} takes no {key}"
                 )
         Hierarchy(self.pools)
         return self
 
     @property
     def hierarchy(self) -> Hierarchy | None:
-        """The tree that the pools make, None where there are none."""
+        """The tree of the pools, None without pools."""
         return Hierarchy(self.pools) if self.pools else None
 
 
 class Scheduler(Section):
-    """How often and how long a question is tried, and when it is tried elsewhere."""
+    """Attempts of a question: their number, their time, and retries at other workers."""
 
     max_attempts: AtLeastOne = 5
-    """Tries of a question before it is given up."""
+    """Attempts of a question before it becomes a dead letter."""
     attempt_timeout_s: Positive | None = None
     """Longest time of one attempt, in seconds. null: as long as the worker shows signs of life."""
     question_timeout_s: Positive | None = None
     """Longest time of a question from its first attempt on, with all retries, in seconds; null: no limit."""
     no_worker_timeout_s: Positive = 30.0
-    """How long a run waits without any worker, in seconds."""
+    """Longest time that a run waits without any worker, in seconds."""
     drain_s: NotNegative = 30.0
     """Time that questions in flight have to finish when a run is stopped, in seconds."""
     lease_s: Positive = 60.0
-    """How long a lease holds without being renewed, in seconds."""
+    """Time after which a lease expires if it is not renewed, in seconds."""
     retry_base_s: Positive = 0.1
     """Longest wait before the first retry, in seconds. Each further retry doubles it."""
     retry_cap_s: Positive = 5.0
     """Longest wait before any retry, in seconds."""
     retry_share: NotNegative = 0.1
-    """Retries in any ten seconds, as a share of the questions asked in them. Further ones wait."""
+    """Retries in any ten seconds, as a share of the questions asked in that time. Further retries wait."""
     retry_per_s: NotNegative = 3.0
-    """Retries a second beside that share."""
+    """Retries per second in addition to that share."""
     hedge: bool = False
-    """At the end of a run, ask another worker, too, where a question takes twice as long as usual. The first answer
-    counts, the other is cancelled. At most a twentieth of all questions is asked so."""
+    """At the end of a run, send a question to a second worker if it takes twice as long as usual. The first answer
+    counts, the other is cancelled. At most a twentieth of all questions is hedged."""
     gone_after_s: Positive = 10.0
     """Time without a sign of life after which a worker's questions go to other workers, in seconds."""
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator
 from streaming_queue.config.section import ByName, Section, Text, WorkerCount, listed, refuse_unknown
 
 MOST_LEVELS = 8
-"""The deepest nesting of pools. Each level passes a question on once, and the network counts these hops."""
+"""The deepest nesting of pools. Each level passes a question on once; the network limits these hops."""
 _WORKER = re.compile(r"Worker-([1-9]\d{0,8})", re.ASCII)
 
 
@@ -22,11 +22,11 @@ class Pool(Section):
     """The pool of one sub-coordinator. A list stands for its `workers`."""
 
     count: WorkerCount | None = None
-    """So many workers: the next that no pool names."""
-    workers: Annotated[tuple[Text, ...], listed("a list of members, like [Worker-1, Worker-2]")] = ()
-    """Members by name: workers, or other pools."""
+    """Number of workers; they take the next free numbers."""
+    workers: Annotated[tuple[Text, ...], listed("a list of agents, like [Worker-1, Worker-2]")] = ()
+    """Agents by name: workers, or other pools."""
     protocol: Text | None = None
-    """How its members are reached; null: by the run's protocol."""
+    """Protocol of its agents; null: the protocol of the run."""
 
 
 def _pools(given: Any) -> Any:
@@ -44,7 +44,7 @@ def _spelled_out(pool_id: Any, pool: Any) -> Any:
     if isinstance(pool, Pool):
         return pool
     if not isinstance(pool, Mapping):
-        raise ValueError(f"{pool_id!r} must be a list of members, like [Worker-1], or like {{count: 2}}")  # noqa: TRY004
+        raise ValueError(f"{pool_id!r} must be a list of agents, like [Worker-1], or like {{count: 2}}")  # noqa: TRY004
     refuse_unknown(repr(pool_id), pool, Pool.model_fields)
     return pool
 
@@ -59,7 +59,7 @@ PoolsById = Annotated[
 class Hierarchy:
     """The tree of pools and workers. A pool's name is the id of its sub-coordinator. Workers are the leaves.
 
-    Pure and immutable. Raises ValueError where the pools make no tree. The text names the pool and the remedy.
+    Pure and immutable. Raises ValueError if the pools do not form a tree. The text names the pool and the remedy.
     """
 
     def __init__(self, pools: Mapping[str, Pool]) -> None:
@@ -68,13 +68,13 @@ class Hierarchy:
         named = self._parents()
         self._refuse_cycles(named)
         self.members = self._members(named)
-        """The members of each pool, workers and pools, in their order."""
+        """The agents of each pool, workers and pools, in their order."""
         self.parents = {member: pool_id for pool_id, members in self.members.items() for member in members}
         """The pool of each agent that is in one."""
 
     @cached_property
     def top(self) -> tuple[str, ...]:
-        """The pools of the coordinator itself: no other pool has them as members."""
+        """The pools of the coordinator itself: no other pool contains them."""
         return tuple(pool_id for pool_id in self.pools if pool_id not in self.parents)
 
     @cached_property
@@ -84,7 +84,7 @@ class Hierarchy:
         return tuple(sorted(found, key=_number))
 
     def leaves(self, agent_id: str) -> int:
-        """How many workers answer for an agent: all workers of a pool, or one."""
+        """Number of workers that answer for an agent: all workers of a pool, or one."""
         return sum(map(self.leaves, self.members[agent_id])) if agent_id in self.pools else 1
 
     def protocol_of(self, agent_id: str) -> str | None:
@@ -92,7 +92,7 @@ class Hierarchy:
         parent = self.parents.get(agent_id)
         return None if parent is None else self.pools[parent].protocol
 
-    # --- checks, and what they find ---
+    # --- checks ---
 
     def _refuse_names_of_others(self) -> None:
         for pool_id in self.pools:
@@ -106,7 +106,7 @@ class Hierarchy:
         parents: dict[str, str] = {}
         for pool_id, pool in self.pools.items():
             if not pool.workers and pool.count is None:
-                raise ValueError(f"network.pools: {pool_id!r} is empty: give it a count, or members like [Worker-1]")
+                raise ValueError(f"network.pools: {pool_id!r} is empty: give it a count, or agents like [Worker-1]")
             for member in pool.workers:
                 if member not in self.pools and not _WORKER.fullmatch(member):
                     raise ValueError(f"network.pools: {pool_id!r} names {member!r}, {self._hint(member)}")
@@ -131,7 +131,9 @@ class Hierarchy:
                 circle = " in ".join(map(repr, [*path[path.index(parent) :], parent]))
                 raise ValueError(f"network.pools: {circle}: a pool cannot be within itself")
             if len(path) > MOST_LEVELS:
-                raise ValueError(f"network.pools: {pool_id!r} is {len(path)} pools deep; {MOST_LEVELS} are the most")
+                raise ValueError(
+                    f"network.pools: {pool_id!r} is {len(path)} pools deep; at most {MOST_LEVELS} are allowed"
+                )
 
     def _members(self, parents: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
         unnamed = (worker for number in count(1) if (worker := f"Worker-{number}") not in parents)

@@ -1,4 +1,4 @@
-"""Values as other people may see them."""
+"""Values without their secrets, for other people."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _USER = re.compile(r"\A(\s*[\w+.-]+://)[^/?#]*@")
 
 
 class Display(reprlib.Repr):
-    """Short forms of values of any depth and length. Secrets are hidden by their looks, their names and `secrets`."""
+    """Short forms of values of any depth and length.
+
+    Secrets are hidden: by their form, by their names, and if they are in `secrets`.
+    """
 
     def __init__(self, secrets: Collection[str] = ()) -> None:
         super().__init__()
@@ -39,7 +42,7 @@ class Display(reprlib.Repr):
 def redacted(value: Any, argument: str = "") -> Any:
     """`value` fit to be shown: secrets as `***`, also those within URLs and commands (`masking.masked`).
 
-    `argument` is the name of a tool's argument, if `value` is in one: only the name tells that such a value is secret.
+    `argument` is the name of a tool's argument, if `value` is in one: only the name shows that such a value is secret.
     """
     if isinstance(value, SecretStr):
         return SECRET
@@ -57,7 +60,7 @@ def redacted(value: Any, argument: str = "") -> Any:
 
 
 def hidden(value: Any) -> dict[str, Any]:
-    """The texts and numbers of `value` that `redacted` hides, by place. SecretStr values are left out."""
+    """The texts and numbers in `value` that `redacted` hides, by place. SecretStr values are left out."""
     pairs = zip(leaves(value), leaves(redacted(value)), strict=True)
     found = ((place, item) for (place, item), (_, shown) in pairs if item != shown or is_hidden(item))
     return {place: item for place, item in found if not isinstance(item, SecretStr)}
@@ -76,7 +79,7 @@ def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def is_hidden(item: Any) -> bool:
-    """Whether a text has the mark of a secret. The text itself may have it: only the kept values tell the two apart."""
+    """Whether a text contains `***`. The original may contain it too: only the kept values show the difference."""
     return isinstance(item, str) and SECRET in item
 
 

@@ -53,7 +53,7 @@ def resume_config(
         for key, setting in written.items()
         if not _is_left_out(setting)
     }
-    if "workers" in follows and follows["workers"].value:  # they were all there was: the other list is its default
+    if "workers" in follows and follows["workers"].value:  # all workers were in this list, so qa.worker has its default
         follows.pop("qa.worker.count", None)
         follows.pop("qa.worker.endpoints", None)
     hidden = [key for key, setting in follows.items() if _hiding(setting, known)]
@@ -72,7 +72,7 @@ def resume_config(
         if places := _hiding(setting, known):
             if key not in others:
                 raise ConfigError(
-                    f"{RUN_FILE}: {places[0]} is a secret or has one, and it is not kept here; give the setting again: "
+                    f"{RUN_FILE}: {places[0]} is or has a secret that is not kept here; give the setting again: "
                     f"-s '{key}=...', or {_variable(key)}"
                 )
             merged[key] = others[key]

@@ -24,10 +24,10 @@ from streaming_queue.errors import ConfigError
 class Config(Section):
     """All settings. `load_config` and `Config.of` raise ConfigError, the constructor raises pydantic's error."""
 
-    model_config = ConfigDict(defer_build=True)  # what is used is the class with the sections
+    model_config = ConfigDict(defer_build=True)  # only the class with the sections is used
 
     protocol: Text = registry.DEFAULT
-    """How agents are reached: a protocol's name or package.module:Class. auto: see auto."""
+    """Protocol of the agents: its name or package.module:Class. auto: see auto."""
     workers: WorkerGroups = ()
     """Workers of several kinds, in place of qa.worker.count and endpoints: a list of {protocol, count or
     endpoints, core, options}."""
@@ -47,12 +47,10 @@ class Config(Section):
         if hierarchy is None:
             return self
         if self.workers:
-            raise ValueError(
-                "workers and network.pools both say who the workers are; a pool has a protocol of its own, too"
-            )
+            raise ValueError("workers and network.pools both define the workers; a pool can have its own protocol")
         if coordinator.coordinator_id in hierarchy.pools:
             raise ValueError(
-                f"network.pools: {coordinator.coordinator_id!r} is the coordinator itself "
+                f"network.pools: {coordinator.coordinator_id!r} is the id of the coordinator itself "
                 "(qa.coordinator.coordinator_id); call the pool Sub-1, say"
             )
         count = len(hierarchy.workers)
@@ -72,7 +70,7 @@ class Config(Section):
                 raise ValueError(f"workers[{number}] names no protocol; with protocol auto each group has its own")
         if len({group.protocol for group in self.workers}) < 2:
             raise ValueError(
-                "protocol auto chooses among protocols: give workers of two at least, like "
+                "protocol auto chooses among protocols: give workers of at least two, like "
                 "[{protocol: http}, {protocol: a2a}]"
             )
         return self
@@ -95,7 +93,7 @@ class Config(Section):
 
     @property
     def roster(self) -> dict[str, WorkerSetup]:
-        """The workers of a run, from Worker-1 on, and how each is reached and set up."""
+        """The workers of a run, from Worker-1 on, each with its protocol, address and model."""
         if self.workers:
             setups = [
                 setup
@@ -115,12 +113,12 @@ class Config(Section):
 
     @property
     def control_protocol(self) -> str:
-        """The protocol of the coordinator; where that is for each question to choose, the one that is always there."""
+        """The protocol of the coordinator; for `auto` the protocol that is always installed."""
         return registry.DEFAULT if self.protocol == AUTO else self.protocol
 
     @property
     def spoken(self) -> str:
-        """The protocol of the run; `mixed` where a group of workers is reached by another than the coordinator."""
+        """The protocol of the run; `mixed` if a group of workers has another protocol than the coordinator."""
         if self.protocol == AUTO:
             return AUTO
         spoken = {group.protocol or self.protocol for group in self.workers}
@@ -128,7 +126,7 @@ class Config(Section):
 
     @property
     def answering(self) -> dict[Core, list[str]]:
-        """The settings of each model that answers here, and the workers to be started that answer by it."""
+        """The settings of each model that answers here, and the started workers that use it."""
         answering: dict[Core, list[str]] = {}
         for worker_id, setup in self.roster.items():
             if setup.address is None:
@@ -137,7 +135,7 @@ class Config(Section):
 
     @property
     def ports(self) -> dict[str, int]:
-        """The port of each worker that is to be started at one of its own."""
+        """The port of each started worker that has a configured port."""
         start = self.qa.worker.start_port
         if not start:
             return {}
@@ -145,12 +143,12 @@ class Config(Section):
         return {worker_id: port for port, (worker_id, setup) in numbered if setup.address is None}
 
     def section(self, protocol: str) -> BackendSection | None:
-        """The section of a protocol, None where it has none."""
+        """The section of a protocol, None if it has none."""
         value = self.get(section_key(protocol))
         return value if isinstance(value, BackendSection) else None
 
     def of_worker(self, worker_id: str) -> Self:
-        """The configuration that one worker works by: its protocol, model and options in the places of the run's.
+        """The configuration of one worker: its protocol, model and options replace those of the run.
 
         A worker commands nothing, so it does not get `network.operator_token`.
         """
@@ -168,12 +166,12 @@ class Config(Section):
         return self.model_copy(update={"network": self.network.model_copy(update={"operator_token": None})})
 
     def slots(self, agent_id: str) -> int:
-        """How many questions may be in flight at a worker, or at a pool: what its workers take together."""
+        """Most questions in flight at a worker, or at all workers of a pool together."""
         hierarchy = self.network.hierarchy
         return self.qa.worker.most_at_once * (hierarchy.leaves(agent_id) if hierarchy else 1)
 
     def __eq__(self, other: object) -> bool:
-        """Whether all values are equal, wherever they come from."""
+        """Whether all values are equal, from any source."""
         return isinstance(other, Config) and self.__dict__ == other.__dict__
 
     def __hash__(self) -> int:
@@ -207,13 +205,13 @@ class Config(Section):
         return ", ".join(dict.fromkeys(found)) or "default"
 
     def public(self) -> dict[str, Any]:
-        """All values, nested, fit for JSON and for other eyes: secrets are `***`."""
+        """All values, nested, for JSON and for other people: secrets are `***`."""
         values: dict[str, Any] = redacted(self)
         return values
 
 
 def _with_sections(base: type[Config]) -> type[Config]:
-    """`base` with the section of each protocol that declares one. Raises ConfigError where a key is taken."""
+    """`base` with the section of each protocol that declares one. Raises ConfigError if a key is taken."""
     for key in sections():
         if hasattr(base, key) or key in base.model_fields:
             raise ConfigError(f"the configuration has {key!r} already: a protocol of this name cannot have a section")
@@ -230,7 +228,7 @@ def _refuse_two_lists(settings: Mapping[str, Setting]) -> None:
     for key in ("qa.worker.count", "qa.worker.endpoints"):
         if workers and workers.value and key in settings:
             places = " and ".join(dict.fromkeys([settings[key].place, workers.place]))
-            raise ConfigError(f"{places}: {key} and workers both say who the workers are; give one of them")
+            raise ConfigError(f"{places}: {key} and workers both define the workers; give one of them")
 
 
 def _attempts(retries: Any) -> Any:

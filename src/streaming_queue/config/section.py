@@ -1,4 +1,4 @@
-"""What all sections share: frozen, strict about keys, read like a mapping; and the kinds of values they hold."""
+"""The base of all sections (frozen, strict about keys, read like a mapping), and the types of their values."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Section(BaseModel):
         """The meaning of each key: the docstring below it, or the description of its field. Reads source files."""
         found = {name: field.description or "" for name, field in cls.model_fields.items()}
         for section in cls.__mro__[: cls.__mro__.index(Section)]:
-            with suppress(OSError):  # a class that `create_model` made has no source; its fields have it
+            with suppress(OSError):  # a class from `create_model` has no source
                 (parsed,) = ast.parse(textwrap.dedent(inspect.getsource(section))).body
                 found |= _docstrings(parsed, found)
         return found
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """The JSON Schema, with the descriptions. pydantic could read them itself, at every start of a process."""
+        """The JSON Schema, with the descriptions. pydantic would add them at every start of a process."""
         made = handler(schema)
         for name, text in cls.descriptions().items():
             if text:
@@ -68,9 +68,9 @@ class Section(BaseModel):
 
 
 def _docstrings(parsed: ast.AST, names: Collection[str]) -> Iterator[tuple[str, str]]:
-    """The attributes in a parsed class that have a docstring, of those named."""
-    for attribute, said in pairwise(getattr(parsed, "body", ())):
-        match attribute, said:
+    """The attributes of `names` in a parsed class, each with its docstring."""
+    for attribute, docstring in pairwise(getattr(parsed, "body", ())):
+        match attribute, docstring:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                 if name in names:
                     yield name, " ".join(text.split())
@@ -84,14 +84,14 @@ class ByName(dict[str, Value]):
 
 
 class Arguments(dict[str, Any]):
-    """Arguments of a tool by name; hashable, as the section is in which they stand. Those named like secrets are."""
+    """Arguments of a tool by name; hashable, because sections are. The names decide which values are secrets."""
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(self))
 
 
 def worded(message: str) -> str:
-    """What pydantic says of a value, in the words of our errors."""
+    """The message of pydantic about a value, in the words of our errors."""
     return re.sub(r"^(Input|String|Tuple|List) should ", "must ", message.removeprefix("Value error, "))
 
 
@@ -108,7 +108,7 @@ def refuse_unknown(subject: str, given: Iterable[Any], known: Iterable[str]) -> 
 def values_given(model: type[BaseModel], subject: str, given: Any) -> dict[str, Any]:
     """The values of a `model` that `given` names, and no others; each as the model has it.
 
-    Raises ValueError, its text naming `subject`, the key and what is wrong.
+    Raises ValueError with `subject`, the key and the problem in its text.
     """
     if not isinstance(given, Mapping):
         raise ValueError(f"{subject} must be a mapping of keys")  # noqa: TRY004 (pydantic collects ValueError only)
@@ -118,21 +118,21 @@ def values_given(model: type[BaseModel], subject: str, given: Any) -> dict[str, 
 
 
 def checked_by(model: type[Model], subject: str, values: Mapping[str, Any]) -> Model:
-    """The model with these values. Raises ValueError, its text naming `subject`, the key and what is wrong."""
+    """The model with these values. Raises ValueError with `subject`, the key and the problem in its text."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False, include_input=False)
-    told = (f"{'.'.join([subject, *map(str, problem['loc'])])}: {worded(problem['msg'])}" for problem in problems)
-    raise ValueError("; ".join(told).replace(": must ", " must "))
+    messages = (f"{'.'.join([subject, *map(str, problem['loc'])])}: {worded(problem['msg'])}" for problem in problems)
+    raise ValueError("; ".join(messages).replace(": must ", " must "))
 
 
-def listed(told: str, *, length: int | None = None, **schema: Any) -> BeforeValidator:
-    """A check that a value is a list, of `length` items if that is given; `told` says what it must be."""
+def listed(expected: str, *, length: int | None = None, **schema: Any) -> BeforeValidator:
+    """A check that a value is a list, of `length` items if given; `expected` completes the error "must be ..."."""
 
     def check(value: Any) -> Any:
         if not isinstance(value, list | tuple) or length not in {None, len(value)}:
-            raise ValueError(f"must be {told}")
+            raise ValueError(f"must be {expected}")
         return value
 
     return BeforeValidator(check, **schema)
@@ -149,8 +149,8 @@ def _url(value: str) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # its text quotes what may be a password
-        raise ValueError("is no address: its host or port cannot be read") from None
+    except ValueError:  # its text may quote a password
+        raise ValueError("is not an address: its host or port cannot be read") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
         raise ValueError("must be an address like http://host:port/v1")
     return url
@@ -159,7 +159,7 @@ def _url(value: str) -> str:
 def _path(value: str) -> str:
     if "\0" in value:
         raise ValueError("must not hold a NUL character")
-    return os.path.expanduser(value)  # noqa: PTH111 (it stays the text that was given)
+    return os.path.expanduser(value)  # noqa: PTH111 (the text itself stays as given)
 
 
 NotBoolean = BeforeValidator(_number)

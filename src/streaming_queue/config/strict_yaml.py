@@ -35,7 +35,7 @@ class _Loader(yaml.SafeLoader):
         node: Any = super().compose_node(parent, index)
         if isinstance(event, yaml.AliasEvent):
             if node not in self._anchored:
-                raise _refused(f"the alias *{event.anchor} is inside of its own anchor", event)
+                raise _refused(f"the alias *{event.anchor} is inside its own anchor", event)
             more, self._height = self._anchored[node]
             self._size += more
             self._repeated += more
@@ -98,7 +98,7 @@ def parse(text: str, name: str, *, lines: bool = True) -> tuple[Any, dict[str, i
 
 def _lines(root: yaml.Node) -> dict[str, int]:
     found: dict[str, int] = {}
-    seen: set[int] = set()  # an alias leads to a node once more, or back to itself
+    seen: set[int] = set()  # an alias repeats a node, or leads back to it
     todo = [("", root)]
     while todo:
         prefix, node = todo.pop()

@@ -57,11 +57,11 @@ class UnmarkedError(ConfigError):
 
     @classmethod
     def over(cls, effects: Sequence[Effect], path: str) -> Self:
-        """The error for settings that stand in the file at `path`."""
+        """The error for settings in the file at `path`."""
         places = ", ".join(effect.place for effect in effects)
         return cls(
-            f"{path}: what {places} says acts on this machine, and does not bear your mark: read it, then give "
-            "--trust to follow it",
+            f"{path}: {places}: these settings act on this machine and lack your mark: read them, then "
+            "give --trust to follow them",
             effects=effects,
         )
 
@@ -100,7 +100,7 @@ def _is_passed_on(place: str) -> bool:
 def mark_of(found: Iterable[Effect]) -> str | None:
     """The mark over these settings, None for no settings. Makes the key if it is missing.
 
-    Raises ConfigError where the key cannot be read or made.
+    Raises ConfigError if the key cannot be read or made.
     """
     content = _canonical(found)
     if content is None:
@@ -116,7 +116,7 @@ def mark_of(found: Iterable[Effect]) -> str | None:
 
 
 def is_marked(found: Iterable[Effect], mark: object) -> bool:
-    """Whether `mark` is this user's over exactly these settings. Raises ConfigError where the key cannot be read."""
+    """Whether this user made `mark` for exactly these settings. Raises ConfigError if the key cannot be read."""
     content = _canonical(found)
     if content is None:
         return True
@@ -140,5 +140,5 @@ def _key() -> bytes | None:
     path = _key_path()
     key = read_private(path)
     if key is not None and len(key) != _KEY_BYTES:
-        raise ConfigError(f"{path}: is no key of {_KEY_BYTES} bytes; remove it, a new one is made")
+        raise ConfigError(f"{path}: is not a key of {_KEY_BYTES} bytes; remove it, then a new key is made")
     return key

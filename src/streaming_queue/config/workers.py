@@ -23,7 +23,7 @@ from streaming_queue.config.section import (
 )
 
 _SERVER = ("base_url", "port", "openai_base_url")
-"""The keys of `core` that say where the model is."""
+"""The keys of `core` with the address of the model."""
 _OF_A_SERVER = ("type", "openai_api_key", *_SERVER)
 """The keys of the run's `core` that a group ignores if the group names its own server."""
 
@@ -45,9 +45,9 @@ class WorkerGroup(Section):
     """Workers of one kind. `core` and `options` hold only what differs from the run's own."""
 
     protocol: Text | None = None
-    """How they are reached. null: by the run's protocol."""
+    """Protocol of these workers. null: the protocol of the run."""
     count: WorkerCount | None = None
-    """How many to start. null: one."""
+    """Number of workers to start. null: one."""
     endpoints: Addresses = ()
     """Addresses of workers that run already, in place of a count."""
     core: Annotated[
@@ -79,13 +79,13 @@ class WorkerGroup(Section):
     @model_validator(mode="after")
     def _started_or_there(self) -> Self:
         if self.count is not None and self.endpoints:
-            raise ValueError("has a count and endpoints: give the one to start workers, the other for those that run")
+            raise ValueError("has a count and endpoints: give count to start workers, or endpoints of running workers")
         return self
 
     def setups(self, protocol: str, core: Core, section: BackendSection | None) -> list[WorkerSetup]:
         """The group's workers in order. `protocol` and `core` are the run's, `section` is that of the group's protocol.
 
-        Raises ValueError where the group and the run do not fit together.
+        Raises ValueError if the group and the run do not fit together.
         """
         setup = WorkerSetup(self.protocol or protocol, self._core(core), section)
         if section is not None and self.options:
@@ -98,13 +98,12 @@ class WorkerGroup(Section):
     def _core(self, run: Core) -> Core:
         if not self.core:
             return run
-        says_where = any(self.core.get(key) is not None for key in _SERVER)
-        kept = {key: value for key, value in run if not (says_where and key in _OF_A_SERVER)}
+        has_server = any(self.core.get(key) is not None for key in _SERVER)
+        kept = {key: value for key, value in run if not (has_server and key in _OF_A_SERVER)}
         return checked_by(Core, "core", {**kept, **self.core})
 
 
 _GROUPS = (
-    "a list of groups, like [{protocol: http}, {protocol: ws, count: 2}]; "
-    "how many workers of one kind there are, qa.worker.count says"
+    "a list of groups, like [{protocol: http}, {protocol: ws, count: 2}]; for workers of one kind give qa.worker.count"
 )
 WorkerGroups = Annotated[tuple[WorkerGroup, ...], listed(_GROUPS, json_schema_input_type=list[WorkerGroup])]

@@ -33,7 +33,7 @@ from streaming_queue.telemetry.text import one_line
 SKEW_S = 5.0
 """Allowed difference between a peer's clock and ours."""
 CLOSE_S = 4.0
-"""Time for a command to end; then it is killed."""
+"""Time for a command to end before it is killed."""
 MOST_FACTS = 12
 LONGEST_FACT = 200
 
@@ -78,7 +78,7 @@ async def _backend(agent_id: str, address: str, config: Config) -> AsyncIterator
 
 async def _started(backend: BaseCommBackend, agent_id: str) -> Finding | None:
     """Wait until the command at an address answers; the finding if it does not."""
-    while isinstance(reason := await probed(backend, agent_id), StartingError):  # noqa: ASYNC110 (another's process)
+    while isinstance(reason := await probed(backend, agent_id), StartingError):  # noqa: ASYNC110 (a process of another program)
         await asyncio.sleep(START_POLL_S)
     if reason is None or isinstance(reason, AuthError):
         return None
@@ -87,7 +87,7 @@ async def _started(backend: BaseCommBackend, agent_id: str) -> Finding | None:
 
 
 async def _asked(backend: BaseCommBackend, agent_id: str, place: str) -> list[Finding]:
-    describe = getattr(backend, "describe", None)  # a backend may be a class of its own
+    describe = getattr(backend, "describe", None)  # a backend need not derive from ours
     began = time.time()
     try:
         async with asyncio.timeout(STEP_S):
@@ -126,11 +126,11 @@ def describe_facts(facts: Mapping[str, Any]) -> str:
 
 
 def _clock(place: str, date: datetime, began: float, ended: float) -> Finding:
-    """Compare the peer's clock, to the second, with the time in which it was read."""
+    """Compare the peer's clock, to the second, with our time before and after the request."""
     moment = date.timestamp()
     ahead_s = max(0.0, moment - ended) or min(0.0, moment + 1 - began)
     if abs(ahead_s) <= SKEW_S:
-        return ok("agent clock", f"{place}: as ours, to the second")
+        return ok("agent clock", f"{place}: equal to ours, to the second")
     side = "ahead of" if ahead_s > 0 else "behind"
     seen = f"{place}: {abs(ahead_s):,.0f} s {side} ours"
     return warning("agent clock", seen, "set both clocks, best by NTP: times in both logs differ")

@@ -1,4 +1,4 @@
-"""Check the connection to an address, without a protocol: name, way, port."""
+"""Check the connection to an address, without a protocol: name, route, port."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ async def connect(address: str) -> tuple[str, float] | None:
 
     Returns the IP address and the milliseconds that the connection took.
 
-    Each of the two steps has `STEP_S`. A daemon thread resolves the name: a thread of asyncio would hold up the end of
-    the process as long as a name server does not answer.
+    Each of the two steps has `STEP_S`. A daemon thread resolves the name: a thread of asyncio would delay the end of
+    the process until the name server answers.
 
     Raises:
         ConfigError: the URL is invalid.
@@ -53,7 +53,7 @@ async def connect(address: str) -> tuple[str, float] | None:
 
 
 _Found = list[tuple[socket.AddressFamily, Any]]
-"""Families, and addresses in the form of their family."""
+"""Address families, each with an address in its form."""
 
 
 async def _resolve(host: str, port: int) -> _Found:

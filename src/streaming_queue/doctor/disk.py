@@ -1,4 +1,4 @@
-"""Check the place of a run: kind of disk, free space, rights."""
+"""Check the directory of a run: kind of disk, free space, rights."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _file_system(path: Path, mountinfo: Path) -> Finding:
     except OSError:
         mount = None
     if mount is None:
-        return ok("file system", f"{path}: its kind is not known here; it must be a local disk")
+        return ok("file system", f"{path}: its kind is unknown on this system; use a local disk")
     if mount[1] in VOLATILE:
         seen = (
             f"{path}: {mount[0]} is kept in memory ({mount[1]}); a run there does not survive a restart of the machine"
@@ -54,7 +54,7 @@ def _space(path: Path) -> Finding:
 
 def _rights(path: Path) -> Finding:
     if not path.is_dir():
-        return problem("writable", f"{path} is a file; a run wants a directory", "name another directory (-o)")
+        return problem("writable", f"{path} is a file; a run needs a directory", "name another directory (-o)")
     if not os.access(path, os.W_OK | os.X_OK):
         return problem("writable", f"{path} cannot be written by this user", "correct its rights, or name another (-o)")
     return ok("writable", str(path))

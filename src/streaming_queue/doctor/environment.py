@@ -17,11 +17,11 @@ from streaming_queue import __version__
 from streaming_queue.doctor.finding import Finding, ok, problem, warning
 
 SAFE_SQLITE = (3, 51, 3)
-"""Before it, two connections that write or checkpoint at the same moment can corrupt a database."""
+"""In older releases two connections that write or checkpoint at the same moment can corrupt a database."""
 OLDEST_SQLITE = (3, 33, 0)
-"""The first with UPDATE ... FROM, which the queue's statements use."""
+"""The first release with UPDATE ... FROM, which the queue's statements use."""
 CLOCK_TOLERANCE_S = 60.0
-"""Allowed time of a file in the future: another machine may have written it."""
+"""Largest allowed lead of a file's time: another machine may have written the file."""
 
 
 def python() -> list[Finding]:
@@ -52,7 +52,7 @@ def sqlite(
     if version < SAFE_SQLITE:
         seen = (
             f"{name}: before {'.'.join(map(str, SAFE_SQLITE))}, two connections that write or checkpoint at the same "
-            "moment can corrupt a database; a run has one that does"
+            "moment can corrupt a database; a run has one such connection"
         )
         return [warning("sqlite", seen, f"{newer.format(*SAFE_SQLITE)}, or let no other program write to a queue.db")]
     return [ok("sqlite", f"{name}, thread-safe")]
@@ -85,7 +85,7 @@ def terminal() -> list[Finding]:
     wanted = locale.getpreferredencoding(do_setlocale=False)
     if all(_is_utf8(name) for name in (shown, wanted)):
         return [ok("terminal", "UTF-8")]
-    seen = f"standard output is written in {shown}, the locale wants {wanted}: what they lack is shown as escapes"
+    seen = f"standard output is written in {shown}, the locale wants {wanted}: missing characters are shown as escapes"
     return [warning("terminal", seen, "set PYTHONUTF8=1, or a locale like LANG=C.UTF-8; files are UTF-8 in any case")]
 
 
@@ -94,11 +94,11 @@ def _is_utf8(name: str) -> bool:
 
 
 def variables(environ: Mapping[str, str] = os.environ) -> list[Finding]:
-    """Check variables that only other programs follow, or that change TLS. Values are not shown."""
+    """Check environment variables that have no effect here, or that change TLS. Values are not shown."""
     given = {name for name, value in environ.items() if value.strip()}
     findings = []
     if proxies := sorted(name for name in given if name.lower() in ("http_proxy", "https_proxy", "all_proxy")):
-        seen = f"{', '.join(proxies)}: agents are reached without a proxy, only the model with it"
+        seen = f"{', '.join(proxies)}: agents are called without a proxy, only the model with it"
         findings.append(warning("variables", seen, "for a model on this network, name its host in NO_PROXY"))
     for name, exists in (("SSL_CERT_FILE", os.path.isfile), ("SSL_CERT_DIR", os.path.isdir)):
         if name in given and not any(exists(part) for part in environ[name].split(os.pathsep)):

@@ -27,7 +27,7 @@ SHORTEST_SECRET = 8
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`look` returns its findings within `BOUND_S` plus `more_s`. It may block unless it is a coroutine function.
+    """`look` returns findings within `BOUND_S` plus `more_s`. It may block unless it is a coroutine function.
 
     `name` is the check of the finding if `look` fails.
     """
@@ -54,16 +54,16 @@ async def _carried_out(check: Check) -> list[Finding]:
         if bound.expired():
             seen = f"no result within {BOUND_S + check.more_s:g} s"
             return [problem(check.name, seen, "see why this machine, its disk or its network does not respond")]
-        # Not its text and not its traceback: they may contain secrets.
+        # The finding omits text and traceback: they may contain secrets.
         where = traceback.extract_tb(error.__traceback__)[-1]
         seen = f"the check itself failed: {type(error).__name__} in {Path(where.filename).name}, line {where.lineno}"
         return [problem(check.name, seen, "report this; the other checks are not affected", ExitCode.INTERNAL)]
 
 
 async def in_thread(function: Callable[[], T]) -> T:
-    """The result of `function`, from a daemon thread: a hanging disk holds up neither the caller nor the process."""
+    """The result of `function`, from a daemon thread: a hanging disk delays neither the caller nor the process."""
     future: Future[T] = Future()
-    future.set_running_or_notify_cancel()  # a caller that leaves does not cancel it
+    future.set_running_or_notify_cancel()  # a cancelled caller does not cancel it
 
     def run() -> None:
         try:

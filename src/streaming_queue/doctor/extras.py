@@ -1,4 +1,4 @@
-"""Check what is installed: protocols, and the SDK of the provider."""
+"""Check the installed protocols and the SDK of the provider."""
 
 from __future__ import annotations
 

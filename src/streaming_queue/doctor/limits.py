@@ -13,7 +13,7 @@ def files_needed(config: Config) -> int:
     """Number of files and sockets that a run opens when every slot is in use.
 
     A question in flight holds one socket of its sender. A worker in this process holds two more: its own and the one
-    to the model. Without a wire between sender and worker only the one to the model is left. Each pool on the way adds
+    to the model. Without a wire between sender and worker, only that to the model remains. Each pool on the way adds
     the two sockets between its sub-coordinator and the sender.
     """
     worker, hierarchy, roster = config.qa.worker, config.network.hierarchy, config.roster

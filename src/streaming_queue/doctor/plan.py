@@ -171,7 +171,7 @@ def _work(config: Config) -> list[Check]:
 
 def _requirements(config: Config) -> list[Finding]:
     check_requirements(config)
-    return [ok("auto", "each protocol has what is required" if config.auto.required else "nothing is required")]
+    return [ok("auto", "each protocol meets the requirements" if config.auto.required else "nothing is required")]
 
 
 def _output(config: Config) -> list[Finding]:

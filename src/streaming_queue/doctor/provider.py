@@ -68,14 +68,14 @@ def _by_proxy(address: str) -> bool:
 
 def _remedy(error: StreamingQueueError, config: Config) -> str | None:
     if isinstance(error, ConfigError):
-        return None  # the text has it
+        return None  # the text names it
     if isinstance(error, QuotaError):
         return "top up the account"
     if not isinstance(error, AuthError):
-        return "start the server, see what is on the way to it, or correct its address (OPENAI_BASE_URL, core.base_url)"
+        return "start the server, check the network between, or correct its address (OPENAI_BASE_URL, core.base_url)"
     if config.core.is_local:
         return "give the server's key as core.openai_api_key; OPENAI_API_KEY is not sent to core.base_url or core.port"
-    return "correct OPENAI_API_KEY (or core.openai_api_key), or the address it is for"
+    return "correct OPENAI_API_KEY (or core.openai_api_key), or the address"
 
 
 def _listed(choice: ProviderChoice, listing: ModelListing) -> Finding:
@@ -84,7 +84,7 @@ def _listed(choice: ProviderChoice, listing: ModelListing) -> Finding:
     if not models and not llm.model:
         return problem("provider", f"{where}: it lists no models", "name one in core.name (--model)", ExitCode.USAGE)
     if not models:
-        seen = f"{where}: it keeps no list of models: whether key and model are right shows with the first question"
+        seen = f"{where}: it keeps no list of models: only the first question shows whether key and model are right"
         return warning("provider", seen, "ask one question: stq run -n 1")
     model = llm.model or models[0]
     key = _KEYS[listing.key]

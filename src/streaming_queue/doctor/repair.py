@@ -1,4 +1,4 @@
-"""Export the readable part of a run: rows of the questions that ended, and the questions that are left."""
+"""Export the readable part of a run: rows of the ended questions, and the remaining questions."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class _Rows:
         self._places.pop(name, None)
 
     def pop(self, name: str) -> dict[str, Any] | None:
-        """The row of this question; it is no longer among the rest."""
+        """The row of this question; `rest` no longer yields it."""
         place = self._places.pop(name, None)
         return None if place is None else self._at(place)
 

@@ -39,7 +39,7 @@ def run_directory(path: Path) -> list[Finding]:
 
 def _restore(directory: RunDirectory) -> str:
     if directory.queue_path.exists() or directory.results_jsonl.exists():
-        return "restore run.json from a copy; results.jsonl holds the rows so far, whatever becomes of it"
+        return "restore run.json from a copy; results.jsonl holds the rows so far in any case"
     return "give the directory that `stq run` printed at its end, or begin a run: stq run -o DIR"
 
 
@@ -47,7 +47,7 @@ def _manifest(directory: RunDirectory, inspection: Inspection | None) -> Finding
     facts = directory.manifest
     seen = f"run {facts['run_id']}, {facts['state']}, over {facts['protocol']}"
     if facts["state"] == "running" and inspection is not None and inspection.owner is None:
-        return warning("run.json", f"{seen}, yet no process is at work: it was killed", _resume(directory))
+        return warning("run.json", f"{seen}, but no process works on it: it was killed", _resume(directory))
     return ok("run.json", seen)
 
 
@@ -57,14 +57,16 @@ def _queue(directory: RunDirectory) -> tuple[Inspection | None, Finding]:
         found = inspect(path)
     except FileNotFoundError:
         if _rows(directory.results_jsonl) != 0:
-            remedy = "restore it from a copy; a resume without it would ask all again and replace results.jsonl"
+            remedy = (
+                "restore it from a copy; a resume without it would ask all questions again and replace results.jsonl"
+            )
             return None, problem("queue.db", f"{path} is gone, but results.jsonl has rows of it", remedy)
-        return None, warning("queue.db", "there is none: nothing was taken in yet", _resume(directory))
+        return None, warning("queue.db", "there is none: no question was read yet", _resume(directory))
     except QueueError as error:
         remedy = f"stq doctor {shlex.quote(str(directory.path))} --repair exports what can be read, to a new directory"
         return None, problem("queue.db", str(error), remedy)
     if found.counts is None:
-        seen = f"{path.stat().st_size / 1024**2:,.0f} MiB, and a process was killed over it: too large to look into"
+        seen = f"{path.stat().st_size / 1024**2:,.0f} MiB, and its process was killed: too large to read"
         return found, warning("queue.db", seen, f"{_resume(directory)} checks it")
     counts = found.counts
     figures = f"{counts.done:,} answered, {counts.dead:,} failed, {counts.open:,} open"
@@ -75,7 +77,7 @@ def _queue(directory: RunDirectory) -> tuple[Inspection | None, Finding]:
 
 
 def _owner(inspection: Inspection) -> Finding:
-    return ok("owner", f"{inspection.owner} is at work on it" if inspection.owner else "no process is at work on it")
+    return ok("owner", f"{inspection.owner} works on it" if inspection.owner else "no process works on it")
 
 
 def _results(directory: RunDirectory, inspection: Inspection) -> Finding:

@@ -1,4 +1,4 @@
-"""Faults of a worker: begun, held for a time, and ended."""
+"""Faults of a worker: they begin, last for a time, and end."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from streaming_queue.runner.processes import READY_S
 SLOW_S = 0.4
 """Delay of a slow worker's answers, less than the timeout of its health probe."""
 FLAP_S = 0.5
-"""Time for which a flapping worker is gone, and then there again."""
+"""Time for which a flapping worker is away, and then back."""
 
 
 async def inflict(fault: Fault, worker: StormWorker, duration_s: float) -> None:
-    """Hold `fault` at the worker for `duration_s`. A killed worker is started again at once.
+    """Cause `fault` at the worker for `duration_s`. A killed worker is started again at once.
 
     A cancellation ends the fault too. Raises ConnectError if a killed worker does not come back.
     """

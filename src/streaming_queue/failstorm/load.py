@@ -46,7 +46,7 @@ class Load:
 
     def _make(self) -> int:
         os.mkfifo(self.path, 0o600)
-        # Opened for both, the pipe does not wait for a reader and does not break without one.
+        # Opened for reading and writing, the pipe needs no reader and does not break without one.
         return os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
 
     def burst(self, count: int) -> None:
@@ -58,7 +58,7 @@ class Load:
         self._per_s, self._since, self._before = per_s, time.monotonic(), len(self.due)
 
     async def end(self) -> None:
-        """Ask no more questions; write what is left to the pipe, and close it."""
+        """Ask no more questions; write the rest to the pipe, and close it."""
         self._ended = True
         if self._writing is not None:
             await self._writing

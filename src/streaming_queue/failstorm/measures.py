@@ -1,4 +1,4 @@
-"""The figures of a fault: the time until it was seen, and the time until it left no trace."""
+"""The figures of a fault: the time until it was detected, and the time until all was as before."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WINDOW_S = 1.0
 ENOUGH = 0.95
 """Share of the throughput that counts as recovered."""
 LATE_S = 3.0
-"""A worker that goes out of service so soon after its fault ended does so because of the fault."""
+"""A worker that goes out of service within this time after its fault does so because of the fault."""
 _ROUNDING = 1e-9
 
 
@@ -41,15 +41,16 @@ def figures_of(timeline: Timeline, cycle: Cycle, *, is_seen: bool = True) -> Cyc
     surviving_per_s = min(timeline.offered_per_s, timeline.capacity_per_s * share)
     return CycleFigures(
         detection_s=max(seen) - cycle.began if is_seen else None,
-        recovery_s=_reached(timeline, cycle, noticed, ENOUGH * surviving_per_s) - noticed,
-        full_recovery_s=_reached(timeline, cycle, max(back.values()), ENOUGH * timeline.offered_per_s) - cycle.began,
+        recovery_s=_recovered_at(timeline, cycle, noticed, ENOUGH * surviving_per_s) - noticed,
+        full_recovery_s=_recovered_at(timeline, cycle, max(back.values()), ENOUGH * timeline.offered_per_s)
+        - cycle.began,
         readmission_s=max(back[worker] - over for worker, over in cycle.over.items()) if is_seen else None,
         p99_ms=1000 * percentile([wait for due, wait in timeline.waits if cycle.began <= due < cycle.ended], 0.99),
     )
 
 
 def wrongly_ejected(timeline: Timeline, *, is_seen: bool = True) -> int:
-    """How often a worker was taken out of service without a fault, or after it was back from its fault."""
+    """The number of times that a worker was taken out of service without a fault, or after its fault was over."""
     hits = {
         (moment, worker)
         for cycle in timeline.cycles
@@ -87,7 +88,7 @@ def _downs(timeline: Timeline, cycle: Cycle, worker: str) -> list[float]:
     return [moment for moment, who in timeline.downs if who == worker and cycle.began <= moment <= max(over, until)]
 
 
-def _reached(timeline: Timeline, cycle: Cycle, since: float, least_per_s: float) -> float:
+def _recovered_at(timeline: Timeline, cycle: Cycle, since: float, least_per_s: float) -> float:
     """The first moment with at least this throughput; infinite: not before the cycle ended."""
     for moment, per_s in throughput(timeline):
         if moment >= since and moment + WINDOW_S <= cycle.ended and per_s >= least_per_s:

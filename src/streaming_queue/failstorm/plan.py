@@ -29,7 +29,7 @@ class Fault(StrEnum):
 
     @property
     def is_seen(self) -> bool:
-        """Whether the worker must be taken out of service: slowness is no fault (docs/adr/0012)."""
+        """Whether the worker must be taken out of service; not if it is only slow (docs/adr/0012)."""
         return self is not Fault.slow
 
 

@@ -1,4 +1,4 @@
-"""The ledger of a run: its questions against the rows in its own files."""
+"""The ledger of a run: its questions compared with the rows in its files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Ledger:
 def examine(asked: Collection[str], events: Mapping[str, int], results: Path, stats: Mapping[str, Any]) -> Ledger:
     """Compare the ids `asked`, and the `events` of answers by id, with the rows in `results`. Blocks.
 
-    `stats` is the run's summary. A question is lost, too, if its answer had an event and no row, or if it is a dead
+    `stats` is the run's summary. A question is also lost if its answer had an event and no row, or if it is a dead
     letter.
     """
     rows: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Medians and their confidence, for any distribution."""
+"""Medians and their confidence intervals, for any distribution."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A median and the interval that holds the true one with 95 % confidence; infinite: it never happened."""
+    """A median and its 95 % confidence interval; infinite: it never happened."""
 
     median: float
     low: float
@@ -23,9 +23,9 @@ class Estimate:
 def estimate(values: Sequence[float]) -> Estimate | None:
     """The median of independent values and its interval by order statistics; None for no values.
 
-    Between the k-th smallest and the k-th largest of n values lies the true median with the probability
-    1 - 2 P(Binomial(n, 1/2) < k), whatever the distribution; k is the largest with 95 % at least. Fewer than six
-    values have no such k: then the interval is all of them, which is less sure.
+    The true median lies between the k-th smallest and the k-th largest of n values with the probability
+    1 - 2 P(Binomial(n, 1/2) < k), for any distribution; k is the largest with at least 95 %. Fewer than six values
+    have no such k: then the interval holds all values, with less confidence.
     """
     if not values:
         return None

@@ -36,7 +36,7 @@ START_S = 60.0
 BACK_S = 30.0
 """Longest wait for the victims of a fault before the next fault."""
 CALM_S = WINDOW_S + 1.0
-"""Shortest time without a fault before the next one, so that throughput is seen to be back."""
+"""Shortest time without a fault before the next one, so that the recovered throughput is visible."""
 END_S = 60.0
 DRAIN_S = 2.0
 
@@ -59,7 +59,7 @@ class Storm:
         """Run the storm; return its timeline and the ledger of its run.
 
         Raises:
-            ConfigError, BackendNotInstalledError, ConnectError: a worker cannot be started, or not be hit.
+            ConfigError, BackendNotInstalledError, ConnectError: a worker cannot be started or hit.
             StreamingQueueError: the run ended before the storm did, or did not end.
             KeyboardInterrupt, SystemExit: SIGINT, SIGTERM.
         """
@@ -110,7 +110,7 @@ class Storm:
             await self._runner.network.comm_backend.register_endpoint(agent_id, address)
 
     async def _both(self, runner: RunnerBase, workers: list[StormWorker]) -> None:
-        """Run the run and the storm beside each other. If one ends too early, it ends the other."""
+        """Run the run and the storm at the same time. If one ends too early, it ends the other."""
         running = asyncio.create_task(runner.execute(), name="storm:run")
         storming = asyncio.create_task(self._storm(workers), name="storm")
         watching = asyncio.create_task(self._observer.watch(), name="storm:observer")
@@ -192,7 +192,7 @@ class Storm:
         return Cycle(began, {victim: fault.result() for victim, fault in faults.items()}, observer.now())
 
     async def _inflict(self, worker: StormWorker) -> float:
-        """Hold the fault at a worker; return the moment of its end."""
+        """Cause the fault at a worker; return the moment of its end."""
         await inflict(self._plan.fault, worker, self._plan.every_s)
         return self._observer.now()
 

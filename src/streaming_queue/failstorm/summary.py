@@ -25,7 +25,7 @@ RECOVERED_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Figures by name: counts are integers, rates floats, times estimates, None if the fault has no such time."""
+    """Figures by name: integers for counts, floats for rates, estimates for times (None if the fault has none)."""
 
     protocol: str
     figures: Mapping[str, float | Estimate | None]
@@ -62,7 +62,7 @@ def misses(summary: Summary, fault: Fault) -> list[str]:
     for name, limit_s in limits.items():
         found = figures[name]
         if isinstance(found, Estimate) and found.high > limit_s:
-            missed.append(f"{name} up to {found.high:.3g}, not {limit_s:g} at the most")
+            missed.append(f"{name} up to {found.high:.3g}, not at most {limit_s:g}")
     return missed
 
 

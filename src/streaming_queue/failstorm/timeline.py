@@ -1,4 +1,4 @@
-"""The record of a storm. Its figures and its plot are made of it."""
+"""The record of a storm. Figures and plot are computed from it."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_replay_and_purge_say_what_became_of_how_many(stq, run):
         ("queue drain run --wait", ["nothing to drain"]),
         ("queue stats nowhere", ["nowhere", "no such directory"]),
         ("queue stats .", ["run.json"]),
-        ("dlq list run --reason Typo", ["'Typo'", "here: AgentFailedError, ConnectError.", "SendTimeoutError"]),
+        ("dlq list run --reason Typo", ["'Typo'", "in this run: AgentFailedError, ConnectError.", "SendTimeoutError"]),
         ("dlq list run --limit 0", ["1 to 1000"]),
         ("dlq show run \x1b[31mnobody", [r"\x1b[31mnobody", "stq dlq list"]),
         ("dlq purge run", ["--yes", "stq dlq list"]),

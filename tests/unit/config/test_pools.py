@@ -87,21 +87,21 @@ def test_pools_are_settings_like_any_other():
     ("pools", "words"),
     [
         ("[Sub-1]", "network.pools must be a mapping"),
-        ("{Sub-1: }", "'Sub-1' must be a list of members"),
-        ("{Sub-1: 2}", "'Sub-1' must be a list of members"),
+        ("{Sub-1: }", "'Sub-1' must be a list of agents"),
+        ("{Sub-1: 2}", "'Sub-1' must be a list of agents"),
         ("{Sub-1: []}", "'Sub-1' is empty: give it a count"),
         ("{Sub-1: {protocol: http}}", "'Sub-1' is empty: give it a count"),
         ("{Sub-1: {count: 0}}", "network.pools.Sub-1.count must be greater than or equal to 1"),
         ("{Sub-1: {count: 20000}}", "network.pools.Sub-1.count must be less than or equal to 10000"),
         ("{Sub-1: {conut: 2}}", "'Sub-1' has the unknown key 'conut'; did you mean count?"),
-        ("{Sub-1: {workers: Worker-1}}", "network.pools.Sub-1.workers must be a list of members"),
+        ("{Sub-1: {workers: Worker-1}}", "network.pools.Sub-1.workers must be a list of agents"),
         ("{Sub-1: [1]}", "network.pools.Sub-1.workers[0] must be a text"),
         ("{Sub-1: {count: 1, protocol: ''}}", "network.pools.Sub-1.protocol must have at least 1 character"),
         ("{1: [Worker-1]}", "the pool's name 1 must be a text"),
         ("{'': [Worker-1]}", "a pool has no name"),
         ("{Runner: [Worker-1]}", "'Runner' is another agent's name"),
         ("{Worker-7: [Worker-1]}", "'Worker-7' is another agent's name"),
-        ("{Coordinator-1: [Worker-1]}", "'Coordinator-1' is the coordinator itself (qa.coordinator.coordinator_id)"),
+        ("{Coordinator-1: [Worker-1]}", "'Coordinator-1' is the id of the coordinator itself (qa.coordinator.coordinator_id)"),
         ("{Sub-1: [Worker_1]}", "'Sub-1' names 'Worker_1', which is neither a pool nor a worker like 'Worker-1'; did you mean 'Worker-1'?"),
         ("{Sub-1: [Sub2], Sub-2: {count: 1}}", "did you mean 'Sub-2'?"),
         ("{Sub-1: [Worker-0]}", "'Worker-0', which is neither a pool nor a worker"),
@@ -137,7 +137,7 @@ def test_refused_pools(pools: str, words: str):
         ),
         (
             [HIERARCHICAL, "network.pools={Boss: {count: 9}}", "qa.coordinator.coordinator_id=Boss"],
-            "'Boss' is the coordinator itself",
+            "'Boss' is the id of the coordinator itself",
         ),
         ([HIERARCHICAL, "network.pools={Sub-1: {count: 1}}", "network.edges=[[a, b]]"], "network.edges needs"),
     ],
@@ -167,7 +167,7 @@ def test_how_deep_pools_may_be(levels: int):
     if levels <= MOST_LEVELS:
         assert Hierarchy(pools).leaves("S1") == 1
     else:
-        with pytest.raises(ValueError, match=f"'S9' is 9 pools deep; {MOST_LEVELS} are the most"):
+        with pytest.raises(ValueError, match=f"'S9' is 9 pools deep; at most {MOST_LEVELS} are allowed"):
             Hierarchy(pools)
 
 

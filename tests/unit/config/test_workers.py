@@ -205,8 +205,8 @@ def test_auto_chooses_among_protocols_that_are_named():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["protocol=auto"], "protocol auto chooses among protocols: give workers of two at least"),
-        (["protocol=auto", "workers=[{protocol: ws}, {protocol: ws}]"], "give workers of two at least"),
+        (["protocol=auto"], "protocol auto chooses among protocols: give workers of at least two"),
+        (["protocol=auto", "workers=[{protocol: ws}, {protocol: ws}]"], "give workers of at least two"),
         (["protocol=auto", "workers=[{protocol: ws}, {}]"], r"workers\[1\] names no protocol"),
         (["protocol=auto", "workers=[{protocol: auto}, {protocol: ws}]"], r"workers\[0\] names no protocol"),
         (["auto.exploration=0"], r"auto\.exploration must be greater than 0"),

@@ -40,7 +40,7 @@ def test_what_may_be_given(command, body, arguments):
 @pytest.mark.parametrize(
     ("command", "body", "reason"),
     [
-        ("stats", b"not json", "no JSON"),
+        ("stats", b"not json", "not JSON"),
         ("stats", b"[]", "JSON object"),
         ("stats", b'{"x": 1}', "wrong or missing: x; it takes nothing"),
         ("dead_letters", b'{"limit": "10"}', "limit"),

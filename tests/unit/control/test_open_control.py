@@ -72,7 +72,7 @@ async def test_another_users_run_is_not_ours_to_steer(directory, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(module, "find_owner", refuse)
-    with pytest.raises(AuthError, match="the user who runs it"):
+    with pytest.raises(AuthError, match="belongs to the user of the run"):
         async with open_control(directory.path):
             pass
 

@@ -61,7 +61,7 @@ async def test_a_page_has_its_bounds(control, limit):
 async def test_a_wrong_reason_names_the_known_ones(control, queue):
     for ask in (control.dead_letters, control.replay, control.purge):
         with pytest.raises(
-            ConfigError, match=r"'Typo'. The types here: AgentFailedError, ConnectError\. .* BadResponseError,"
+            ConfigError, match=r"'Typo'. Types in this run: AgentFailedError, ConnectError\. .* BadResponseError,"
         ):
             await ask(reason="Typo")
     assert (await queue.counts()).dead == 4
@@ -81,7 +81,7 @@ async def test_one_dead_letter_in_full_with_its_attempts(control):
     assert attempt["error"] == {"type": "AgentFailedError", "message": HOSTILE}
     assert attempt["started"] < attempt["ended"]
     for wrong in ("q0", "nobody"):
-        with pytest.raises(ConfigError, match=f"'{wrong}' is no dead letter.*stq dlq list"):
+        with pytest.raises(ConfigError, match=f"'{wrong}' is not a dead letter.*stq dlq list"):
             await control.dead_letter(wrong)
 
 

@@ -44,7 +44,7 @@ async def test_it_is_announced_in_the_lock_file_for_its_owner_while_it_is_served
         assert stat.S_IMODE(lock.stat().st_mode) == 0o600
     assert (await owner(directory)).control is None
     async with ControlClient(directory.path, **announced.control) as client:
-        with pytest.raises(ConnectError, match="it may just have ended"):
+        with pytest.raises(ConnectError, match="perhaps it has just ended"):
             await client.stats()
 
 
@@ -71,7 +71,7 @@ async def test_everything_is_the_same_through_the_endpoint(run, control, queue, 
 
 
 async def test_errors_come_through_as_themselves(run):
-    with pytest.raises(ConfigError, match="'nobody' is no dead letter"):
+    with pytest.raises(ConfigError, match="'nobody' is not a dead letter"):
         await run.dead_letter("nobody")
     with pytest.raises(ConfigError, match="no failure is of type 'Typo'"):
         await run.replay(reason="Typo")
@@ -135,7 +135,7 @@ async def test_an_answer_of_another_kind_is_none(run, control, monkeypatch, resu
 
     for name in ("stats", "purge"):
         monkeypatch.setattr(control, name, answer)
-        with pytest.raises(ProtocolError, match="no answer of a run"):
+        with pytest.raises(ProtocolError, match="not an answer of a run"):
             await getattr(run, name)()
 
 

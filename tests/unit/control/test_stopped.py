@@ -33,7 +33,7 @@ async def test_it_tells_what_the_run_told_and_changes_nothing(stopped):
     assert told["reasons"] == {"AgentFailedError": 2, "ConnectError": 2}
     assert ids(await run.dead_letters(reason="ConnectError")) == ["q1", "q3"]
     assert (await run.dead_letter("q1"))["question"] == "question 1"
-    with pytest.raises(ConfigError, match="'nobody' is no dead letter"):
+    with pytest.raises(ConfigError, match="'nobody' is not a dead letter"):
         await run.dead_letter("nobody")
     assert {file.name: file.read_bytes() for file in stopped.path.iterdir()} == before
 

@@ -48,7 +48,7 @@ async def test_a_healthy_agent(protocol):
     assert address.seen.startswith(f"agent at {url}: 127.0.0.1, connected in ")
     assert found.seen.startswith(f"agent at {url}: healthy; ")
     assert "Ada" in found.seen
-    assert clock.seen == f"agent at {url}: as ours, to the second"
+    assert clock.seen == f"agent at {url}: equal to ours, to the second"
 
 
 async def test_the_card_is_told():

@@ -100,7 +100,7 @@ def test_variables_that_mislead(tmp_path):
     findings = environment.variables(environ)
     assert [finding.level for finding in findings] == [Level.WARNING] * 3
     proxies, certificates, keys = (finding.seen for finding in findings)
-    assert proxies.startswith("HTTPS_PROXY, http_proxy: agents are reached without a proxy")
+    assert proxies.startswith("HTTPS_PROXY, http_proxy: agents are called without a proxy")
     assert certificates.startswith("SSL_CERT_FILE names no file")
     assert keys.startswith("SSLKEYLOGFILE")
     assert all("hunter2" not in finding.seen + finding.remedy for finding in findings)

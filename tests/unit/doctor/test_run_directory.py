@@ -102,7 +102,7 @@ def test_a_run_that_is_going_on(make, monkeypatch):
     directory.results_jsonl.unlink()  # it lags behind
     found = looked(directory)
     assert set(levels(found).values()) == {"ok"}
-    assert found["owner"].seen == "process 7 is at work on it"
+    assert found["owner"].seen == "process 7 works on it"
     assert "so its pages were not checked" in found["queue.db"].seen
     assert f"`stq stop '{directory.path}'` ends it early" in found["next"].remedy
 

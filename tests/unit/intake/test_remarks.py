@@ -138,11 +138,11 @@ async def test_what_comes_later_is_said_then_and_the_count_at_the_end(write, rea
     record = json.dumps({"q": "a", "answer": {}}) + "\n"
     path = write(record * 25 + '{"q": "a", "new": 1}\n' + record * 25)
     reading = await read(path, size=20)
-    doubt = f"{path}:1: the reference 'answer' is an object, neither text nor a number: not used"
+    remark = f"{path}:1: the reference 'answer' is an object, neither text nor a number: not used"
     assert reading.remarks == [
-        f"{doubt} (in 20 records so far)",
+        f"{remark} (in 20 records so far)",
         f"{path}: not used: 'new'",
-        f"{doubt} (in 50 records)",
+        f"{remark} (in 50 records)",
     ]
 
 
@@ -206,7 +206,7 @@ VALUES = SCALARS | st.lists(SCALARS | st.just({"a": 1}), max_size=3) | st.just({
 def parsed(data: bytes, form) -> tuple[list[Question | Problem], list[str]]:
     parser = Parser("in", form)
     outcomes = [outcome for _, outcome in (*parser.feed(data), *parser.finish())]
-    return outcomes, [remark.text for remark in parser.remarks.news(final=True)]
+    return outcomes, [remark.text for remark in parser.remarks.new_remarks(final=True)]
 
 
 @settings(deadline=None)

@@ -214,7 +214,7 @@ def test_one_that_is_opened_meanwhile_is_not_called_damaged(path, monkeypatch):
             raise QueueError("damaged")
         return Inspection(owner)
 
-    monkeypatch.setattr(inspection, "_look", look)
+    monkeypatch.setattr(inspection, "_inspect", look)
     assert inspect(path) == Inspection("process 1")
     assert looked == [None, "process 1"]
 

@@ -1,4 +1,4 @@
-"""How questions end, and what is told of it, for both engines."""
+"""How questions end, and the record of their ends, for both engines."""
 
 from __future__ import annotations
 
@@ -203,9 +203,9 @@ async def test_what_json_cannot_hold_does_not_lose_the_answer(queue, result, fai
     assert "odd" in dead.failure.message
 
 
-async def test_a_lease_of_nobody_cannot_be_committed(queue, result):
+async def test_a_lease_of_another_queue_cannot_be_committed(queue, result):
     (lease,) = await leases_of(queue, 1)
-    with pytest.raises(QueueError, match="none of this queue's"):
+    with pytest.raises(QueueError, match="not from this queue"):
         await queue.commit(replace(lease, payload=None), result())
     with pytest.raises(LeaseLostError):
         await queue.release(replace(lease, payload=None))

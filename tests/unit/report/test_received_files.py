@@ -102,7 +102,7 @@ async def test_a_link_that_comes_late_is_not_written_through(tmp_path, run):
 async def test_a_pipe_is_no_file_either(run):
     run.manifest_path.unlink()
     os.mkfifo(run.manifest_path)
-    with pytest.raises(ConfigError, match=r"run\.json: is no regular file"):
+    with pytest.raises(ConfigError, match=r"run\.json: is not a regular file"):
         await asyncio.to_thread(RunDirectory.open, run.path)
 
 

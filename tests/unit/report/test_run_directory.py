@@ -162,7 +162,7 @@ def test_a_failed_update_leaves_the_old_manifest(tmp_path, monkeypatch):
 
 def test_a_state_that_does_not_exist_is_refused(tmp_path):
     directory = RunDirectory.create(tmp_path / "run", "a2a", {})
-    with pytest.raises(ConfigError, match="none of running, done, stopped, failed"):
+    with pytest.raises(ConfigError, match="not one of running, done, stopped, failed"):
         directory.update(state="finished")
 
 

@@ -52,7 +52,7 @@ async def test_a_credential_is_demanded_and_sent(make: Any) -> None:
     for credential in (None, "wrong"):
         backend = make(options={"w": EndpointOptions(credential=credential)})
         await backend.register_endpoint("w", address)
-        with pytest.raises(AuthError, match="agent 'w' wants a valid credential"):
+        with pytest.raises(AuthError, match="agent 'w' requires a valid credential"):
             await backend.send("c", "w", {"text": "who am I?"})
         assert await backend.health_check("w")
     backend = make(options={"w": EndpointOptions(credential="right")})

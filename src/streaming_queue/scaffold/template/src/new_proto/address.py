@@ -1,4 +1,4 @@
-"""Where an agent is."""
+"""The addresses of agents."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from streaming_queue.errors import ConfigError
 
-# TODO: the form of your addresses, and the scheme that tells them from those of other protocols.
+# TODO: the form of your addresses, and their own scheme, which no other protocol uses.
 SCHEME = "new-proto"
 
 
@@ -16,7 +16,7 @@ def address_at(authority: str) -> str:
 
 
 def host_and_port(address: str) -> tuple[str, int]:
-    """Where to connect to. Raises ConfigError when the address does not say it."""
+    """The host and port of an address. Raises ConfigError if it has none."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port

@@ -1,8 +1,8 @@
 """The wire: lines of UTF-8 over TCP, a connection for each message. No I/O.
 
-A caller says `ping`, or a message as JSON; while it waits for the answer it may say `cancel`. The host answers a ping
-with `pong` (`draining` where it takes no questions), and a message with events as JSON, of which the last is the answer
-or the error. An empty line says that the agent is at work.
+A caller sends `ping`, or a message as JSON; while it waits for the answer it may send `cancel`. The host answers a ping
+with `pong` (`draining` if it takes no questions), and a message with events as JSON; the last event is the answer or
+the error. An empty line is a heartbeat: the agent is working.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ PING, PONG, DRAINING, CANCEL, HEARTBEAT = b"ping\n", b"pong\n", b"draining\n", b
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A payload with its metadata, whether the caller reads the pieces of the answer, and the caller's credential."""
+    """A payload with its metadata and the caller's credential. `streaming`: the caller reads pieces of the answer."""
 
     payload: Mapping[str, Any]
     streaming: bool
     credential: str | None
 
 
-# TODO: a message as your protocol writes it, with all that rides along.
+# TODO: the form of a message in your protocol, with metadata and credential.
 def encode_message(message: Message) -> bytes:
-    """A line. Raises ConfigError when there is neither text nor parts, ProtocolError when JSON cannot hold it."""
+    """A line. Raises ConfigError without text and parts, ProtocolError if JSON cannot hold it."""
     document = {**encode_payload(message.payload), "stream": message.streaming}
     if metadata := message.payload.get("metadata"):
         document["metadata"] = metadata
@@ -41,33 +41,33 @@ def encode_message(message: Message) -> bytes:
 
 
 def decode_message(line: bytes) -> Message:
-    """The message in a line. Raises ProtocolError, not retryable, when there is none."""
+    """The message in a line. Raises ProtocolError, not retryable, if there is none."""
     document = _decode(line)
     credential = document.get("credential")
     known = credential if isinstance(credential, str) else None
     return Message(decode_payload(document), document.get("stream") is True, known)
 
 
-# TODO: an event as your protocol writes it: a piece, a status, the answer, the error.
+# TODO: the form of an event in your protocol: a piece, a status, the answer, the error.
 def encode_event(event: StreamEvent) -> bytes:
-    """A line; an event that JSON cannot hold is the agent's failure."""
+    """A line; an event that JSON cannot hold becomes a failure of the agent."""
     try:
         return _encode(event)
     except ProtocolError as error:
-        return _encode(error_event(AgentFailedError(f"what the agent says cannot be sent: {error}")))
+        return _encode(error_event(AgentFailedError(f"the agent's event cannot be sent: {error}")))
 
 
 def decode_event(line: bytes, origin: str) -> StreamEvent:
-    """The event in a line. Raises an agent's error as its class, and ProtocolError when the line is no event.
+    """The event in a line. Raises an agent's error as its class, and ProtocolError if the line is not an event.
 
-    `origin` is where the line comes from, for the error's text.
+    `origin` names the sender in errors.
     """
     event = strict_json.read_answer(line, origin)
     kind = event.get("type") if isinstance(event, dict) else None
     if kind == ERROR:
         raise error_from_event(event, origin)
     if kind not in (DELTA, STATUS, MESSAGE) or not isinstance(event.get("data"), str):
-        raise ProtocolError(f"{origin}: this is no event: {line[:120]!r}")
+        raise ProtocolError(f"{origin}: this is not an event: {line[:120]!r}")
     return dict(event)
 
 
@@ -82,7 +82,7 @@ def _decode(line: bytes) -> dict[str, Any]:
     try:
         document = strict_json.loads(line.removesuffix(b"\n"))
     except ValueError as error:
-        raise malformed(f"this is no JSON: {line[:120]!r}") from error
+        raise malformed(f"this is not JSON: {line[:120]!r}") from error
     if not isinstance(document, dict):
-        raise malformed(f"this is no JSON object: {line[:120]!r}")
+        raise malformed(f"this is not a JSON object: {line[:120]!r}")
     return document

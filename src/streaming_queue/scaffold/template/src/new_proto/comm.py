@@ -1,4 +1,4 @@
-"""The client half, and the door to the host half (`host.py`)."""
+"""The backend: the client half, and the entry to the host half (`host.py`)."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ CANCEL_S = 1.0
 class NewProtoCommBackend(BaseCommBackend):
     """Agents at `new-proto://host:port`, a connection for each message.
 
-    There is no limit on an answer's time: the caller cancels `send`.
+    An answer may take any time: the caller cancels `send`.
     """
 
     name = "new-proto"
     schemes = (SCHEME,)
     socket_schemes = (SCHEME,)
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
-    about = About(probe="a line that says ping")
+    about = About(probe="a line with ping")
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -41,12 +41,12 @@ class NewProtoCommBackend(BaseCommBackend):
         self._closed = False
 
     async def register_endpoint(self, agent_id: str, address: str) -> None:
-        """Remember where an agent is; idempotent. Raises ConfigError on an address that leads nowhere."""
+        """Store the address of an agent; idempotent. Raises ConfigError on an invalid address."""
         host_and_port(address)
         await super().register_endpoint(agent_id, address)
 
     async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
-        """Send a message and wait for its answer; `raw` is the event that brings it."""
+        """Send a message and wait for its answer; `raw` is the event with the answer."""
         del src_id
         *_, end = [event async for event in self._events(dst_id, payload, streaming=False)]
         reply = Reply(raw=end, text=end["data"])
@@ -85,7 +85,7 @@ class NewProtoCommBackend(BaseCommBackend):
                 raise
 
     async def _cancel(self, connection: Connection) -> None:
-        """Tell the agent that the caller has left, and wait for the end, one second at the most."""
+        """Send `cancel` to the agent, and wait for its end, at most one second."""
         with suppress(StreamingQueueError, TimeoutError):
             async with asyncio.timeout(CANCEL_S):
                 await connection.write(codec.CANCEL)
@@ -103,7 +103,7 @@ class NewProtoCommBackend(BaseCommBackend):
             self._check_open()
             yield connection
         except ConnectError:
-            self._check_open()  # it was `close` that broke the connection
+            self._check_open()  # `close` may have broken the connection
             raise
         finally:
             self._connections.discard(connection)
@@ -113,7 +113,7 @@ class NewProtoCommBackend(BaseCommBackend):
         if self._closed:
             raise BackendClosedError("the new-proto backend is closed")
 
-    # TODO: your protocol's own probe, which costs the agent no work.
+    # TODO: your protocol's own probe; it must cost the agent no work.
     async def health_check(self, agent_id: str) -> bool:
         """Whether the agent answers `ping` with `pong` within one second."""
         try:
@@ -124,7 +124,7 @@ class NewProtoCommBackend(BaseCommBackend):
             return False
 
     async def close(self) -> None:
-        """Stop the agents hosted here and give up all connections; messages under way fail."""
+        """Stop the agents hosted here and close all connections; messages in flight fail."""
         self._closed = True
         await asyncio.gather(*(agent.stop() for agent in self._agents))
         for connection in self._connections:

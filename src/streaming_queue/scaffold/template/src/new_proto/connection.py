@@ -23,7 +23,7 @@ class Connection:
         self.peer = peer
         self._reader = reader
         self._writer = writer
-        writer.transport.set_write_buffer_limits(high=0)  # `write` returns when all is on its way
+        writer.transport.set_write_buffer_limits(high=0)  # `write` returns when all bytes are sent
 
     @classmethod
     async def open(cls, address: str, tls: ssl.SSLContext | None) -> Self:
@@ -33,11 +33,11 @@ class Connection:
             async with asyncio.timeout(CONNECT_S):
                 reader, writer = await asyncio.open_connection(host, port, limit=MAX_EVENT_BYTES, ssl=tls)
         except OSError as error:
-            raise ConnectError(f"{address}: cannot be reached: {error!r}") from error
+            raise ConnectError(f"{address}: no connection: {error!r}") from error
         return cls(reader, writer, address)
 
     async def read(self) -> bytes:
-        """The next line, with its end. Raises ConnectError when there is none, ProtocolError when it is too long."""
+        """The next line, with its end. Raises ConnectError if there is none, ProtocolError if it is too long."""
         try:
             line = await self._reader.readline()
         except ValueError as error:
@@ -45,11 +45,11 @@ class Connection:
         except OSError as error:
             raise ConnectError(f"{self.peer}: the connection broke: {error!r}") from error
         if not line.endswith(b"\n"):
-            raise ConnectError(f"{self.peer}: the connection ended in the middle")
+            raise ConnectError(f"{self.peer}: the connection ended inside a line")
         return line
 
     async def write(self, lines: bytes) -> None:
-        """Send lines. Raises ConnectError when the connection is broken, or the peer reads nothing for 30 s."""
+        """Send lines. Raises ConnectError if the connection is broken, or if the peer reads nothing for 30 s."""
         try:
             async with asyncio.timeout(STALL_S):
                 self._writer.write(lines)

@@ -43,7 +43,7 @@ class HostedAgent:
         return agent
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one more caller, in a task that `stop` ends."""
+        """Serve one caller, in a task that `stop` ends."""
         connection = Connection(reader, writer, f"a caller of agent {self.agent_id!r}")
         caller = asyncio.create_task(self._serve(connection), name=f"serve:{self.agent_id}")
         self._callers.add(caller)
@@ -66,7 +66,7 @@ class HostedAgent:
             pass  # a caller that sends nothing gets nothing
 
     async def _answer(self, message: codec.Message, connection: Connection) -> None:
-        """Send the agent's events to the caller. The question of a caller that vanished goes on for the grace."""
+        """Send the agent's events to the caller. If the caller vanishes, its question goes on for the grace."""
         principal = await self._principal(message.credential)
         context = self._request(self.agent_id, message.payload, principal=principal, streaming=message.streaming)
         with self._executions.attach(context) as execution:
@@ -80,7 +80,7 @@ class HostedAgent:
                 pass
 
     async def _watch(self, execution: Execution, connection: Connection) -> None:
-        """Cancel the question when its caller says so. Raises CommError when the caller is gone."""
+        """Cancel the question if its caller sends `cancel`. Raises CommError if the caller is gone."""
         while await connection.read() != codec.CANCEL:
             pass
         if not execution.is_command:
@@ -95,11 +95,11 @@ class HostedAgent:
                 await self._options.authenticator(credential) if credential is not None else self._options.anonymous
             )
         if principal is None:
-            raise AuthError(f"agent {self.agent_id!r} wants a valid credential (network.token)")
+            raise AuthError(f"agent {self.agent_id!r} requires a valid credential (network.token)")
         return principal
 
     async def drain(self, timeout_s: float) -> None:
-        """Take on no question more, and wait for those under way, `timeout_s` at the most."""
+        """Take no more questions, and wait for those in flight, at most `timeout_s`."""
         await self._executions.drain(timeout_s)
 
     async def stop(self) -> None:
