@@ -3,14 +3,14 @@ from __future__ import annotations
 from streaming_queue.core.pool.degraded_rate import LONGEST_S, PAUSE_S, DegradedRate
 
 
-def test_whoever_does_not_crawl_is_left_in_peace() -> None:
+def test_a_worker_of_normal_speed_is_not_limited() -> None:
     degraded_rate = DegradedRate()
     assert degraded_rate.takes("a", 100)
     assert degraded_rate.asked("a") is None
     assert not degraded_rate.end("a")
 
 
-def test_one_question_at_a_time_and_a_rest_for_all_who_crawl() -> None:
+def test_one_question_at_a_time_and_a_pause_for_all_slow_workers() -> None:
     degraded_rate = DegradedRate()
     assert degraded_rate.begin("a")
     assert not degraded_rate.begin("b")
