@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tokenize
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,7 @@ def pictures(identifier: str) -> set[str]:
     """The words of `PICTURES` in the parts of an identifier, a plural too."""
     parts = [part.lower() for part in _WORD.findall(identifier)]
     singular = [part.removesuffix("s") for part in parts]
-    return PICTURES & {*parts, *singular, *map("_".join, zip(parts, parts[1:], strict=False))}
+    return PICTURES & {*parts, *singular, *map("_".join, pairwise(parts))}
 
 
 def names_of(path: Path) -> Iterator[tuple[int, str]]:

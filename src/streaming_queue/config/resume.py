@@ -72,7 +72,7 @@ def resume_config(
         if places := _hiding(setting, known):
             if key not in others:
                 raise ConfigError(
-                    f"{RUN_FILE}: {places[0]} is or has a secret that is not kept here; give the setting again: "
+                    f"{RUN_FILE}: {places[0]} is a secret or has one, and it is not kept here; give the setting again: "
                     f"-s '{key}=...', or {_variable(key)}"
                 )
             merged[key] = others[key]

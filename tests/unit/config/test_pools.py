@@ -126,7 +126,10 @@ def test_refused_pools(pools: str, words: str):
     ("settings", "words"),
     [
         ([HIERARCHICAL], "network.topology hierarchical needs network.pools, like {Sub-1: {count: 2}"),
-        (["network.pools={Sub-1: {count: 1}}"], "network.pools needs network.topology hierarchical; star has no pools"),
+        (
+            ["network.pools={Sub-1: {count: 1}}"],
+            "network.pools needs network.topology hierarchical; the topology star takes no pools",
+        ),
         (
             [HIERARCHICAL, "network.pools={Sub-1: {count: 3}}", "qa.worker.endpoints=[http://a, http://b]"],
             "network.pools has 3 workers, qa.worker.endpoints 2 addresses",

@@ -156,7 +156,7 @@ def test_a_wrong_list_is_named_with_its_place(groups: str, words: str):
 def test_two_lists_of_workers_are_refused_wherever_they_stand(tmp_path, other: str):
     path = tmp_path / "mixed.yaml"
     path.write_text("protocol: http\nworkers:\n  - {protocol: ws}\n")
-    with pytest.raises(ConfigError, match=r"-s and .*mixed\.yaml:2: qa\.worker\.\w+ and workers both say"):
+    with pytest.raises(ConfigError, match=r"-s and .*mixed\.yaml:2: qa\.worker\.\w+ and workers both define"):
         load_config(path, environ={}, sets=[other])
     assert (
         load_config(path, environ={}, sets=["qa.worker.concurrency=2", "qa.worker.mode=process"]).slots("Worker-1") == 2
@@ -165,7 +165,7 @@ def test_two_lists_of_workers_are_refused_wherever_they_stand(tmp_path, other: s
 
 
 def test_pools_have_their_own_workers():
-    with pytest.raises(ConfigError, match=r"workers and network\.pools both say"):
+    with pytest.raises(ConfigError, match=r"workers and network\.pools both define"):
         given(MIXED, "network.topology=hierarchical", "network.pools={Sub-1: {count: 2}}")
 
 

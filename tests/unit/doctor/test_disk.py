@@ -51,7 +51,7 @@ def test_memory_does_not_keep_a_run(tmp_path, mounted):
 def test_where_mounts_are_not_known(tmp_path):
     finding, *_ = disk(tmp_path, tmp_path / "none")
     assert finding.level is Level.OK
-    assert "not known" in finding.seen
+    assert "unknown" in finding.seen
 
 
 def test_a_directory_that_does_not_exist_yet_is_where_it_would_be_made(tmp_path, mounted):
