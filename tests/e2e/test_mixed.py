@@ -111,7 +111,7 @@ def test_the_mixed_network_without_a_configuration(stq) -> None:
     ("arguments", "words"),
     [
         (("-s", "workers=[{}, {protocol: htpt}]"), "workers[1]: unknown protocol 'htpt': did you mean 'http'"),
-        (("-s", "workers=[{protocol: ws}]", "-w", "2"), "--workers and -s: qa.worker.count and workers both say"),
+        (("-s", "workers=[{protocol: ws}]", "-w", "2"), "--workers and -s: qa.worker.count and workers both define"),
         (
             ("-p", "auto", "-s", "workers=[{protocol: ws}, {protocol: a2a}]", "-s", "auto.identity=true"),
             "a2a lacks identity; ws lacks",

@@ -117,12 +117,12 @@ class Config(Section):
         return registry.DEFAULT if self.protocol == AUTO else self.protocol
 
     @property
-    def spoken(self) -> str:
+    def protocol_name(self) -> str:
         """The protocol of the run; `mixed` if a group of workers has another protocol than the coordinator."""
         if self.protocol == AUTO:
             return AUTO
-        spoken = {group.protocol or self.protocol for group in self.workers}
-        return self.protocol if spoken <= {self.protocol} else "mixed"
+        names = {group.protocol or self.protocol for group in self.workers}
+        return self.protocol if names <= {self.protocol} else "mixed"
 
     @property
     def answering(self) -> dict[Core, list[str]]:

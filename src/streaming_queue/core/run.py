@@ -263,7 +263,7 @@ def open_directory(config: Config) -> RunDirectory:
         directory.manifest = {key: value for key, value in earlier.items() if key != "mark"}
         directory.manifest |= _resumed(_facts(config), earlier)
     else:
-        directory = RunDirectory.create(config.output.dir, config.spoken, _facts(config))
+        directory = RunDirectory.create(config.output.dir, config.protocol_name, _facts(config))
     keep(directory.run_id, directory.manifest["config"], hidden(config))
     return directory
 

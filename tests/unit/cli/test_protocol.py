@@ -85,7 +85,7 @@ def test_what_failed_is_shown_harmless_and_ends_with_3(mine: Path) -> None:
     assert "\x1b" not in done.stdout
 
 
-def test_a_backend_that_cannot_be_made_is_told_once(mine: Path) -> None:
+def test_a_backend_that_cannot_be_made_fails_once(mine: Path) -> None:
     done = stq(mine, "mine:Needy")
     assert done.returncode == 3
     assert done.stdout.count("missing 1 required positional argument: 'url'") == 1
@@ -128,7 +128,7 @@ def test_a_name_that_cannot_be_used_writes_nothing(tmp_path: Path, capsys, monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_to_write_it_is_told(tmp_path: Path, capsys, monkeypatch) -> None:
+def test_the_output_names_the_places_to_edit(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as caught:
         main(["protocol", "new", "acme", "-o", "some where"])

@@ -38,7 +38,7 @@ def needy(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
 
 
-def test_every_state_is_told(listed, needy):
+def test_every_state_is_listed(listed, needy):
     specs = [
         INPROC,
         BackendSpec("needy", "needy_backend:Backend", "needs more", extra="needy"),
@@ -63,7 +63,7 @@ def test_every_state_is_told(listed, needy):
     assert "no_such_module_here" in problems["absent"]
 
 
-def test_what_a_protocol_says_of_itself_is_told(listed, monkeypatch):
+def test_the_facts_of_a_protocol_are_listed(listed, monkeypatch):
     class Mine(InprocCommBackend):
         about = About("a check_auth at the door", "Mine 2.1", "https://mine.example/2.1")
 

@@ -106,7 +106,7 @@ def test_replay_and_purge_say_what_became_of_how_many(stq, run):
         ("dlq replay run --id q1 --id nobody", ["1 of 2", "stq dlq list run"]),
     ],
 )
-def test_what_cannot_be_done_is_told_with_its_remedy(stq, arguments, words):
+def test_an_error_names_its_remedy(stq, arguments, words):
     code, out, error = stq(*arguments.split())
     assert (code, out) == (2, "")
     assert all(word in error for word in words), error

@@ -151,9 +151,9 @@ def test_the_tokens_are_taken_from_the_environment_and_not_written_down():
 
 def test_what_every_worker_holds_is_no_operators_token():
     same = {"STQ_NETWORK__TOKEN": "same-4711", "STQ_NETWORK__OPERATOR_TOKEN": "same-4711"}
-    told = failure(environ=same)
-    assert "network.operator_token is the same as network.token" in told
-    assert "4711" not in told
+    reported = failure(environ=same)
+    assert "network.operator_token is the same as network.token" in reported
+    assert "4711" not in reported
 
 
 def test_the_providers_key_is_not_for_a_local_model(tmp_path):
@@ -263,7 +263,7 @@ def test_a_value_of_nested_aliases_is_refused_wherever_it_is_given():
     assert "the aliases repeat over" in failure(environ={"STQ_QA__WORKER__ENDPOINTS": bomb})
 
 
-def test_all_wrong_values_are_told_at_once():
+def test_all_wrong_values_are_in_one_error():
     text = failure(sets=["qa.worker.count=0", "mock.failure_rate=2"])
     assert "qa.worker.count" in text
     assert "mock.failure_rate" in text
@@ -295,7 +295,7 @@ SECRET = "sk-very-secret"
         {"sets": [f"mcp.arguments=[{{apiKey: {SECRET}}}]"]},
     ],
 )
-def test_an_error_tells_no_secret(arguments):
+def test_an_error_has_no_secret(arguments):
     assert SECRET not in failure(**arguments)
 
 

@@ -24,7 +24,7 @@ def spoken(config: Config) -> dict[str, str]:
     return {worker_id: setup.protocol for worker_id, setup in config.roster.items()}
 
 
-def test_a_count_takes_the_next_workers_that_nobody_names():
+def test_a_count_takes_the_next_workers_without_a_pool():
     config = given("{Sub-1: {count: 2, protocol: http}, Sub-2: [Worker-1, Worker-4], Sub-3: {count: 1}}")
     hierarchy = config.network.hierarchy
     assert hierarchy.members == {
@@ -151,7 +151,7 @@ def test_pools_that_do_not_fit_the_rest(settings: list[str], words: str):
     assert words in str(caught.value)
 
 
-def test_the_line_of_a_wrong_pool_is_told(tmp_path):
+def test_an_error_names_the_line_of_a_wrong_pool(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("network:\n  topology: hierarchical\n  pools:\n    Sub-1: {count: 0}\n")
     with pytest.raises(ConfigError, match=r"c\.yaml:3: network\.pools\.Sub-1\.count must be"):

@@ -126,7 +126,7 @@ def test_what_the_command_line_gives_is_ones_own():
     assert goes_on(config, sets=[*own, "qa.coordinator.result_file=null"]).qa.worker.endpoints == ("stdio:mine",)
 
 
-def test_ones_own_command_is_not_told_what_to_do_by_the_directory():
+def test_the_directory_does_not_change_the_users_own_command():
     config = written({"protocol": "mcp", "mcp": {"tool": "shell"}})
     assert goes_on(config).mcp.tool == "shell"
     with pytest.raises(UnmarkedError) as caught:

@@ -61,7 +61,7 @@ def test_a_group_has_the_runs_model_but_for_what_it_says():
 
 
 @pytest.mark.parametrize("where", ["port: 8000", "base_url: http://h", "openai_base_url: https://p/v1"])
-def test_whoever_says_where_the_model_is_gets_no_key_for_another_place(where: str):
+def test_an_own_server_gets_no_key_of_another_server(where: str):
     core = core_of(
         f"workers=[{{core: {{{where}}}}}]", "core.base_url=http://x:9", "core.openai_api_key=k", "core.type=mock"
     )
@@ -122,9 +122,9 @@ def test_ports_belong_to_those_that_are_started():
 
 
 def test_the_protocol_of_a_run():
-    assert given("workers=[{protocol: ws}]").spoken == "mixed"
-    assert given("workers=[{protocol: ws}, {}]", "protocol=ws").spoken == "ws"
-    assert given("protocol=http").spoken == "http"
+    assert given("workers=[{protocol: ws}]").protocol_name == "mixed"
+    assert given("workers=[{protocol: ws}, {}]", "protocol=ws").protocol_name == "ws"
+    assert given("protocol=http").protocol_name == "http"
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_auto_chooses_among_protocols_that_are_named():
     config = given(
         "protocol=auto", "workers=[{protocol: ws}, {protocol: http}]", "auto={streaming: true, exploration: 0.1}"
     )
-    assert (config.spoken, config.control_protocol) == ("auto", "a2a")
+    assert (config.protocol_name, config.control_protocol) == ("auto", "a2a")
     assert config.of_worker("Worker-1").protocol == "ws"
     assert (config.auto.required, config.auto.exploration) == (["streaming"], 0.1)
     assert given("auto.max_overhead_ms=5", "auto.identity=true").auto.required == ["identity", "metadata"]

@@ -27,7 +27,7 @@ async def test_a_stopped_run_is_reached_by_its_files(stopped):
         assert not run.live
 
 
-async def test_what_is_no_run_is_told(tmp_path):
+async def test_a_directory_that_is_not_a_run_raises_config_error(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(ConfigError, match=r"run\.json|no such directory"):
             async with open_control(path):

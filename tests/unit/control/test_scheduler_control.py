@@ -24,7 +24,7 @@ async def test_the_figures(control, directory):
     }
 
 
-async def test_what_is_commanded_twice_is_done_and_told_once(control, steered, events, directory):
+async def test_a_repeated_command_acts_and_is_emitted_once(control, steered, events, directory):
     for _ in range(2):
         assert (await control.pause())["state"] == "paused"
     for _ in range(2):
@@ -85,7 +85,7 @@ async def test_one_dead_letter_in_full_with_its_attempts(control):
             await control.dead_letter(wrong)
 
 
-async def test_replay_and_purge_change_the_queue_and_are_told(control, queue, events):
+async def test_replay_and_purge_change_the_queue_and_emit_events(control, queue, events):
     assert await control.replay(reason="ConnectError") == 2
     assert await control.purge(ids=["q2", "q0"]) == 1
     assert await control.purge(ids=["q0"]) == await control.replay(ids=[]) == 0

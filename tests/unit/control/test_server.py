@@ -77,7 +77,7 @@ async def test_errors_come_through_as_themselves(run):
         await run.replay(reason="Typo")
 
 
-async def test_without_the_token_nothing_is_told(announced, directory):
+async def test_without_the_token_every_command_is_refused(announced, directory):
     async with ControlClient(directory.path, announced["address"], "wrong") as client:
         with pytest.raises(AuthError):
             await client.stats()
@@ -107,7 +107,7 @@ async def test_what_is_no_command_is_refused_with_a_reason(announced, method, pa
         assert (await response.json())["error"]["code"] == code
 
 
-async def test_a_failure_of_our_own_is_told_without_its_text(run, control, monkeypatch, caplog):
+async def test_an_internal_error_is_sent_without_its_text(run, control, monkeypatch, caplog):
     async def fail():
         raise KeyError("a secret")
 

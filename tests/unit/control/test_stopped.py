@@ -24,13 +24,13 @@ async def again(directory):
     return StoppedRun(await asyncio.to_thread(RunDirectory.open, directory.path))
 
 
-async def test_it_tells_what_the_run_told_and_changes_nothing(stopped):
+async def test_it_returns_the_figures_of_the_run_and_changes_nothing(stopped):
     before = {file.name: file.read_bytes() for file in stopped.path.iterdir()}
     run = StoppedRun(stopped)
-    told = await run.stats()
-    assert (told["state"], told["pid"]) == ("stopped", None)
-    assert told["counts"] == {"ready": 1, "leased": 0, "done": 1, "dead": 4, "total": 6}
-    assert told["reasons"] == {"AgentFailedError": 2, "ConnectError": 2}
+    reported = await run.stats()
+    assert (reported["state"], reported["pid"]) == ("stopped", None)
+    assert reported["counts"] == {"ready": 1, "leased": 0, "done": 1, "dead": 4, "total": 6}
+    assert reported["reasons"] == {"AgentFailedError": 2, "ConnectError": 2}
     assert ids(await run.dead_letters(reason="ConnectError")) == ["q1", "q3"]
     assert (await run.dead_letter("q1"))["question"] == "question 1"
     with pytest.raises(ConfigError, match="'nobody' is not a dead letter"):
@@ -38,7 +38,7 @@ async def test_it_tells_what_the_run_told_and_changes_nothing(stopped):
     assert {file.name: file.read_bytes() for file in stopped.path.iterdir()} == before
 
 
-async def test_what_is_stopped_cannot_be_steered_and_is_told_how_to_go_on(stopped):
+async def test_a_stopped_run_refuses_commands_and_names_resume(stopped):
     for state, reason in (("stopped", f"`stq resume {stopped.path}` goes on"), ("done", "the run is done")):
         await asyncio.to_thread(stopped.update, state=state)
         run = StoppedRun(stopped)
@@ -56,8 +56,8 @@ async def test_a_replay_keeps_every_file_true(stopped):
     assert sorted(rows(stopped)) == ["q0", "q2", "q4"]
     assert [row["question_id"] for row in report(stopped)["results"]] == rows(stopped)
     run = await again(stopped)
-    told = await run.stats()
-    assert (told["state"], told["counts"]["ready"], told["counts"]["dead"]) == ("stopped", 3, 2)
+    reported = await run.stats()
+    assert (reported["state"], reported["counts"]["ready"], reported["counts"]["dead"]) == ("stopped", 3, 2)
     summary = manifest(stopped)["summary"]
     assert (summary["failed"], summary["open"], summary["seconds"], summary["skipped"]) == (2, 3, 2.0, 3)
 
@@ -106,7 +106,7 @@ async def test_a_run_that_just_began_again_is_left_alone(stopped):
     assert manifest(stopped)["state"] == "stopped"
 
 
-async def test_a_disk_that_is_full_is_told_and_nothing_was_changed(stopped, monkeypatch):
+async def test_a_full_disk_raises_an_error_and_changes_nothing(stopped, monkeypatch):
     def refuse(**_):
         raise OSError(28, "No space left on device")
 

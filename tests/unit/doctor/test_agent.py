@@ -51,7 +51,7 @@ async def test_a_healthy_agent(protocol):
     assert clock.seen == f"agent at {url}: equal to ours, to the second"
 
 
-async def test_the_card_is_told():
+async def test_the_card_is_shown():
     async with hosted("a2a") as url:
         _, found, _ = await agent("agent", url, over("a2a"))
     assert (
@@ -78,7 +78,7 @@ async def test_an_accepted_credential(protocol):
 
 
 @pytest.mark.parametrize("protocol", ["http", "a2a"])
-async def test_nobody_there(protocol):
+async def test_no_server_there(protocol):
     (finding,) = await agent("agent", "http://127.0.0.1:9", over(protocol))
     assert (finding.check, finding.level, finding.code) == ("address", Level.PROBLEM, 69)
     assert finding.seen == "agent at http://127.0.0.1:9: nothing listens at 127.0.0.1:9"
@@ -138,7 +138,7 @@ HEALTHY = '{"status": "ok"}'
 
 @pytest.mark.parametrize("protocol", ["http", "a2a"])
 @pytest.mark.parametrize("response", [answer("<html>hello"), answer("no", "404 Not Found"), b"SSH-2.0-x\r\n"])
-async def test_somebody_else_is_there(protocol, response):
+async def test_another_program_is_there(protocol, response):
     async with peer(response) as url:
         _, found = await agent("agent", url, over(protocol))
     assert (found.level, found.code) == (Level.PROBLEM, 69)

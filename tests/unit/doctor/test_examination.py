@@ -45,7 +45,7 @@ async def test_a_check_that_fails_is_a_problem_and_hides_neither_the_rest_nor_be
     assert whole == fine()[0]
 
 
-async def test_an_error_of_ours_is_told_as_it_is():
+async def test_our_own_error_is_shown_unchanged():
     async def refuse():
         raise AuthError("not you")
 

@@ -28,7 +28,7 @@ SETTINGS, SILENT, REFUSED, OWN = (
         ([SETTINGS, SILENT, OWN, REFUSED], 77),
     ],
 )
-def test_the_verdict_tells_first_what_waiting_cannot_mend(findings, code):
+def test_the_verdict_prefers_problems_that_waiting_cannot_solve(findings, code):
     assert verdict(findings) == code
 
 

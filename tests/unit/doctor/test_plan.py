@@ -109,7 +109,7 @@ def test_settings_of_a_run_that_cannot_be_used():
 
 
 @pytest.mark.parametrize("text", ["qa: {worker: {cuont: 3}}", "qa: [", "\xff"])
-def test_settings_that_cannot_be_used_are_told_among_the_rest(tmp_path, text):
+def test_unusable_settings_are_one_of_the_findings(tmp_path, text):
     (tmp_path / "c.yaml").write_text(text, encoding="latin-1")
     plan = plan_for("c.yaml", None)
     assert names(plan) == [*GROUND, "configuration"]

@@ -72,7 +72,7 @@ def test_by_whom(taken):
     assert ports.owner_of_port(free()) is None
 
 
-def test_where_the_system_does_not_tell(tmp_path):
+def test_a_system_that_hides_the_owner(tmp_path):
     assert ports.owner_of_port(80, tmp_path) is None
 
 

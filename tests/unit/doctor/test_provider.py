@@ -139,7 +139,7 @@ async def test_a_server_that_hangs(server, monkeypatch):
     assert (finding.level, finding.code) == (Level.PROBLEM, 69)
 
 
-async def test_nobody_there():
+async def test_no_server_there():
     finding = await found(port=9)
     assert (finding.level, finding.code) == (Level.PROBLEM, 69)
     assert finding.seen == "http://127.0.0.1:9/v1: nothing listens at 127.0.0.1:9"

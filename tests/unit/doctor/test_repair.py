@@ -168,7 +168,7 @@ def test_a_directory_that_has_files(run):
         repair(run, run)
 
 
-def test_a_queue_that_somebody_is_at_work_on(run):
+def test_a_queue_in_use(run):
     async def at_work():
         queue = await SQLiteQueue.open(run / "queue.db")
         with pytest.raises(ConfigError, match="in use by process"):

@@ -182,7 +182,7 @@ def test_a_manifest_that_cannot_be_used(make, text, said):
     assert (found["run.json"].level, found["run.json"].code) == (Level.PROBLEM, 2)
     assert said in found["run.json"].seen
     assert "results.jsonl holds the rows so far" in found["run.json"].remedy
-    assert found["queue.db"].seen.startswith("2 answered")  # the rest is told all the same
+    assert found["queue.db"].seen.startswith("2 answered")  # the rest is reported all the same
     assert "next" not in found
 
 

@@ -52,7 +52,7 @@ def test_what_does_not_come_back_before_the_next_fault_never_did() -> None:
     assert figures.readmission_s == math.inf
 
 
-def test_a_victim_that_nobody_noticed_was_never_detected() -> None:
+def test_an_unnoticed_victim_was_never_detected() -> None:
     figures = figures_of(timeline(cycles=[CYCLE], downs=SEEN[:1], ups=BACK[:1]), CYCLE)
     assert figures.detection_s == math.inf
     assert figures.recovery_s == about(0.0)

@@ -19,7 +19,7 @@ def plain() -> bytes:
 
 
 @pytest.mark.parametrize("name", ["in.jsonl.gz", "in.jsonl", "in.gz", "in"])
-async def test_gzip_is_told_by_its_first_bytes(write, read, plain, name):
+async def test_gzip_is_recognised_by_its_first_bytes(write, read, plain, name):
     reading = await read(write(gzip.compress(plain), name))
     assert len(reading.questions) == LINES
     assert reading.problems == []

@@ -76,7 +76,7 @@ async def test_standard_input_stays_open_and_is_not_rereadable(stdin):
     os.fstat(0)
 
 
-async def test_a_csv_pipe_is_told_by_its_header(stdin, read):
+async def test_a_csv_pipe_is_recognised_by_its_header(stdin, read):
     stdin.write("id,prompt\n1,a\n")
     stdin.close()
     assert (await read("-")).texts == ["a"]
@@ -187,7 +187,7 @@ async def test_closing_ends_a_read_of_a_silent_pipe(stdin):
         assert await task is None
 
 
-async def test_opening_a_fifo_that_nobody_writes_to_can_be_cancelled(fifo):
+async def test_opening_a_fifo_without_a_writer_can_be_cancelled(fifo):
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(2 * FLUSH_S):
             await open_source(fifo)

@@ -173,7 +173,7 @@ async def test_a_run_says_it_too(write):
     assert "(in 3 records)" in said[2].text
 
 
-def test_the_page_tells_the_limit():
+def test_the_page_states_the_limit():
     assert f"at most {remarks.MOST_NAMED} unused fields" in PAGE
 
 

@@ -157,7 +157,7 @@ async def test_once_stream_options_were_taken_a_refusal_is_about_the_question(ll
     assert len(provider.requests) == 2
 
 
-async def test_a_refusal_that_lasts_without_stream_options_is_told_as_it_is(llm, provider):
+async def test_a_second_refusal_without_stream_options_is_raised(llm, provider):
     provider.handler = Provider.failure(400, "no such role")
     with pytest.raises(LLMError, match="no such role"):
         await ask(llm)
@@ -296,7 +296,7 @@ async def test_a_listing_is_waited_for_so_long(make_llm, provider):
         await make_llm().listing(0.1)
 
 
-async def test_a_listing_of_nobody(make_llm):
+async def test_a_listing_without_a_server(make_llm):
     with pytest.raises(LLMError, match="the connection failed"):
         await make_llm(base_url="http://127.0.0.1:9/v1").listing(3)
 

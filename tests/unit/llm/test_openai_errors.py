@@ -69,7 +69,7 @@ async def test_nothing_is_retried_here(llm, provider):
     assert len(provider.requests) == 1
 
 
-async def test_quota_told_as_a_type(llm, provider):
+async def test_quota_as_a_type(llm, provider):
     provider.handler = Provider.json({"error": {"message": "no", "type": "insufficient_quota"}}, 429)
     assert type(await failure(llm)) is QuotaError
 

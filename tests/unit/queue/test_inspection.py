@@ -219,7 +219,7 @@ def test_one_that_is_opened_meanwhile_is_not_called_damaged(path, monkeypatch):
     assert looked == [None, "process 1"]
 
 
-def test_one_that_cannot_be_read_is_told(path, monkeypatch):
+def test_an_unreadable_lock_file_raises_queue_error(path, monkeypatch):
     def refuse(_):
         raise PermissionError(13, "Permission denied", "queue.db.lock")
 

@@ -250,7 +250,7 @@ async def test_a_cancelled_wait_takes_nothing_with_it(make_queue):
     assert len(await queue.lease(1)) == 1
 
 
-async def test_leases_nobody_received_go_back(make_queue):
+async def test_leases_without_a_receiver_go_back(make_queue):
     queue = await make_queue()
     for turn in range(30):
         await queue.put([Question("?", f"turn {turn}")])

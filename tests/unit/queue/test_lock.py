@@ -97,7 +97,7 @@ def test_a_lock_file_of_a_wider_mode_is_narrowed(tmp_path):
     lock.release(clean=True)
 
 
-def test_an_owner_tells_for_its_own_eyes_how_it_is_spoken_to(tmp_path):
+def test_an_owner_announces_its_control_to_its_user_only(tmp_path):
     database = tmp_path / "queue.db"
     assert find_owner(database) is None
     lock = OwnerLock(database)
@@ -123,7 +123,7 @@ def test_a_line_longer_than_the_one_before_is_found_whole(tmp_path):
     lock.release(clean=True)
 
 
-def test_left_behind_is_what_nobody_has_and_nobody_released(tmp_path):
+def test_a_lock_without_owner_and_without_release_is_left_behind(tmp_path):
     database = tmp_path / "queue.db"
     assert not is_left_behind(database)
     lock = OwnerLock(database)

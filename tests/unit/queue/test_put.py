@@ -73,7 +73,7 @@ async def test_an_anonymous_question_passes_what_others_took(queue):
     assert [name for name, _ in await stored(queue)] == [stem, f"{stem}#2", f"{stem}#3", f"{stem}#4", f"{stem}#5"]
 
 
-async def test_many_that_state_one_id_are_told_apart_fast(queue):
+async def test_many_questions_with_one_id_get_ids_fast(queue):
     questions = [Question(f"text {number}", "q") for number in range(3000)]
     for start in range(0, 3000, 500):
         report = await queue.put(questions[start : start + 500])

@@ -70,7 +70,7 @@ async def test_an_answer_to_a_delayed_question_delays_no_other(queue, result, fa
     assert [lease.id for lease in await queue.lease(1)] == ["next"]
 
 
-async def test_a_dead_letter_tells_why(queue, failure):
+async def test_a_dead_letter_has_its_failure(queue, failure):
     (first, second) = await leases_of(queue, 2)
     await queue.retry(first, 0, failure())
     (again,) = await queue.lease(1)

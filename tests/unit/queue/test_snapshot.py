@@ -1,4 +1,4 @@
-"""A queue that nobody runs, read as it would read itself, and left as it was."""
+"""A queue without a process, read as its own process would read it, and left unchanged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def path(tmp_path):
     return tmp_path / "queue.db"
 
 
-async def told(record):
+async def content(record):
     read = [record.bookmark(), record.counts(), record.dead(), record.reasons(), record.stats(), record.attempts("q0")]
     return [
         await each for each in (*read, record.dead_letter("q0"), record.dead(1, after=1, failure_type="ConnectError"))
@@ -39,11 +39,11 @@ def content(path):
 
 async def test_it_reads_what_the_queue_itself_reads_and_changes_nothing(path, result, failure):
     queue = await fill(path, result, failure)
-    expected = await told(queue)
+    expected = await content(queue)
     await queue.close()
     before = content(path)
     async with Snapshot.open(path) as record:
-        assert await told(record) == expected
+        assert await content(record) == expected
     assert content(path) == before
 
 
@@ -55,7 +55,7 @@ async def test_a_queue_whose_owner_was_killed_is_read_with_its_log(path, tmp_pat
         (killed / name).write_bytes((tmp_path / name).read_bytes())
     before = content(killed / "queue.db")
     async with Snapshot.open(killed / "queue.db") as record:
-        assert await told(record) == await told(queue)
+        assert await content(record) == await content(queue)
         assert (await record.counts()).leased == 1
     await queue.close()
     assert content(killed / "queue.db") == before
@@ -65,12 +65,12 @@ async def test_what_is_not_there_yet_is_empty(path):
     for make in (lambda: None, path.touch):
         make()
         async with Snapshot.open(path) as record:
-            assert await told(record) == [
+            assert await content(record) == [
                 None, Counts(), [], {}, {"re_executions": 0, "late_duplicates_rejected": 0, "losses": 0}, [], None, [],
             ]  # fmt: skip
 
 
-async def test_what_is_no_database_is_told(path):
+async def test_a_file_that_is_not_a_database_raises_queue_error(path):
     path.write_bytes(b"not a database, whatever its name says" * 100)
     with pytest.raises(QueueError, match=r"queue\.db is damaged or no queue database"):
         async with Snapshot.open(path):
@@ -87,7 +87,7 @@ async def test_too_much_beside_a_log_is_not_copied(path, result, failure, monkey
     await queue.close()
 
 
-async def test_what_somebody_opened_meanwhile_is_to_be_asked_for_again(path, monkeypatch):
+async def test_a_database_opened_meanwhile_raises_a_retryable_error(path, monkeypatch):
     path.write_bytes(b"half of a change" * 100)
     monkeypatch.setattr(snapshot, "owner_of", lambda _: "process 7")
     with pytest.raises(QueueError, match="just opened by process 7: try again"):

@@ -150,7 +150,7 @@ async def test_a_full_disk_refuses_and_loses_nothing(path, result):
     await queue.close()
 
 
-async def test_a_lease_on_a_full_disk_is_told_so(path):
+async def test_a_lease_on_a_full_disk_raises_disk_full(path):
     queue = await SQLiteQueue.open(path)
     await queue.put(questions(1))
 
@@ -199,7 +199,7 @@ async def test_texts_too_long_for_one_page_are_read_in_smaller_ones(path, result
     await queue.close()
 
 
-async def test_a_foreign_transaction_is_waited_out_or_told(path):
+async def test_a_foreign_transaction_delays_a_call_or_fails_it(path):
     queue = await SQLiteQueue.open(path)
     await in_writer(queue, lambda store: store.db.execute("PRAGMA busy_timeout=50"))
     other = await Other.connect(path)
@@ -288,7 +288,7 @@ async def test_a_cancelled_commit_is_whole(path, result):
     await queue.close()
 
 
-async def test_a_commit_cancelled_under_way_is_recorded(path, result):
+async def test_a_cancelled_commit_is_recorded(path, result):
     queue = await SQLiteQueue.open(path)
     await queue.put(questions(1))
     (lease,) = await queue.lease(1)

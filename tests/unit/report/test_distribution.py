@@ -76,15 +76,19 @@ def test_beyond_it_is_within_half_a_per_cent_however_it_was_put_together(first, 
         patch.setattr(distribution, "EXACT", exact)
         whole = distribution_of(first)
         whole.merge(distribution_of(second))
-        told, ordered = whole.describe(), sorted(first + second)
+        reported, ordered = whole.describe(), sorted(first + second)
     expected = describe(ordered)
-    assert (told["count"], told["min"], told["max"]) == (expected["count"], expected["min"], expected["max"])
-    assert math.isclose(told["mean"], expected["mean"], rel_tol=1e-9, abs_tol=1e-9)
-    assert math.isclose(told["std"], expected["std"], rel_tol=1e-6, abs_tol=1e-3)
+    assert (reported["count"], reported["min"], reported["max"]) == (
+        expected["count"],
+        expected["min"],
+        expected["max"],
+    )
+    assert math.isclose(reported["mean"], expected["mean"], rel_tol=1e-9, abs_tol=1e-9)
+    assert math.isclose(reported["std"], expected["std"], rel_tol=1e-6, abs_tol=1e-3)
     for percent in (50, 95, 99):
         position = (len(ordered) - 1) * percent / 100
         low, high = ordered[int(position)], ordered[math.ceil(position)]
-        assert low / 1.0051 <= told[f"p{percent}"] <= high * 1.0051
+        assert low / 1.0051 <= reported[f"p{percent}"] <= high * 1.0051
 
 
 @pytest.mark.parametrize(
@@ -96,31 +100,31 @@ def test_beyond_a_percentile_is_the_value_at_its_rank(
 ):
     """The rank is (count - 1) * percent / 100, counted from 0, as in the exact figures; rounded down."""
     monkeypatch.setattr(distribution, "EXACT", 0)
-    told = distribution_of([1.0] * small + [1000.0] * (count - small)).describe()["p50"]
-    assert math.isclose(told, p50, rel_tol=0.0051)
+    reported = distribution_of([1.0] * small + [1000.0] * (count - small)).describe()["p50"]
+    assert math.isclose(reported, p50, rel_tol=0.0051)
 
 
-def test_beyond_a_value_is_told_by_the_middle_of_its_bucket(monkeypatch: pytest.MonkeyPatch):
+def test_beyond_the_exact_values_a_value_is_the_middle_of_its_bucket(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(distribution, "EXACT", 0)
     for value in (1.0, 1.0049, 1.0051, 1.0099, 0.5, 123.456):
-        told = distribution_of([value / 1.5, value, value * 1.5]).describe()
-        assert value / 1.005 <= told["p50"] <= value * 1.005
+        reported = distribution_of([value / 1.5, value, value * 1.5]).describe()
+        assert value / 1.005 <= reported["p50"] <= value * 1.005
 
 
 def test_beyond_zeros_are_zero_and_no_percentile_is_outside_what_was_seen(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(distribution, "EXACT", 0)
-    told = distribution_of([0.0] * 60 + [5.0] * 39 + [7.0]).describe()
-    assert (told["p50"], told["min"], told["max"]) == (0.0, 0.0, 7.0)
+    reported = distribution_of([0.0] * 60 + [5.0] * 39 + [7.0]).describe()
+    assert (reported["p50"], reported["min"], reported["max"]) == (0.0, 0.0, 7.0)
     assert distribution_of([5.0]).describe()["p99"] == 5.0
 
 
 @pytest.mark.parametrize("count", [100_000, 100_001])
 def test_it_is_exact_up_to_a_hundred_thousand_values(count: int):
     values = [float(number * number % 1009) for number in range(count)]
-    told = distribution_of(values).describe()
+    reported = distribution_of(values).describe()
     expected = describe(sorted(values))
-    assert (told == expected) == (count == 100_000)
-    for name, value in told.items():
+    assert (reported == expected) == (count == 100_000)
+    for name, value in reported.items():
         assert math.isclose(value, expected[name], rel_tol=0.0051), name
 
 

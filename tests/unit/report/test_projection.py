@@ -211,13 +211,13 @@ async def test_who_follows_the_file_reads_each_row_once(tmp_path):
 async def test_an_end_that_is_taken_back_leaves_one_row_a_question(tmp_path):
     path = tmp_path / "results.jsonl"
     record = record_of(20)
-    told: list[dict] = []
+    reported: list[dict] = []
     seen_twice = []
 
     def ids() -> list[str]:
         return [json.loads(line)["question_id"] for line in path.read_text().splitlines()]
 
-    async with Projection(record, path, also=told.append) as projection:
+    async with Projection(record, path, also=reported.append) as projection:
         await until(lambda: len(ids()) == 20)
         inode = path.stat().st_ino
         record.take_back("q-7")
@@ -231,7 +231,7 @@ async def test_an_end_that_is_taken_back_leaves_one_row_a_question(tmp_path):
     assert not any(seen_twice)
     assert path.read_bytes() == expected(record)
     assert len(ids()) == len(set(ids())) == 21
-    assert [row["question_id"] for row in told] == [f"q-{number}" for number in range(1, 21)] + ["q-7", "q-21"]
+    assert [row["question_id"] for row in reported] == [f"q-{number}" for number in range(1, 21)] + ["q-7", "q-21"]
 
 
 async def test_an_end_taken_back_between_two_runs_is_seen_at_the_start(tmp_path):
@@ -273,7 +273,7 @@ async def test_a_purge_that_raised_no_revision_is_found_at_the_end(tmp_path):
     assert path.read_bytes() == expected(record)
 
 
-async def test_a_file_that_somebody_removed_is_back_at_the_end(tmp_path):
+async def test_a_removed_file_is_back_at_the_end(tmp_path):
     path = tmp_path / "results.jsonl"
     record = record_of(10)
     async with Projection(record, path):
@@ -349,38 +349,38 @@ async def test_also_gets_only_what_is_new_and_off_the_event_loop(tmp_path):
     path = tmp_path / "results.jsonl"
     record = record_of(10)
     path.write_bytes(expected(record))
-    told, threads = [], set()
+    reported, threads = [], set()
 
     def also(row):
-        told.append(row)
+        reported.append(row)
         threads.add(threading.current_thread())
 
     async with Projection(record, path, also=also):
         for number in range(11, 600):
             record.end(f"q-{number}")
-    assert [row["question_id"] for row in told] == [f"q-{number}" for number in range(11, 600)]
+    assert [row["question_id"] for row in reported] == [f"q-{number}" for number in range(11, 600)]
     assert threading.main_thread() not in threads
-    assert told[0] == record.outcomes[10].row()
+    assert reported[0] == record.outcomes[10].row()
 
 
 async def test_a_slow_listener_holds_up_nothing_but_itself(tmp_path):
     path = tmp_path / "results.jsonl"
     record = record_of(5)
     gate = threading.Event()
-    told = []
+    reported = []
 
     def also(row):
         gate.wait(5)
-        told.append(row)
+        reported.append(row)
 
     async with Projection(record, path, also=also) as projection:
         await until(lambda: path.read_bytes() == expected(record))
         record.end("q-6")
         projection.nudge()
         await until(lambda: path.read_bytes() == expected(record))
-        assert told == []
+        assert reported == []
         gate.set()
-    assert len(told) == 6
+    assert len(reported) == 6
 
 
 async def test_a_listener_that_fails_is_reported_and_the_file_is_whole(tmp_path):

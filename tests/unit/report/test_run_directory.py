@@ -44,7 +44,7 @@ def test_the_paths_are_the_ones_promised(tmp_path):
     assert {path.parent for path in names} == {directory.path}
 
 
-def test_the_default_name_tells_time_and_protocol_and_is_never_taken_twice(tmp_path, monkeypatch):
+def test_the_default_name_has_time_and_protocol_and_is_unique(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     class Clock(run_directory.datetime):
@@ -166,7 +166,7 @@ def test_a_state_that_does_not_exist_is_refused(tmp_path):
         directory.update(state="finished")
 
 
-def test_a_leftover_of_a_killed_update_is_in_nobodys_way(tmp_path):
+def test_a_leftover_of_a_killed_update_does_not_matter(tmp_path):
     (tmp_path / ".run.json.tmp").write_bytes(b"half a mani")
     RunDirectory.create(tmp_path, "a2a", {})
     assert names(tmp_path) == ["run.json"]

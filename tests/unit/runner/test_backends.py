@@ -88,7 +88,7 @@ def test_a_workers_configuration_has_no_operators_token() -> None:
     assert "commands" not in str(revealed(BOTH.of_worker("Worker-1")))
 
 
-def test_without_a_token_nobody_is_asked() -> None:
+def test_without_a_token_no_caller_is_checked() -> None:
     backend = create_backend(Config.of({"protocol": "http"}))
     assert backend.host_options.authenticator is None
     assert backend.host_options.allow_public is False
@@ -140,7 +140,7 @@ async def test_one_backend_does_where_all_are_reached_by_it() -> None:
     await backend.close()
 
 
-def test_a_coordinator_whose_protocol_hosts_nobody_is_in_this_process() -> None:
+def test_a_coordinator_whose_protocol_cannot_host_is_in_this_process() -> None:
     backend = create_network_backend(Config.of({"protocol": PLAIN, "workers": [{"protocol": "http"}, {}]}))
     names = [
         backend_of(backend, agent_id).protocol_of(agent_id) for agent_id in ("Coordinator-1", "Worker-1", "Worker-2")

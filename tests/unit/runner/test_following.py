@@ -114,7 +114,7 @@ async def test_progress_streams_back_and_the_outcome_with_its_summary(elsewhere:
 
 
 @pytest.mark.parametrize("comes_back", [True, False])
-async def test_a_coordinator_started_anew_has_time_to_go_on_with_its_round(elsewhere: Any, comes_back: bool) -> None:
+async def test_a_restarted_coordinator_has_time_to_go_on_with_its_run(elsewhere: Any, comes_back: bool) -> None:
     there = await elsewhere("http")
     there.script.begin()
     follow = asyncio.create_task(there.remote.follow())
@@ -179,7 +179,7 @@ async def test_where_nothing_streams_the_figures_are_asked_for(elsewhere: Any, m
     assert there.script.commands.count("attach") == 1  # for the summary
 
 
-async def test_the_outcome_of_an_earlier_round_is_not_taken_for_this_ones(elsewhere: Any) -> None:
+async def test_the_end_of_an_earlier_run_does_not_count_for_this_run(elsewhere: Any) -> None:
     there = await elsewhere("http")
     there.script.begin()
     there.script.end()
@@ -189,7 +189,7 @@ async def test_the_outcome_of_an_earlier_round_is_not_taken_for_this_ones(elsewh
     assert (await there.remote.follow(before="r0", error=AuthError("no entry")))["state"] == "done"
 
 
-async def test_a_coordinator_without_a_round_or_without_figures_is_said_to_be_so(elsewhere: Any) -> None:
+async def test_a_coordinator_without_a_run_or_without_figures_raises_protocol_error(elsewhere: Any) -> None:
     there = await elsewhere("http")
     with pytest.raises(ProtocolError, match="has no run"):
         await there.remote.follow()

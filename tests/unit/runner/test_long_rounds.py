@@ -125,7 +125,7 @@ async def test_a_worker_that_really_falls_silent_is_found_out(tmp_path: Path, pr
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_a_round_and_whoever_follows_it_agree_on_its_end_whatever_breaks(tmp_path: Path, protocol: str) -> None:
+async def test_a_run_and_its_follower_agree_on_the_end_after_any_break(tmp_path: Path, protocol: str) -> None:
     worker, host = Slow(), registry.create(protocol)
     handle = await host.spawn_local_agent("Worker-1", "127.0.0.1", 0, worker)
     settings = config(tmp_path, protocol, handle.base_url)

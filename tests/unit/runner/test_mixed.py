@@ -29,15 +29,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def test_without_a_configuration_there_is_a_worker_of_each_that_is_installed(here: Path) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     output = Output(quiet=True)
-    output.system = told.append
+    output.system = reported.append
     runner = Three(output=output)
     config = await asyncio.to_thread(lambda: runner.config)
     assert [group.protocol for group in config.workers] == ["http", "ws"]
     network = await runner.create_network()
     await network.close()
-    assert any("wanting" in text and "pip install" in text for text in told)
+    assert any("wanting" in text and "pip install" in text for text in reported)
 
 
 def test_a_configuration_says_more_and_may_say_who_the_workers_are(here: Path) -> None:

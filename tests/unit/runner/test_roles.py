@@ -84,7 +84,7 @@ def test_an_executor_is_made_as_its_author_wants_it(here: Path, name: str, made_
         ("their_agents", "package.module:Class"),
     ],
 )
-def test_what_is_no_executor_is_told_by_name(here: Path, target: str, words: str) -> None:
+def test_an_error_names_the_class_that_is_not_an_executor(here: Path, target: str, words: str) -> None:
     (here / "their_agents.py").write_text(AGENTS)
     with pytest.raises(ConfigError, match=words) as caught:
         load_executor(target, Config())

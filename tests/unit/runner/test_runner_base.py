@@ -132,7 +132,7 @@ async def test_a_coordinator_elsewhere_is_judged_by_its_figures_never_by_its_wor
 @pytest.mark.parametrize(
     ("error", "code"), [(ConfigError("x"), 2), (ConnectError("x"), 69), (QuotaError("x"), 75), (AuthError("x"), 77)]
 )
-async def test_what_fails_before_the_round_ends_with_its_code_and_its_text(tmp_path: Path, error, code) -> None:
+async def test_a_failure_before_the_run_ends_with_its_code_and_its_text(tmp_path: Path, error, code) -> None:
     class Broken(RunnerBase):
         async def setup_agents(self) -> list[str]:
             raise error

@@ -43,7 +43,7 @@ def test_what_is_no_name_says_what_one_is(given: str) -> None:
         ("streaming-queue", "'streaming-queue' is taken by a package that is installed, streaming_queue"),
     ],
 )
-def test_a_name_that_is_taken_says_by_whom(given: str, told: str) -> None:
+def test_an_error_names_the_owner_of_a_taken_name(given: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         Names.of(given)
 

@@ -60,7 +60,7 @@ async def test_a_credential_is_demanded_and_sent(make: Any) -> None:
     assert (await backend.send("c", "w", {"text": "who am I?"}))["text"] == "Ann"
 
 
-async def test_a_message_that_is_too_long_is_told_so(make: Any) -> None:
+async def test_a_too_long_message_raises_protocol_error(make: Any) -> None:
     backend = make(host_options=HostOptions(limits=HostLimits(body_bytes=10_000)))
     await backend.register_endpoint("w", await hosted(backend, Echo()))
     with pytest.raises(ProtocolError, match="a line is too long") as caught:
@@ -82,7 +82,7 @@ async def test_callers_beyond_the_limit_are_asked_to_come_back(make: Any) -> Non
     assert (await first)["text"] == "answer 1"
 
 
-async def test_closing_ends_what_somebody_else_s_agent_is_asked(make: Any) -> None:
+async def test_closing_ends_a_message_to_another_agent(make: Any) -> None:
     gate = Gate()
     address = await hosted(make(), gate)
     backend = make()

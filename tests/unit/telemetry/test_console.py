@@ -175,7 +175,7 @@ def test_events_worth_a_line_get_one(streams):
     ]
 
 
-def test_what_is_commanded_is_told(streams):
+def test_commands_are_printed(streams):
     output = plain(streams)
     for event in (Paused("runs/a"), Continued(), Replayed(1200), Purged(3)):
         output(event)
@@ -267,7 +267,7 @@ def test_the_pace_is_a_line_every_five_seconds_and_no_more_after_the_end(streams
 
 @pytest.mark.parametrize("end", ["RunFinished", "close", "a new run"])
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_no_thread_outlives_the_round(monkeypatch, end, stream):
+def test_no_thread_outlives_the_run(monkeypatch, end, stream):
     monkeypatch.setattr(console, "FRAME_S", 0.01)
     monkeypatch.setattr(console, "PLAIN_S", 0.01)
     output = Output(stdout=io.StringIO(), stderr=stream())

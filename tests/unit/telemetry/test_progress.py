@@ -85,7 +85,7 @@ def test_means_are_of_what_was_measured(progress):
     assert progress.workers["Worker-2"].mean_protocol_ms is None
 
 
-def test_the_time_left_is_told_only_when_it_can_be_known(progress, clock):
+def test_the_eta_is_none_while_it_is_unknown(progress, clock):
     feed(progress, Queued(100, 0, 100))
     assert progress.rate() is None
     for number in range(10):
