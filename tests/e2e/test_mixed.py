@@ -93,7 +93,7 @@ def test_a_worker_is_served_over_one_protocol(stq) -> None:
     (stq.directory / "auto.yaml").write_text("protocol: auto\nworkers: [{protocol: ws}, {protocol: http}]\n")
     done = stq("serve", "worker", "auto.yaml")
     assert done.returncode == 2
-    assert "name the one protocol of this worker with -p" in done.stderr
+    assert "name the protocol of this worker with -p" in done.stderr
 
 
 def test_the_mixed_network_without_a_configuration(stq) -> None:

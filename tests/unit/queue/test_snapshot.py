@@ -16,7 +16,7 @@ def path(tmp_path):
     return tmp_path / "queue.db"
 
 
-async def content(record):
+async def everything(record):
     read = [record.bookmark(), record.counts(), record.dead(), record.reasons(), record.stats(), record.attempts("q0")]
     return [
         await each for each in (*read, record.dead_letter("q0"), record.dead(1, after=1, failure_type="ConnectError"))
@@ -39,11 +39,11 @@ def content(path):
 
 async def test_it_reads_what_the_queue_itself_reads_and_changes_nothing(path, result, failure):
     queue = await fill(path, result, failure)
-    expected = await content(queue)
+    expected = await everything(queue)
     await queue.close()
     before = content(path)
     async with Snapshot.open(path) as record:
-        assert await content(record) == expected
+        assert await everything(record) == expected
     assert content(path) == before
 
 
@@ -55,7 +55,7 @@ async def test_a_queue_whose_owner_was_killed_is_read_with_its_log(path, tmp_pat
         (killed / name).write_bytes((tmp_path / name).read_bytes())
     before = content(killed / "queue.db")
     async with Snapshot.open(killed / "queue.db") as record:
-        assert await content(record) == await content(queue)
+        assert await everything(record) == await everything(queue)
         assert (await record.counts()).leased == 1
     await queue.close()
     assert content(killed / "queue.db") == before
@@ -65,7 +65,7 @@ async def test_what_is_not_there_yet_is_empty(path):
     for make in (lambda: None, path.touch):
         make()
         async with Snapshot.open(path) as record:
-            assert await content(record) == [
+            assert await everything(record) == [
                 None, Counts(), [], {}, {"re_executions": 0, "late_duplicates_rejected": 0, "losses": 0}, [], None, [],
             ]  # fmt: skip
 

@@ -71,8 +71,8 @@ def _by_text(report: Report, outcome: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for each in report.lines:
         if each.outcome == outcome:
-            for found_text in each.told if outcome == "failed" else ["; ".join(each.told) or "no check"]:
-                found.setdefault(found_text, []).append(each.line.id)
+            for check in each.told if outcome == "failed" else ["; ".join(each.told) or "no check"]:
+                found.setdefault(check, []).append(each.line.id)
     return found
 
 
