@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NotRequired, TypedDict
 
 from streaming_queue.masking import masked
 
@@ -246,8 +246,22 @@ ERRORS_BY_CODE: Mapping[str, type[StreamingQueueError]] = _by_code(StreamingQueu
 """Wire code -> class, for every class above."""
 
 
-def error_event(error: BaseException) -> dict[str, Any]:
-    """The event a host sends for a failure: `{"type": "agent_error", "code", "message", "retryable", "retry_after_s"}`.
+class FailureEvent(TypedDict):
+    """The event with which an answer fails. It ends the stream; `code` names the error's class.
+
+    `retry_after_s` is in seconds. `NetworkBase.stream_message` adds the `error` itself; no wire carries it.
+    """
+
+    type: Literal["agent_error"]
+    code: str
+    message: str
+    retryable: bool
+    retry_after_s: float | None
+    error: NotRequired[StreamingQueueError]
+
+
+def error_event(error: BaseException) -> FailureEvent:
+    """The event that a host sends for a failure.
 
     An exception that is not ours becomes `agent_failed` and keeps its text to itself: it may hold secrets.
     """
@@ -262,7 +276,7 @@ def error_event(error: BaseException) -> dict[str, Any]:
     }
 
 
-def whole_error_event(event: Mapping[str, Any]) -> dict[str, Any]:
+def whole_error_event(event: Mapping[str, Any]) -> FailureEvent:
     """An `agent_error` event as `error_event` writes it, of one that lacks members or has odd ones."""
     return error_event(error_from_event(event))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, NotRequired, TypedDict
+from types import NoneType
+from typing import Any, Final, Literal, NotRequired, TypedDict, TypeGuard
 
-from streaming_queue.errors import StreamingQueueError
+from streaming_queue.errors import FailureEvent, StreamingQueueError
 from streaming_queue.record import record
 
 
@@ -26,25 +27,104 @@ class Payload(TypedDict, total=False):
     metadata: dict[str, Any]
 
 
+class ReplyMetadata(TypedDict, total=False):
+    """What an agent says about its work. It may send other keys, too: a class that extends this one types them.
+
+    No key is sure, and a peer may send any value: the reader of a value checks its type.
+    `llm_ms` is the model's time and `ttft_ms` the time until its first piece, in milliseconds; `usage` counts tokens;
+    `mock` says that no model answered. A coordinator sends the rest, its `figures`: the counts are numbers of
+    questions, `round_id` and `directory` name the run, `error` is the failure that ended it, `summary` its result.
+    """
+
+    llm_ms: float
+    ttft_ms: float
+    usage: Mapping[str, Any]
+    model: str
+    mock: bool
+    state: str
+    done: int
+    failed: int
+    total: int
+    round_id: str | None
+    directory: str
+    error: FailureEvent
+    summary: Mapping[str, Any] | None
+
+
 class Reply(TypedDict):
     """What `send` returns: the native response, the main text, and what the agent said about its work."""
 
     raw: Any
     text: str
-    metadata: NotRequired[dict[str, Any]]
+    metadata: NotRequired[ReplyMetadata]
     error: NotRequired[StreamingQueueError]
 
 
-StreamEvent = dict[str, Any]
-"""One event of an answer, told apart by `type`:
+class Delta(TypedDict):
+    """A piece of the answer."""
 
-`{"type": "agent_text_delta", "data": text}`, a piece of the answer;
-`{"type": "agent_status", "data": text, "metadata"?: {...}}`, a word on progress, and its figures;
-`{"type": "agent_text_message", "data": text, "metadata"?: {...}}`, the whole answer, the end;
-`{"type": "agent_error", "code", "message", "retryable", "retry_after_s"}`, the failure, the end (`errors.error_event`).
-"""
+    type: Literal["agent_text_delta"]
+    data: str
 
-DELTA, STATUS, MESSAGE, ERROR = "agent_text_delta", "agent_status", "agent_text_message", "agent_error"
+
+class Status(TypedDict):
+    """A word on the agent's progress, and its figures."""
+
+    type: Literal["agent_status"]
+    data: str
+    metadata: NotRequired[ReplyMetadata]
+
+
+class Message(TypedDict):
+    """The whole answer, and what the agent says about its work. It ends the stream."""
+
+    type: Literal["agent_text_message"]
+    data: str
+    metadata: NotRequired[ReplyMetadata]
+
+
+TextEvent = Delta | Status | Message
+"""An event that carries text: each event but the failure."""
+End = Message | FailureEvent
+"""The event that ends an answer."""
+StreamEvent = TextEvent | FailureEvent
+"""One event of an answer. `type` tells which; a plain dictionary of the same shape is one, too."""
+
+DELTA: Final = "agent_text_delta"
+STATUS: Final = "agent_status"
+MESSAGE: Final = "agent_text_message"
+ERROR: Final = "agent_error"
+
+
+def is_event(document: object) -> TypeGuard[TextEvent]:
+    """Whether a document from a wire has the shape of an event that is no failure."""
+    return (
+        isinstance(document, dict)
+        and document.get("type") in (DELTA, MESSAGE, STATUS)
+        and isinstance(document.get("data"), str)
+        and isinstance(document.get("metadata"), (dict, NoneType))
+    )
+
+
+def is_metadata(document: object) -> TypeGuard[ReplyMetadata]:
+    """Whether a document from a wire is an object; its values stay unchecked."""
+    return isinstance(document, dict)
+
+
+def answer_event(reply: Reply) -> Message:
+    """The event that ends a stream with this reply."""
+    event: Message = {"type": MESSAGE, "data": reply["text"]}
+    if metadata := reply.get("metadata"):
+        event["metadata"] = metadata
+    return event
+
+
+def reply_of(event: TextEvent) -> Reply:
+    """The reply that this event is; `raw` is the event."""
+    reply = Reply(raw=event, text=event["data"])
+    if event["type"] != DELTA and (metadata := event.get("metadata")):
+        reply["metadata"] = metadata
+    return reply
 
 
 def payload_text(payload: Mapping[str, Any]) -> str:

@@ -39,11 +39,10 @@ class AnswerMeter:
 
     def take(self, event: StreamEvent) -> None:
         """Count an event. Raises ProtocolError when its answer is over the limit."""
-        kind = event["type"]
-        if kind == DELTA:
+        if event["type"] == DELTA:
             self._size += text_bytes(event["data"])
             check_size(self._size, self._origin)
-        elif kind == MESSAGE:
+        elif event["type"] == MESSAGE:
             self.whole(event["data"])
 
     def whole(self, text: str) -> None:

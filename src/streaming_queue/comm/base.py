@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from streaming_queue.comm.context import EventQueue, Executor, RequestContext
 from streaming_queue.errors import ConfigError, ConnectError, StreamingQueueError, UnknownAgentError
-from streaming_queue.messages import MESSAGE, Reply, StreamEvent
+from streaming_queue.messages import Reply, StreamEvent, answer_event
 
 __all__ = [
     "About",
@@ -215,11 +215,7 @@ class BaseCommBackend(ABC):
 
         Default: one `send`, one message.
         """
-        reply = await self.send(src_id, dst_id, payload)
-        event: StreamEvent = {"type": MESSAGE, "data": reply["text"]}
-        if reply.get("metadata"):
-            event["metadata"] = reply["metadata"]
-        yield event
+        yield answer_event(await self.send(src_id, dst_id, payload))
 
     @abstractmethod
     async def health_check(self, agent_id: str) -> bool:

@@ -19,7 +19,7 @@ from streaming_queue.errors import (
     error_event,
     error_from_event,
 )
-from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
+from streaming_queue.messages import ERROR, MESSAGE, StreamEvent, is_event
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
 AGENT_ERROR = -32000
@@ -119,7 +119,7 @@ def encode_error(call_id: CallId, error: StreamingQueueError) -> bytes:
 def encode_event(call_id: CallId, event: StreamEvent) -> bytes:
     """An event of an answer: a notification, or the response at the end. Raises TypeError when JSON cannot hold it."""
     if event["type"] == ERROR:
-        error = {"code": AGENT_ERROR, "message": event.get("message"), "data": event}
+        error = {"code": AGENT_ERROR, "message": event["message"], "data": event}
         return orjson.dumps({"jsonrpc": "2.0", "id": call_id, "error": error})
     if event["type"] == MESSAGE:
         metadata = event.get("metadata")
@@ -133,11 +133,7 @@ def decode_event(body: bytes, origin: str) -> StreamEvent | None:
     if not isinstance(document, dict) or document.get("method") != EVENT_METHOD:
         return None
     event = document.get("params")
-    if (
-        not isinstance(event, dict)
-        or event.get("type") not in (DELTA, STATUS)
-        or not isinstance(event.get("data"), str)
-    ):
+    if not is_event(event) or event["type"] == MESSAGE:
         raise ProtocolError(f"{origin}: a message of the stream is no event{excerpt(body)}")
     return event
 

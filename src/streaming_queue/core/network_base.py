@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Seque
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import current_call
@@ -29,7 +29,7 @@ from streaming_queue.errors import (
     typed,
 )
 from streaming_queue.masking import masked
-from streaming_queue.messages import MESSAGE, Reply, StreamEvent
+from streaming_queue.messages import MESSAGE, End, Reply, ReplyMetadata, StreamEvent
 from streaming_queue.telemetry.events import EventListener
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ HOP_LIMIT = 8
 class Service(Protocol):
     """A part that works over the network and ends before the network: a coordinator."""
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> ReplyMetadata:
         """The state of its work."""
 
     def drain(self) -> None:
@@ -203,7 +203,7 @@ class NetworkBase:
         metrics = self._check_edge(src_id, dst_id)
         message = _with_call(payload, dst_id)
         started = time.perf_counter()
-        end: StreamEvent = {"type": MESSAGE}
+        end: End = {"type": MESSAGE, "data": ""}
         try:
             with self._silence(dst_id):
                 await self._warm_up(src_id, dst_id)
@@ -335,5 +335,5 @@ def _checked(reply: Any, agent_id: str) -> Reply:
     checked = Reply(raw=raw, text=answer_text(text, agent_id))
     metadata = reply.get("metadata") or (raw.get("metadata") if isinstance(raw, Mapping) else None)
     if isinstance(metadata, Mapping):
-        checked["metadata"] = dict(metadata)
+        checked["metadata"] = cast("ReplyMetadata", dict(metadata))
     return checked

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from streaming_queue.comm.context import CallContext, annotate, calling
 from streaming_queue.config import Config, Core
@@ -23,6 +23,7 @@ from streaming_queue.errors import (
     StreamingQueueError,
     error_event,
 )
+from streaming_queue.messages import ReplyMetadata
 from streaming_queue.queue.base import Lease
 from streaming_queue.telemetry.events import EventListener, fan_out
 
@@ -175,7 +176,7 @@ class QACoordinatorBase:
         parameters = {worker_id: _parameters(setup.core) for worker_id, setup in self.config.roster.items()}
         otherwise = _parameters(self.config.core)
 
-        async def ask(worker_id: str, lease: Lease, deadline: float | None) -> tuple[str, Mapping[str, Any]]:
+        async def ask(worker_id: str, lease: Lease, deadline: float | None) -> tuple[str, ReplyMetadata]:
             asked = f"{parameters.get(worker_id, otherwise)}|{lease.question.text}"
             digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
             context = CallContext(
@@ -208,7 +209,7 @@ class QACoordinatorBase:
                 raise RemoteError(f"worker {worker_id!r} reports: {failure}")
             answer = answer_text(outcome.get("answer"), worker_id)
             metadata = reply.get("metadata")
-            return answer, metadata if isinstance(metadata, Mapping) else {}
+            return answer, cast("ReplyMetadata", metadata) if isinstance(metadata, Mapping) else {}
 
         return ask
 
@@ -217,7 +218,7 @@ class QACoordinatorBase:
             raise ConfigError(f"{self.coordinator_id} is in no network: call set_network() first")
         return self.agent_network
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> ReplyMetadata:
         """The state of the run: `state` (idle, running, done, stopped, failed), done, failed, total, `round_id`.
 
         With a run also its `directory`, after a failure also `error`, as `errors.error_event` draws it.
@@ -226,7 +227,7 @@ class QACoordinatorBase:
         run = self._run
         if run is None:
             state = "failed" if failure else "running" if self.is_running else "idle"
-            figures: dict[str, Any] = {"state": state, "done": 0, "failed": 0, "total": 0, "round_id": None}
+            figures: ReplyMetadata = {"state": state, "done": 0, "failed": 0, "total": 0, "round_id": None}
         else:
             figures = {
                 "state": run.state,

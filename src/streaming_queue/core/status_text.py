@@ -6,8 +6,8 @@ A backend of the guide carries only text, so this line is the form of the figure
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+
+from streaming_queue.messages import ReplyMetadata
 
 _STATUS = re.compile(
     r"[^\n]*?: (?:(?P<state>idle|running|failed)"
@@ -17,7 +17,7 @@ _STATUS = re.compile(
 )
 
 
-def status_text(coordinator_id: str, figures: Mapping[str, Any], workers: int, *, paused: bool = False) -> str:
+def status_text(coordinator_id: str, figures: ReplyMetadata, workers: int, *, paused: bool = False) -> str:
     """The status as one line; `figures` are those of `QACoordinatorBase.figures`.
 
     A backend of the guide carries text and nothing else: over such a backend the figures travel in this line.
@@ -31,16 +31,18 @@ def status_text(coordinator_id: str, figures: Mapping[str, Any], workers: int, *
     )
 
 
-def figures_of(text: str) -> dict[str, Any] | None:
+def figures_of(text: str) -> ReplyMetadata | None:
     """The figures in a status line; None for any other text."""
     match = _STATUS.fullmatch(text.strip())
     if match is None:
         return None
     state = match["state"] or match["round_state"]
-    figures: dict[str, Any] = {
+    figures: ReplyMetadata = {
         "state": "running" if state == "paused" else state,
         "round_id": match["round_id"],
-        **{name: int(match[name] or 0) for name in ("done", "failed", "total")},
+        "done": int(match["done"] or 0),
+        "failed": int(match["failed"] or 0),
+        "total": int(match["total"] or 0),
     }
     if match["directory"]:
         figures["directory"] = match["directory"]

@@ -11,7 +11,7 @@ from typing import Any
 from streaming_queue.comm.context import EventQueue, RequestContext, annotate, calling
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.core.pool.load_balancer import LoadBalancer
-from streaming_queue.messages import DELTA, MESSAGE, STATUS, Reply, StreamEvent
+from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, Message, Reply, StreamEvent, answer_event
 from streaming_queue.telemetry.events import Event, EventListener, WorkerDown, WorkerUp
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class SubCoordinatorExecutor:
             async for event in events:
                 if event["type"] in (DELTA, STATUS):
                     await pass_on(event)
-        if "error" in event:
+        if event["type"] == ERROR:
             raise event["error"]
         return event
 
@@ -115,10 +115,7 @@ class SubCoordinatorExecutor:
             logger.warning("%s: its network does not close", self.agent_id)
 
 
-def _message(reply: Reply) -> StreamEvent:
+def _message(reply: Reply) -> Message:
     if "error" in reply:
         raise reply["error"]
-    event: StreamEvent = {"type": MESSAGE, "data": reply["text"]}
-    if "metadata" in reply:
-        event["metadata"] = reply["metadata"]
-    return event
+    return answer_event(reply)

@@ -13,7 +13,7 @@ from streaming_queue.comm.context import CallContext, calling
 from streaming_queue.core.network_base import RUNNER_ID, NetworkBase
 from streaming_queue.core.status_text import figures_of
 from streaming_queue.errors import CommError, ProtocolError, SendTimeoutError, StreamingQueueError
-from streaming_queue.messages import MESSAGE, STATUS, Reply
+from streaming_queue.messages import MESSAGE, STATUS, Reply, ReplyMetadata
 from streaming_queue.telemetry.console import Output
 
 POLL_S = 1.0
@@ -40,7 +40,7 @@ class RemoteCoordinator:
         with calling(CallContext(kind="command")):
             return await self._network.route_message(RUNNER_ID, self._id, {"text": text, "metadata": metadata})
 
-    async def figures(self) -> Mapping[str, Any]:
+    async def figures(self) -> ReplyMetadata:
         """The figures of its run (`QACoordinatorBase.figures`), from the metadata, else from the status line.
 
         Raises:
@@ -67,7 +67,7 @@ class RemoteCoordinator:
             return (await self.figures()).get("round_id")
         return None
 
-    async def begun(self) -> Mapping[str, Any]:
+    async def begun(self) -> ReplyMetadata:
         """The figures when a dispatched run has its directory, or has failed without one.
 
         Raises like `figures`, and SendTimeoutError after 30 s.
@@ -81,7 +81,7 @@ class RemoteCoordinator:
                 raise SendTimeoutError(f"{self._where}: its run did not start within {PATIENCE_S:g} s")
             await asyncio.sleep(BEGIN_POLL_S)
 
-    async def follow(self, *, before: str | None = None, error: StreamingQueueError | None = None) -> Mapping[str, Any]:
+    async def follow(self, *, before: str | None = None, error: StreamingQueueError | None = None) -> ReplyMetadata:
         """The figures at the end of the run. Connections may break meanwhile.
 
         `error` is the error of the dispatch, `before` the last run before it. If that is still the last run, the
@@ -121,7 +121,7 @@ class RemoteCoordinator:
                     elif event["type"] == MESSAGE:
                         self._keep_summary(event.get("metadata"))
 
-    async def _figures_patiently(self) -> Mapping[str, Any]:
+    async def _figures_patiently(self) -> ReplyMetadata:
         until: float | None = None
         while True:
             try:
@@ -134,12 +134,12 @@ class RemoteCoordinator:
                     self._output.warning(f"{error}; asking again for {PATIENCE_S:g} s; the run goes on")
                 await asyncio.sleep(POLL_S)
 
-    def _keep_summary(self, metadata: Mapping[str, Any] | None) -> None:
+    def _keep_summary(self, metadata: ReplyMetadata | None) -> None:
         summary = (metadata or {}).get("summary")
         if isinstance(summary, Mapping):
             self.summary = summary
 
-    def _show(self, figures: Mapping[str, Any]) -> None:
+    def _show(self, figures: ReplyMetadata) -> None:
         now = time.monotonic()
         if "done" in figures and now - self._shown >= SHOW_S:
             self._shown = now

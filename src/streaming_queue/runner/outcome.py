@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from streaming_queue.errors import ProtocolError, error_from_event
 from streaming_queue.exit_codes import ExitCode, exit_code
+from streaming_queue.messages import ReplyMetadata
 from streaming_queue.telemetry.console import Output
 
 
-def conclude(figures: Mapping[str, Any], output: Output, *, signal_number: int | None = None) -> int:
+def conclude(figures: ReplyMetadata, output: Output, *, signal_number: int | None = None) -> int:
     """Report how a run ended, by the coordinator's figures. Return the exit code (`exit_codes`).
 
     `signal_number` is the signal that ended the run, if there was one.

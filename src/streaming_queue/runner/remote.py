@@ -13,7 +13,7 @@ from streaming_queue.config import Config
 from streaming_queue.core.network_base import RUNNER_ID, NetworkBase
 from streaming_queue.errors import ConfigError, StreamingQueueError
 from streaming_queue.exit_codes import ExitCode
-from streaming_queue.messages import DELTA, MESSAGE, STATUS, Reply
+from streaming_queue.messages import DELTA, ERROR, STATUS, Reply, reply_of
 from streaming_queue.runner.backends import create_backend
 from streaming_queue.runner.following import RemoteCoordinator
 from streaming_queue.runner.outcome import conclude
@@ -86,12 +86,9 @@ async def _stream(network: NetworkBase, text: str, show: Callable[[str, str], No
         async for event in events:
             if event["type"] in (DELTA, STATUS):
                 show(event["type"], event["data"])
-    if event["type"] != MESSAGE:
+    if event["type"] == ERROR:
         raise event["error"]
-    reply = Reply(raw=event, text=event["data"])
-    if metadata := event.get("metadata"):
-        reply["metadata"] = metadata
-    return reply
+    return reply_of(event)
 
 
 async def dispatch(

@@ -24,6 +24,7 @@ from streaming_queue.core.sub_coordinator import SubCoordinatorExecutor
 from streaming_queue.errors import ConfigError, StreamingQueueError
 from streaming_queue.exit_codes import exit_code
 from streaming_queue.llm.choice import choose
+from streaming_queue.messages import ReplyMetadata
 from streaming_queue.runner.backends import create_network_backend
 from streaming_queue.runner.event_loop import first, run_fast
 from streaming_queue.runner.following import POLL_S, RemoteCoordinator
@@ -177,7 +178,7 @@ class RunnerBase:
             return 128 + self._signal
         return conclude(await self._dispatch(), output, signal_number=self._signal)
 
-    async def _dispatch(self) -> Mapping[str, Any]:
+    async def _dispatch(self) -> ReplyMetadata:
         """Dispatch the run; returns the coordinator's figures at its end. A lost reply does not change them."""
         remote = None if self.network.services else self._remote
         before = await remote.round_id() if remote else None

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.errors import ProtocolError, StreamingQueueError
-from streaming_queue.messages import MESSAGE, Reply, StreamEvent
+from streaming_queue.messages import MESSAGE, Reply, StreamEvent, reply_of
 
 logger = logging.getLogger(__name__)
 
@@ -227,19 +227,3 @@ async def _within_bound(address: str, cancel: Callable[[], Awaitable[object]]) -
             await cancel()
     except (StreamingQueueError, OSError) as error:
         logger.debug("%s: the cancel did not arrive (%s); the agent's grace ends the question", address, error)
-
-
-def answer_event(reply: Reply) -> StreamEvent:
-    """The event that ends a stream with this reply."""
-    event: StreamEvent = {"type": MESSAGE, "data": reply["text"]}
-    if "metadata" in reply:
-        event["metadata"] = reply["metadata"]
-    return event
-
-
-def reply_of(event: StreamEvent) -> Reply:
-    """The reply that this event is; `raw` is the event."""
-    reply = Reply(raw=event, text=event["data"])
-    if event.get("metadata"):
-        reply["metadata"] = event["metadata"]
-    return reply

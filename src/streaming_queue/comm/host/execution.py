@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
-from typing import Any
+from typing import Any, cast
 
 from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.context import Executor, RequestContext, annotating, calling
@@ -21,7 +21,7 @@ from streaming_queue.errors import (
     error_event,
     whole_error_event,
 )
-from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
+from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, End, ReplyMetadata, StreamEvent
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Execution:
         self._waiters: list[asyncio.Future[None]] = []
         self._annotations: dict[str, Any] = {}
         self._meter = AnswerMeter()
-        self._end: StreamEvent | None = None
+        self._end: End | None = None
         self.task = asyncio.create_task(self._run(), name=f"execute:{context.agent_id}")
 
     async def enqueue_event(self, event: Any) -> None:
@@ -104,20 +104,25 @@ class Execution:
                 logger.exception("agent %s failed", self.context.agent_id)
             self._finish(error_event(error))
 
-    def _terminal(self) -> StreamEvent:
-        for event in reversed(self._events):
-            if event["type"] in (MESSAGE, ERROR):
+    def _terminal(self) -> End:
+        backwards: Iterator[StreamEvent] = reversed(self._events)
+        for event in backwards:
+            if event["type"] == ERROR:
+                return event
+            if event["type"] == MESSAGE:
+                end = event
                 break
         else:
             deltas = [event["data"] for event in self._events if event["type"] == DELTA]
             if not deltas:
                 raise AgentFailedError("the agent finished without an answer")
-            event = {"type": MESSAGE, "data": "".join(deltas)}
-        if event["type"] == MESSAGE and self._annotations:
-            event = {**event, "metadata": {**self._annotations, **(event.get("metadata") or {})}}
-        return event
+            end = {"type": MESSAGE, "data": "".join(deltas)}
+        if self._annotations:
+            metadata = cast("ReplyMetadata", {**self._annotations, **(end.get("metadata") or {})})
+            end = {**end, "metadata": metadata}
+        return end
 
-    def _finish(self, end: StreamEvent) -> None:
+    def _finish(self, end: End) -> None:
         if self._end is None:
             self._end = end
             self._wake()
@@ -133,23 +138,23 @@ class Execution:
         return self.context.call_context.kind == "command"
 
     @property
-    def end(self) -> StreamEvent | None:
+    def end(self) -> End | None:
         """The terminal event, None before it is known."""
         return self._end
 
     @property
     def told(self) -> list[StreamEvent]:
         """The events of a reader so far: deltas and statuses, and the terminal event if it is known."""
-        told = [event for event in self._events if event["type"] in (DELTA, STATUS)]
+        told: list[StreamEvent] = [event for event in self._events if event["type"] in (DELTA, STATUS)]
         return told if self._end is None else [*told, self._end]
 
-    async def result(self) -> StreamEvent:
+    async def result(self) -> End:
         """The terminal event. Cancelling the wait does not cancel the execution."""
         while self._end is None:
             await self._wait(None)
         return self._end
 
-    async def ended_within(self, seconds: float) -> StreamEvent | None:
+    async def ended_within(self, seconds: float) -> End | None:
         """The terminal event; None if it is not known after `seconds`: then a heartbeat is due."""
         until = time.monotonic() + seconds
         while self._end is None and (left_s := until - time.monotonic()) > 0:
@@ -179,7 +184,7 @@ class Execution:
         """Like `events`, all new events at a time; an empty list after each `heartbeat_s` of silence."""
         seen = 0
         while True:
-            batch = [event for event in self._events[seen:] if event["type"] in (DELTA, STATUS)]
+            batch: list[StreamEvent] = [event for event in self._events[seen:] if event["type"] in (DELTA, STATUS)]
             seen = len(self._events)
             if self._end is not None:
                 yield [*batch, self._end]

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from streaming_queue.messages import StreamEvent
+from streaming_queue.messages import Message
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -82,7 +82,7 @@ class ExpiringCache(Generic[K, V]):
 class Repeat:
     """An executor that repeats a kept answer."""
 
-    def __init__(self, end: StreamEvent) -> None:
+    def __init__(self, end: Message) -> None:
         self._end = end
 
     async def execute(self, context: Any, event_queue: Any) -> None:
@@ -91,12 +91,12 @@ class Repeat:
         await event_queue.enqueue_event(self._end)
 
 
-class IdempotencyCache(ExpiringCache[Key, tuple[str, StreamEvent]]):
+class IdempotencyCache(ExpiringCache[Key, tuple[str, Message]]):
     """The last questions and their answers by key: a caller that lost the reply gets it without the work done again."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(MAX_ANSWERS, max_size=MAX_CHARACTERS, kept_s=KEPT_S, clock=clock)
 
-    def keep(self, key: Key, question: str, end: StreamEvent) -> None:
+    def keep(self, key: Key, question: str, end: Message) -> None:
         """Keep the answer `end` (an `agent_text_message`) to `question`."""
         self.put(key, (question, end), len(question) + len(end["data"]))

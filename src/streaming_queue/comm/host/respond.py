@@ -9,10 +9,11 @@ from typing import TypeVar
 from starlette.types import Message, Send
 
 from streaming_queue.comm.host.execution import HEARTBEAT_S, Execution
-from streaming_queue.errors import AgentFailedError, error_event
-from streaming_queue.messages import ERROR, MESSAGE, StreamEvent
+from streaming_queue.errors import AgentFailedError, FailureEvent, error_event
+from streaming_queue.messages import ERROR, MESSAGE, End, StreamEvent
 
 T = TypeVar("T")
+E = TypeVar("E", End, StreamEvent)
 Header = tuple[bytes, bytes]
 Answer = tuple[int, bytes, tuple[Header, ...]]
 """A status, a body of JSON, and further headers (lower case, latin-1)."""
@@ -33,7 +34,7 @@ async def send_json(send: Send, status: int, body: bytes, *headers: Header) -> N
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_end(send: Send, execution: Execution, encode: Callable[[StreamEvent], Answer], *headers: Header) -> None:
+async def send_end(send: Send, execution: Execution, encode: Callable[[End], Answer], *headers: Header) -> None:
     """Answer with the end of `execution`, as `encode` writes it; `headers` stand in every answer.
 
     After `HEARTBEAT_S` without the end, the answer begins with status 200 and `headers`: then the caller learns from
@@ -76,7 +77,7 @@ async def send_stream(
                     pieces.append(encode(event))
                     more = event["type"] not in (MESSAGE, ERROR)
                 except TypeError as error:
-                    pieces.append(encode(_unfit(error)))
+                    pieces.append(encode(unfit(error)))
                     more = False
                     break
             await send({"type": "http.response.body", "body": b"".join(pieces) or heartbeat, "more_body": more})
@@ -84,15 +85,16 @@ async def send_stream(
                 return
 
 
-def encode_or_fail(encode: Callable[[StreamEvent], T], event: StreamEvent) -> T:
+def encode_or_fail(encode: Callable[[E], T], event: E) -> T:
     """What `encode` writes for an event, or for the failure that JSON cannot hold it (TypeError)."""
     try:
         return encode(event)
     except TypeError as error:
-        return encode(_unfit(error))
+        return encode(unfit(error))
 
 
-def _unfit(error: TypeError) -> StreamEvent:
+def unfit(error: TypeError) -> FailureEvent:
+    """The failure that JSON cannot hold an event."""
     return error_event(AgentFailedError(f"the agent's answer cannot be sent as JSON: {error}"))
 
 

@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Any
 
 from streaming_queue.core.pool.in_flight_call import InFlightCall
 from streaming_queue.core.pool.worker_pool import WorkerPool, poison
@@ -22,14 +21,14 @@ from streaming_queue.errors import (
     SendTimeoutError,
     StreamingQueueError,
 )
-from streaming_queue.messages import Failure, Result
+from streaming_queue.messages import Failure, ReplyMetadata, Result
 from streaming_queue.queue.base import Lease, WorkQueue
 from streaming_queue.telemetry.events import Answered, DeadLettered, Duplicate, EventListener, Hedged, Retried, Sent
 
 TOO_LATE_S = 0.05
 """With less time left no question is sent: its answer would come too late."""
 
-Ask = Callable[[str, Lease, float | None], Awaitable[tuple[str, Mapping[str, Any]]]]
+Ask = Callable[[str, Lease, float | None], Awaitable[tuple[str, ReplyMetadata]]]
 """Asks a worker a leased question, until a moment of the monotonic clock; returns the answer and its metadata.
 
 Raises StreamingQueueError.
@@ -100,7 +99,7 @@ class Attempts:
             self._pool.left(attempt)
         self.in_flight.pop(attempt, None)  # a cancelled attempt stays: its lease goes back
 
-    async def _answer(self, attempt: Attempt) -> tuple[str, Mapping[str, Any]]:
+    async def _answer(self, attempt: Attempt) -> tuple[str, ReplyMetadata]:
         """The worker's answer, within its time. Raises the worker's error, and SendTimeoutError."""
         until = self._until(attempt.lease)
         if until is None:
@@ -114,7 +113,7 @@ class Attempts:
             seconds = time.perf_counter() - attempt.began
             raise SendTimeoutError(f"worker {attempt.worker_id!r} gave no answer within {seconds:.3g} s") from None
 
-    async def _answered(self, attempt: Attempt, answer: str, metadata: Mapping[str, Any], queue_ms: float) -> None:
+    async def _answered(self, attempt: Attempt, answer: str, metadata: ReplyMetadata, queue_ms: float) -> None:
         lease, seconds = attempt.lease, time.perf_counter() - attempt.began
         result = self._result(attempt, answer, metadata, queue_ms=queue_ms, seconds=seconds)
         self._pool.answered(attempt.worker_id, seconds)
@@ -166,7 +165,7 @@ class Attempts:
     # --- ends ---
 
     def _result(
-        self, attempt: Attempt, answer: str, metadata: Mapping[str, Any], *, queue_ms: float, seconds: float
+        self, attempt: Attempt, answer: str, metadata: ReplyMetadata, *, queue_ms: float, seconds: float
     ) -> Result:
         llm_ms = _number(metadata.get("llm_ms"))
         model, mock, usage = metadata.get("model"), metadata.get("mock"), metadata.get("usage")

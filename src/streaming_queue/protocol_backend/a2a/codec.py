@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from streaming_queue.errors import ConfigError, ProtocolError
+from streaming_queue.messages import ReplyMetadata
 from streaming_queue.protocol_backend.a2a.dialect import KIND_03, KINDS, Dialect
 
 Result = tuple[str, Mapping[str, Any]]
@@ -74,7 +75,7 @@ def payload_of(texts: Sequence[str], metadata: Mapping[str, Any]) -> dict[str, A
     return payload
 
 
-def metadata_of(holder: Any) -> dict[str, Any]:
+def metadata_of(holder: Any) -> ReplyMetadata:
     """The metadata of a message, task or event; empty where there is none."""
     metadata = holder.get("metadata") if isinstance(holder, Mapping) else None
     return whole_numbers(metadata) if isinstance(metadata, Mapping) else {}

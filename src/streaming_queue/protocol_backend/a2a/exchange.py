@@ -14,13 +14,13 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from streaming_queue.comm.client.exchange import Cancels, Exchange, answer_event
+from streaming_queue.comm.client.exchange import Cancels, Exchange
 from streaming_queue.comm.client.http import is_broken
 from streaming_queue.comm.client.lines import read_out
 from streaming_queue.comm.client.liveness import LOOK_TIMEOUT_S, LostReplyError, Watch
 from streaming_queue.comm.context import heard
 from streaming_queue.errors import CommError, ConnectError, ProtocolError, StreamingQueueError
-from streaming_queue.messages import Reply, StreamEvent
+from streaming_queue.messages import Reply, StreamEvent, answer_event
 from streaming_queue.protocol_backend.a2a.client import AnyInterface, Peer
 from streaming_queue.protocol_backend.a2a.codec import Result, decode_result, encode_message
 from streaming_queue.protocol_backend.a2a.dialect import RUNNING, state_name

@@ -44,7 +44,7 @@ from starlette.requests import Request
 from streaming_queue.comm.context import RequestContext
 from streaming_queue.comm.host.execution import Execution, Executions
 from streaming_queue.errors import StreamingQueueError, error_event
-from streaming_queue.messages import ERROR, MESSAGE, StreamEvent
+from streaming_queue.messages import ERROR, MESSAGE, End
 from streaming_queue.protocol_backend.a2a.agent_errors import sendable, to_a2a
 from streaming_queue.protocol_backend.a2a.codec import payload_of
 from streaming_queue.protocol_backend.a2a.jobs import Event, Jobs
@@ -100,9 +100,7 @@ class AgentHandler(RequestHandler):
         """Take on no question more, and wait for those in flight, `timeout_s` at the most."""
         await self._executions.drain(timeout_s)
 
-    async def answer(
-        self, payload: Mapping[str, Any], message_id: str, context_id: str, principal: str | None
-    ) -> StreamEvent:
+    async def answer(self, payload: Mapping[str, Any], message_id: str, context_id: str, principal: str | None) -> End:
         """Run the executor to its end. It is cancelled when the caller leaves, or by CancelTask."""
         try:
             request = self._request(self._agent_id, payload, principal=principal, context_id=context_id)
@@ -270,7 +268,7 @@ class AgentHandler(RequestHandler):
         await self._jobs.aclose()
 
 
-def _message(end: StreamEvent, context_id: str) -> Message:
+def _message(end: End, context_id: str) -> Message:
     """The end of an execution as one message. Raises its failure as an error of A2A."""
     end = sendable(end)
     if end["type"] == ERROR:
@@ -278,6 +276,6 @@ def _message(end: StreamEvent, context_id: str) -> Message:
     message = Message(
         message_id=uuid.uuid4().hex, context_id=context_id, role=Role.ROLE_AGENT, parts=[Part(text=end["data"])]
     )
-    if end.get("metadata"):
-        ParseDict(end["metadata"], message.metadata)
+    if metadata := end.get("metadata"):
+        ParseDict(metadata, message.metadata)
     return message

@@ -23,7 +23,7 @@ from a2a.types.a2a_pb2 import (
 from google.protobuf.json_format import ParseDict
 
 from streaming_queue.comm.host.execution import CANCEL_BOUND_S, Execution, Executions
-from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
+from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, End, Status
 from streaming_queue.protocol_backend.a2a.agent_errors import sendable
 from streaming_queue.protocol_backend.a2a.dialect import AGENT_ERROR
 from streaming_queue.protocol_backend.a2a.task_store import BoundedTaskStore
@@ -46,13 +46,13 @@ class Job:
         self._asked = asked
         self._artifact_id = f"{self.task_id}-answer"
 
-    def task(self, end: StreamEvent | None = None) -> Task:
+    def task(self, end: End | None = None) -> Task:
         """The task as it stands: at work, or at its `end`, which is `sendable`."""
         task = Task(id=self.task_id, context_id=self.context_id, status=self._status(end), history=[self._asked])
         if end is not None and end["type"] == MESSAGE:
             task.artifacts.append(self._artifact(end["data"]))
-            if end.get("metadata"):
-                ParseDict(end["metadata"], task.metadata)
+            if metadata := end.get("metadata"):
+                ParseDict(metadata, task.metadata)
         return task
 
     def _artifact(self, text: str) -> Artifact:
@@ -61,7 +61,7 @@ class Job:
     def _said(self, text: str, message_id: str) -> Message:
         return Message(message_id=message_id, role=Role.ROLE_AGENT, parts=[Part(text=text)], **self._ids)
 
-    def _status(self, end: StreamEvent | None) -> TaskStatus:
+    def _status(self, end: End | None) -> TaskStatus:
         status = TaskStatus(state=TaskState.TASK_STATE_WORKING)
         status.timestamp.GetCurrentTime()
         if end is not None and end["type"] == MESSAGE:
@@ -70,24 +70,24 @@ class Job:
             status.state = TaskState.TASK_STATE_CANCELED
         elif end is not None:
             status.state = TaskState.TASK_STATE_FAILED
-            status.message.CopyFrom(self._said(str(end["message"]), uuid.uuid4().hex))
+            status.message.CopyFrom(self._said(end["message"], uuid.uuid4().hex))
             ParseDict({AGENT_ERROR: end}, status.message.metadata)
         return status
 
-    def _update(self, event: StreamEvent) -> TaskStatusUpdateEvent:
+    def _update(self, event: Status | End) -> TaskStatusUpdateEvent:
         """The end, or a status, as an update."""
         end = None if event["type"] == STATUS else event
         update = TaskStatusUpdateEvent(status=self._status(end), **self._ids)
-        if event.get("metadata"):
-            ParseDict(event["metadata"], update.metadata)
+        if event["type"] != ERROR and (metadata := event.get("metadata")):
+            ParseDict(metadata, update.metadata)
         return update
 
-    def _word(self, event: StreamEvent, number: int) -> TaskStatusUpdateEvent:
+    def _word(self, event: Status, number: int) -> TaskStatusUpdateEvent:
         """A word on progress; by its id a reader knows it again."""
         fit = sendable(event)
         if fit["type"] == ERROR:
             logger.warning("task %s: the metadata of a status is left out: %s", self.task_id, fit["message"])
-            fit = {"type": STATUS}
+            fit = {"type": STATUS, "data": event["data"]}
         update = self._update(fit)
         update.status.message.CopyFrom(self._said(event["data"], f"{self.task_id}-{number}"))
         return update

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from streaming_queue.comm.answer_limit import AnswerMeter, check_size, text_bytes
-from streaming_queue.comm.client.exchange import answer_event
 from streaming_queue.errors import ProtocolError
-from streaming_queue.messages import DELTA, STATUS, Reply, StreamEvent
+from streaming_queue.messages import DELTA, STATUS, Reply, ReplyMetadata, Status, StreamEvent, answer_event
 from streaming_queue.protocol_backend.a2a.codec import Result, metadata_of, parts_text
 from streaming_queue.protocol_backend.a2a.dialect import ANSWERED, RUNNING, state_name
 from streaming_queue.protocol_backend.a2a.failures import task_error
@@ -31,7 +30,7 @@ class Progress:
         self._size = 0
         self._length = 0
         self._told = 0
-        self._metadata: dict[str, Any] = {}
+        self._metadata: ReplyMetadata = {}
         self._words: dict[int, None] = {}
 
     @property
@@ -117,7 +116,7 @@ class Progress:
             return []
         return self._end(body, text, {**metadata_of(message), **self._metadata, **metadata_of(body)})
 
-    def _word(self, message: Any, said: str, metadata: dict[str, Any]) -> list[StreamEvent]:
+    def _word(self, message: Any, said: str, metadata: ReplyMetadata) -> list[StreamEvent]:
         """A word on progress, unless it was told before: after a reconnect the peer may begin anew."""
         if not (said or metadata):
             return []
@@ -129,10 +128,12 @@ class Progress:
             self._words[known] = None
             if len(self._words) > WORDS_REMEMBERED:
                 del self._words[next(iter(self._words))]
-        event: StreamEvent = {"type": STATUS, "data": said}
-        return [{**event, "metadata": metadata}] if metadata else [event]
+        event: Status = {"type": STATUS, "data": said}
+        if metadata:
+            event["metadata"] = metadata
+        return [event]
 
-    def _end(self, raw: Mapping[str, Any], text: str, metadata: dict[str, Any]) -> list[StreamEvent]:
+    def _end(self, raw: Mapping[str, Any], text: str, metadata: ReplyMetadata) -> list[StreamEvent]:
         AnswerMeter(self._address).whole(text)
         self.reply = Reply(raw=raw, text=text)
         if metadata:

@@ -16,8 +16,9 @@ import orjson
 from a2a.server.request_handlers.response_helpers import build_error_response
 from a2a.utils.error_handlers import build_rest_error_payload
 
-from streaming_queue.messages import MESSAGE, StreamEvent
-from streaming_queue.protocol_backend.a2a.agent_errors import sendable, to_a2a
+from streaming_queue.comm.host.respond import unfit
+from streaming_queue.messages import MESSAGE, End
+from streaming_queue.protocol_backend.a2a.agent_errors import to_a2a
 from streaming_queue.protocol_backend.a2a.codec import payload_of
 from streaming_queue.protocol_backend.a2a.dialect import A2A_JSON, RPC_MEMBERS
 
@@ -98,7 +99,7 @@ def _are_texts(items: Any) -> bool:
     return isinstance(items, list) and all(isinstance(item, str) for item in items)
 
 
-def encode(end: StreamEvent, short: Short) -> tuple[int, bytes, bytes]:
+def encode(end: End, short: Short) -> tuple[int, bytes, bytes]:
     """Status, media type and body for the end of a short exchange."""
     if end["type"] == MESSAGE:
         message: dict[str, Any] = {
@@ -107,17 +108,17 @@ def encode(end: StreamEvent, short: Short) -> tuple[int, bytes, bytes]:
             "role": "ROLE_AGENT",
             "parts": [{"text": end["data"]}],
         }
-        if end.get("metadata"):
-            message["metadata"] = end["metadata"]
+        if metadata := end.get("metadata"):
+            message["metadata"] = metadata
         try:
             if short.is_rpc:
                 response = {"result": {"message": message}, "id": short.request_id, "jsonrpc": "2.0"}
                 return 200, b"application/json", orjson.dumps(response)
             return 200, A2A_JSON.encode(), orjson.dumps({"message": message})
-        except TypeError:
-            end = sendable(end)
-    error = to_a2a(end)
+        except TypeError as error:
+            end = unfit(error)
+    failure = to_a2a(end)
     if short.is_rpc:
-        return 200, b"application/json", orjson.dumps(build_error_response(short.request_id, error))
-    failure = build_rest_error_payload(error)
-    return failure["error"]["code"], b"application/json", orjson.dumps(failure)
+        return 200, b"application/json", orjson.dumps(build_error_response(short.request_id, failure))
+    payload = build_rest_error_payload(failure)
+    return payload["error"]["code"], b"application/json", orjson.dumps(payload)

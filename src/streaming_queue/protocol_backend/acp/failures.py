@@ -13,13 +13,14 @@ from streaming_queue.comm.wire_errors import excerpt, parse_retry_after, refusal
 from streaming_queue.errors import (
     AgentFailedError,
     ConfigError,
+    FailureEvent,
     ProtocolError,
     RemoteError,
     StreamingQueueError,
     UnknownAgentError,
     error_from_event,
 )
-from streaming_queue.messages import ERROR, Reply, StreamEvent
+from streaming_queue.messages import ERROR, Reply, is_metadata
 from streaming_queue.protocol_backend.acp.codec import (
     AWAITING,
     CANCELLED,
@@ -42,7 +43,7 @@ class NotFoundError(RemoteError):
     """The peer has no such thing: no agent, no run, no session of this name."""
 
 
-def acp_error(event: StreamEvent, code: str | None = None) -> dict[str, Any]:
+def acp_error(event: FailureEvent, code: str | None = None) -> dict[str, Any]:
     """An `agent_error` event as ACP's Error: what others understand, and beside it, in `data`, what our ends do."""
     if code is None:
         bad_input = event["code"] == ConfigError.code or (
@@ -50,7 +51,7 @@ def acp_error(event: StreamEvent, code: str | None = None) -> dict[str, Any]:
         )
         code = INVALID_INPUT if bad_input else NOT_FOUND if event["code"] == UnknownAgentError.code else SERVER_ERROR
     data = {key: value for key, value in event.items() if key != "message"}
-    return {"code": code, "message": str(event["message"]), "data": data}
+    return {"code": code, "message": event["message"], "data": data}
 
 
 def told_error(error: Any, address: str) -> StreamingQueueError | None:
@@ -121,6 +122,6 @@ def _reply(run: dict[str, Any], address: str) -> Reply:
         raise ProtocolError(f"{address}: the run completed without a text")
     reply = Reply(raw=run, text=text)
     metadata = run.get("metadata")
-    if isinstance(metadata, dict) and metadata:
+    if metadata and is_metadata(metadata):
         reply["metadata"] = metadata
     return reply

@@ -7,8 +7,7 @@ from typing import Any
 
 import orjson
 
-from streaming_queue.comm.client.exchange import answer_event
-from streaming_queue.messages import DELTA, STATUS, Reply, StreamEvent
+from streaming_queue.messages import DELTA, STATUS, Reply, Status, StreamEvent, answer_event, is_event, is_metadata
 from streaming_queue.protocol_backend.acp.codec import UnreadableError, part_text
 from streaming_queue.protocol_backend.acp.failures import decode_run, event_error
 
@@ -52,11 +51,11 @@ class Reading:
         return None
 
 
-def _word(generic: Any) -> StreamEvent:
+def _word(generic: Any) -> Status:
     """A status that one of our hosts wrote; the words of a stranger are a status, too."""
-    if isinstance(generic, Mapping) and generic.get("type") == STATUS and isinstance(generic.get("data"), str):
-        return dict(generic)
-    word: StreamEvent = {"type": STATUS, "data": orjson.dumps(generic).decode()}
-    if isinstance(generic, dict):
+    if is_event(generic) and generic["type"] == STATUS:
+        return generic
+    word: Status = {"type": STATUS, "data": orjson.dumps(generic).decode()}
+    if is_metadata(generic):
         word["metadata"] = generic
     return word

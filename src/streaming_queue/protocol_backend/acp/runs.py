@@ -11,7 +11,7 @@ import orjson
 
 from streaming_queue.comm.host.execution import Execution
 from streaming_queue.comm.host.idempotency_cache import ExpiringCache
-from streaming_queue.messages import ERROR, MESSAGE, STATUS, StreamEvent
+from streaming_queue.messages import DELTA, MESSAGE, STATUS, End, StreamEvent
 from streaming_queue.protocol_backend.acp.codec import (
     CANCELLED,
     COMPLETED,
@@ -44,6 +44,7 @@ class Run:
     cancelled: bool = False
     _finished_at: datetime | None = None
     _kept: Sequence[StreamEvent] = ()
+    _kept_end: End | None = None
 
     @property
     def events(self) -> Sequence[StreamEvent]:
@@ -51,19 +52,19 @@ class Run:
         return self._kept if self.execution is None else self.execution.told
 
     @property
-    def end(self) -> StreamEvent | None:
+    def end(self) -> End | None:
         """The terminal event, None before it is known."""
         if self.execution is not None:
             return self.execution.end
-        return self._kept[-1] if self._kept else None
+        return self._kept_end
 
     def settle(self) -> int:
         """Keep the events and forget the execution; returns how many characters the run holds."""
-        self._kept = self.events
+        self._kept, self._kept_end = self.events, self.end
         self.execution = None
         return sum(len(str(event.get("data") or event.get("message") or "")) for event in self._kept)
 
-    def state(self, end: StreamEvent | None = None, status: str = IN_PROGRESS) -> dict[str, Any]:
+    def state(self, end: End | None = None, status: str = IN_PROGRESS) -> dict[str, Any]:
         """The run as ACP shows it: in this status, or at its `end`."""
         document: dict[str, Any] = {
             "run_id": self.run_id,
@@ -82,14 +83,14 @@ class Run:
         if end["type"] == MESSAGE:
             document["status"] = COMPLETED
             document["output"] = [self.message(end["data"])]
-            if end.get("metadata"):
-                document["metadata"] = end["metadata"]
+            if metadata := end.get("metadata"):
+                document["metadata"] = metadata
         else:
             document["status"] = CANCELLED if self.cancelled else FAILED
             document["error"] = acp_error(end)
         return document
 
-    def encode(self, end: StreamEvent | None = None, status: str = IN_PROGRESS) -> bytes:
+    def encode(self, end: End | None = None, status: str = IN_PROGRESS) -> bytes:
         """`state` as JSON. Raises TypeError when JSON cannot hold the end."""
         return orjson.dumps(self.state(end, status))
 
@@ -148,19 +149,19 @@ class RunEvents:
 
         A delta or a status that JSON cannot hold is left out. Raises TypeError when JSON cannot hold the end.
         """
-        if event["type"] in (MESSAGE, ERROR):
-            return self._end(event)
         try:
             if event["type"] == STATUS:
                 return [orjson.dumps({"type": "generic", "generic": event})]
-            part = _part(event["data"])
+            if event["type"] == DELTA:
+                part = _part(event["data"])
+                opening = [] if self._in_message else [self._opening(None)]
+                self._in_message = True
+                return [*opening, part]
         except TypeError:
             return []
-        opening = [] if self._in_message else [self._opening(None)]
-        self._in_message = True
-        return [*opening, part]
+        return self._end(event)
 
-    def _end(self, end: StreamEvent) -> list[bytes]:
+    def _end(self, end: End) -> list[bytes]:
         last = _run_event(self._run.state(end))
         if end["type"] != MESSAGE:
             return [last]

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from streaming_queue.comm.payload import malformed
-from streaming_queue.messages import MESSAGE, StreamEvent
+from streaming_queue.messages import MESSAGE, End
 from streaming_queue.protocol_backend.agora import routine
 from streaming_queue.protocol_backend.agora.document import HASH, HEX_HASH, QUESTION_ANSWER
 from streaming_queue.protocol_backend.agora.envelope import NEGOTIATION, failure, success
@@ -42,9 +42,9 @@ class BodyFormat:
             raise malformed("in natural language the body is a text")
         return {"text": body}
 
-    def write(self, end: StreamEvent) -> dict[str, Any]:
+    def write(self, end: End) -> dict[str, Any]:
         """Agora's response for an execution's end. Raises TypeError when JSON cannot hold the end."""
-        return success(end["data"]) if end["type"] == MESSAGE else failure(str(end.get("message")))
+        return success(end["data"]) if end["type"] == MESSAGE else failure(end["message"])
 
 
 class QuestionAnswer(BodyFormat):
@@ -54,7 +54,7 @@ class QuestionAnswer(BodyFormat):
         """A question with its context, or a cancel."""
         return routine.read_request(body)
 
-    def write(self, end: StreamEvent) -> dict[str, Any]:
+    def write(self, end: End) -> dict[str, Any]:
         """An answer with its metadata, or a failure."""
         return success(routine.write_end(end))
 

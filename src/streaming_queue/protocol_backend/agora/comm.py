@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.client.backend import HttpBackend
-from streaming_queue.comm.client.exchange import ExchangeBackend, answer_event
+from streaming_queue.comm.client.exchange import ExchangeBackend
 from streaming_queue.comm.client.http import HttpExchange
 from streaming_queue.errors import ProtocolError, RemoteError
-from streaming_queue.messages import Reply, StreamEvent
+from streaming_queue.messages import Reply, StreamEvent, answer_event
 from streaming_queue.protocol_backend.agora import routine
 from streaming_queue.protocol_backend.agora.document import SOURCE
 from streaming_queue.protocol_backend.agora.envelope import REJECTED, encode_request, read_response, reason_in

@@ -20,7 +20,7 @@ from streaming_queue.comm.host.asgi_agent import GET, POST, AsgiAgent, RefusedEr
 from streaming_queue.comm.host.idempotency_cache import ExpiringCache
 from streaming_queue.comm.host.respond import Answer, send_end, send_json
 from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError, error_event
-from streaming_queue.messages import StreamEvent
+from streaming_queue.messages import End
 from streaming_queue.protocol_backend.agora import routine
 from streaming_queue.protocol_backend.agora.body_formats import BODY_FORMATS, BodyFormat, Followed
 from streaming_queue.protocol_backend.agora.document import HASH, SOURCE
@@ -152,7 +152,7 @@ class AgoraAgent(AsgiAgent):
         principal = scope["state"].get("principal")
         context_id, rounds = (None, {}) if conversation is None else (conversation.id, conversation.members)
 
-        def encode(end: StreamEvent) -> Answer:
+        def encode(end: End) -> Answer:
             return 200, orjson.dumps(body_format.write(end) | rounds), ()
 
         response: Mapping[str, Any]

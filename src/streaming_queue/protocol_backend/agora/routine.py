@@ -13,7 +13,7 @@ from streaming_queue.comm.payload import malformed
 from streaming_queue.comm.strict_json import read_answer
 from streaming_queue.comm.wire_errors import excerpt
 from streaming_queue.errors import ConfigError, ProtocolError, error_from_event
-from streaming_queue.messages import MESSAGE, Reply, StreamEvent, payload_text
+from streaming_queue.messages import MESSAGE, End, Reply, payload_text
 
 
 def text_of(payload: Mapping[str, Any]) -> str:
@@ -63,13 +63,13 @@ def read_request(body: Any) -> dict[str, Any]:
     return {"text": text, "metadata": context} if context else {"text": text}
 
 
-def write_end(end: StreamEvent) -> str:
+def write_end(end: End) -> str:
     """The body for an execution's end. Raises TypeError when JSON cannot hold the end."""
     if end["type"] != MESSAGE:
         return orjson.dumps({"failure": {key: value for key, value in end.items() if key != "type"}}).decode()
-    answer = {"answer": end["data"]}
-    if end.get("metadata"):
-        answer["metadata"] = end["metadata"]
+    answer: dict[str, Any] = {"answer": end["data"]}
+    if metadata := end.get("metadata"):
+        answer["metadata"] = metadata
     return orjson.dumps(answer).decode()
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from streaming_queue.comm.client.exchange import answer_event
 from streaming_queue.comm.client.http import JSON, HttpExchange
 from streaming_queue.comm.client.lines import EVENT_STREAM, read_events
 from streaming_queue.comm.jsonrpc import agent_failure, decode_event, decode_response
-from streaming_queue.messages import Reply, StreamEvent
+from streaming_queue.messages import Reply, StreamEvent, answer_event
 from streaming_queue.protocol_backend.anp.peer import Peer
 from streaming_queue.protocol_backend.anp.remote_interface import read_answer
 

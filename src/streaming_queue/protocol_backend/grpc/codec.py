@@ -9,14 +9,15 @@ from datetime import UTC
 from typing import Any
 
 import orjson
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as ProtobufMessage
 
 from streaming_queue.comm import strict_json
 from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.context_headers import read_context, write_trace
 from streaming_queue.comm.payload import decode_object, malformed
 from streaming_queue.errors import AgentFailedError, ConfigError, ProtocolError
-from streaming_queue.messages import DELTA, MESSAGE, STATUS, Reply, StreamEvent
+from streaming_queue.messages import DELTA, MESSAGE, STATUS, Message, Reply, ReplyMetadata, TextEvent, is_metadata
 from streaming_queue.protocol_backend.grpc import agent_pb2
 
 SERVICE: str = agent_pb2.DESCRIPTOR.services_by_name["Agent"].full_name
@@ -78,13 +79,13 @@ def decode_message(
     return payload
 
 
-def encode_answer(end: StreamEvent) -> bytes:
+def encode_answer(end: Message) -> bytes:
     """An execution's good end. Raises AgentFailedError when the service cannot carry it."""
     with _sendable():
         return serialize(agent_pb2.Answer(text=end["data"], metadata_json=_json(end.get("metadata"))))
 
 
-def encode_event(event: StreamEvent) -> bytes:
+def encode_event(event: TextEvent) -> bytes:
     """An event of a stream; a failure is none, but the call's status. Raises like `encode_answer`."""
     text = event["data"]
     with _sendable():
@@ -104,7 +105,7 @@ def _sendable() -> Iterator[None]:
         raise AgentFailedError(f"the agent's answer cannot be sent: {error}") from error
 
 
-def serialize(message: Message) -> bytes:
+def serialize(message: ProtobufMessage) -> bytes:
     """The bytes of a message."""
     body: bytes = message.SerializeToString()
     return body
@@ -122,7 +123,7 @@ def decode_answer(body: bytes, address: str) -> Reply:
         raise ProtocolError(f"{address}: what came back is no answer: {error}") from error
 
 
-def decode_event(body: bytes, address: str) -> StreamEvent | None:
+def decode_event(body: bytes, address: str) -> TextEvent | None:
     """The event in a message of a stream, None for a heartbeat. Raises ProtocolError when it is none."""
     try:
         event = agent_pb2.Event.FromString(body)
@@ -133,7 +134,7 @@ def decode_event(body: bytes, address: str) -> StreamEvent | None:
         return None
     if kind == "delta":
         return {"type": DELTA, "data": event.delta}
-    decoded: StreamEvent
+    decoded: TextEvent
     if kind == "status":
         decoded = {"type": STATUS, "data": event.status.text}
         metadata_json = event.status.metadata_json
@@ -174,8 +175,8 @@ def _reply(answer: agent_pb2.Answer, address: str) -> Reply:
     return reply
 
 
-def _reply_object(text: str, address: str) -> dict[str, Any]:
+def _reply_object(text: str, address: str) -> ReplyMetadata:
     document = strict_json.read_answer(text, address)
-    if not isinstance(document, dict):
+    if not is_metadata(document):
         raise ProtocolError(f"{address}: metadata_json is no JSON object: {text[:120]!a}")
     return document

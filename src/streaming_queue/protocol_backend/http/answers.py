@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import aiohttp
 import orjson
@@ -12,7 +13,7 @@ from streaming_queue.comm.client.http import response_error
 from streaming_queue.comm.strict_json import read_answer
 from streaming_queue.comm.wire_errors import excerpt, parse_retry_after, told_error
 from streaming_queue.errors import ProtocolError, RemoteError, error_from_event
-from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, Reply, StreamEvent
+from streaming_queue.messages import ERROR, MESSAGE, End, Reply, StreamEvent, is_event, is_metadata
 
 STATUS_BY_CODE: Mapping[str, int] = {
     "config": 400,
@@ -44,17 +45,17 @@ STATUS_BY_CODE: Mapping[str, int] = {
 """An error's code -> the status that tells a proxy the same; between our own ends the body is the truth."""
 
 
-def encode_end(end: StreamEvent) -> tuple[int, bytes, tuple[tuple[bytes, bytes], ...]]:
+def encode_end(end: End) -> tuple[int, bytes, tuple[tuple[bytes, bytes], ...]]:
     """The status, the body and further headers for an execution's end (RFC 9110, 10.2.3 and 11.6.1).
 
     Raises TypeError when JSON cannot hold the end.
     """
     if end["type"] == MESSAGE:
-        answer = {"text": end["data"]}
-        if end.get("metadata"):
-            answer["metadata"] = end["metadata"]
+        answer: dict[str, Any] = {"text": end["data"]}
+        if metadata := end.get("metadata"):
+            answer["metadata"] = metadata
         return 200, orjson.dumps(answer), ()
-    status, retry_after_s = STATUS_BY_CODE.get(str(end.get("code")), 500), end.get("retry_after_s")
+    status, retry_after_s = STATUS_BY_CODE.get(end["code"], 500), end["retry_after_s"]
     headers = [(b"www-authenticate", b"Bearer")] if status == 401 else []
     if isinstance(retry_after_s, int | float) and math.isfinite(retry_after_s):
         headers.append((b"retry-after", b"%d" % math.ceil(max(0.0, retry_after_s))))
@@ -89,7 +90,7 @@ def decode_answer(response: aiohttp.ClientResponse, body: bytes, origin: str) ->
     if not isinstance(text, str):
         raise ProtocolError(f'{origin}: the answer has no "text"{excerpt(body)}')
     reply = Reply(raw=document, text=text)
-    if isinstance(metadata, dict):
+    if is_metadata(metadata):
         reply["metadata"] = metadata
     elif metadata is not None:
         raise ProtocolError(f'{origin}: the answer\'s "metadata" is no object{excerpt(body)}')
@@ -99,9 +100,8 @@ def decode_answer(response: aiohttp.ClientResponse, body: bytes, origin: str) ->
 def decode_event(line: bytes, origin: str) -> StreamEvent:
     """The event in a line of a stream. Raises what an error event describes, ProtocolError when it is no event."""
     event = read_answer(line, origin)
-    kind = event.get("type") if isinstance(event, dict) else None
-    if kind == ERROR:
+    if isinstance(event, dict) and event.get("type") == ERROR:
         raise error_from_event(event, origin)
-    if kind not in (DELTA, STATUS, MESSAGE) or not isinstance(event.get("data"), str):
+    if not is_event(event):
         raise ProtocolError(f"{origin}: a line of the stream is no event{excerpt(line)}")
-    return dict(event)
+    return event

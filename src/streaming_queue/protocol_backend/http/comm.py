@@ -13,14 +13,14 @@ import orjson
 
 from streaming_queue.comm.base import About, Capabilities, EndpointOptions
 from streaming_queue.comm.client.backend import HttpBackend
-from streaming_queue.comm.client.exchange import ExchangeBackend, answer_event
+from streaming_queue.comm.client.exchange import ExchangeBackend
 from streaming_queue.comm.client.http import HttpExchange, HttpPeer, peer_date, read_body, response_error
 from streaming_queue.comm.client.lines import read_lines
 from streaming_queue.comm.payload import encode_request
 from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.comm.wire_errors import excerpt
 from streaming_queue.errors import ProtocolError
-from streaming_queue.messages import Reply, StreamEvent
+from streaming_queue.messages import Reply, StreamEvent, answer_event
 from streaming_queue.protocol_backend.http.answers import decode_answer, decode_event
 from streaming_queue.protocol_backend.http.codec import JSON, NDJSON
 

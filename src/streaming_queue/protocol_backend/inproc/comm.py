@@ -12,7 +12,7 @@ from streaming_queue.comm.context import heard
 from streaming_queue.comm.host.execution import HEARTBEAT_S, Executions
 from streaming_queue.comm.probing import ProbingBackend
 from streaming_queue.errors import BackendClosedError, ConfigError, ConnectError, error_from_event
-from streaming_queue.messages import ERROR, Reply, StreamEvent
+from streaming_queue.messages import ERROR, Reply, StreamEvent, TextEvent, reply_of
 
 
 @dataclass
@@ -58,10 +58,7 @@ class InprocCommBackend(ProbingBackend):
         """Run the agent's executor on `payload`; `raw` is the terminal event."""
         async for event in self._events(src_id, dst_id, payload, streaming=False):
             last = event
-        reply = Reply(raw=last, text=last["data"])
-        if "metadata" in last:
-            reply["metadata"] = last["metadata"]
-        return reply
+        return reply_of(last)
 
     def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
         """The executor's events as it enqueues them."""
@@ -69,7 +66,7 @@ class InprocCommBackend(ProbingBackend):
 
     async def _events(
         self, src_id: str, dst_id: str, payload: dict[str, Any], *, streaming: bool
-    ) -> AsyncIterator[StreamEvent]:
+    ) -> AsyncIterator[TextEvent]:
         agent = self._agent(dst_id)
         context = self.request(dst_id, payload, principal=src_id, streaming=streaming)
         with agent.executions.attach(context) as execution:

@@ -15,7 +15,7 @@ from streaming_queue.errors import (
     StreamingQueueError,
     error_from_event,
 )
-from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, Reply, StreamEvent, payload_text
+from streaming_queue.messages import ERROR, MESSAGE, STATUS, End, Reply, TextEvent, is_event, is_metadata, payload_text
 from streaming_queue.protocol_backend.mcp.dialect import (
     CONTEXT_KEY,
     ERROR_KEY,
@@ -81,14 +81,14 @@ def read_context(meta: Mapping[str, Any]) -> dict[str, Any]:
     return metadata
 
 
-def write_end(end: StreamEvent) -> dict[str, Any]:
+def write_end(end: End) -> dict[str, Any]:
     """The result of the tool for an execution's end: the answer, or `isError` with the failure beside its text."""
     if end["type"] == MESSAGE:
         result: dict[str, Any] = {"content": [{"type": "text", "text": end["data"]}], "isError": False}
-        if end.get("metadata"):
-            result["_meta"] = {METADATA_KEY: end["metadata"]}
+        if metadata := end.get("metadata"):
+            result["_meta"] = {METADATA_KEY: metadata}
         return result
-    text = {"type": "text", "text": str(end.get("message"))}
+    text = {"type": "text", "text": end["message"]}
     return {"content": [text], "isError": True, "_meta": {ERROR_KEY: end}}
 
 
@@ -118,7 +118,7 @@ def read_end(result: Mapping[str, Any], origin: str) -> Reply:
     reply = Reply(raw=result, text="\n".join(texts))
     AnswerMeter(origin).whole(reply["text"])
     metadata = meta.get(METADATA_KEY)
-    if isinstance(metadata, dict):
+    if is_metadata(metadata):
         reply["metadata"] = metadata
     return reply
 
@@ -130,15 +130,15 @@ def _failure(event: Any, texts: list[str], origin: str) -> StreamingQueueError:
     return AgentFailedError(f"{origin}: the tool failed" + (f": {said!a}" if said else ""))
 
 
-def write_progress(event: StreamEvent, token: str | int, count: int) -> dict[str, Any]:
+def write_progress(event: TextEvent, token: str | int, count: int) -> dict[str, Any]:
     """The params of a progress notification for the `count`th delta or status."""
     meta: dict[str, Any] = {EVENT_KEY: event["type"]}
-    if event.get("metadata"):
-        meta[METADATA_KEY] = event["metadata"]
+    if metadata := event.get("metadata"):
+        meta[METADATA_KEY] = metadata
     return {"progressToken": token, "progress": count, "message": event["data"], "_meta": meta}
 
 
-def read_progress(params: Any, token: int) -> StreamEvent | None:
+def read_progress(params: Any, token: int) -> TextEvent | None:
     """The event in a progress notification: the event of one of our hosts, else a status with figures.
 
     None where it is for another request, or none at all.
@@ -148,10 +148,12 @@ def read_progress(params: Any, token: int) -> StreamEvent | None:
     meta = params.get("_meta")
     meta = meta if isinstance(meta, dict) else {}
     message, metadata = params.get("message"), meta.get(METADATA_KEY)
-    if meta.get(EVENT_KEY) in (DELTA, STATUS) and isinstance(message, str):
-        event: StreamEvent = {"type": meta[EVENT_KEY], "data": message}
-        return {**event, "metadata": metadata} if isinstance(metadata, dict) else event
-    figures = {key: params[key] for key in ("progress", "total") if _is_number(params.get(key))}
+    event: Any = {"type": meta.get(EVENT_KEY), "data": message}
+    if isinstance(metadata, dict):
+        event["metadata"] = metadata
+    if is_event(event) and event["type"] != MESSAGE:
+        return event
+    figures: Any = {key: params[key] for key in ("progress", "total") if _is_number(params.get(key))}
     said = message if isinstance(message, str) else " of ".join(f"{figure:g}" for figure in figures.values())
     return {"type": STATUS, "data": said, "metadata": figures}
 

@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from streaming_queue.comm.client.exchange import Cancels, Exchange, answer_event
+from streaming_queue.comm.client.exchange import Cancels, Exchange
 from streaming_queue.comm.client.http import is_broken
 from streaming_queue.comm.jsonrpc import is_response
 from streaming_queue.errors import ConnectError, ProtocolError
-from streaming_queue.messages import StreamEvent
+from streaming_queue.messages import StreamEvent, answer_event
 from streaming_queue.protocol_backend.mcp.codec import (
     question_text,
     read_end,

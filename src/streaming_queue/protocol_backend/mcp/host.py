@@ -22,7 +22,7 @@ from streaming_queue.comm.host.execution import Execution
 from streaming_queue.comm.host.respond import EVENT_STREAM, Answer, encode_or_fail, send_end, send_json, send_stream
 from streaming_queue.comm.skills import declared
 from streaming_queue.errors import StreamingQueueError, error_event
-from streaming_queue.messages import ERROR, MESSAGE, StreamEvent
+from streaming_queue.messages import ERROR, MESSAGE, End, StreamEvent
 from streaming_queue.protocol_backend.mcp.codec import read_context, write_end, write_progress
 from streaming_queue.protocol_backend.mcp.dialect import (
     IDEMPOTENCY_KEY,
@@ -144,12 +144,12 @@ class McpAgent(AsgiAgent):
         except StreamingQueueError as error:
             await send_json(send, *encode_or_fail(encode, error_event(error))[:2])
 
-    def _encode_end(self, call: Call, end: StreamEvent) -> Answer:
+    def _encode_end(self, call: Call, end: End) -> Answer:
         return 200, orjson.dumps(self._response(call, write_end(end))), ()
 
     def _encode_event(self, call: Call, token: str | int, numbers: Iterator[int], event: StreamEvent) -> bytes:
         """A server-sent event: progress under `token`, or the response at the end."""
-        if event["type"] in (MESSAGE, ERROR):
+        if event["type"] == MESSAGE or event["type"] == ERROR:
             return _EVENT % self._encode_end(call, event)[1]
         params = write_progress(event, token, next(numbers))
         return _EVENT % orjson.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})

@@ -12,7 +12,7 @@ from streaming_queue.comm.context_headers import read_context
 from streaming_queue.comm.payload import decode_object, decode_payload
 from streaming_queue.comm.wire_errors import excerpt
 from streaming_queue.errors import AgentFailedError, ProtocolError, error_event, error_from_event
-from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
+from streaming_queue.messages import ERROR, StreamEvent, is_event
 
 HEARTBEAT = "agent_heartbeat"
 """The event that says that the agent is at work."""
@@ -34,16 +34,16 @@ def decode_request(body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
     return payload
 
 
-def encode_event(event: StreamEvent) -> bytes:
-    """One event; a failure in its place where JSON cannot hold it."""
+def encode_event(event: StreamEvent | None) -> bytes:
+    """One event, None for a heartbeat; a failure in its place where JSON cannot hold it."""
     try:
-        return orjson.dumps(event)
+        return orjson.dumps({"type": HEARTBEAT} if event is None else event)
     except TypeError as error:
         return orjson.dumps(error_event(AgentFailedError(f"the agent's answer cannot be sent as JSON: {error}")))
 
 
-def decode_event(body: bytes, origin: str) -> StreamEvent:
-    """The event in a reply; a heartbeat too. `origin` is put before errors.
+def decode_event(body: bytes, origin: str) -> StreamEvent | None:
+    """The event in a reply, None for a heartbeat. `origin` is put before errors.
 
     Raises:
         StreamingQueueError: the error that an error event describes, as the same class.
@@ -52,13 +52,12 @@ def decode_event(body: bytes, origin: str) -> StreamEvent:
     event = strict_json.read_answer(body, origin)
     kind = event.get("type") if isinstance(event, dict) else None
     if kind == HEARTBEAT:
-        return dict(event)
+        return None
     if kind == ERROR:
         raise error_from_event(event, origin)
-    metadata = event.get("metadata") if kind in (DELTA, STATUS, MESSAGE) else 0
-    if not isinstance(metadata, dict | None) or not isinstance(event.get("data"), str):
+    if not is_event(event):
         raise ProtocolError(f"{origin}: a reply is no event{excerpt(body) or ': it is empty'}")
-    return dict(event)
+    return event
 
 
 def encode_health(agent_id: str, *, ready: bool) -> bytes:

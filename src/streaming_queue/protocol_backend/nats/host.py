@@ -26,10 +26,9 @@ from streaming_queue.errors import (
     StreamingQueueError,
     error_event,
 )
-from streaming_queue.messages import ERROR, MESSAGE, StreamEvent
+from streaming_queue.messages import DELTA, STATUS, StreamEvent
 from streaming_queue.protocol_backend.nats.codec import (
     CREDENTIAL_HEADER,
-    HEARTBEAT,
     QUEUE_GROUP,
     STREAM,
     STREAM_HEADER,
@@ -209,23 +208,20 @@ class NatsAgent(HostedAgent):
     async def _wait(self, execution: Execution, reader: _Reader) -> StreamEvent:
         end = await execution.ended_within(FIRST_SIGN_S)
         while end is None:
-            await self._send({"type": HEARTBEAT}, reader)
+            await self._send(None, reader)
             end = await execution.ended_within(HEARTBEAT_S)
         return end
 
     async def _stream(self, execution: Execution, reader: _Reader) -> StreamEvent:
-        await self._send({"type": HEARTBEAT}, reader)
-        end: StreamEvent = {}
+        await self._send(None, reader)
         async with aclosing(execution.batches(HEARTBEAT_S)) as batches:
             async for batch in batches:
-                *events, end = batch or [{"type": HEARTBEAT}]
-                for event in events:
-                    await self._send(event, reader)
-                if end["type"] not in (MESSAGE, ERROR):
-                    await self._send(end, reader)
-        return end
+                for event in batch or (None,):
+                    if event is None or event["type"] in (DELTA, STATUS):
+                        await self._send(event, reader)
+        return await execution.result()
 
-    async def _send(self, event: StreamEvent, reader: _Reader) -> None:
+    async def _send(self, event: StreamEvent | None, reader: _Reader) -> None:
         await self._link.publish(reader.inbox, encode_event(event), reply=reader.control)
 
     async def _cancel(self, reader: _Reader) -> None:

@@ -9,13 +9,12 @@ from contextlib import suppress
 from typing import Any
 
 from streaming_queue.comm.answer_limit import AnswerMeter
-from streaming_queue.comm.client.exchange import Cancels, Exchange, reply_of
+from streaming_queue.comm.client.exchange import Cancels, Exchange
 from streaming_queue.comm.payload import encode_request
 from streaming_queue.errors import CommError, ConnectError, ProtocolError, SendTimeoutError
-from streaming_queue.messages import MESSAGE, Reply, StreamEvent
+from streaming_queue.messages import MESSAGE, Reply, StreamEvent, reply_of
 from streaming_queue.protocol_backend.nats.codec import (
     CREDENTIAL_HEADER,
-    HEARTBEAT,
     STREAM,
     STREAM_HEADER,
     decode_event,
@@ -89,7 +88,7 @@ class NatsExchange(Exchange):
             request, body = await self._begin()
             while True:
                 event = decode_event(body, self.address)
-                if event["type"] != HEARTBEAT:
+                if event is not None:
                     ended = event["type"] == MESSAGE
                     yield event
                 body = await request.get()
@@ -103,8 +102,9 @@ class NatsExchange(Exchange):
         meter = AnswerMeter(self.address)
         try:
             request, body = await self._begin()
-            while (event := decode_event(body, self.address))["type"] != MESSAGE:
-                meter.take(event)
+            while (event := decode_event(body, self.address)) is None or event["type"] != MESSAGE:
+                if event is not None:
+                    meter.take(event)
                 body = await request.get()
         except (asyncio.CancelledError, ProtocolError):
             await self._publish_cancel()
@@ -140,8 +140,9 @@ class NatsExchange(Exchange):
 
     async def cancel(self) -> None:
         """See the work end; `events` has sent the cancel."""
-        while self._request is not None and decode_event(await self._request.get(), self.address)["type"] != MESSAGE:
-            continue
+        event = None
+        while self._request is not None and (event is None or event["type"] != MESSAGE):
+            event = decode_event(await self._request.get(), self.address)
 
     def release(self) -> None:
         """Take no more replies to the message."""

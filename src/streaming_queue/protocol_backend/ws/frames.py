@@ -13,7 +13,7 @@ from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
 from streaming_queue.comm.payload import encode_document, encode_payload, malformed
 from streaming_queue.comm.wire_errors import excerpt
 from streaming_queue.errors import AgentFailedError, ProtocolError, error_from_event
-from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
+from streaming_queue.messages import ERROR, StreamEvent, is_event
 
 SUBPROTOCOL = Subprotocol("streaming-queue.v1")
 LIMIT_HEADER = "stq-request-limit"
@@ -131,14 +131,9 @@ def decode_answer(data: str | bytes) -> tuple[dict[str, Any], str]:
 
 def decode_event(frame: dict[str, Any], origin: str) -> StreamEvent:
     """The event in a host's frame. Raises the error of an error event, and ProtocolError when it is no event."""
-    kind = frame.get("type")
-    if kind == ERROR:
+    if frame.get("type") == ERROR:
         raise error_from_event(frame, origin)
-    metadata = frame.get("metadata")
-    if (
-        kind not in (MESSAGE, DELTA, STATUS)
-        or not isinstance(frame.get("data"), str)
-        or not (metadata is None or isinstance(metadata, dict))
-    ):
+    event = {key: value for key, value in frame.items() if key != "id" and value is not None}
+    if not is_event(event):
         raise ProtocolError(f"{origin}: a frame is no event{excerpt(orjson.dumps(frame))}")
-    return {key: value for key, value in frame.items() if key != "id" and value is not None}
+    return event

@@ -14,12 +14,12 @@ from websockets.exceptions import WebSocketException
 
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, AnswerMeter
 from streaming_queue.comm.base import EndpointOptions
-from streaming_queue.comm.client.exchange import Cancels, Exchange, reply_of
+from streaming_queue.comm.client.exchange import Cancels, Exchange
 from streaming_queue.comm.client.http import CONNECT_TIMEOUT_S, agent_headers, agent_url
 from streaming_queue.comm.client.once import Once
 from streaming_queue.comm.client.replies import Replies
 from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError
-from streaming_queue.messages import MESSAGE, Reply, StreamEvent
+from streaming_queue.messages import MESSAGE, Reply, StreamEvent, reply_of
 from streaming_queue.protocol_backend.ws.connection import CLOSE_TIMEOUT_S, ClientSide, library_log
 from streaming_queue.protocol_backend.ws.failures import not_connected
 from streaming_queue.protocol_backend.ws.frames import (

@@ -12,7 +12,7 @@ from unit.core.virtual_loop import virtually
 
 from streaming_queue.comm import answer_limit
 from streaming_queue.comm.client import exchange as module
-from streaming_queue.comm.client.exchange import HELD_S, Cancels, Exchange, answer_event, reply_of
+from streaming_queue.comm.client.exchange import HELD_S, Cancels, Exchange
 from streaming_queue.errors import AgentFailedError, ProtocolError, RemoteError
 from streaming_queue.messages import DELTA, MESSAGE, Reply, StreamEvent
 
@@ -239,14 +239,6 @@ async def test_a_failure_cancels_nothing_but_one_that_the_backend_names() -> Non
         with pytest.raises(RemoteError):
             await told(exchange)
         assert exchange.cancels_sent == cancels
-
-
-def test_a_reply_as_an_event_and_back() -> None:
-    event = {"type": MESSAGE, "data": "a", "metadata": {"model": "m"}}
-    assert answer_event(Reply(raw=0, text="a", metadata={"model": "m"})) == event
-    assert answer_event(Reply(raw=0, text="a")) == {"type": MESSAGE, "data": "a"}
-    assert reply_of(event) == {"raw": event, "text": "a", "metadata": {"model": "m"}}
-    assert "metadata" not in reply_of({"type": MESSAGE, "data": "a"})
 
 
 # --- cancels ---

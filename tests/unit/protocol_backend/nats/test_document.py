@@ -80,8 +80,10 @@ async def test_the_request_shown_is_answered_as_shown(shared_server: NatsServer,
 def test_the_replies_shown_are_events_of_every_kind():
     shown = [line for line in TEXT.splitlines() if line.startswith('{"type"')]
     *events, failure = [line.encode() for line in shown if "Paris" not in line]
-    kinds = [codec.decode_event(line, "x")["type"] for line in events]
-    assert kinds == ["agent_heartbeat", "agent_status", "agent_text_delta", MESSAGE]
+    heartbeat, *told = [codec.decode_event(line, "x") for line in events]
+    assert heartbeat is None
+    assert json.loads(events[0]) == json.loads(codec.encode_event(None)) == {"type": "agent_heartbeat"}
+    assert [event["type"] for event in told] == ["agent_status", "agent_text_delta", MESSAGE]
     with pytest.raises(RateLimitedError) as caught:
         codec.decode_event(failure, "x")
     assert caught.value.retry_after_s == 2.5

@@ -15,7 +15,7 @@ from typing import Any
 from streaming_queue.comm import strict_json
 from streaming_queue.comm.payload import decode_payload, encode_payload, malformed
 from streaming_queue.errors import AgentFailedError, ProtocolError, error_event, error_from_event
-from streaming_queue.messages import DELTA, ERROR, MESSAGE, STATUS, StreamEvent
+from streaming_queue.messages import ERROR, StreamEvent, TextEvent, is_event
 
 PING, PONG, DRAINING, CANCEL, HEARTBEAT = b"ping\n", b"pong\n", b"draining\n", b"cancel\n", b"\n"
 
@@ -57,18 +57,17 @@ def encode_event(event: StreamEvent) -> bytes:
         return _encode(error_event(AgentFailedError(f"the agent's event cannot be sent: {error}")))
 
 
-def decode_event(line: bytes, origin: str) -> StreamEvent:
+def decode_event(line: bytes, origin: str) -> TextEvent:
     """The event in a line. Raises an agent's error as its class, and ProtocolError if the line is not an event.
 
     `origin` names the sender in errors.
     """
     event = strict_json.read_answer(line, origin)
-    kind = event.get("type") if isinstance(event, dict) else None
-    if kind == ERROR:
+    if isinstance(event, dict) and event.get("type") == ERROR:
         raise error_from_event(event, origin)
-    if kind not in (DELTA, STATUS, MESSAGE) or not isinstance(event.get("data"), str):
+    if not is_event(event):
         raise ProtocolError(f"{origin}: this is not an event: {line[:120]!r}")
-    return dict(event)
+    return event
 
 
 def _encode(document: Mapping[str, Any]) -> bytes:

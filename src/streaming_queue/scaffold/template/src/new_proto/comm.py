@@ -11,7 +11,7 @@ from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.base import About, BaseCommBackend, Capabilities, EndpointOptions
 from streaming_queue.comm.context import heard
 from streaming_queue.errors import BackendClosedError, ConnectError, StreamingQueueError
-from streaming_queue.messages import MESSAGE, Reply, StreamEvent
+from streaming_queue.messages import MESSAGE, Reply, StreamEvent, TextEvent, reply_of
 
 from new_proto import codec
 from new_proto.address import SCHEME, host_and_port
@@ -49,10 +49,7 @@ class NewProtoCommBackend(BaseCommBackend):
         """Send a message and wait for its answer; `raw` is the event with the answer."""
         del src_id
         *_, end = [event async for event in self._events(dst_id, payload, streaming=False)]
-        reply = Reply(raw=end, text=end["data"])
-        if "metadata" in end:
-            reply["metadata"] = end["metadata"]
-        return reply
+        return reply_of(end)
 
     def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
         """Like `send`, with the agent's events as they come."""
@@ -61,7 +58,7 @@ class NewProtoCommBackend(BaseCommBackend):
 
     async def _events(
         self, agent_id: str, payload: dict[str, Any], *, streaming: bool
-    ) -> AsyncGenerator[StreamEvent, None]:
+    ) -> AsyncGenerator[TextEvent, None]:
         """Send a message and yield the events, the answer last. A caller that leaves early cancels its question."""
         options = self.options.get(agent_id, EndpointOptions())
         message = codec.encode_message(codec.Message(payload, streaming, options.credential))
