@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, settings
 # machine trusts, of which no test has need, and to compile our modules again where an environment forbids to keep them.
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("nobody.pem"))
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False  # else pytest rewrites the assertions of all files for each process of each run
 
 # How long an example takes to be made says how busy the machine is.
 settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow], deadline=None)

@@ -85,7 +85,7 @@ def test_a_served_coordinator_has_its_pools(stq, coordinator) -> None:
     assert served.process.wait(60) == 0
 
 
-@pytest.mark.parametrize(("top", "below"), [("a2a", "http"), ("http", "a2a")])
+@pytest.mark.parametrize(("top", "below"), [("a2a", "http"), pytest.param("http", "a2a", marks=pytest.mark.interop)])
 def test_a_killed_sub_coordinator_costs_nothing(stq, held_worker, pool, top: str, below: str) -> None:
     leaves = [held_worker(protocol=below).address for _ in range(4)]
     subs = [pool(*pair, protocol=top, pool_protocol=below) for pair in (leaves[:2], leaves[2:])]
