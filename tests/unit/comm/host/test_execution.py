@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from unit.comm.agents import Agent, Echo, Gate, Stubborn, message, request, soon
+from unit.core.virtual_loop import virtually
 
 from streaming_queue.comm import answer_limit
 from streaming_queue.comm.context import annotate, current_call
@@ -51,6 +52,7 @@ async def test_annotations_become_metadata_and_an_events_own_metadata_wins():
     assert await outcome(behave) == message("x", metadata={"llm_ms": 3.0, "model": "b"})
 
 
+@virtually
 async def test_annotations_of_executions_side_by_side_do_not_mix():
     async def behave(context: Any, queue: Any) -> None:
         annotate(who=context.get_user_input())
@@ -179,6 +181,7 @@ async def test_an_answer_is_measured_by_its_text_and_not_by_what_goes_with_it(mo
     assert (await outcome(behave))["data"] == "x" * 50 + "字" * 16 + "xx"
 
 
+@virtually
 async def test_the_deadline_ends_a_question():
     started = time.monotonic()
     end = await outcome(lambda context, queue: asyncio.sleep(10), deadline_ms=50)
@@ -186,6 +189,7 @@ async def test_the_deadline_ends_a_question():
     assert time.monotonic() - started < 1
 
 
+@virtually
 async def test_the_deadline_does_not_end_a_command():
     async def behave(context: Any, queue: Any) -> None:
         await asyncio.sleep(0.05)
@@ -212,6 +216,7 @@ async def test_a_cancellation_from_within_is_a_failure_that_readers_see():
 # --- readers ---
 
 
+@virtually
 async def test_each_reader_sees_every_event_in_order():
     gate = asyncio.Event()
 
@@ -410,6 +415,7 @@ async def test_a_failure_that_was_read_is_not_kept_for_the_next_attempt():
         assert await execution.result() == message("fine")
 
 
+@virtually
 async def test_after_the_grace_a_question_is_cancelled_and_its_key_is_free():
     gate = Gate()
     executions = Executions(gate, grace_s=0.05)
@@ -424,6 +430,7 @@ async def test_after_the_grace_a_question_is_cancelled_and_its_key_is_free():
     assert len(executions) == 0
 
 
+@virtually
 async def test_every_return_starts_the_grace_anew():
     gate = Gate()
     executions = Executions(gate, grace_s=0.1)
@@ -434,6 +441,7 @@ async def test_every_return_starts_the_grace_anew():
     await executions.aclose()
 
 
+@virtually
 async def test_one_of_two_readers_may_leave():
     gate = Gate()
     executions = Executions(gate, grace_s=0.02)
@@ -455,6 +463,7 @@ async def test_without_a_key_leaving_is_the_cancel():
 
 
 @pytest.mark.parametrize("metadata", [{}, {"idempotency_key": "k"}])
+@virtually
 async def test_a_command_goes_on_when_everybody_left(metadata: dict[str, str]):
     gate = Gate()
     executions = Executions(gate, grace_s=0.02)
@@ -467,6 +476,7 @@ async def test_a_command_goes_on_when_everybody_left(metadata: dict[str, str]):
     await soon(lambda: len(executions) == 0)
 
 
+@virtually
 async def test_a_commands_answer_is_kept_for_the_grace_after_its_end():
     gate = Gate()
     executions = Executions(gate, grace_s=0.2)
