@@ -59,7 +59,7 @@ class Agent:
             event = json.dumps({"jsonrpc": "2.0", "id": call["id"], "result": result})
             await stream.write(f"data: {event}\n\n".encode())
         if KIND == "never ends":
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         elif KIND == "breaks off":
             assert request.transport is not None
             request.transport.abort()

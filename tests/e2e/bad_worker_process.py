@@ -35,7 +35,7 @@ async def message(request: web.Request) -> web.StreamResponse:
         await response.write(b'"}')
         return response
     if KIND == "never":
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()
     raise ValueError(KIND)
 
 

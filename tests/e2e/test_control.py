@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
+
+from e2e.waiting import until
 
 FAST = ("-s", "mock.latency_ms=0")
 BROKEN = ("-s", "mock.failure_rate=1", "-s", "scheduler.max_attempts=1")
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def told(stq, *arguments: str) -> dict:

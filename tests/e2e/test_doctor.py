@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from e2e.protocols import ALL, EVERY, ONE, some_of
+from e2e.waiting import until
 
 
 def findings(done):
@@ -177,9 +178,8 @@ def test_a_run_that_is_going_on_then_killed_then_resumed(stq):
         "run", "-q", stq.questions(60), "-o", "run", "-p", "inproc", "-w", "1", "-c", "2", "-s", "mock.latency_ms=2000"
     )
     rows = stq.directory / "run" / "results.jsonl"
-    while not (rows.exists() and rows.stat().st_size):
-        assert process.poll() is None
-        time.sleep(0.02)
+    until(lambda: process.poll() is not None or (rows.exists() and rows.stat().st_size))
+    assert process.poll() is None
     done = stq("doctor", "run", "--json")
     assert (done.returncode, problems(done)) == (0, [])
     assert findings(done)["owner"]["seen"] == f"process {process.pid} works on it"

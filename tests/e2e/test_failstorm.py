@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from e2e.waiting import until
 
 from streaming_queue.benchmark.figures import family
 
@@ -50,10 +51,8 @@ async def test_a_storm_loses_nothing_and_says_what_it_saw(tmp_path: Path) -> Non
 async def test_an_interrupted_storm_leaves_nobody_behind(tmp_path: Path) -> None:
     plan = ("--cycles", "9", "--every", "30", "--workers", "2", "--kill", "1", "--fault", "stop")
     process = await start(*plan, "-o", str(tmp_path / "storm"))
-    async with asyncio.timeout(60):
-        while "T" not in (states := await asyncio.to_thread(states_of, process.pid)).values():  # noqa: ASYNC110
-            await asyncio.sleep(0.1)  # no event tells of another process's state
-    assert len(states) >= 3
+    await asyncio.to_thread(until, lambda: "T" in states_of(process.pid).values(), 60)
+    assert len(states := await asyncio.to_thread(states_of, process.pid)) >= 3
     process.send_signal(signal.SIGINT)
     async with asyncio.timeout(30):
         _, err = await process.communicate()

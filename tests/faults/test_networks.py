@@ -28,9 +28,7 @@ FAULTS: dict[str, Callable[[Relay], Awaitable[None] | None]] = {
 
 async def rows(history, count: int) -> None:
     """Wait until so many ends are acknowledged."""
-    async with asyncio.timeout(60):
-        while await asyncio.to_thread(history.look) < count:  # noqa: ASYNC110 (another process writes them)
-            await asyncio.sleep(0.02)
+    await asyncio.to_thread(until, lambda: history.look() >= count, 60)
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(10, marks=[pytest.mark.faults, pytest.mark.timeout(400)])])

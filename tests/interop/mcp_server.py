@@ -16,7 +16,7 @@ async def ask(question: str, context: Context) -> str:
     """Answer a question."""
     if question == "wait":
         try:
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             print("cancelled", file=sys.stderr, flush=True)
             raise

@@ -48,7 +48,7 @@ class Clerk:
         if question == "wait":
             self.started += 1
             try:
-                await asyncio.sleep(30)
+                await asyncio.Event().wait()
             except asyncio.CancelledError:
                 self.cancelled += 1
                 raise

@@ -159,7 +159,7 @@ class Worker:
     async def answer(self, socket: web.WebSocketResponse, frame: Any) -> None:
         number, text = frame["id"], frame["text"]
         if text == "wait":
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
         if text == "fail":
             await socket.send_json({"type": ERROR, "id": number, "code": "agent_failed", "message": "oh"})
             return

@@ -151,7 +151,7 @@ async def test_a_cancelled_stream_is_closed_while_its_reader_is_busy():
 
     class Stuck(Events):
         async def enqueue_event(self, event: Any) -> None:
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
 
     context = RequestContext({"text": "?"}, streaming=True)
     with pytest.raises(TimeoutError):

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from unit.core.virtual_loop import virtually
 
 from streaming_queue.comm.base import BaseCommBackend
 from streaming_queue.comm.context import CallContext, calling, heard
@@ -231,6 +232,7 @@ async def test_silence_ends_a_question_but_never_a_command(network: NetworkBase)
     await asyncio.wait({command})
 
 
+@virtually
 async def test_signs_of_life_keep_a_long_answer_alive() -> None:
     async def lasts(agent_id: str, payload: dict[str, Any]) -> Any:
         for _ in range(8):
@@ -243,6 +245,7 @@ async def test_signs_of_life_keep_a_long_answer_alive() -> None:
     heard()  # nobody listens any more
 
 
+@virtually
 async def test_silence_after_signs_of_life_ends_a_question() -> None:
     async def dies_away(agent_id: str, payload: dict[str, Any]) -> Any:
         await asyncio.sleep(0.05)

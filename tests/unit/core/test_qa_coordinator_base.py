@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.comm.agents import soon
 
 from streaming_queue.comm.context import CallContext, calling
 from streaming_queue.core import executors
@@ -64,12 +64,6 @@ async def stage(settings: dict[str, Any]):
     await stage.network.close()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 (what is waited for tells nobody)
-            await asyncio.sleep(0.005)
-
-
 async def test_status_dispatch_status(stage: Stage, settings: dict[str, Any]) -> None:
     coordinator = QACoordinatorBase(settings, stage.events.append)
     await stage.host(coordinator)
@@ -125,7 +119,7 @@ async def test_a_round_goes_on_when_the_caller_of_dispatch_leaves(stage: Stage, 
     await stage.host(coordinator)
     coordinator.set_network(stage.network)
     caller = asyncio.create_task(coordinator.dispatch_round())
-    await until(lambda: coordinator.figures()["done"] > 0)
+    await soon(lambda: coordinator.figures()["done"] > 0)
     caller.cancel()
     await asyncio.wait({caller})
     assert "30 of 30" in await coordinator.dispatch_round()
@@ -197,7 +191,7 @@ async def test_closing_the_network_ends_the_round_and_gives_the_questions_back(s
     await stage.host(coordinator)
     coordinator.set_network(stage.network)
     caller = asyncio.create_task(coordinator.dispatch_round())
-    await until(lambda: coordinator.figures()["total"] == 30)
+    await soon(lambda: coordinator.figures()["total"] == 30)
     async with asyncio.timeout(5):
         await stage.network.close()
     await asyncio.wait({caller})
@@ -331,7 +325,7 @@ async def test_a_follower_that_leaves_its_stream_leaves_the_round_alone(stage: S
                 pass
 
     following = asyncio.create_task(follow())
-    await until(lambda: coordinator.figures()["round_id"] is not None)
+    await soon(lambda: coordinator.figures()["round_id"] is not None)
     following.cancel()
     await asyncio.wait({following})
     assert (await stage.command("attach"))["metadata"]["done"] == 30

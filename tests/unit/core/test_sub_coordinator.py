@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from unit.comm.agents import until
 
 from streaming_queue.comm import registry
 from streaming_queue.comm.context import CallContext, annotate, calling
@@ -112,12 +113,6 @@ async def ask(network: NetworkBase, text: str = "Why?", **context: Any) -> Reply
     call = CallContext(**{"question_id": "q", "idempotency_key": f"run/{text}", "kind": "question"} | context)
     with calling(call):
         return await network.route_message("Runner", "Sub-1", {"text": text, "metadata": {"mine": 1}})
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(5):
-        while not await condition():  # noqa: ASYNC110 (what is waited for tells nobody)
-            await asyncio.sleep(0.02)
 
 
 @over_each_pair
@@ -343,14 +338,14 @@ async def test_an_answer_that_takes_longer_than_silence_may_last_stays_alive_thr
     quick_signs_of_life: None, house: House, protocol: str
 ) -> None:
     async def slow(context: Any, event_queue: Any) -> None:
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(1.6)
         await event_queue.enqueue_event({"type": MESSAGE, "data": "at last"})
 
     lower = await house.pool("Lower", protocol, {"Worker-1": Member("Worker-1", slow)})
     upper = await house.pool("Sub-1", protocol, {"Lower": lower})
     network = await house.network(protocol, {"Sub-1": upper})
     for level in (network, upper.network, lower.network):
-        level.message_timeout_s = 0.4
+        level.message_timeout_s = 1.0
     assert (await ask(network)).get("text") == "at last"
 
 

@@ -19,11 +19,17 @@ def fine():
 
 
 async def test_findings_come_in_the_order_of_the_checks():
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+    def quick():
+        loop.call_soon_threadsafe(ended.set)
+        return fine()
+
     async def slow():
-        await asyncio.sleep(0.05)
+        await ended.wait()
         return [ok("slow", "1"), ok("slow", "2")]
 
-    assert await examine([Check("slow", slow), Check("fine", fine)]) == [
+    assert await examine([Check("slow", slow), Check("fine", quick)]) == [
         ok("slow", "1"),
         ok("slow", "2"),
         ok("fine", "all is well"),
@@ -78,7 +84,7 @@ async def test_a_check_that_hangs_is_a_problem_soon(blocking, monkeypatch):
     release = threading.Event()
 
     async def hang():
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     def block():
         release.wait(60)

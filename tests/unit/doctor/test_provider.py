@@ -129,7 +129,7 @@ async def test_a_server_that_answers_otherwise(server, status, level, code):
 
 async def test_a_server_that_hangs(server, monkeypatch):
     async def hang(request):
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     server.models = hang
     monkeypatch.setattr(module, "STEP_S", 0.2)

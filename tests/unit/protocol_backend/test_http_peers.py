@@ -232,7 +232,7 @@ async def test_no_cancel_is_sent_for_a_command_or_without_a_key(backend: HttpCom
         await soon(lambda: len(peer.requests) == 1)
         sending.cancel()
         await asyncio.wait({sending})
-        await asyncio.sleep(0.05)
+        await backend.close()
         assert len(peer.requests) == 1
 
 

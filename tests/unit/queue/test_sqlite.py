@@ -7,6 +7,7 @@ import sqlite3
 import threading
 
 import pytest
+from unit.comm.agents import until
 from unit.queue.writer import handed_over, in_writer
 
 from streaming_queue.errors import DiskFullError, QueueClosedError, QueueError
@@ -371,14 +372,16 @@ async def test_an_opening_that_is_cancelled_leaves_no_owner(path):
     await asyncio.sleep(0)
     opening.cancel()
     await asyncio.gather(opening, return_exceptions=True)
-    async with asyncio.timeout(5):
-        while True:
-            try:
-                queue = await SQLiteQueue.open(path)
-                break
-            except QueueError:
-                await asyncio.sleep(0.01)
-    await queue.close()
+
+    async def opens() -> bool:
+        try:
+            queue = await SQLiteQueue.open(path)
+        except QueueError:
+            return False
+        await queue.close()
+        return True
+
+    await until(opens)
 
 
 async def test_commits_that_come_one_by_one_share_transactions(path, result):

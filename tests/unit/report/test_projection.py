@@ -10,6 +10,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from unit.comm.agents import until
 from unit.report.record import Record
 
 from streaming_queue.errors import QueueClosedError, StreamingQueueError
@@ -28,12 +29,6 @@ def record_of(rows: int, answer: str = "42") -> Record:
     for number in range(1, rows + 1):
         record.end(f"q-{number}", answer if number % 7 else None)
     return record
-
-
-async def until(condition, seconds: float = 5.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - a file raises no event
-            await asyncio.sleep(0.005)
 
 
 async def test_the_file_has_a_row_a_question_in_order(tmp_path):
@@ -217,15 +212,18 @@ async def test_an_end_that_is_taken_back_leaves_one_row_a_question(tmp_path):
     def ids() -> list[str]:
         return [json.loads(line)["question_id"] for line in path.read_text().splitlines()]
 
+    def row_is_last() -> bool:
+        seen = ids()
+        seen_twice.append(len(set(seen)) != len(seen))
+        return seen[-1] == "q-7"
+
     async with Projection(record, path, also=reported.append) as projection:
         await until(lambda: len(ids()) == 20)
         inode = path.stat().st_ino
         record.take_back("q-7")
         record.end("q-7", "late, but right")
         projection.nudge()
-        while ids()[-1] != "q-7":
-            seen_twice += [len(set(ids())) != len(ids())]
-            await asyncio.sleep(0.005)
+        await until(row_is_last)
         assert path.stat().st_ino != inode
         record.end("q-21")
     assert not any(seen_twice)

@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.comm.agents import soon, until
 from unit.runner.test_runner_base import Talk
 
 from streaming_queue.comm import registry
@@ -44,10 +46,8 @@ async def test_a_worker_is_started_again_where_it_was(start: Any) -> None:
     assert await backend.health_check("w")
     first = process.pid
     os.kill(first, signal.SIGKILL)
-    for _ in range(3000):
-        if process.pid != first and await backend.health_check("w"):
-            break
-        await asyncio.sleep(0.02)
+    await soon(lambda: process.pid != first, 60)
+    await until(partial(backend.health_check, "w"), 60)
     assert (await backend.send("c", "w", {"text": "q"}))["text"].startswith("[mock]")
     await backend.close()
 

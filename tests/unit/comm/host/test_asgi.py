@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from unit.comm.agents import soon, until
 from unit.comm.raw import Connection, ask, connection, get, post
 
 from streaming_queue.comm.base import HostLimits, HostOptions
@@ -241,8 +242,7 @@ async def test_a_body_over_the_limit_is_refused_while_it_streams_in(start: Any, 
         await peer.write(chunk)
         answer = await peer.answer()
         assert (answer.status, answer.code) == (413, "protocol")
-    await asyncio.sleep(0.01)
-    assert app.disconnects == 1
+    await soon(lambda: app.disconnects == 1)
 
 
 async def test_a_streamed_body_within_the_limit_arrives(start: Any):
@@ -326,8 +326,11 @@ async def test_too_many_connections_are_told_to_come_back(start: Any):
             assert (await peer.answer()).status == 200
         answer = await ask(server.port, get("/"))
         assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "rate_limited", "1")
-    await asyncio.sleep(0.05)
-    assert (await ask(server.port, get("/"))).status == 200
+
+    async def served() -> bool:
+        return (await ask(server.port, get("/"))).status == 200
+
+    await until(served)
 
 
 async def test_a_peer_that_does_not_read_is_dropped(start: Any, app: App):
@@ -458,7 +461,7 @@ async def test_stop_is_bounded_even_if_a_handler_will_not_go(start: Any, app: Ap
             await server.stop()
         assert time.monotonic() - started < 0.8
         assert "agent 'w': 1 handlers do not end" in caplog.text
-    await asyncio.sleep(1)
+    await soon(lambda: app.served == 1)
 
 
 async def test_the_same_port_can_be_served_again_at_once(start: Any):

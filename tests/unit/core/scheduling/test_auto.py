@@ -51,7 +51,7 @@ def measure(choice: ProtocolChoice, **costs: float) -> None:
             choice.answered(worker_id, result)
 
 
-async def test_one_that_is_held_back_has_its_share_and_no_more(queue: MemoryQueue) -> None:
+async def test_one_that_is_held_back_has_its_share_and_no_more(virtual_time: Any, queue: MemoryQueue) -> None:
     await fill(queue, 400)
     choice = choosing(exploration=0.1)
     pool = Pool(queue, workers=2, choice=choice)

@@ -90,7 +90,8 @@ async def test_who_fills_it_is_woken_when_it_is_emptied(empty: str) -> None:
     taking = asyncio.create_task(handoff.take("a"))
     handoff.offer(1)
     filling = asyncio.create_task(handoff.hungry(1))
-    await asyncio.sleep(0.01)
+    for _ in range(3):
+        await asyncio.sleep(0)
     assert not filling.done()
     open_now = True
     getattr(handoff, empty)()

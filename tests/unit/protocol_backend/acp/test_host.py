@@ -8,7 +8,7 @@ import uuid
 from typing import Any
 
 import pytest
-from unit.comm.agents import LIMITS, Agent, Echo, Gate, message, soon
+from unit.comm.agents import LIMITS, Agent, Echo, Gate, message, soon, until
 from unit.comm.raw import Answer, ask, connection, get, post
 
 from streaming_queue.comm.base import HostOptions
@@ -52,12 +52,15 @@ def events(answer: Answer) -> list[Any]:
 
 
 async def ended(port: int, run_id: str) -> Any:
-    for _ in range(500):
-        answer = await ask(port, get(f"/runs/{run_id}"))
-        if answer.json["status"] not in ("created", "in-progress"):
-            return answer.json
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"the run has not ended: {answer.json}")
+    run: Any = None
+
+    async def is_over() -> bool:
+        nonlocal run
+        run = (await ask(port, get(f"/runs/{run_id}"))).json
+        return run["status"] not in ("created", "in-progress")
+
+    await until(is_over)
+    return run
 
 
 # --- who is there ---
@@ -581,5 +584,8 @@ async def test_a_run_is_kept_for_a_while(spawn: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(runs, "KEPT_S", 0.05)
     port, _ = await spawn(Echo())
     run_id = (await ask(port, run())).headers["run-id"]
-    await asyncio.sleep(0.06)
-    assert (await ask(port, get(f"/runs/{run_id}"))).status == 404
+
+    async def is_gone() -> bool:
+        return (await ask(port, get(f"/runs/{run_id}"))).status == 404
+
+    await until(is_gone)

@@ -254,9 +254,10 @@ async def test_a_black_hole_is_left_by_the_callers_own_deadline(backend: GrpcCom
 
 
 async def test_who_is_cancelled_twice_does_not_wait(backend: GrpcCommBackend):
-    cancelling = asyncio.Event()
+    begun, cancelling = asyncio.Event(), asyncio.Event()
 
     async def never(body: bytes, context: Any) -> bytes:
+        begun.set()
         await asyncio.Event().wait()
         return FINE
 
@@ -266,7 +267,7 @@ async def test_who_is_cancelled_twice_does_not_wait(backend: GrpcCommBackend):
 
     async with serving(Send=never, Cancel=cancel) as port:
         sending = asyncio.create_task(send(backend, port, idempotency_key="k"))
-        await asyncio.sleep(0.1)
+        await begun.wait()
         sending.cancel()
         await cancelling.wait()
         sending.cancel()
@@ -297,7 +298,7 @@ async def test_no_cancel_is_sent_for_a_command_or_without_a_key(backend: GrpcCom
         await begun.wait()
         sending.cancel()
         await asyncio.wait({sending})
-        await asyncio.sleep(0.05)
+        await backend.close()
         assert cancels == 0
 
 

@@ -7,12 +7,13 @@ import gc
 import ssl
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from unit.comm.agents import LIMITS, Echo, Stubborn
+from unit.comm.agents import LIMITS, Echo, Stubborn, until
 
 from streaming_queue.comm import grpc_wire
 from streaming_queue.comm.base import EndpointOptions, HostOptions
@@ -65,10 +66,7 @@ async def test_an_agent_may_come_back_at_its_port_and_is_found_soon(spawn: Any):
     assert not await backend.health_check("w")
     await asyncio.sleep(0.5)
     await backend.spawn_local_agent("w", "127.0.0.1", port, Echo())
-    for _ in range(30):
-        if await backend.health_check("w"):
-            break
-        await asyncio.sleep(0.05)
+    await until(partial(backend.health_check, "w"), 2)
     assert (await backend.send("c", "w", {"text": "q"}))["text"] == "q"
 
 

@@ -255,7 +255,10 @@ async def test_a_server_that_is_not_serving_is_not_healthy(backend: GrpcCommBack
 
 
 async def test_a_probe_is_bounded(backend: GrpcCommBackend):
+    begun = asyncio.Event()
+
     async def check(body: bytes, context: Any) -> bytes:
+        begun.set()
         await asyncio.Event().wait()
         return b""
 
@@ -264,8 +267,9 @@ async def test_a_probe_is_bounded(backend: GrpcCommBackend):
         started = time.monotonic()
         assert not await backend.health_check("w")
         assert time.monotonic() - started < 1.3
+        begun.clear()
         probing = asyncio.create_task(backend.health_check("w"))
-        await asyncio.sleep(0.05)
+        await begun.wait()
         await backend.close()
         assert await probing is False
 

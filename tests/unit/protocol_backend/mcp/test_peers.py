@@ -466,7 +466,7 @@ async def test_who_is_told_of_a_cancel(backend: McpCommBackend, discovered: Any,
         asking.cancel()
         await asyncio.wait({asking}, timeout=1)
         assert asking.cancelled()
-        await asyncio.sleep(0.05)
+        await backend.close()
         cancels = [call for call in peer.calls if call["method"] == "notifications/cancelled"]
         wanted = [] if told is None else [{"requestId": peer.calls[2]["id"], **told}]
         assert [call["params"] for call in cancels] == wanted

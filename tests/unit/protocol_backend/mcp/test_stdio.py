@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.comm.agents import soon
+from unit.comm.agents import soon, until
 
 from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES
 from streaming_queue.errors import BackendClosedError, CommError, ConfigError, ConnectError, ProtocolError
@@ -173,7 +173,7 @@ async def test_a_server_that_will_not_go_is_ended_within_bounds(backend: McpComm
     began = time.monotonic()
     await backend.close()
     assert time.monotonic() - began < 4
-    assert group_is_gone(pid), "what it began itself is ended, too"
+    await until(lambda: asyncio.to_thread(group_is_gone, pid), 10)  # and what it began itself
     with pytest.raises(CommError):
         await waiting
 
@@ -190,7 +190,7 @@ async def main():
     await backend.register_endpoint("w", {CLERK + " stays"!r})
     await backend.connect("c", "w")
     print(backend._peers["w"].link.pid, flush=True)
-    await asyncio.sleep(60)
+    await asyncio.Event().wait()
 
 asyncio.run(main())
 """)
@@ -200,9 +200,7 @@ asyncio.run(main())
     assert not group_is_gone(pid)
     process.send_signal(signal.SIGKILL)
     await process.wait()
-    async with asyncio.timeout(10):
-        while not await asyncio.to_thread(group_is_gone, pid):  # noqa: ASYNC110 (it is no task of ours)
-            await asyncio.sleep(0.05)
+    await until(lambda: asyncio.to_thread(group_is_gone, pid), 10)
 
 
 async def test_an_agreement_that_nobody_waits_for_ends_with_the_backend():

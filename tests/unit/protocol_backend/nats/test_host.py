@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 from nats.errors import NoRespondersError
-from unit.comm.agents import LIMITS, Agent, Echo, Gate, Stubborn, message, soon
+from unit.comm.agents import LIMITS, Agent, Echo, Gate, Stubborn, message, soon, until
 from unit.protocol_backend.nats.servers import NatsServer, settled
 
 from streaming_queue.comm.base import HostLimits
@@ -492,11 +492,10 @@ async def test_a_host_is_back_when_its_server_is(server: NatsServer, make: Any, 
     server.start()
     client = await plain(server.url)
 
-    for _ in range(200):
+    async def is_back() -> bool:
         try:
-            answer = await ask(client, {"text": "q"})
+            return (await ask(client, {"text": "q"}))["data"] == "q"
         except NoRespondersError:
-            await asyncio.sleep(0.02)
-        else:
-            break
-    assert answer["data"] == "q"
+            return False
+
+    await until(is_back)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from nats import errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from unit.comm.agents import Agent, Echo, Gate, soon
+from unit.comm.agents import Agent, Echo, Gate, soon, until
 from unit.protocol_backend.nats.servers import NatsServer, pretender, settled
 
 from streaming_queue.comm import answer_limit
@@ -405,6 +406,10 @@ async def test_a_server_that_dies_loses_what_has_no_key(server: NatsServer, make
     await soon(lambda: gate.cancelled == 2)
 
 
+async def is_away(backend: NatsCommBackend) -> bool:
+    return not await backend.health_check("w")
+
+
 async def test_a_question_with_a_key_is_asked_again_when_the_server_is_back_and_runs_once(
     server: NatsServer, make: Any, monkeypatch: pytest.MonkeyPatch
 ):
@@ -415,7 +420,7 @@ async def test_a_question_with_a_key_is_asked_again_when_the_server_is_back_and_
     asking = asyncio.create_task(send(backend, KEYED))
     await gate.started.wait()
     server.kill()
-    await asyncio.sleep(0.2)
+    await until(partial(is_away, backend))
     server.start()
     gate.open.set()
     assert (await asking)["text"] == "answer 1"
@@ -441,7 +446,7 @@ async def test_a_stream_with_a_key_goes_on_where_it_was(server: NatsServer, make
         events.append(item["data"])
         if item["data"] == "4,":
             server.kill()
-            await asyncio.sleep(0.2)
+            await until(partial(is_away, backend))
             server.start()
             asyncio.get_running_loop().call_later(1.5, go_on.set)
     assert events == [*(f"{number}," for number in range(10)), "0,1,2,3,4,5,6,7,8,9,"]
@@ -462,10 +467,7 @@ async def test_a_server_that_stays_away_is_waited_for_no_longer_than_that(
     assert 0.2 < time.monotonic() - started < 1.5
     server.start()
     gate.open.set()
-    for _ in range(200):
-        if await backend.health_check("w"):
-            break
-        await asyncio.sleep(0.02)
+    await until(partial(backend.health_check, "w"))
     assert (await send(backend))["text"].startswith("answer")
 
 

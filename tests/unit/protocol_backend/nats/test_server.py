@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.comm.agents import Echo
+from unit.comm.agents import Echo, until
 from unit.protocol_backend.nats.servers import kept
 
 from streaming_queue.comm.base import HostOptions
@@ -55,15 +55,6 @@ def scratch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     monkeypatch.setattr(tempfile, "tempdir", str(directory))
     monkeypatch.setenv("TMPDIR", str(directory))
     return directory
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until `condition`, which may look at files and processes, holds; fails after three seconds."""
-    for _ in range(300):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not come true")
 
 
 def files(scratch: Path) -> list[Path]:
@@ -138,7 +129,7 @@ from streaming_queue.protocol_backend.nats.comm import NatsCommBackend
 
 async def main():
     print((await NatsCommBackend().spawn_local_agent("w", "127.0.0.1", 0, Echo())).base_url, flush=True)
-    await asyncio.sleep(60)
+    await asyncio.Event().wait()
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts us in the background may ignore it
 asyncio.run(main())
