@@ -56,7 +56,7 @@ class Stage:
     def __init__(self, tmp_path: Path) -> None:
         self.file = tmp_path / "started"
         self.address = ""
-        self._open: list[Callable[[], Any]] = []
+        self.open: list[Callable[[], Any]] = []
 
     async def host(self, settings: Settings) -> None:
         config = Config.of(settings)
@@ -66,13 +66,13 @@ class Stage:
         executor = CoordinatorExecutor(coordinator=Coordinator(config))
         executor.coordinator.set_network(network, ["Worker-1"])
         backend = create_backend(config, coordinator=ID)
-        self._open += [network.close, backend.close]
+        self.open += [network.close, backend.close]
         self.address = (await backend.spawn_local_agent(ID, "127.0.0.1", 0, executor)).base_url
 
     async def caller(self, settings: Settings, *, operator: bool = False) -> NetworkBase:
         backend = create_backend(Config.of(settings), coordinator=ID if operator else None)
         network = NetworkBase(backend)
-        self._open.append(network.close)
+        self.open.append(network.close)
         if self.address:
             await network.register_agent(ID, self.address)
         return network
@@ -86,7 +86,7 @@ class Stage:
         return only
 
     async def close(self) -> None:
-        for close in reversed(self._open):
+        for close in reversed(self.open):
             await close()
 
 
@@ -215,7 +215,7 @@ async def test_an_identity_that_workers_may_share_commands_nothing_but_the_proce
     assert await stage.attack(worker) is AuthError
 
     own = NetworkBase(create_backend(Config.of(shared), coordinator=ID))
-    stage._open.append(own.close)
+    stage.open.append(own.close)
     executor = CoordinatorExecutor(coordinator=Coordinator(Config.of(shared)))
     handle = await own.comm_backend.spawn_local_agent(ID, "127.0.0.1", 0, executor)
     await own.register_agent(ID, handle.base_url)
@@ -243,7 +243,7 @@ class Relay:
 async def test_an_agent_that_passes_a_message_on_lends_it_no_right(stage: Stage, text: str) -> None:
     settings = {"protocol": "http", "network": {"token": TOKEN, "operator_token": OPERATOR}}
     network = NetworkBase(create_backend(Config.of(settings), coordinator=ID))
-    stage._open.append(network.close)
+    stage.open.append(network.close)
     executors: dict[str, Any] = {ID: CoordinatorExecutor(coordinator=Coordinator(settings)), "Worker-1": Relay()}
     for agent_id, executor in executors.items():
         handle = await network.comm_backend.spawn_local_agent(agent_id, "127.0.0.1", 0, executor)
@@ -251,7 +251,7 @@ async def test_an_agent_that_passes_a_message_on_lends_it_no_right(stage: Stage,
     network.setup_mesh_topology()
     assert await said(network, "dispatch") == "dispatched"
     asker: BaseCommBackend = create_backend(Config.of({"protocol": "http", "network": {"token": TOKEN}}))
-    stage._open.append(asker.close)
+    stage.open.append(asker.close)
     await asker.register_endpoint("w", network.get_agents()["Worker-1"])
     with pytest.raises(AuthError):
         await asker.send("x", "w", {"text": text, "metadata": {"kind": "command", "worker_address": "http://h:1"}})

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.comm.agents import until
 
 from streaming_queue.config import Config
 from streaming_queue.core.feed import Feed
@@ -32,10 +33,11 @@ class Stage:
             self.reading.make_room()
 
     async def until_open(self, count: int) -> Counts:
-        async with asyncio.timeout(10):
-            while (counts := await self.queue.counts()).open != count:  # noqa: ASYNC110 (a queue tells nobody)
-                await asyncio.sleep(0.001)
-        return counts
+        async def is_so() -> bool:
+            return (await self.queue.counts()).open == count
+
+        await until(is_so)
+        return await self.queue.counts()
 
 
 @asynccontextmanager

@@ -51,9 +51,11 @@ async def spawn():
         )
         backends.append(backend)
         handle = await backend.spawn_local_agent("w", host, 0, executor)
+        spawn.agents.append(handle)
         await backend.register_endpoint("w", handle.base_url)
         return int(handle.base_url.rpartition(":")[2]), backend
 
+    spawn.agents = []
     yield spawn
     for backend in backends:
         await backend.close()
@@ -71,7 +73,7 @@ async def test_health(spawn: Any):
 async def test_an_agent_that_drains_is_not_healthy_and_takes_no_question(spawn: Any):
     gate = Gate()
     port, backend = await spawn(gate)
-    (agent,) = backend._agents
+    (agent,) = spawn.agents
     asked = asyncio.create_task(backend.send("c", "w", {"text": "q"}))
     await gate.started.wait()
     draining = asyncio.create_task(agent.drain(5))

@@ -84,7 +84,7 @@ class App:
             with cancelled_on_disconnect(scope):
                 while True:
                     await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
-                    await asyncio.sleep(0.001)
+                    await asyncio.sleep(0)
         finally:
             self.cancelled.set()
 

@@ -419,7 +419,7 @@ async def test_a_question_that_comes_again_waits_for_a_member_that_it_did_not_fa
     assert not asking.done(), "A is free, and B is not"
     held.set()
     assert await asyncio.gather(holding, asking) == ["B", "B"]
-    assert bench.balancer._pool.states()["B"]["answered"] == 2
+    assert bench.balancer.figures()["members"]["B"]["answered"] == 2
     assert not bench.balancer._failed_at
     bench.balancer.close()
 

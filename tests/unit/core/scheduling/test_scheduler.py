@@ -68,9 +68,9 @@ class Pool:
             queue,
             self.ask,
             [f"W{number + 1}" for number in range(workers)],
-            probe=self.probe,
+            probe=lambda worker_id: self.probe(worker_id),  # noqa: PLW0108 - a test gives another
             protocol_of=lambda _: "test",
-            emit=self.events.append,
+            emit=lambda event: self.emit(event),  # noqa: PLW0108
             settings=SchedulerSettings.model_construct(**options | settings),
             intake_done=self.intake_done,
             choice=choice,
@@ -95,6 +95,9 @@ class Pool:
 
     async def probe(self, worker_id: str) -> bool:
         return worker_id in self.healthy
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
 
     def of(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -724,7 +727,7 @@ async def test_one_silent_worker_does_not_delay_finding_the_next(
     async def probe(worker_id: str) -> bool:
         return worker_id == "W3" or await silent.wait()
 
-    pool.behave, pool.scheduler.pool._probe = behave, probe
+    pool.behave, pool.probe = behave, probe
     assert not await pool.run()
     assert [event.worker for event in pool.of(WorkerDown)] == ["W1", "W2"]
     assert found[1] - found[0] < 0.7  # it became silent 0.2 s later; one after the other would be 0.9

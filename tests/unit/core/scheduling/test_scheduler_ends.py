@@ -64,14 +64,14 @@ async def test_a_removal_that_waits_ends_with_the_round(queue) -> None:
 
 async def test_two_removals_and_a_join_leave_who_joined(queue) -> None:
     pool, running = await held(queue)
-    tell = pool.scheduler._emit
+    tell = pool.emit
 
     def join_again(event):
         tell(event)
         if isinstance(event, WorkerLeft):
             pool.scheduler.add_worker("W1")
 
-    pool.scheduler._emit = join_again
+    pool.emit = join_again
     removals = [pool.scheduler.remove_worker("W1", at_once=True) for _ in range(2)]
     await asyncio.wait_for(asyncio.gather(*removals), 5)
     assert "W1" in pool.scheduler.pool.workers
@@ -140,7 +140,7 @@ async def test_a_worker_that_starts_is_waited_for_however_long_no_other_is_there
             raise StartingError("waiting for it")
         return True
 
-    pool.behave, pool.scheduler.pool._probe = behave, probe
+    pool.behave, pool.probe = behave, probe
     assert await pool.run()
     assert (await queue.counts()).done == 4
     assert {(state["state"], state["reason"]) for state in seen} == {("down", "connection refused")}

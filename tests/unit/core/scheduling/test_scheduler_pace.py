@@ -82,9 +82,7 @@ async def test_at_the_end_slow_questions_are_looked_for_twenty_times_a_second(qu
     pool = Pool(queue, workers=2, hedge=True)
     slow: list[float] = []
     hedged: list[float] = []
-    pool.scheduler._emit = pool.scheduler._attempts._emit = lambda event: (
-        hedged.append(now()) if isinstance(event, Hedged) else None
-    )
+    pool.emit = lambda event: hedged.append(now()) if isinstance(event, Hedged) else None
 
     async def behave(worker_id: str, lease: Lease) -> str:
         await asyncio.sleep(0.1)

@@ -105,6 +105,11 @@ async def served_card(handle: Any, host: str = "127.0.0.1") -> dict[str, Any]:
     return document
 
 
+def door(handle: Any) -> Any:
+    """The listener of the host for gRPC."""
+    return handle._door
+
+
 def grpc_port(card: dict[str, Any]) -> int:
     [url] = [item["url"] for item in card["supportedInterfaces"] if item["protocolBinding"] == GRPC]
     return int(url.rpartition(":")[2])
@@ -175,13 +180,13 @@ async def test_a_card_without_it(connect: Any, caplog: pytest.LogCaptureFixture)
 
 async def test_nobody_listens_there(connect: Any, caplog: pytest.LogCaptureFixture):
     backend, handle = await connect(Echo())
-    await handle._door.stop()
+    await door(handle).stop()
     assert (await backend.send("c", "w", {"text": "hi"}))["text"] == "hi"
     assert await used(backend) == "JSONRPC 1.0"
     assert await backend.health_check("w")
     [record] = logged(caplog)
     assert f"{handle.base_url}: asked by JSONRPC and not by GRPC: " in record.message
-    assert f"cannot connect by gRPC to http://127.0.0.1:{handle._door.port}" in record.message
+    assert f"cannot connect by gRPC to http://127.0.0.1:{door(handle).port}" in record.message
 
 
 async def test_somebody_else_listens_there(make: Any, monkeypatch: pytest.MonkeyPatch):
@@ -249,7 +254,7 @@ async def test_after_a_failure_it_is_tried_again(connect: Any):
     backend, handle = await connect(Echo())
     assert await used(backend) == "GRPC 1.0"
     await backend.send("c", "w", {"text": "hi"})
-    await handle._door.stop()
+    await door(handle).stop()
     with pytest.raises(ConnectError):
         await backend.send("c", "w", {"text": "hi"})
     assert (await backend.send("c", "w", {"text": "hi"}))["text"] == "hi"
@@ -303,7 +308,7 @@ async def test_a_tls_option_of_pythons_is_no_use(make: Any):
 )
 async def test_the_version_is_honoured(connect: Any, version: str | None, taken: bool):
     _, handle = await connect(Echo())
-    channel = open_channel(f"127.0.0.1:{handle._door.port}", None)
+    channel = open_channel(f"127.0.0.1:{door(handle).port}", None)
     stub: Any = A2AServiceStub(channel)  # type: ignore[no-untyped-call]
     metadata = () if version is None else (("a2a-version", version),)
     request = SendMessageRequest(message=Message(message_id="m", role=Role.ROLE_USER, parts=[Part(text="hi")]))
@@ -472,7 +477,7 @@ async def test_a_message_comes_back_to_its_work_when_the_connection_breaks(conne
     gate = Gate()
     _, handle = await connect(gate)
     backend = make()
-    relay = Relay(handle._door.port)
+    relay = Relay(door(handle).port)
     async with tcp(relay) as port, card_for(port) as url:
         await backend.register_endpoint("w", url)
         keyed = {"text": "q", "metadata": {"idempotency_key": "k"}}
@@ -493,7 +498,7 @@ async def test_without_a_key_a_broken_connection_is_an_error(connect: Any, make:
     gate = Gate()
     _, handle = await connect(gate)
     backend = make()
-    relay = Relay(handle._door.port)
+    relay = Relay(door(handle).port)
     async with tcp(relay) as port, card_for(port) as url:
         await backend.register_endpoint("w", url)
         asked = asyncio.create_task(backend.send("c", "w", {"text": "q"}))
@@ -541,7 +546,7 @@ async def test_a_host_that_vanished_without_a_word_is_given_up(
     gate = Gate()
     _, handle = await connect(gate)
     backend = make()
-    relay = Vanishing(handle._door.port)
+    relay = Vanishing(door(handle).port)
     async with tcp(relay) as port, card_for(port) as url:
         await backend.register_endpoint("w", url)
         asked = asyncio.create_task(backend.send("c", "w", {"text": "q"}))
@@ -560,7 +565,7 @@ async def test_a_reader_that_reads_nothing_is_left(connect: Any):
 
     limits = HostLimits(body_deadline_s=0.1, stop_s=1.0)
     _, handle = await connect(Agent(pour), host_options={"limits": limits})
-    channel = open_channel(f"127.0.0.1:{handle._door.port}", None)
+    channel = open_channel(f"127.0.0.1:{door(handle).port}", None)
     stub: Any = A2AServiceStub(channel)  # type: ignore[no-untyped-call]
     request = SendMessageRequest(message=Message(message_id="m", role=Role.ROLE_USER, parts=[Part(text="hi")]))
     call = stub.SendStreamingMessage(request, metadata=(("a2a-version", "1.0"),))
@@ -574,7 +579,7 @@ async def test_a_reader_that_reads_nothing_is_left(connect: Any):
 
 async def test_a_task_that_is_not_there(connect: Any):
     _, handle = await connect(Echo())
-    channel = open_channel(f"127.0.0.1:{handle._door.port}", None)
+    channel = open_channel(f"127.0.0.1:{door(handle).port}", None)
     stub: Any = A2AServiceStub(channel)  # type: ignore[no-untyped-call]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.GetTask(GetTaskRequest(id="none"), metadata=(("a2a-version", "1.0"),))

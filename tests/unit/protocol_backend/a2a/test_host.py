@@ -28,6 +28,11 @@ pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 V1 = "A2A-Version: 1.0"
 
 
+async def import_the_host() -> None:
+    """Import blocks."""
+    await asyncio.to_thread(comm._host_half)
+
+
 @pytest.fixture
 async def spawn():
     backends: list[A2ACommBackend] = []
@@ -271,7 +276,7 @@ async def test_the_short_path_answers_as_the_sdk_does(
         metadata = {"seen": dict(context.metadata)} if context.metadata else {}
         await queue.enqueue_event(message(text, metadata=metadata))
 
-    await asyncio.to_thread(comm._host_half)
+    await import_the_host()
     from streaming_queue.protocol_backend.a2a import app
 
     port = await spawn(Agent(behave))
@@ -305,7 +310,7 @@ async def test_the_short_path_answers_as_the_sdk_does(
     ids=str,
 )
 async def test_what_is_not_short_is_left_to_the_sdk(changes: dict[str, Any]):
-    await asyncio.to_thread(comm._host_half)
+    await import_the_host()
     from streaming_queue.protocol_backend.a2a.short_path import short_rest, short_rpc
 
     assert short_rest(params()) is not None
@@ -619,7 +624,7 @@ async def test_a_words_metadata_go_with_it(spawn: Any, caplog: pytest.LogCapture
 
 
 async def test_ended_tasks_are_kept_within_bounds(spawn: Any, monkeypatch: pytest.MonkeyPatch):
-    await asyncio.to_thread(comm._host_half)
+    await import_the_host()
     from streaming_queue.protocol_backend.a2a import task_store
 
     monkeypatch.setattr(task_store, "TASKS_KEPT", 3)
@@ -635,7 +640,7 @@ async def test_ended_tasks_are_kept_within_bounds(spawn: Any, monkeypatch: pytes
 
 
 async def test_a_silent_stream_is_kept_alive(spawn: Any, monkeypatch: pytest.MonkeyPatch):
-    await asyncio.to_thread(comm._host_half)
+    await import_the_host()
     from streaming_queue.protocol_backend.a2a import event_stream, handler
 
     monkeypatch.setattr(event_stream, "HEARTBEAT_S", 0.05)

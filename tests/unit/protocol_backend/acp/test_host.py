@@ -34,9 +34,11 @@ async def spawn():
         backend = AcpCommBackend(host_options=HostOptions(**{"limits": LIMITS, **host_options}))
         backends.append(backend)
         handle = await backend.spawn_local_agent("W 1", "127.0.0.1", 0, executor)
+        spawn.agents.append(handle)
         await backend.register_endpoint("W 1", handle.base_url)
         return int(handle.base_url.rpartition(":")[2]), backend
 
+    spawn.agents = []
     yield spawn
     for backend in backends:
         await backend.close()
@@ -124,8 +126,8 @@ async def test_other_paths_and_methods(spawn: Any, request_: bytes, status: int,
 
 async def test_an_agent_that_drains_answers_no_ping_and_takes_no_run(spawn: Any):
     gate = Gate()
-    port, backend = await spawn(gate)
-    (agent,) = backend._agents
+    port, _ = await spawn(gate)
+    (agent,) = spawn.agents
     asked = asyncio.create_task(ask(port, run()))
     await gate.started.wait()
     draining = asyncio.create_task(agent.drain(5))
@@ -471,10 +473,10 @@ async def test_runs_that_fail_do_not_pile_up_sessions(spawn: Any, monkeypatch: p
     async def behave(context: Any, queue: Any) -> None:
         raise RateLimitedError("no")
 
-    port, backend = await spawn(Agent(behave))
+    port, _ = await spawn(Agent(behave))
     for _ in range(10):
         await ask(port, run("x", None, session_id=str(uuid.uuid4())))
-    assert len(backend._agents[0].sessions) == 5
+    assert len(spawn.agents[0].sessions) == 5
 
 
 # --- leaving and coming back ---
@@ -524,8 +526,8 @@ async def test_a_run_has_the_id_it_is_wished_unless_that_is_taken_or_none(spawn:
 
 async def test_stopping_fails_what_is_under_way_in_every_mode(spawn: Any):
     gate = Gate()
-    port, backend = await spawn(gate)
-    (agent,) = backend._agents
+    port, _ = await spawn(gate)
+    (agent,) = spawn.agents
     begun = (await ask(port, run("a", "async"))).status
     waiting = [asyncio.create_task(ask(port, run("x", mode))) for mode in ("sync", "stream")]
     await soon(lambda: gate.runs == 3)
@@ -545,8 +547,8 @@ async def test_a_thousand_runs_of_every_mode_leave_no_task_and_bounded_memory(
 ):
     monkeypatch.setattr(runs, "MAX_ENDED", 100)
     monkeypatch.setattr("streaming_queue.protocol_backend.acp.sessions.MAX_SESSIONS", 50)
-    port, backend = await spawn(Echo())
-    (agent,) = backend._agents
+    port, _ = await spawn(Echo())
+    (agent,) = spawn.agents
     async with connection(port) as peer:
         for number in range(1050):
             if number == 50:
@@ -572,8 +574,8 @@ async def test_a_thousand_runs_of_every_mode_leave_no_task_and_bounded_memory(
 async def test_long_answers_are_forgotten_sooner(spawn: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(runs, "MAX_CHARACTERS", 2500)
     monkeypatch.setattr("streaming_queue.protocol_backend.acp.sessions.MAX_CHARACTERS", 5000)
-    port, backend = await spawn(Echo())
-    (agent,) = backend._agents
+    port, _ = await spawn(Echo())
+    (agent,) = spawn.agents
     ids = [(await ask(port, run("x" * 1000, None, session_id=str(uuid.uuid4())))).headers["run-id"] for _ in range(4)]
     statuses = [(await ask(port, get(f"/runs/{run_id}"))).status for run_id in ids]
     assert statuses == [404, 404, 200, 200]

@@ -223,15 +223,16 @@ async def test_nonces_are_kept_as_long_as_their_signatures_hold_and_are_bounded(
     now = 0.0
     made = gate.CallerGate(trust=None, steady=lambda: now)  # type: ignore[arg-type]
     monkeypatch.setattr(gate, "MAX_NONCES", 2)
-    made._spend("did:wba:a", "1")
-    made._spend("did:wba:b", "1")
+    spend = made._spend
+    spend("did:wba:a", "1")
+    spend("did:wba:b", "1")
     with pytest.raises(RateLimitedError):
-        made._spend("did:wba:a", "2")
+        spend("did:wba:a", "2")
     now = gate.PAST_S + gate.FUTURE_S
     with pytest.raises(gate.DeniedError):
-        made._spend("did:wba:a", "1")
+        spend("did:wba:a", "1")
     now += 2
-    made._spend("did:wba:a", "2")
+    spend("did:wba:a", "2")
     assert len(made._nonces) == 1
 
 

@@ -34,9 +34,11 @@ async def spawn():
         )
         backends.append(backend)
         handle = await backend.spawn_local_agent("w", host, 0, executor)
+        spawn.agents.append(handle)
         await backend.register_endpoint("w", handle.base_url)
         return int(handle.base_url.rpartition(":")[2]), backend
 
+    spawn.agents = []
     yield spawn
     for backend in backends:
         await backend.close()

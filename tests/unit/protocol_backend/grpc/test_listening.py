@@ -61,7 +61,7 @@ async def test_other_names_of_this_machine(spawn: Any, host: str):
 async def test_an_agent_may_come_back_at_its_port_and_is_found_soon(spawn: Any):
     port, backend = await spawn(Echo())
     assert await backend.health_check("w")
-    (agent,) = backend._agents
+    (agent,) = spawn.agents
     await agent.stop()
     assert not await backend.health_check("w")
     await asyncio.sleep(0.5)
@@ -77,7 +77,7 @@ async def test_stopping_is_bounded_although_somebody_watches_and_somebody_hangs(
     await watching.read()
     sending = asyncio.create_task(backend.send("c", "w", {"text": "q"}))
     await stubborn.started.wait()
-    (agent,) = backend._agents
+    (agent,) = spawn.agents
     started = time.monotonic()
     await agent.stop()
     assert time.monotonic() - started < LIMITS.stop_s + 0.3

@@ -35,8 +35,12 @@ async def backend():
     await backend.close()
 
 
+def peer_of(backend: McpCommBackend) -> Any:
+    return backend._peers["w"]
+
+
 def pid_of(backend: McpCommBackend) -> int:
-    pid = backend._peers["w"].link.pid
+    pid = peer_of(backend).link.pid
     assert pid is not None
     return pid
 
@@ -54,7 +58,7 @@ async def ask(backend: McpCommBackend, text: str) -> Any:
 
 async def test_a_server_is_begun_once_and_ended(backend: McpCommBackend):
     await backend.register_endpoint("w", CLERK)
-    assert backend._peers["w"].link.pid is None
+    assert peer_of(backend).link.pid is None
     assert await backend.health_check("w")
     replies = await asyncio.gather(*(ask(backend, f"{TEXT} {number}") for number in range(50)))
     assert [reply["text"] for reply in replies] == [f"{TEXT} {number}" for number in range(50)]
@@ -73,7 +77,7 @@ async def test_a_server_is_begun_once_and_ended(backend: McpCommBackend):
 async def test_a_server_that_crashes_is_begun_anew(backend: McpCommBackend):
     await backend.register_endpoint("w", CLERK)
     waiting = asyncio.create_task(ask(backend, "wait"))
-    await soon(lambda: backend._peers["w"].agreed.value is not None and backend._peers["w"].link._waiting)
+    await soon(lambda: peer_of(backend).agreed.value is not None and peer_of(backend).link._waiting)
     told = r"the server ended \(exit code 3\): 'out of paper'"
     with pytest.raises(ConnectError, match=told) as caught:
         await ask(backend, "crash")
@@ -119,7 +123,7 @@ async def test_a_server_that_is_not_understood_is_ended(backend: McpCommBackend,
     await backend.register_endpoint("w", CLERK)
     assert (await ask(backend, "x"))["text"] == "x"
     waiting = asyncio.create_task(ask(backend, "wait"))
-    await soon(lambda: len(backend._peers["w"].link._waiting) == 1)
+    await soon(lambda: len(peer_of(backend).link._waiting) == 1)
     pid = pid_of(backend)
     with pytest.raises(ProtocolError, match=told):
         await ask(backend, text)
@@ -145,7 +149,7 @@ async def test_a_cancel_is_told(backend: McpCommBackend, caplog: pytest.LogCaptu
     caplog.set_level(logging.DEBUG, "streaming_queue.protocol_backend.mcp")
     await backend.register_endpoint("w", CLERK)
     asking = asyncio.create_task(ask(backend, "wait"))
-    await soon(lambda: backend._peers["w"].agreed.value is not None)
+    await soon(lambda: peer_of(backend).agreed.value is not None)
     await asyncio.sleep(0.05)
     asking.cancel()
     await asyncio.wait({asking}, timeout=1)
@@ -167,7 +171,7 @@ async def test_a_server_gets_no_secrets_but_those_named(backend: McpCommBackend,
 async def test_a_server_that_will_not_go_is_ended_within_bounds(backend: McpCommBackend):
     await backend.register_endpoint("w", f"{CLERK} stays")
     waiting = asyncio.create_task(ask(backend, "wait"))
-    await soon(lambda: backend._peers["w"].agreed.value is not None)
+    await soon(lambda: peer_of(backend).agreed.value is not None)
     await asyncio.sleep(0.05)
     pid = pid_of(backend)
     began = time.monotonic()
@@ -207,7 +211,7 @@ async def test_an_agreement_that_nobody_waits_for_ends_with_the_backend():
     backend = McpCommBackend()
     await backend.register_endpoint("w", "stdio:sleep 60")
     asking = asyncio.create_task(ask(backend, "x"))
-    await soon(lambda: backend._peers["w"].link.pid is not None)
+    await soon(lambda: peer_of(backend).link.pid is not None)
     pid = pid_of(backend)
     asking.cancel()
     await asyncio.wait({asking})

@@ -102,7 +102,7 @@ async def test_a_message_carries_what_the_options_say(shared_server: NatsServer,
 
     async def reply(message: Msg) -> None:
         messages.append(message)
-        await message._client.publish(message.reply, FINE)
+        await message.respond(FINE)
 
     await answering(reply)
     await answering(reply, "other")
@@ -180,7 +180,7 @@ async def test_events_come_in_order_and_signs_of_life_are_heard(backend: NatsCom
 
     async def reply(message: Msg) -> None:
         for item in (*events, FINE):
-            await message._client.publish(message.reply, item)
+            await message.respond(item)
 
     await answering(reply)
     signs = 0
@@ -205,7 +205,7 @@ async def test_an_answer_without_end_is_given_up_and_cancelled(
 
     async def flood(message: Msg) -> None:
         for _ in range(200):
-            await message._client.publish(message.reply, event(DELTA, data="x" * 1000))
+            await message.respond(event(DELTA, data="x" * 1000))
 
     async def cancel(_: Msg) -> None:
         cancelled.set()
@@ -226,7 +226,7 @@ async def test_a_reader_that_is_slow_holds_no_more_than_the_limit(
 
     async def flood(message: Msg) -> None:
         for _ in range(300):
-            await message._client.publish(message.reply, event(DELTA, data="x" * 1000))
+            await message.respond(event(DELTA, data="x" * 1000))
 
     await answering(flood)
     read = 0
@@ -559,18 +559,18 @@ async def test_a_host_that_gave_no_sign_is_not_judged_by_its_silence(
 
     async def reply(message: Msg) -> None:
         await asyncio.sleep(1.2)
-        await message._client.publish(message.reply, FINE)
+        await message.respond(FINE)
 
     await answering(reply)
     assert (await send(backend))["text"] == "fine"
 
 
 async def test_what_comes_for_nobody_is_answered_like_the_server_does(backend: NatsCommBackend, answering: Any):
-    gone = asyncio.Event()
+    gone, read = asyncio.Event(), asyncio.Event()
 
     async def reply(message: Msg) -> None:
-        await message._client.publish(message.reply, FINE)
-        await asyncio.sleep(0.1)
+        await message.respond(FINE)
+        await read.wait()
         await message._client.publish(message.reply, event("agent_heartbeat"), reply="somewhere.1")
 
     async def control(message: Msg) -> None:
@@ -580,6 +580,7 @@ async def test_what_comes_for_nobody_is_answered_like_the_server_does(backend: N
     await answering(reply)
     await answering(control, "somewhere.*")
     await send(backend)
+    read.set()
     async with asyncio.timeout(1):
         await gone.wait()
 

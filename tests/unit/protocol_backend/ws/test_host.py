@@ -41,9 +41,11 @@ async def spawn():
         )
         backends.append(backend)
         handle = await backend.spawn_local_agent("w", host, 0, executor)
+        spawn.agents.append(handle)
         await backend.register_endpoint("w", handle.base_url)
         return int(handle.base_url.rpartition(":")[2]), backend
 
+    spawn.agents = []
     yield spawn
     for backend in backends:
         await backend.close()
@@ -168,7 +170,7 @@ async def test_what_rides_along_reaches_the_executor(spawn: Any):
 async def test_a_ping_frame_asks_for_the_agents_state(spawn: Any):
     gate = Gate()
     port, backend = await spawn(gate)
-    (agent,) = backend._agents
+    (agent,) = spawn.agents
     async with dial(port) as peer:
         await tell(peer, {"type": "ping", "id": 1}, asked(2))
         assert await hear(peer) == {"type": "pong", "id": 1, "status": "ok", "agent_id": "w"}
@@ -599,7 +601,7 @@ async def test_a_caller_that_vanished_is_noticed(spawn: Any, monkeypatch: pytest
     monkeypatch.setattr(ws_connection, "PING_AFTER_S", 0.1)
     monkeypatch.setattr(ws_connection, "DEAD_AFTER_S", 0.4)
     gate = Gate()
-    port, backend = await spawn(gate)
+    port, _ = await spawn(gate)
     async with dial(port) as quiet, connection(port) as hole:
         await hole.write(upgrade())
         await hole.head()
@@ -608,19 +610,19 @@ async def test_a_caller_that_vanished_is_noticed(spawn: Any, monkeypatch: pytest
             assert time.monotonic() - started < 2
         await tell(quiet, {"type": "ping", "id": 1})
         assert (await hear(quiet))["status"] == "ok"
-    (agent,) = backend._agents
+    (agent,) = spawn.agents
     await soon(lambda: not agent._connections)
 
 
 async def test_a_caller_that_lets_a_closed_connection_stand_is_cut_off(spawn: Any):
-    port, backend = await spawn(Echo())
+    port, _ = await spawn(Echo())
     async with connection(port) as peer:
         await peer.write(upgrade())
         await peer.head()
         await peer.write(b"\x88\x82\x00\x00\x00\x00\x03\xe8")
         started = time.monotonic()
         assert await peer.reader.read() == b"\x88\x02\x03\xe8"
-        (agent,) = backend._agents
+        (agent,) = spawn.agents
         await soon(lambda: not agent._connections)
         assert time.monotonic() - started < 1.5
 
@@ -678,15 +680,14 @@ async def test_it_comes_back_on_the_same_port(spawn: Any):
     port, backend = await spawn(Echo())
     for number in range(3):
         assert (await backend.send("c", "w", {"text": str(number)}))["text"] == str(number)
-        agent = backend._agents.pop()
-        await agent.stop()
-        await backend.spawn_local_agent("w", "127.0.0.1", port, Echo())
+        await spawn.agents[-1].stop()
+        spawn.agents.append(await backend.spawn_local_agent("w", "127.0.0.1", port, Echo()))
 
 
 async def test_stopping_says_goodbye_and_is_bounded(spawn: Any):
     stubborn = Stubborn()
-    port, backend = await spawn(stubborn)
-    (agent,) = backend._agents
+    port, _ = await spawn(stubborn)
+    (agent,) = spawn.agents
     async with dial(port) as peer, connection(port) as deaf, connection(port) as silent:
         await deaf.write(upgrade())
         await deaf.head()
