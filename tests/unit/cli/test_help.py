@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ COMMANDS = dict(each(typer.main.get_command(cli.app)))
 def help_of(path: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("sys.argv", ["stq"])
+    monkeypatch.setattr(sys.modules["__main__"], "__package__", None)  # `python -m pytest` would be the program
     with pytest.raises(SystemExit):
         cli.main([*path, "--help"])
     return capsys.readouterr().out

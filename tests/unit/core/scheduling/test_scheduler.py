@@ -66,7 +66,7 @@ class Pool:
         options = {"concurrency": 2, "retry_base_s": 0.001, "probe_interval_s": 0.01, "no_worker_timeout_s": 0.2}
         self.scheduler = Scheduler(
             queue,
-            self.ask,
+            lambda *call: self.ask(*call),  # noqa: PLW0108
             [f"W{number + 1}" for number in range(workers)],
             probe=lambda worker_id: self.probe(worker_id),  # noqa: PLW0108 - a test gives another
             protocol_of=lambda _: "test",
@@ -747,7 +747,7 @@ async def test_an_attempt_has_its_time_and_a_question_too(queue: MemoryQueue) ->
         return await ask(worker_id, lease, deadline)
 
     pool.behave = behave
-    pool.scheduler._attempts._ask = noting
+    pool.ask = noting
     pool.healthy = {"W1", "W2"}
     started = now()
     assert await pool.run()

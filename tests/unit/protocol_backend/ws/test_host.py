@@ -599,7 +599,7 @@ async def test_a_caller_that_does_not_read_is_dropped_and_holds_up_nobody(
 async def test_a_caller_that_vanished_is_noticed(spawn: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ws_connection, "TICK_S", 0.05)
     monkeypatch.setattr(ws_connection, "PING_AFTER_S", 0.1)
-    monkeypatch.setattr(ws_connection, "DEAD_AFTER_S", 0.4)
+    monkeypatch.setattr(ws_connection, "DEAD_AFTER_S", 1.0)
     gate = Gate()
     port, _ = await spawn(gate)
     async with dial(port) as quiet, connection(port) as hole:
@@ -607,7 +607,7 @@ async def test_a_caller_that_vanished_is_noticed(spawn: Any, monkeypatch: pytest
         await hole.head()
         started = time.monotonic()
         while await hole.reader.read(1000):
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 5
         await tell(quiet, {"type": "ping", "id": 1})
         assert (await hear(quiet))["status"] == "ok"
     (agent,) = spawn.agents

@@ -444,17 +444,17 @@ async def test_a_peer_that_is_dead_is_noticed(backend: WsCommBackend, monkeypatc
         started = time.monotonic()
         with pytest.raises(ConnectError, match=r"given up: nothing was heard for 0\.4 s"):
             await send(backend, peer.address)
-        assert 0.4 <= time.monotonic() - started < 1
+        assert 0.4 <= time.monotonic() - started < 3
 
 
 async def test_a_peer_that_only_answers_pings_is_not_dead(backend: WsCommBackend, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ws_connection, "TICK_S", 0.05)
     monkeypatch.setattr(ws_connection, "PING_AFTER_S", 0.1)
-    monkeypatch.setattr(ws_connection, "DEAD_AFTER_S", 0.4)
+    monkeypatch.setattr(ws_connection, "DEAD_AFTER_S", 1.0)
 
     async def behave(peer: ServerConnection) -> None:
         frame = await frame_of(peer)
-        await asyncio.sleep(1)
+        await asyncio.sleep(1.5)
         await peer.send(event(frame["id"]))
         await peer.wait_closed()
 
