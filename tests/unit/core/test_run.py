@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.comm.agents import until
 
 from streaming_queue.comm import registry
 from streaming_queue.config import Config, resume_config
@@ -160,17 +161,19 @@ async def test_a_round_is_steered_through_its_directory_while_it_lasts(tmp_path:
             await replayed.wait()
         return question
 
-    async def until(run: RunControl, state: str, count: int) -> dict[str, Any]:
-        while (told := await run.stats())["counts"][state] != count:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
-        return told
+    async def comes(run: RunControl, state: str, count: int) -> dict[str, Any]:
+        async def is_so() -> bool:
+            return (await run.stats())["counts"][state] == count
+
+        await until(is_so)
+        return await run.stats()
 
     async def steer() -> None:
         await paused.wait()
         async with open_control(tmp_path / "run") as run:
-            seen.append(await until(run, "leased", 0))
+            seen.append(await comes(run, "leased", 0))
             await run.resume()
-            await until(run, "dead", 2)
+            await comes(run, "dead", 2)
             failing.clear()
             assert await run.purge(ids=["q3"]) == 1
             assert await run.replay() == 1

@@ -43,6 +43,7 @@ for line in sys.stdin:
             print("out of paper", file=sys.stderr, flush=True)
             os._exit(3)
         if text == "wait":
+            print("waits", file=sys.stderr, flush=True)
             continue
         if text == "strange id":
             reply(77, {})

@@ -149,8 +149,7 @@ async def test_a_cancel_is_told(backend: McpCommBackend, caplog: pytest.LogCaptu
     caplog.set_level(logging.DEBUG, "streaming_queue.protocol_backend.mcp")
     await backend.register_endpoint("w", CLERK)
     asking = asyncio.create_task(ask(backend, "wait"))
-    await soon(lambda: peer_of(backend).agreed.value is not None)
-    await asyncio.sleep(0.05)
+    await soon(lambda: "waits" in caplog.text)
     asking.cancel()
     await asyncio.wait({asking}, timeout=1)
     assert asking.cancelled()
@@ -168,11 +167,13 @@ async def test_a_server_gets_no_secrets_but_those_named(backend: McpCommBackend,
     assert not {"OPENAI_API_KEY", "STQ_NETWORK__TOKEN", "STQ_NETWORK__OPERATOR_TOKEN"} & {*names}
 
 
-async def test_a_server_that_will_not_go_is_ended_within_bounds(backend: McpCommBackend):
+async def test_a_server_that_will_not_go_is_ended_within_bounds(
+    backend: McpCommBackend, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.DEBUG, "streaming_queue.protocol_backend.mcp")
     await backend.register_endpoint("w", f"{CLERK} stays")
     waiting = asyncio.create_task(ask(backend, "wait"))
-    await soon(lambda: peer_of(backend).agreed.value is not None)
-    await asyncio.sleep(0.05)
+    await soon(lambda: "waits" in caplog.text)
     pid = pid_of(backend)
     began = time.monotonic()
     await backend.close()

@@ -499,11 +499,14 @@ async def test_closing_is_bounded_though_the_server_reads_nothing(server: NatsSe
 
 
 async def test_closing_ends_what_is_under_way(backend: NatsCommBackend, answering: Any):
-    async def silent(_: Msg) -> None: ...
+    asked: list[Msg] = []
+
+    async def silent(message: Msg) -> None:
+        asked.append(message)
 
     await answering(silent)
     asking = [asyncio.create_task(send(backend, KEYED)), asyncio.create_task(stream(backend))]
-    await asyncio.sleep(0.05)
+    await soon(lambda: len(asked) == 2)
     await backend.close()
     for task in asking:
         with pytest.raises(BackendClosedError):
