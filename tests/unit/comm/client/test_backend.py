@@ -10,10 +10,11 @@ from functools import partial
 from typing import Any
 
 import pytest
+from aiohttp import ClientPayloadError
 from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
-from streaming_queue.comm.client.backend import HttpBackend
+from streaming_queue.comm.client.backend import HttpBackend, PeerBackend
 from streaming_queue.comm.client.exchange import CANCEL_TIMEOUT_S
 from streaming_queue.comm.client.http import agent_url, read_body
 from streaming_queue.errors import BackendClosedError, ConfigError, ConnectError, ProtocolError, UnknownAgentError
@@ -190,6 +191,44 @@ async def test_closing_again_does_nothing(backend: PlainBackend):
     await backend.close()
     await backend.close()
     assert (agent.stops, peer.closed) == (1, 1)
+
+
+async def test_a_host_gets_all_that_the_backend_was_given(backend: PlainBackend):
+    async def spawn(*given: Any, **more: Any) -> Hosted:
+        assert (given, more) == (("a", "127.0.0.1", 7, spawn, backend), {"grace_s": 3.0})
+        return Hosted("a")
+
+    assert await backend._host(lambda: spawn, "a", "127.0.0.1", 7, spawn, grace_s=3.0)
+
+
+async def test_a_backend_without_http_probes_the_registered_agent():
+    class Other(PeerBackend[Peer]):
+        name = "other"
+
+        def _new_peer(self, agent_id: str, address: str, options: EndpointOptions) -> Peer:
+            return Peer(URL(address))
+
+        async def _probe(self, peer: Peer) -> bool:
+            return peer.url.host == "well"
+
+        async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Any: ...
+
+    backend = Other()
+    await backend.register_endpoint("w", "other://well")
+    await backend.register_endpoint("x", "other://ill")
+    assert await backend.health_check("w")
+    assert not await backend.health_check("x")
+    await backend.close()
+
+
+async def test_a_failed_probe_names_the_address(backend: PlainBackend, server: Server, monkeypatch: pytest.MonkeyPatch):
+    async def probe(peer: Peer) -> bool:
+        raise ClientPayloadError
+
+    monkeypatch.setattr(backend, "_probe", probe)
+    reason = await backend.probe("w")
+    assert isinstance(reason, ConnectError)
+    assert str(reason).startswith(f"{server.url}: ")
 
 
 async def test_an_agent_that_is_ready_after_the_end_is_stopped(backend: PlainBackend):

@@ -112,9 +112,9 @@ async def test_no_answer_is_an_error(steps: Try) -> None:
 @pytest.mark.parametrize("steps", [["abc", "de"], ["=abcde"]])
 async def test_an_answer_over_the_limit_is_an_error(steps: Try, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_limit, "MAX_ANSWER_BYTES", 4)
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ProtocolError, match=r"^peer: "):
         await told(Scripted(steps))
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ProtocolError, match=r"^peer: "):
         await Scripted(steps).answer()
     if steps[0] == "=abcde":
         with pytest.raises(ProtocolError):
@@ -208,6 +208,15 @@ async def test_a_caller_that_leaves_cancels_a_question_with_a_key(
     async with aclosing(exchange.stream()) as events:
         assert (await anext(events))["data"] == "a"
     assert exchange.cancels_sent == cancels
+
+    exchange = Scripted([9.0], **metadata)
+    reading = asyncio.create_task(told(exchange))
+    await asyncio.sleep(0.1)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert exchange.cancels_sent == cancels
+    assert exchange.streaming
 
 
 def test_a_message_without_metadata_has_no_key() -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+from unit.core.virtual_loop import virtually
 
 from streaming_queue.comm.client import lines
 from streaming_queue.comm.client.http import open_session
-from streaming_queue.comm.client.lines import read_events, read_lines
-from streaming_queue.errors import ProtocolError
+from streaming_queue.comm.client.lines import READ_OUT_S, read_events, read_lines, read_out
+from streaming_queue.errors import ConnectError, ProtocolError
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
 
@@ -142,3 +143,42 @@ async def test_each_event_has_the_whole_limit() -> None:
     assert stream.given_up
     with pytest.raises(ProtocolError, match=r"^http://peer: "):
         await read(read_events, b"x" * 21)
+
+
+# --- the rest of a stream that has given its answer ---
+
+
+@pytest.mark.parametrize("error", [None, ConnectError("lost"), aiohttp.ClientPayloadError(), TimeoutError()])
+async def test_a_rest_is_read_to_its_end_or_failure(error: Exception | None) -> None:
+    read: list[int] = []
+
+    async def rest() -> AsyncGenerator[int, None]:
+        for number in range(3):
+            read.append(number)
+            yield number
+        if error is not None:
+            raise error
+
+    await read_out(rest())
+    assert read == [0, 1, 2]
+
+
+async def test_an_error_that_is_no_broken_connection_passes() -> None:
+    async def rest() -> AsyncGenerator[int, None]:
+        raise ValueError("a defect")
+        yield 0
+
+    with pytest.raises(ValueError, match="a defect"):
+        await read_out(rest())
+
+
+@virtually
+async def test_a_rest_that_does_not_end_is_left() -> None:
+    async def rest() -> AsyncGenerator[int, None]:
+        await asyncio.sleep(60)
+        yield 0
+
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await read_out(rest())
+    assert loop.time() - began == pytest.approx(READ_OUT_S)

@@ -100,6 +100,10 @@ async def test_what_comes_over_the_wire_puts_the_look_off() -> None:
         asyncio.get_running_loop().call_later(6, watch.heard)  # at 32
         await watch.answer(after(20))
         assert agent.looks == [25, 42]
+        asyncio.get_running_loop().call_later(6.5, watch.heard)  # at 52.5, half a second after the next look
+        asyncio.get_running_loop().call_later(6.6, watch.heard)
+        await watch.answer(after(17))
+        assert agent.looks == [25, 42, 52, 62.6]
 
 
 @virtually

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from typing import Any
 
 import pytest
 
@@ -79,15 +80,21 @@ async def test_the_work_goes_on_when_the_first_caller_leaves(maker: Maker):
 
 
 async def test_a_failure_that_no_caller_sees_is_no_warning(maker: Maker):
+    warnings: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: warnings.append(context))
     maker.error = ConnectError("not there")
     once = Once(maker.make, "make")
     caller = asyncio.create_task(once.get())
     await maker.began.wait()
     caller.cancel()
+    await asyncio.wait({caller})
     maker.go.set()
     assert await once.settle() is None
-    del once
+    await asyncio.sleep(0)
+    maker.error.with_traceback(None)
+    del once, caller
     gc.collect()
+    assert warnings == []
 
 
 async def test_the_end_cancels_the_work_and_fails_all_callers_for_its_reason(maker: Maker):

@@ -63,6 +63,17 @@ async def test_unread_replies_have_a_limit_and_read_ones_do_not_count(monkeypatc
     assert raised.value.retryable
 
 
+async def test_unread_replies_count_together(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "UNREAD_BYTES", 10)
+    replies = Replies[str]("peer")
+    for text in ("a", "b"):
+        replies.put(text, 5)
+    replies.put("c", 1)
+    assert (await replies.get(), await replies.get()) == ("a", "b")
+    with pytest.raises(ProtocolError, match="10"):
+        await replies.get()
+
+
 async def test_each_reply_is_a_sign_of_life_of_the_message_in_flight_when_the_request_was_made():
     signs: list[None] = []
     with listening(lambda: signs.append(None)):

@@ -71,6 +71,17 @@ def test_a_slow_answer_takes_a_tenth_once_for_all_that_were_under_way() -> None:
     assert limit.limit == 8, "and with none beside it none is spared"
 
 
+def test_good_answers_use_up_what_is_spared_too() -> None:
+    limit = grown(20)
+    limit.failed(3)
+    assert limit.limit == 10
+    for _ in range(2):
+        limit.answered(9.0, 1)
+    assert limit.limit == 10, "two were in flight with the failure"
+    limit.answered(9.0, 1)
+    assert limit.limit == 9
+
+
 def test_the_notion_of_a_quick_answer_follows_quicker_ones_soon_and_slower_ones_hardly() -> None:
     limit = grown(20)
     for _ in range(2):

@@ -306,6 +306,23 @@ async def test_when_all_are_out_their_error_goes_up_and_the_next_question_finds_
     assert await bench.ask("again") in "AB"
 
 
+async def test_questions_that_wait_when_the_last_worker_goes_out_get_its_error(bench: Bench) -> None:
+    asked = asyncio.Event()
+
+    async def behave(member: str, question: str) -> str:
+        await asked.wait()
+        raise QuotaError("no credit left")
+
+    bench.behave = behave
+    asking = [asyncio.create_task(bench.ask(f"q{number}")) for number in range(9)]
+    await asyncio.sleep(0.01)
+    asked.set()
+    ends = await asyncio.gather(*asking, return_exceptions=True)
+    assert {type(end) for end in ends} == {QuotaError}
+    assert len(bench.asked) == 4, "five questions were turned away"
+    assert len({id(end) for end in ends}) == 9, "each has an error of its own"
+
+
 async def test_a_member_that_is_out_gets_a_second_chance_after_a_while(virtual_time: Any, no_stray_tasks: None) -> None:
     bench = Bench(second_chance_s=0.05)
     wrong = {"A"}

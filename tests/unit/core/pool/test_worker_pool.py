@@ -276,6 +276,30 @@ async def test_workers_join_and_leave() -> None:
 
 
 @virtually
+async def test_slots_come_in_turn_and_each_worker_has_its_own_number() -> None:
+    bench = Bench({"A": 1, "B": 3, "C": 2})
+    assert list(bench.pool.slots_in_turn()) == ["A", "B", "C", "B", "C", "B"]
+    for worker in "ABC":
+        bench.pool.remove(worker)
+    assert list(bench.pool.slots_in_turn()) == []
+
+
+@virtually
+async def test_the_last_question_of_a_draining_worker_is_a_change() -> None:
+    bench = Bench()
+    bench.asked("A")
+    bench.asked("A")
+    bench.asked("B")
+    bench.pool.drain("A")
+    changes = []
+    for worker in "ABA":
+        before = bench.changes
+        bench.left(worker)
+        changes.append(bench.changes - before)
+    assert changes == [0, 0, 1]
+
+
+@virtually
 async def test_the_last_worker_that_is_up_leaves() -> None:
     bench = Bench()
     bench.pool.lost("A", LOST)
