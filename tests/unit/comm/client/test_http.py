@@ -4,7 +4,7 @@ import asyncio
 import errno
 import socket
 from contextlib import nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 from unittest.mock import Mock
@@ -16,6 +16,8 @@ from yarl import URL
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.client.http import (
     PROBES,
+    HttpPeer,
+    HttpSession,
     _probed_socket,
     agent_headers,
     agent_url,
@@ -207,9 +209,20 @@ def test_the_peers_clock():
     text = format_datetime(moment, usegmt=True)
     assert peer_date({"Date": text}) == moment
     assert peer_date({"Date": text.replace("GMT", "-0000")}) == moment
+    assert peer_date({"Date": text.replace("GMT", "+0200")}) == moment - timedelta(hours=2)
     assert peer_date({"Date": text, "Age": "3"}) is None
     assert peer_date({}) is None
     assert peer_date({"Date": "yesterday"}) is None
+
+
+def test_every_request_to_an_agent_has_its_headers():
+    session = HttpSession("plain")
+    peer = HttpPeer("w", "http://peer", EndpointOptions(headers={"X-Team": "red"}), session)
+    assert (peer.address, str(peer.url)) == ("http://peer", "http://peer")
+    json = {"Accept": "application/json", "Content-Type": "application/json"}
+    assert dict(peer.headers) == json | {"Accept-Encoding": "identity", "X-Team": "red"}
+    with pytest.raises(ConfigError, match="'w'"):
+        HttpPeer("w", "http://peer", EndpointOptions(headers={"X-Team": "red\n"}), session)
 
 
 # --- bodies ---
@@ -240,6 +253,7 @@ async def answering():
         """`later` comes when the body before it was heard."""
         nonlocal rest
         rest = later
+        heard.clear()
         told.append(head + b"\r\n\r\n" + body)
         async with session.get(f"http://127.0.0.1:{port}") as response:
             try:

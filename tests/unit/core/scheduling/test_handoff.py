@@ -106,9 +106,10 @@ async def test_what_was_given_counts_until_its_taker_goes_on() -> None:
     handoff.offer(1)
     handoff.offer(2)
     assert handoff.given("a") == 1
+    assert (handoff.on_the_way(1), handoff.on_the_way(2)) == (1, 0)
     assert len(handoff) == 1
     await asyncio.sleep(0)
-    assert handoff.given("a") == 0
+    assert handoff.given("a") == handoff.on_the_way(1) == 0
     handoff.rematch()
     assert [await taker for taker in takers] == [1, 2]
     (cancelled,) = await waiting(handoff, "b")

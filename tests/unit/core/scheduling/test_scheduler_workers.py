@@ -96,6 +96,65 @@ async def test_a_worker_that_is_held_back_is_asked_nothing_twice(queue: MemoryQu
     assert [event.worker for event in pool.of(Hedged)] == ["W2"]
 
 
+async def test_a_paused_worker_is_asked_nothing_twice(queue: MemoryQueue) -> None:
+    await fill(queue, 30)
+    pool = Pool(queue, workers=2, hedge=True)
+    pool.healthy.update({"W1", "W2"})
+    slow, released = asyncio.Event(), asyncio.Event()
+    one_slow(pool, slow, released)
+    running = asyncio.create_task(pool.run())
+    await slow.wait()
+    for worker_id in ("W1", "W2"):
+        pool.scheduler.pool.pause(worker_id, 0.3, "slow down")
+    await asyncio.sleep(0.25)
+    assert pool.of(Hedged) == []
+    released.set()
+    assert await running
+
+
+async def test_a_worker_that_has_the_question_does_not_get_it_twice(queue: MemoryQueue) -> None:
+    await fill(queue, 30)
+    pool = Pool(queue, workers=1, hedge=True)
+    pool.healthy.update({"W1", "W2"})
+    slow, released = asyncio.Event(), asyncio.Event()
+    one_slow(pool, slow, released)
+    running = asyncio.create_task(pool.run())
+    await slow.wait()
+    await asyncio.sleep(0.15)
+    assert pool.of(Hedged) == []
+    released.set()
+    assert await running
+
+
+async def test_a_worker_that_came_back_gets_as_many_duplicates_as_its_limit(queue: MemoryQueue) -> None:
+    await fill(queue, 30)
+    choice = Choice("W2")
+    pool = Pool(queue, workers=2, hedge=True, choice=choice)  # type: ignore[arg-type]
+    pool.healthy.update({"W1", "W2"})
+    slow: set[str] = set()
+    both, released = asyncio.Event(), asyncio.Event()
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        if lease.id in ("q28", "q29"):
+            slow.add(lease.id)
+            if len(slow) == 2:
+                both.set()
+            await released.wait()
+        return worker_id
+
+    pool.behave = behave  # type: ignore[method-assign]
+    running = asyncio.create_task(pool.run())
+    await both.wait()
+    pool.scheduler.pool.pause("W2", 0.05, "slow down")
+    await asyncio.sleep(0.1)
+    assert pool.scheduler.pool.states()["W2"]["limit"] == 1
+    choice.held = ()
+    await asyncio.sleep(0.15)
+    assert [event.worker for event in pool.of(Hedged)] == ["W2"]
+    released.set()
+    assert await running
+
+
 async def test_a_question_is_asked_twice_of_nobody_whom_it_failed_at(queue: MemoryQueue) -> None:
     await fill(queue, 30)
     pool = Pool(queue, workers=2, hedge=True)
