@@ -51,8 +51,8 @@ async def test_it_ends_with_the_last_answer(queue: MemoryQueue) -> None:
 
 async def test_it_drains_at_once_and_for_no_longer_than_it_may(queue: MemoryQueue) -> None:
     await fill(queue, 9)
-    for seconds, took in ((1.5, 1.5), (60.0, 1.12 + 3.0)):
-        pool = Pool(queue, workers=1, drain_s=3.0)
+    for seconds, drain_s, took in ((1.5, 3.0, 1.5), (1.5, 0.5, 1.5), (60.0, 3.0, 1.12 + 3.0)):
+        pool = Pool(queue, workers=1, drain_s=drain_s)
         takes(pool, seconds)
         began = now()
         asyncio.get_running_loop().call_later(1.12, pool.scheduler.drain)

@@ -12,7 +12,7 @@ from unit.core.scheduling.test_scheduler import Pool, fill, queue
 from streaming_queue.errors import ConnectError, ProtocolError
 from streaming_queue.queue.base import Lease
 from streaming_queue.queue.memory import MemoryQueue
-from streaming_queue.telemetry.events import Answered, Hedged
+from streaming_queue.telemetry.events import Answered, Hedged, Retried, Sent
 
 __all__ = ["queue"]
 pytestmark = pytest.mark.usefixtures("virtual_time", "no_stray_tasks")
@@ -153,6 +153,27 @@ async def test_a_worker_that_came_back_gets_as_many_duplicates_as_its_limit(queu
     assert [event.worker for event in pool.of(Hedged)] == ["W2"]
     released.set()
     assert await running
+
+
+async def test_a_retry_of_a_question_that_was_asked_twice_is_no_duplicate(queue: MemoryQueue) -> None:
+    await fill(queue, 30)
+    pool = Pool(queue, workers=2, hedge=True)
+    pool.healthy.update({"W1", "W2"})
+    duplicated = asyncio.Event()
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        times = sum(question_id == "q29" for _, question_id in pool.asked)
+        if lease.id != "q29" or times > 2:
+            return worker_id
+        if times == 2:
+            duplicated.set()
+        await duplicated.wait()
+        raise ProtocolError("garbage")
+
+    pool.behave = behave  # type: ignore[method-assign]
+    assert await pool.run()
+    ends = [type(event) for event in pool.events if getattr(event, "question_id", None) == "q29"]
+    assert ends == [Sent, Hedged, Retried, Sent, Answered]
 
 
 async def test_a_question_is_asked_twice_of_nobody_whom_it_failed_at(queue: MemoryQueue) -> None:
