@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from streaming_queue.comm.host import idempotency_cache
-from streaming_queue.comm.host.idempotency_cache import KEPT_S, IdempotencyCache
+from streaming_queue.comm.host.idempotency_cache import KEPT_S, ExpiringCache, IdempotencyCache
 from streaming_queue.messages import MESSAGE
 
 
@@ -58,3 +58,15 @@ def test_the_oldest_go_where_they_are_too_long(monkeypatch: pytest.MonkeyPatch):
     assert answers.get((None, "a")) is None
     answers.keep((None, "d"), "q", answer("x" * 101))
     assert len(answers) == 0
+
+
+def test_values_fill_the_whole_size_also_after_a_clear():
+    cache = ExpiringCache[str, str](3, max_size=10)
+    for _ in range(2):
+        cache.put("a", "x", 4)
+        cache.put("b", "y", 6)
+        cache.put("c", "z")
+        assert list(cache.items()) == [("a", "x"), ("b", "y"), ("c", "z")]
+        assert cache.size == 10
+        cache.clear()
+        assert (cache.size, list(cache.items())) == (0, [])

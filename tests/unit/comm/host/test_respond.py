@@ -109,6 +109,7 @@ async def test_a_late_end_follows_the_status_and_white_space(host: Any, monkeypa
         await peer.write(question("/whole"))
         head = await peer.head()
         assert (head.status, head.headers["x-own"], head.headers.get("x-more")) == (200, "1", None)
+        assert head.headers["content-type"] == "application/json"
         assert await peer.reader.readexactly(len(b"1\r\n\n\r\n")) == b"1\r\n\n\r\n"
         gate.open.set()
         assert b'"answer 1"' in await peer.reader.readuntil(b"0\r\n\r\n")
@@ -157,6 +158,7 @@ async def test_a_stream_has_its_opening_its_events_and_its_end(host: Any):
     answer = await ask(port, question("/stream"))
     begin, *events = answer.body.splitlines()
     assert (answer.headers["content-type"], answer.headers["x-own"], begin) == ("text/event-stream", "1", b"begin")
+    assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-store", "no")
     assert [json.loads(event)["type"] for event in events] == [DELTA, MESSAGE]
 
 
