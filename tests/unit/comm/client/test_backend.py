@@ -231,6 +231,21 @@ async def test_a_failed_probe_names_the_address(backend: PlainBackend, server: S
     assert str(reason).startswith(f"{server.url}: ")
 
 
+async def test_a_failure_while_the_agents_stop_is_the_end_of_the_backend(backend: PlainBackend):
+    failures: list[Exception] = []
+
+    class Breaking(Hosted):
+        async def stop(self) -> None:
+            failures.append(backend._session.failure(ClientPayloadError(), "http://peer"))
+
+    async def spawn(*_: Any) -> Hosted:
+        return Breaking("a")
+
+    await backend.spawn_local_agent("a", "127.0.0.1", 0, spawn)
+    await backend.close()
+    assert [type(failure) for failure in failures] == [BackendClosedError]
+
+
 async def test_an_agent_that_is_ready_after_the_end_is_stopped(backend: PlainBackend):
     agent = Hosted("a")
 
