@@ -1,4 +1,4 @@
-"""How large an answer may be, the same over every protocol, and the meter that holds a peer to it."""
+"""The size limit of an answer, the same over every protocol, and the meter that applies it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from streaming_queue.errors import ProtocolError
 from streaming_queue.messages import DELTA, MESSAGE, StreamEvent
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
-"""The text of an answer, in UTF-8: its pieces together, or the whole."""
+"""The limit of an answer's text in UTF-8: the sum of its deltas, or the whole."""
 MAX_EVENT_BYTES = 2 * MAX_ANSWER_BYTES
-"""One event on the wire, or an answer in one body: the text as the protocol writes it, with all that goes with it."""
+"""The limit of one event on the wire, or of an answer in one body, with the protocol's own fields."""
 
 
 def text_bytes(text: str) -> int:
@@ -17,7 +17,7 @@ def text_bytes(text: str) -> int:
 
 
 def over_limit(origin: str = "", what: str = "the answer", limit: int = MAX_ANSWER_BYTES) -> ProtocolError:
-    """The error for what is too large; retryable, since another agent may answer in fewer words."""
+    """The error for an answer over the limit. It is retryable: another agent may answer in fewer words."""
     said = f"{what} is over the limit of {limit} bytes"
     return ProtocolError(f"{origin}: {said}" if origin else said)
 
@@ -29,7 +29,7 @@ def check_size(size: int, origin: str) -> None:
 
 
 class AnswerMeter:
-    """Counts the text of one answer as it comes. `origin` stands in the error."""
+    """Counts the text of one answer as it arrives. The error shows `origin`."""
 
     __slots__ = ("_origin", "_size")
 

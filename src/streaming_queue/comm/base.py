@@ -1,4 +1,4 @@
-"""The seam: one class per protocol. Names and order are the guide's (2.2)."""
+"""The interface of a backend: one class per protocol. Names and order follow the guide (2.2)."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a backend claims. The conformance kit holds it to every claim; what is not claimed is skipped.
+    """The capabilities of a backend. The conformance kit tests each one that is set, and skips the others.
 
     `host`: it can run agents in this process. `streaming`: deltas arrive before the answer is whole. `cancel`: a
     cancelled send stops the work at the peer. `metadata`: the call's context reaches the executor and its annotations
-    come back. `identity`: the peer knows who asks. `e2e_encryption`: nobody between can read the text. `tasks`: an
-    answer that lasts is a task at the peer, which goes on when its reader vanishes and can be come back to.
+    come back. `identity`: the peer knows the caller. `e2e_encryption`: no proxy can read the text. `tasks`: a long
+    answer is a task at the peer; the task goes on when its reader disconnects, and the reader can attach again.
     """
 
     host: bool = False
@@ -49,10 +49,10 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What people are told of a protocol (`stq protocol list`); all of it may be left out.
+    """The description of a protocol for people (`stq protocol list`). Each field may be empty.
 
-    `probe` is what `health_check` asks, in a phrase. `specification` is what the protocol is written down in, with its
-    version, and `link` where that can be read.
+    `probe` describes the request of `health_check` in a phrase. `specification` names the protocol's specification and
+    its version; `link` is its URL.
     """
 
     probe: str = ""
@@ -62,7 +62,7 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class EndpointOptions:
-    """How to speak to one agent: extra headers, a bearer credential (sent to its own origin only), a TLS context."""
+    """Options of one agent: extra headers, a bearer credential (sent to its own origin only), a TLS context."""
 
     headers: Mapping[str, str] = field(default_factory=dict)
     credential: str | None = field(default=None, repr=False)
@@ -71,11 +71,11 @@ class EndpointOptions:
 
 @dataclass(frozen=True, slots=True)
 class HostLimits:
-    """What a host takes from its callers. Sizes in bytes, times in seconds.
+    """The limits of a host for its callers. Sizes in bytes, times in seconds.
 
-    How many values a message may have is the same for every host (`comm.strict_json.MAX_VALUES`).
-    `disconnect_grace_s` is how long a question with an idempotency key goes on when its caller has vanished, so that a
-    coordinator that was killed can come back for the answer; a caller that says it leaves ends it at once.
+    Every host has the same limit for the number of values in a message (`comm.strict_json.MAX_VALUES`).
+    `disconnect_grace_s`: a question with an idempotency key goes on for this time after its caller disconnected. So a
+    coordinator that was killed can restart and get the answer. A cancel by the caller ends the question at once.
     """
 
     body_bytes: int = 1024 * 1024
@@ -87,11 +87,11 @@ class HostLimits:
 
 @dataclass(frozen=True, slots=True)
 class HostOptions:
-    """How to host agents. `authenticator` maps a bearer credential to a principal, None to refuse.
+    """Options of hosted agents. `authenticator` maps a bearer credential to a principal; None refuses the caller.
 
-    `anonymous` is the principal of a caller that shows no credential; None: such a caller is refused, too.
-    `allow_public` permits an address that other machines reach although nobody is authenticated.
-    `allowed_hosts` are further names accepted in the Host header, beside the bound address and loopback.
+    `anonymous` is the principal of a caller without a credential; with None, the host refuses such a caller.
+    `allow_public` permits an address that other machines reach without authentication.
+    The host accepts `allowed_hosts` in the Host header, beside the bound address and loopback.
     """
 
     tls: ssl.SSLContext | None = None
@@ -108,45 +108,45 @@ class HostOptions:
 
 
 class AgentHandle(Protocol):
-    """An agent hosted in this process, ready to be asked."""
+    """An agent that this process hosts and that is ready for questions."""
 
     @property
     def agent_id(self) -> str:
-        """Who it is."""
+        """The agent's id."""
 
     @property
     def base_url(self) -> str:
-        """Where it is: what `register_endpoint` takes."""
+        """The agent's address, for `register_endpoint`."""
 
     async def stop(self) -> None:
         """Stop serving; idempotent, bounded even with a hung executor."""
 
     async def drain(self, timeout_s: float) -> None:
-        """Take on no question more, be unhealthy, and return when those under way have ended, `timeout_s` at the most.
+        """Refuse new questions, be unhealthy, and return when those in flight have ended, after `timeout_s` at most.
 
-        A backend of others may lack it: its agents are stopped without.
+        A third-party backend may lack this method; then its agents stop without a drain.
         """
 
 
 class BaseCommBackend(ABC):
     """A protocol. Two methods are required: `send` and `health_check`.
 
-    What each member promises stands line by line in docs/conformance.md; `streaming_queue.testing` holds it to that.
+    docs/conformance.md lists the promises of each method and attribute; `streaming_queue.testing` tests them.
 
     A subclass need not call `super().__init__()`. `options` are per-agent `EndpointOptions`, `host_options` apply to
     the agents it hosts.
     """
 
     name: ClassVar[str] = ""
-    """The protocol's short name, as it stands in results."""
+    """The protocol's short name, as in results."""
     schemes: ClassVar[tuple[str, ...]] = ()
-    """URL schemes an address may have; empty: any."""
+    """URL schemes of an address; empty: any."""
     socket_schemes: ClassVar[tuple[str, ...]] = ()
-    """Schemes of this protocol's own that name a socket: an address that comes over a wire may have these, too."""
+    """Schemes of this protocol that name a socket: an address from a message may have these, too."""
     capabilities: ClassVar[Capabilities] = Capabilities()
     about: ClassVar[About] = About()
     route: Callable[[str, str, Mapping[str, Any]], Awaitable[Reply]] | None = None
-    """How hosted agents reach their neighbours: (source, destination, payload); set by the network."""
+    """The function for hosted agents' calls to neighbours: (source, destination, payload). The network sets it."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class BaseCommBackend(ABC):
             raise UnknownAgentError(f"no address is registered for agent {agent_id!r}") from None
 
     def protocol_of(self, agent_id: str) -> str:
-        """The protocol that reaches `agent_id`, as results name it: `name`, else `toy` for a `ToyCommBackend`."""
+        """The protocol of `agent_id`, as in results: `name`, else `toy` for a `ToyCommBackend`."""
         del agent_id
         return self.name or type(self).__name__.removesuffix("Backend").removesuffix("Comm").lower()
 
@@ -192,26 +192,26 @@ class BaseCommBackend(ABC):
         )
 
     async def register_endpoint(self, agent_id: str, address: str) -> None:
-        """Remember where an agent is; idempotent. Raises ConfigError on a scheme that the protocol does not speak."""
+        """Register an agent's address; idempotent. Raises ConfigError on a scheme that is not in `schemes`."""
         if self.schemes and urlsplit(address).scheme not in self.schemes:
             wanted = " or ".join(f"{scheme}://" for scheme in self.schemes)
             raise ConfigError(f"agent {agent_id!r}: address {address!r} must start with {wanted}")
         self.endpoints[agent_id] = address
 
     async def connect(self, src_id: str, dst_id: str) -> None:
-        """Warm up for an edge, before its first message. Default: nothing to do."""
+        """Prepare an edge before its first message, for example open a connection. Default: nothing."""
 
     @abstractmethod
     async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Any:
-        """Deliver `payload` and return the `Reply`; cancelling it is the cancel of a question.
+        """Send `payload` and return the `Reply`. If the caller cancels this call, the question is cancelled.
 
         Raises:
-            CommError: the exchange failed; the class says how.
-            StreamingQueueError: the agent failed; the same class that it raised there.
+            CommError: the exchange failed; the class gives the kind of failure.
+            StreamingQueueError: the agent failed; the class is the one that the agent raised.
         """
 
     async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
-        """Deliver `payload` and yield events: deltas and statuses, then one message, the end; raises like `send`.
+        """Send `payload` and yield events: deltas and statuses, then one message as the end. Raises like `send`.
 
         Default: one `send`, one message.
         """
@@ -219,12 +219,12 @@ class BaseCommBackend(ABC):
 
     @abstractmethod
     async def health_check(self, agent_id: str) -> bool:
-        """Whether the agent answers the protocol's own light probe; bounded, never raises."""
+        """Whether the agent answers the protocol's own cheap probe; bounded, never raises."""
 
     async def probe(self, agent_id: str) -> StreamingQueueError | None:
-        """Why the agent does not answer its light probe, None where it does; bounded, never raises.
+        """The reason why the agent does not answer its cheap probe, None if it does; bounded, never raises.
 
-        An AuthError says that the agent is there and refuses our credential, which counts as an answer. Default:
+        An AuthError means that the agent is there and refuses our credential; that counts as an answer. Default:
         `health_check`, without a reason.
         """
         if await self.health_check(agent_id):
@@ -232,16 +232,16 @@ class BaseCommBackend(ABC):
         return ConnectError("it does not answer its probe")
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
-        """What the agent says about itself, for people; found out without a model. Default: nothing.
+        """The agent's description of itself, for people; costs no model call. Default: nothing.
 
-        `date` is its clock (a datetime with its zone), where the protocol tells. Raises CommError: the agent cannot be
-        reached, does not speak the protocol, or refuses our credential.
+        `date` is the agent's clock (a datetime with its zone), if the protocol carries it. Raises CommError: the agent
+        cannot be reached, does not speak the protocol, or refuses our credential.
         """
         del agent_id
         return {}
 
     async def close(self) -> None:
-        """Give up connections and hosted agents; idempotent and bounded. Default: nothing to do."""
+        """Close connections and stop hosted agents; idempotent and bounded. Default: nothing."""
 
     async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> Any:
         """Host `executor` in this process and return its `AgentHandle` once it is ready. Port 0 takes a free one.

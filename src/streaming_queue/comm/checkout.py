@@ -1,7 +1,7 @@
-"""Backends and runners that lie in a checkout: `script/streaming_queue/{protocol_backend,runner}` (the guide's 2.1).
+"""Backends and runners of a checkout: `script/streaming_queue/{protocol_backend,runner}` (the guide's 2.1).
 
-Each folder is one more place of the package of its name, after the package's own. Only the checkout that this very
-package runs from is looked into; the working directory has no say.
+Each folder extends the package of the same name; the package's own folder comes first. Only the checkout of the running
+package counts; the working directory does not.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from streaming_queue.errors import ConfigError
 
 
 def extend_from_checkout(search: MutableSequence[str]) -> None:
-    """Extend the `__path__` of a package by its folder in the checkout. Raises like `extend`.
+    """Add the folder of the checkout to the `__path__` of a package. Raises like `extend`.
 
-    Nothing happens where the package was installed as files.
+    A package that was installed as files stays unchanged.
     """
     package = Path(search[0])
     source = package.parents[1]
@@ -24,19 +24,19 @@ def extend_from_checkout(search: MutableSequence[str]) -> None:
 
 
 def extend(search: MutableSequence[str], folder: Path) -> None:
-    """Extend the `__path__` of a package by `folder`, if there is one; again changes nothing.
+    """Add `folder` to the `__path__` of a package, if the folder exists; idempotent.
 
-    Raises ConfigError where a backend or runner has the name of one of ours: which of them is meant?
+    Raises ConfigError if a backend or runner has the name of one of ours.
     """
     if str(folder) in search or not folder.is_dir():
         return
     ours = {path.stem for path in Path(search[0]).iterdir()}
     for path in folder.iterdir():
         if path.stem in ours and not path.stem.startswith("__"):
-            raise ConfigError(f"{path}: the project has a {path.stem!r} of its own; give yours another name")
+            raise ConfigError(f"{path}: the project already has {path.stem!r}; give yours another name")
     search.append(str(folder))
 
 
 def backends(search: MutableSequence[str]) -> list[Path]:
-    """The folders of the backends in the checkout, by the `__path__` of `protocol_backend`."""
+    """The folders of the checkout's backends, from the `__path__` of `protocol_backend`."""
     return sorted(comm.parent for folder in search[1:] for comm in Path(folder).glob("*/comm.py"))

@@ -1,4 +1,4 @@
-"""Addresses that are commands of this machine, and the secrets among a command's words."""
+"""Addresses that are commands of this machine, and the secrets in the words of a command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from streaming_queue.masking import SECRET, masked
 
 SHORTEST = 4
-"""A shorter secret is not looked for in a text: it would garble every word that it happens to occur in."""
+"""A shorter secret is not masked: it would change ordinary words that contain it."""
 
 
 def is_command(address: str) -> bool:
@@ -19,7 +19,7 @@ def is_command(address: str) -> bool:
 
 
 def secrets_of(address: str) -> frozenset[str]:
-    """What `masked` hides in the words of a command: a server may repeat it where its name does not stand before it."""
+    """The secrets that `masked` hides in a command: a server may print a secret without the name before it."""
     try:
         words, hidden = (shlex.split(text.partition(":")[2]) for text in (address, masked(address)))
     except ValueError:
@@ -30,7 +30,7 @@ def secrets_of(address: str) -> frozenset[str]:
 
 
 def without(text: str, secrets: Iterable[str]) -> str:
-    """`text`, with `***` in place of each secret that is not too short to be told from a word."""
+    """`text`, with `***` in place of each secret of `SHORTEST` characters or more."""
     for secret in secrets:
         if len(secret) >= SHORTEST:
             text = text.replace(secret, SECRET)

@@ -1,4 +1,4 @@
-"""Several protocols behind one seam: each agent is reached through the backend it was assigned to."""
+"""Several protocols behind one interface: each agent has its own backend."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from streaming_queue.messages import StreamEvent
 
 
 class CompositeBackend(BaseCommBackend):
-    """Routes by agent id; an agent that was assigned to no backend belongs to `default`.
+    """Routes messages by agent id; an agent without an assigned backend uses `default`.
 
-    It claims no capabilities of its own: ask the backend of an agent (`backend_of`).
+    It has no capabilities of its own: ask the backend of an agent (`backend_of`).
     """
 
     name = "composite"
@@ -26,31 +26,31 @@ class CompositeBackend(BaseCommBackend):
         self._by_agent: dict[str, BaseCommBackend] = {}
 
     def assign(self, agent_id: str, backend: BaseCommBackend) -> None:
-        """Reach `agent_id` through `backend` from now on."""
+        """Use `backend` for `agent_id` from now on."""
         self._by_agent[agent_id] = backend
 
     def backend_of(self, agent_id: str) -> BaseCommBackend:
-        """The backend that reaches `agent_id`."""
+        """The backend of `agent_id`."""
         return self._by_agent.get(agent_id, self._default)
 
     def protocol_of(self, agent_id: str) -> str:
-        """The protocol that `agent_id` is reached by."""
+        """The protocol of `agent_id`."""
         return self.backend_of(agent_id).protocol_of(agent_id)
 
     async def register_endpoint(self, agent_id: str, address: str) -> None:
-        """Remember where an agent is, in its own backend."""
+        """Register an agent's address in the agent's backend."""
         await self.backend_of(agent_id).register_endpoint(agent_id, address)
 
     async def connect(self, src_id: str, dst_id: str) -> None:
-        """Warm up for an edge, by the receiver's protocol."""
+        """Prepare an edge, by the receiver's protocol."""
         await self.backend_of(dst_id).connect(src_id, dst_id)
 
     async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Any:
-        """Deliver by the receiver's protocol."""
+        """Send by the receiver's protocol."""
         return await self.backend_of(dst_id).send(src_id, dst_id, payload)
 
     def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
-        """Deliver by the receiver's protocol, event by event."""
+        """Send by the receiver's protocol and yield events."""
         return self.backend_of(dst_id).stream(src_id, dst_id, payload)
 
     async def health_check(self, agent_id: str) -> bool:
@@ -58,11 +58,11 @@ class CompositeBackend(BaseCommBackend):
         return await self.backend_of(agent_id).health_check(agent_id)
 
     async def probe(self, agent_id: str) -> StreamingQueueError | None:
-        """Why the agent does not answer, as its protocol tells."""
+        """The reason why the agent does not answer, from its protocol's probe."""
         return await probed(self.backend_of(agent_id), agent_id)
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
-        """What the agent says about itself, by its protocol."""
+        """The agent's description of itself, by its protocol."""
         return await self.backend_of(agent_id).describe(agent_id)
 
     async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> Any:
@@ -72,7 +72,7 @@ class CompositeBackend(BaseCommBackend):
         return await backend.spawn_local_agent(agent_id, host, port, executor)
 
     async def close(self) -> None:
-        """Close every backend; raises the first failure once all are closed."""
+        """Close every backend, then raise the first failure."""
         ends = await asyncio.gather(*(backend.close() for backend in self._backends()), return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException):
@@ -83,5 +83,5 @@ class CompositeBackend(BaseCommBackend):
 
 
 def backend_of(backend: BaseCommBackend, agent_id: str) -> BaseCommBackend:
-    """The backend that reaches `agent_id`: `backend` itself, unless it is a composite of several."""
+    """The backend of `agent_id`: `backend` itself, unless it is a composite."""
     return backend.backend_of(agent_id) if isinstance(backend, CompositeBackend) else backend

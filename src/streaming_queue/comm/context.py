@@ -1,4 +1,4 @@
-"""What rides along with a message: out (the call's context), inside a host (the request), and back (annotations)."""
+"""The metadata of a message: the call's context (sent), the request (in a host), the annotations (returned)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from streaming_queue.messages import Reply, payload_text
 from streaming_queue.record import record
 
 NETWORK_PRINCIPAL = "network"
-"""The caller that showed `network.token`: it may ask."""
+"""The principal of a caller with `network.token`: it may ask."""
 OPERATOR_PRINCIPAL = "network.operator"
-"""The caller that showed `network.operator_token`: it may command, too."""
+"""The principal of a caller with `network.operator_token`: it may command, too."""
 
 T = TypeVar("T")
 Kind = Literal["question", "command"]
@@ -26,9 +26,9 @@ Kind = Literal["question", "command"]
 
 @record
 class CallContext:
-    """What the coordinator says about a call. Each backend carries it in its protocol's own place.
+    """The coordinator's metadata for a call. Each backend carries it in its protocol's own fields.
 
-    `deadline` is a moment of this process's monotonic clock (seconds); a wire carries the milliseconds that remain.
+    `deadline` is a time of this process's monotonic clock (seconds); a wire carries the remaining milliseconds.
     `idempotency_key` is the same for every attempt of a question. `traceparent` is W3C Trace Context's header.
     """
 
@@ -42,18 +42,18 @@ class CallContext:
     kind: Kind | None = None
 
     def passed_on(self, mark: str = "") -> CallContext:
-        """The context for a message that this one gives rise to: one hop further, and with a key of its own.
+        """The context for a message that the agent sends while it serves this one: one more hop, and its own key.
 
-        With the same key, an agent that is asked in a circle would wait for its own answer. The key is the same
-        whenever the question comes again, so that work that is done or under way is found. `mark` tells apart what one
-        agent asks on one question.
+        With the same key, an agent that is asked in a circle would wait for its own answer. Each attempt of the
+        question gives the same new key, so that the neighbour finds work that is done or in flight. `mark`
+        distinguishes the messages that one agent sends for one question.
         """
         hops = self.hops + 1
         key = None if self.idempotency_key is None else f"{self.idempotency_key}/{hops}{mark}"
         return replace(self, hops=hops, idempotency_key=key)
 
     def to_metadata(self) -> dict[str, Any]:
-        """As JSON-able metadata: what is set, with `deadline_ms` in place of `deadline`."""
+        """The fields that are set, as metadata for JSON; `deadline_ms` replaces `deadline`."""
         metadata: dict[str, Any] = {}
         if self.run_id is not None:
             metadata["run_id"] = self.run_id
@@ -75,7 +75,7 @@ class CallContext:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> CallContext:
-        """The context that `to_metadata` described; a field of a wrong type is left out: a peer may send anything."""
+        """The context from metadata of `to_metadata`. It ignores fields of a wrong type: a peer may send anything."""
         kind = metadata.get("kind")
         deadline_ms = _integer(metadata.get("deadline_ms"))
         return cls(
@@ -110,7 +110,7 @@ HEADER_BY_KEY: Mapping[str, str] = {
     "hops": "stq-hops",
     "kind": "stq-kind",
 }
-"""Metadata key -> header name (lower case), for every protocol that has headers. Values travel percent-encoded."""
+"""Metadata key -> header name (lower case), for every protocol that has headers. Values are percent-encoded."""
 
 
 _call: ContextVar[CallContext | None] = ContextVar("streaming_queue_call", default=None)
@@ -119,12 +119,12 @@ _listener: ContextVar[Callable[[], None] | None] = ContextVar("streaming_queue_l
 
 
 def current_call() -> CallContext | None:
-    """The context of the call being made or served, None outside of one."""
+    """The context of the current call, on both sides; None outside of a call."""
     return _call.get()
 
 
 class _Within(Generic[T]):
-    """A variable that has another value within the block; as a generator it would cost a question three times that."""
+    """Sets a variable within the block. It is a class, since a generator costs three times as much CPU per question."""
 
     __slots__ = ("_token", "_value", "_variable")
 
@@ -142,14 +142,14 @@ class _Within(Generic[T]):
 
 
 def calling(context: CallContext) -> AbstractContextManager[None]:
-    """Make `context` the current call's within the block."""
+    """Make `context` the context of the current call within the block."""
     return _Within(_call, context)
 
 
 def annotate(**metadata: Any) -> None:
-    """Add metadata to the reply being prepared (`llm_ms`, `usage`, `model`, `mock` ...); outside of a host a no-op.
+    """Add metadata to the agent's reply (`llm_ms`, `usage`, `model`, `mock` ...); outside of a host, do nothing.
 
-    So `answer(question) -> str` keeps the guide's signature and still says what it cost.
+    So `answer(question) -> str` keeps the guide's signature and can still report its cost.
     """
     target = _annotations.get()
     if target is not None:
@@ -162,44 +162,44 @@ def annotating(target: dict[str, Any]) -> AbstractContextManager[None]:
 
 
 def listening(listener: Callable[[], None]) -> AbstractContextManager[None]:
-    """Have `listener` told of each sign of life of the peer that is asked within the block."""
+    """Call `listener` at each sign of life of the peer within the block."""
     return _Within(_listener, listener)
 
 
 def heard() -> None:
-    """The wire showed that the peer is at work on the message under way: a heartbeat, a piece, its task seen running.
+    """Report a sign of life: the peer works on the message in flight (a heartbeat, a delta, a running task).
 
-    Backends say so; whoever bounds the peer's silence begins anew. A task that reads for several messages keeps what
-    `listener()` gave when each began.
+    Backends call this function, and the caller's idle timeout starts again. A task that reads for several messages
+    keeps the `listener()` of each message from its begin.
     """
     if (listener := _listener.get()) is not None:
         listener()
 
 
 def listener() -> Callable[[], None]:
-    """Who is to be told of signs of life of the message under way, for a task that is not the caller's own."""
-    return _listener.get() or _nobody
+    """The listener for signs of life of the message in flight, for a task other than the caller's."""
+    return _listener.get() or _ignore
 
 
-def _nobody() -> None:
-    """Nobody bounds this message's silence."""
+def _ignore() -> None:
+    """The listener of a message without an idle timeout."""
 
 
 class EventQueue(Protocol):
-    """Where an executor puts its events."""
+    """An executor puts its events here."""
 
     async def enqueue_event(self, event: Any) -> None:
         """Take one `StreamEvent`."""
 
 
 class Executor(Protocol):
-    """What an agent does with a message (the guide's 2.2).
+    """The code of an agent that answers a message (the guide's 2.2).
 
-    It may have a `ready`: while that is False, its host's probe finds the agent unhealthy.
+    It may have a `ready`; while `ready` is False, its host reports the agent as unhealthy.
     """
 
     async def execute(self, context: Any, event_queue: Any) -> None:
-        """Answer the request in `context` by events; raise to fail it."""
+        """Answer the request in `context` by events; an exception fails the request."""
 
 
 _OPERATORS: Mapping[str | None, bool] = {NETWORK_PRINCIPAL: False, OPERATOR_PRINCIPAL: True}
@@ -208,12 +208,12 @@ CallAgent = Callable[[str, Mapping[str, Any]], Awaitable[Reply]]
 
 
 class RequestContext:
-    """One request, as an executor sees it.
+    """One request to an executor.
 
-    `metadata` is what rode along, `call_context` the part of it that we know. `deadline` is a moment of the monotonic
-    clock or None. `principal` is who asked, where the host knows. `streaming` says that somebody reads the deltas.
-    `context_id` is the conversation that the message belongs to, where the protocol has conversations.
-    `operator` says whether the caller may command: True, False (it may ask only), or None where no right is configured.
+    `metadata` is the message's metadata, `call_context` its known fields. `deadline` is a time of the monotonic clock
+    or None. `principal` is the caller, if the host knows it. `streaming` says whether the caller reads the deltas.
+    `context_id` is the conversation of the message, if the protocol has conversations. `operator` says whether the
+    caller may command: True, False (it may ask only), or None where no right is configured.
     """
 
     __slots__ = (
@@ -250,12 +250,12 @@ class RequestContext:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What rode along with the message."""
+        """The message's metadata."""
         return self.payload.get("metadata") or {}
 
     @property
     def deadline(self) -> float | None:
-        """When the caller stops waiting: a moment of the monotonic clock, or None."""
+        """The end of the caller's wait: a time of the monotonic clock, or None."""
         return self.call_context.deadline
 
     def get_user_input(self) -> str:
@@ -263,14 +263,14 @@ class RequestContext:
         return payload_text(self.payload)
 
     async def call(self, agent_id: str, payload: Mapping[str, Any]) -> Reply:
-        """Ask a neighbour; its answer.
+        """Ask a neighbour; returns its answer.
 
         Raises:
             UnreachableError, UnknownAgentError: no edge leads there, or there is no such agent.
-            TopologyError: the message was passed on too often; the hops come from the wire, no agent sets them.
-            AgentFailedError: the neighbour cannot be reached. It is not a ConnectError, which would say so of us.
-            StreamingQueueError: the neighbour failed; the same class that it raised there.
-            ConfigError: this host is in no network.
+            TopologyError: the message has too many hops; the wire carries the hops, agents do not set them.
+            AgentFailedError: the neighbour cannot be reached; a ConnectError would mean that this agent cannot.
+            StreamingQueueError: the neighbour failed; the class is the one that the neighbour raised.
+            ConfigError: this host is not part of a network.
         """
         if self._call_agent is None:
             raise ConfigError(f"agent {self.agent_id!r} is hosted outside of a network and has no neighbours to call")

@@ -1,4 +1,4 @@
-"""A call's context in headers, for every protocol that has them: values percent-encoded where a header needs it."""
+"""A call's context in headers, for every protocol that has headers. Values are percent-encoded if necessary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NUMBERS = frozenset({"attempt", "deadline_ms", "hops"})
 
 
 def write_context(metadata: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
-    """The headers for `metadata`, and the part of it that no header carries."""
+    """The headers for `metadata`, and the rest of the metadata, which has no header."""
     headers: dict[str, str] = {}
     rest: dict[str, Any] = {}
     for key, value in metadata.items():
@@ -30,9 +30,9 @@ def write_context(metadata: Mapping[str, Any]) -> tuple[dict[str, str], dict[str
 
 
 def write_trace(metadata: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
-    """The header that proxies on the way look for (`traceparent`), and the rest of `metadata`.
+    """The header that proxies read (`traceparent`), and the rest of `metadata`.
 
-    For messages that carry metadata of their own: each header costs both ends more than a member of the message.
+    For protocols whose messages carry metadata: a header costs both ends more CPU than a field of the message.
     """
     rest = dict(metadata)
     trace = rest.get(_TRACE)
@@ -43,14 +43,14 @@ def write_trace(metadata: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, 
 
 
 def _escaped(value: str) -> str:
-    """Percent-encoded where a header could not carry it as it is."""
+    """The value, percent-encoded if a header cannot carry it unchanged."""
     if value.isascii() and value.isprintable() and "%" not in value and value == value.strip():
         return value
     return quote(value, safe="/:", errors="replace")
 
 
 def read_context(headers: Mapping[str, str]) -> dict[str, Any]:
-    """The metadata that `headers` (by lower-case name) carry; a number that is none stays the text it is."""
+    """The metadata in `headers` (by lower-case name). A number that is not valid stays a text."""
     context: dict[str, Any] = {}
     for key, header in HEADER_BY_KEY.items():
         value = headers.get(header)

@@ -1,6 +1,6 @@
-"""How this project speaks gRPC, whichever protocol is spoken over it: the library's engine, channels, ports, limits.
+"""Shared parts of all protocols over gRPC: the library's engine, channels, ports, limits.
 
-The library is an extra (`grpc`): nothing here imports it before it is used.
+The library is an extra (`grpc`): this module imports it at first use.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 COMMON_LIMIT_BYTES = 4 * 1024 * 1024
-"""The size of a message that gRPC's servers take unless told otherwise."""
+"""The default size limit for messages of gRPC servers."""
 MAX_METADATA_BYTES = 64 * 1024
 CONNECT_TIMEOUT_S = 5.0
 BIND_TRIES = 3
@@ -35,19 +35,19 @@ CHANNEL_OPTIONS: Mapping[str, int] = {
     "grpc.max_receive_message_length": MAX_EVENT_BYTES,
     "grpc.max_send_message_length": -1,
     "grpc.enable_http_proxy": 0,
-    "grpc.service_config_disable_resolution": 1,  # nobody's DNS says how we call
-    "grpc.enable_retries": 0,  # whether to ask again is decided above, by the error's class; the library's costs CPU
-    "grpc.use_local_subchannel_pool": 1,  # a connection of its own, which ends with the backend
-    # A vanished peer is told from one that works by pings, while a call is under way. Our own questions and answers
-    # in between keep servers content that would call this too many (gRPC proposal A8).
+    "grpc.service_config_disable_resolution": 1,  # DNS does not configure our calls
+    "grpc.enable_retries": 0,  # the scheduler retries by the error's class; the library's retries cost CPU
+    "grpc.use_local_subchannel_pool": 1,  # each backend has its own connection and closes it
+    # While a call is in flight, pings detect a peer that vanished. Our own questions and answers in between keep
+    # servers from rejecting the pings as too many (gRPC proposal A8).
     "grpc.keepalive_time_ms": 20_000,
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.http2.max_pings_without_data": 0,
-    # The library's own pauses grow to two minutes, but a worker that is back should be found within a second.
+    # The library's own backoff grows to two minutes, but we must find a returning worker within a second.
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 1_000,
     "grpc.dns_min_time_between_resolutions_ms": 1_000,
-    "grpc.min_reconnect_backoff_ms": int(CONNECT_TIMEOUT_S * 1000),  # despite its name, how long an attempt may take
+    "grpc.min_reconnect_backoff_ms": int(CONNECT_TIMEOUT_S * 1000),  # in fact the timeout of an attempt
 }
 
 _OWN_TEXTS = (
@@ -57,18 +57,18 @@ _OWN_TEXTS = (
     "Compression bit set but no encoding configured",
     "CLIENT: Received message larger than max",
 )
-"""What the texts of the library's own statuses begin with. Only the text shows who made a status: the library gives a
-status that it made itself no metadata and a peer's often has none either, and the channel's state may be late."""
+"""The beginnings of the texts of the library's own statuses. Only the text shows whether the library or the peer
+created a status: the metadata may be empty in both cases, and the channel's state may be late."""
 
 _KEY = re.compile(r"[0-9a-z_.-]+")
 
 
 @cache
 def keep_engine() -> None:
-    """Keep the library's thread, which waits for the network, as long as the process lives.
+    """Keep the library's network thread until the process ends.
 
-    Called before the first channel or server is made: otherwise the library ends the thread, and waits for that, where
-    its last object is collected: in the middle of anybody's event loop.
+    Call it before the first channel or server. Otherwise the library ends the thread when its last object is collected,
+    and blocks the event loop meanwhile.
     """
     import grpc.aio
 
@@ -76,9 +76,9 @@ def keep_engine() -> None:
 
 
 async def load_part(module: str, wanted: str) -> Any:
-    """Import a module that needs the library, in a thread: the library is slow to import and reads files.
+    """Import a module that needs the library, in a thread: the import is slow and reads files.
 
-    Raises BackendNotInstalledError where the library is missing; `wanted` stands in its text.
+    Raises BackendNotInstalledError if the library is missing; the text names `wanted`.
     """
     try:
         return await asyncio.to_thread(import_module, module)
@@ -88,7 +88,7 @@ async def load_part(module: str, wanted: str) -> Any:
 
 
 def open_channel(authority: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
-    """A channel to `host:port`, which connects when it is first used; without credentials it has no TLS."""
+    """A channel to `host:port`. It connects at first use; without credentials it has no TLS."""
     import grpc.aio
 
     keep_engine()
@@ -99,9 +99,9 @@ def open_channel(authority: str, credentials: grpc.ChannelCredentials | None) ->
 
 
 def own_failure(error: grpc.aio.AioRpcError) -> type[ConnectError | ProtocolError] | None:
-    """What it means that the library made this status itself; None where the peer made it.
+    """The error class for a status that the library created itself; None if the peer created it.
 
-    ConnectError: the connection or the call was lost. ProtocolError: what the peer says is no gRPC, or too large.
+    ConnectError: the connection or the call was lost. ProtocolError: the peer's message is not gRPC, or too large.
     """
     import grpc
 
@@ -113,7 +113,7 @@ def own_failure(error: grpc.aio.AioRpcError) -> type[ConnectError | ProtocolErro
 
 
 def call_metadata(agent_id: str, options: EndpointOptions) -> tuple[tuple[str, str], ...]:
-    """What every call to an agent carries. Raises ConfigError on a header that cannot be sent."""
+    """The metadata of every call to an agent. Raises ConfigError on a header that cannot be sent."""
     headers = {name.lower(): value for name, value in options.headers.items()}
     if options.credential is not None:
         headers["authorization"] = f"Bearer {options.credential}"
@@ -126,10 +126,10 @@ def call_metadata(agent_id: str, options: EndpointOptions) -> tuple[tuple[str, s
 
 
 def server_options(limits: HostLimits) -> tuple[tuple[str, int], ...]:
-    """The options of a server by a host's limits."""
+    """The options of a server, from a host's limits."""
     return (
         ("grpc.so_reuseport", 0),
-        # Up to the common limit the service itself refuses what is too large, in words that our callers understand.
+        # Up to the common limit, the service itself refuses a message that is too large, with a clear text.
         ("grpc.max_receive_message_length", max(limits.body_bytes, COMMON_LIMIT_BYTES)),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
@@ -137,7 +137,7 @@ def server_options(limits: HostLimits) -> tuple[tuple[str, int], ...]:
         ("grpc.max_allowed_incoming_connections", limits.connections),
         ("grpc.server_handshake_timeout_ms", int(limits.body_deadline_s * 1000)),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ("grpc.keepalive_time_ms", 20_000),  # a caller that vanished is found, and the work for it ends
+        ("grpc.keepalive_time_ms", 20_000),  # detects a caller that vanished, so that its work ends
         ("grpc.keepalive_timeout_ms", 10_000),
     )
 
@@ -151,9 +151,10 @@ async def bind(
     name: str,
     credentials: grpc.ServerCredentials | None = None,
 ) -> ListeningSocket:
-    """Have the server listen, and return how it is reached (the socket of it is closed). Raises like `listen`.
+    """Let the server listen, and return its address (the socket in it is closed). Raises like `listen`.
 
-    It takes no socket from us, so it binds what one of ours tried, and somebody may be quicker.
+    The library accepts no socket of ours. So we find a free port with our socket and close it; then the library binds
+    the port, unless another process was quicker.
     """
     for _ in range(BIND_TRIES):
         listener = await listen(host, port, options, name)
@@ -168,11 +169,12 @@ async def bind(
         except RuntimeError:
             continue
         return listener
-    raise ConnectError(f"{name}: cannot listen on {host}:{port}: others took the port each time", retryable=False)
+    reason = "another process took the port each time"
+    raise ConnectError(f"{name}: cannot listen on {host}:{port}: {reason}", retryable=False)
 
 
 async def stop(server: grpc.aio.Server, stop_s: float, name: str) -> None:
-    """Accept nothing more, let calls under way finish, and cut the rest off; within `stop_s`."""
+    """Accept no more calls, let calls in flight finish, and cancel the rest; within `stop_s`."""
     serving = asyncio.create_task(server.stop(0.8 * stop_s), name=f"stop serving:{name}")
     _, hung = await asyncio.wait({serving}, timeout=stop_s)
     if hung:

@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0, for every protocol that speaks it: requests, responses and their errors. No I/O."""
+"""JSON-RPC 2.0, for every protocol that uses it: requests, responses and their errors. No I/O."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from streaming_queue.messages import ERROR, MESSAGE, StreamEvent, is_event
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
 AGENT_ERROR = -32000
-"""An agent's failure; `data` is the `agent_error` event (of the codes that JSON-RPC leaves to servers)."""
+"""The code of an agent's failure; `data` is the `agent_error` event. JSON-RPC leaves this code to servers."""
 
 EVENT_METHOD = "event"
-"""The method of a notification that carries an event of an answer, from one of our ends to the other."""
+"""The method of a notification that carries an event of an answer, from our host to our client."""
 
 Message = Mapping[str, Any]
 CallId = str | int | float | None
 
 Verdicts = dict[Any, tuple[type[StreamingQueueError], bool]]
-"""An error's code -> the class of the error, and whether another try can help."""
+"""An error's code -> the class of the error, and whether a retry can help."""
 VERDICTS: Verdicts = {
     PARSE_ERROR: (ProtocolError, False),
     INVALID_REQUEST: (ProtocolError, False),
@@ -47,11 +47,11 @@ _OUR_MISTAKES: Verdicts = dict.fromkeys(
     (PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS), (RemoteError, False)
 )
 ReadError = Callable[[Any, str], StreamingQueueError]
-"""What a response's error object means; the second argument is put before the error's text."""
+"""Translates a response's error object; the second argument is the prefix of the error's text."""
 
 
 class BadCallError(ProtocolError):
-    """A request that is no call of ours; `rpc_code` says why (JSON-RPC 2.0, 5.1), `call_id` whose it is."""
+    """A request that is not a valid call. `rpc_code` gives the reason (JSON-RPC 2.0, 5.1), `call_id` the call's id."""
 
     def __init__(self, rpc_code: int, message: str, call_id: CallId = None) -> None:
         super().__init__(message, retryable=False)
@@ -69,7 +69,7 @@ class Call:
 
 
 def encode(message: Message) -> bytes:
-    """A message as JSON. Raises ProtocolError, not retryable, when JSON cannot hold it."""
+    """A message as JSON. Raises ProtocolError, not retryable, if JSON cannot hold it."""
     try:
         return orjson.dumps(message)
     except TypeError as error:
@@ -96,28 +96,28 @@ def decode_call(body: bytes) -> Call:
         raise BadCallError(INVALID_REQUEST, "the body must be one JSON-RPC 2.0 request")
     call_id, method, params = document.get("id"), document.get("method"), document.get("params", {})
     if not isinstance(call_id, str | int | float) or isinstance(call_id, bool):
-        raise BadCallError(INVALID_REQUEST, "a call has an id, a string or a number")
+        raise BadCallError(INVALID_REQUEST, "a call needs an id, a string or a number")
     if not isinstance(method, str):
-        raise BadCallError(INVALID_REQUEST, "a call has a method", call_id)
+        raise BadCallError(INVALID_REQUEST, "a call needs a method", call_id)
     if not isinstance(params, dict):
-        raise BadCallError(INVALID_PARAMS, "parameters are given by name, as an object", call_id)
+        raise BadCallError(INVALID_PARAMS, "the parameters must be an object, by name", call_id)
     return Call(call_id, method, params)
 
 
 def encode_result(call_id: CallId, result: Mapping[str, Any]) -> bytes:
-    """A response. Raises TypeError when JSON cannot hold it."""
+    """A response. Raises TypeError if JSON cannot hold it."""
     return orjson.dumps({"jsonrpc": "2.0", "id": call_id, "result": result})
 
 
 def encode_error(call_id: CallId, error: StreamingQueueError) -> bytes:
-    """The response that says what failed."""
+    """A response with an error."""
     event, code = error_event(error), error.rpc_code if isinstance(error, BadCallError) else AGENT_ERROR
     said = {"code": code, "message": event["message"], "data": event}
     return orjson.dumps({"jsonrpc": "2.0", "id": call_id, "error": said})
 
 
 def encode_event(call_id: CallId, event: StreamEvent) -> bytes:
-    """An event of an answer: a notification, or the response at the end. Raises TypeError when JSON cannot hold it."""
+    """An event of an answer: a notification, or the response at the end. Raises TypeError if JSON cannot hold it."""
     if event["type"] == ERROR:
         error = {"code": AGENT_ERROR, "message": event["message"], "data": event}
         return orjson.dumps({"jsonrpc": "2.0", "id": call_id, "error": error})
@@ -128,30 +128,30 @@ def encode_event(call_id: CallId, event: StreamEvent) -> bytes:
 
 
 def decode_event(body: bytes, origin: str) -> StreamEvent | None:
-    """The delta or status in a notification; None where the body is a response. Raises ProtocolError."""
+    """The delta or status in a notification; None if the body is a response. Raises ProtocolError."""
     document = strict_json.read_answer(body, origin)
     if not isinstance(document, dict) or document.get("method") != EVENT_METHOD:
         return None
     event = document.get("params")
     if not is_event(event) or event["type"] == MESSAGE:
-        raise ProtocolError(f"{origin}: a message of the stream is no event{excerpt(body)}")
+        raise ProtocolError(f"{origin}: a message of the stream is not an event{excerpt(body)}")
     return event
 
 
 def decode_messages(body: bytes, origin: str) -> list[Message]:
-    """The messages in a body: one, or those of a batch. Raises ProtocolError; `origin` is put before it."""
+    """The messages in a body: one, or those of a batch. Raises ProtocolError, with the prefix `origin`."""
     document = strict_json.read_answer(body, origin)
     messages = document if isinstance(document, list) else [document]
     if not messages or not all(isinstance(message, dict) for message in messages):
-        raise ProtocolError(f"{origin}: no JSON-RPC came back{excerpt(body)}")
+        raise ProtocolError(f"{origin}: the answer is not JSON-RPC{excerpt(body)}")
     return messages
 
 
 def decode_object(body: bytes, origin: str) -> dict[str, Any]:
-    """The JSON object in a body. Raises ProtocolError when it is none."""
+    """The JSON object in a body. Raises ProtocolError if the body is not a JSON object."""
     document = strict_json.read_answer(body, origin)
     if not isinstance(document, dict):
-        raise ProtocolError(f"{origin}: what came back is no JSON object{excerpt(body) or ': nothing'}")
+        raise ProtocolError(f"{origin}: the answer is not a JSON object{excerpt(body) or ': it is empty'}")
     return document
 
 
@@ -161,7 +161,7 @@ def is_response(message: Message) -> bool:
 
 
 def refuse_request(message: Message) -> bytes | None:
-    """Our answer to a request of a server: a ping gets its pong, all else is refused; None where it is no request."""
+    """Our answer to a server's request: a pong to a ping, a refusal to others; None if the message is not a request."""
     if "method" not in message or message.get("id") is None:
         return None
     reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
@@ -176,11 +176,11 @@ def decode_response(body: bytes, call_id: CallId, origin: str, failure: ReadErro
 
 
 def result_of(response: Message, call_id: CallId, origin: str, failure: ReadError) -> Any:
-    """The result in a response; `origin` is put before errors.
+    """The result in a response; errors have the prefix `origin`.
 
     Raises:
-        StreamingQueueError: what `failure` makes of the response's error.
-        ProtocolError: it is no response, or that of another call.
+        StreamingQueueError: the response's error, translated by `failure`.
+        ProtocolError: the message is not a response, or is the response to another call.
     """
     error = response.get("error")
     if ("result" in response) == (error is not None):
@@ -188,14 +188,14 @@ def result_of(response: Message, call_id: CallId, origin: str, failure: ReadErro
     if error is not None:
         raise failure(error, origin)
     if response.get("id") != call_id:
-        raise ProtocolError(f"{origin}: the response is that of another call: {str(response.get('id'))[:40]!a}")
+        raise ProtocolError(f"{origin}: the response belongs to another call: {str(response.get('id'))[:40]!a}")
     return response["result"]
 
 
 def failure_of(error: Any, origin: str, protocol: str, verdicts: Verdicts) -> StreamingQueueError:
-    """The error object of a response, by its code; a code without a verdict is a retryable RemoteError."""
+    """The error for a response's error object, by its code; an unknown code is a retryable RemoteError."""
     if not isinstance(error, Mapping):
-        return ProtocolError(f"{origin}: the response's error is no object: {str(error)[:120]!a}")
+        return ProtocolError(f"{origin}: the response's error is not an object: {str(error)[:120]!a}")
     code = error.get("code")
     code = code if isinstance(code, int) else str(code)[:20]
     cls, retryable = verdicts.get(code, (RemoteError, True))
@@ -204,7 +204,7 @@ def failure_of(error: Any, origin: str, protocol: str, verdicts: Verdicts) -> St
 
 
 def agent_failure(error: Any, origin: str) -> StreamingQueueError:
-    """The error object of a response to `ask`: what our host's agent raised, as the same class; else a RemoteError."""
+    """The error for a response to `ask`: the class that our host's agent raised; else a RemoteError."""
     event = error.get("data") if isinstance(error, Mapping) else None
     if isinstance(event, dict) and str(event.get("code")) in ERRORS_BY_CODE:
         return error_from_event(event, origin)

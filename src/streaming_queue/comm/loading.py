@@ -1,4 +1,4 @@
-"""Modules that people name on the command line: installed ones, and those of the working directory."""
+"""Modules named on the command line: installed modules, and those of the working directory."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from types import ModuleType
 
 
 def import_here(name: str) -> ModuleType:
-    """Import a module by name; one in the working directory is found too, after everything that is installed.
+    """Import a module by name: an installed module first, then one in the working directory.
 
-    `python -m` looks there and an installed command does not, yet people who name a file beside them mean that file.
-    Raises ImportError, or what the module itself raises.
+    `python -m` searches the working directory, and an installed command does not; a user who names a local file means
+    that file. Raises ImportError, or any error of the module itself.
     """
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:

@@ -1,6 +1,6 @@
-"""Logins at servers that this user's processes run here, kept by host and port for the user's other processes.
+"""Logins for servers of this user's processes on this machine, by host and port, for the user's other processes.
 
-Each server has a private file, which counts as long as the process that wrote it lives. All calls block.
+Each server has a private file; the file is valid while the process that wrote it lives. All calls block.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from streaming_queue.private_files import read_private, state_folder, write_priv
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is kept for one server. `content` is one line."""
+    """The file for one server. `content` is one line."""
 
     path: Path
     content: bytes
 
     def write(self) -> None:
-        """Keep it, and remove the entries of processes that have gone. Raises ConfigError where that fails."""
+        """Write the file, and remove the files of processes that ended. Raises ConfigError if this fails."""
         write_private(self.path, self.content)
         for path in self.path.parent.glob("[!.]*"):
             with suppress(ConfigError):
                 _document(path)
 
     def remove(self) -> None:
-        """Remove it, unless another server has its place by now. Raises ConfigError as `read_private`."""
+        """Remove the file, unless another server has replaced it. Raises ConfigError like `read_private`."""
         if read_private(self.path) == self.content:
             self.path.unlink(missing_ok=True)
 
 
 def entry(host: str, port: int, logins: Mapping[str, str]) -> Entry:
-    """The entry, to be written, of a server of this process; `logins` are users and their passwords."""
+    """The entry of a server of this process, not yet written; `logins` are users and their passwords."""
     return Entry(_path(host, port), _line({"logins": dict(logins)}))
 
 
 def find(host: str, port: int) -> Mapping[str, str]:
-    """The users and passwords for the server at `host` and `port`; empty where none are kept.
+    """The users and passwords for the server at `host` and `port`; empty without a file.
 
-    Raises ConfigError where the file is open to others or cannot be read.
+    Raises ConfigError if other users can read the file, or if it cannot be read.
     """
     document = _document(_path(host, port))
     if document is not None and "at" in document:
@@ -56,9 +56,9 @@ def find(host: str, port: int) -> Mapping[str, str]:
 
 
 def relay(host: str, port: int, own_port: int) -> Entry | None:
-    """Keep the logins for the server at `host` and `port` also for `127.0.0.1:own_port`, a relay to it in this process.
+    """Copy the logins for the server at `host` and `port` to `127.0.0.1:own_port`, a relay in this process.
 
-    Returns the entry to remove in the end; None where no logins are kept.
+    Returns the entry, which the caller removes at the end; None without logins.
     """
     if not find(host, port):
         return None
@@ -68,7 +68,7 @@ def relay(host: str, port: int, own_port: int) -> Entry | None:
 
 
 def _path(host: str, port: int) -> Path:
-    """Homes may be shared by machines, whose loopbacks are not the same."""
+    """The path has the machine's name: machines may share a home, but not their loopback addresses."""
     return state_folder() / "servers" / (platform.node() or "localhost") / f"{host}:{port}"
 
 
@@ -77,7 +77,7 @@ def _line(document: dict[str, Any]) -> bytes:
 
 
 def _document(path: Path) -> dict[str, Any] | None:
-    """What an entry says; None where there is none, or its process has gone: then it is removed."""
+    """The content of a file; None without one. If its process has ended, remove the file and return None."""
     content = read_private(path)
     if content is None:
         return None
@@ -85,7 +85,7 @@ def _document(path: Path) -> dict[str, Any] | None:
         document: dict[str, Any] = orjson.loads(content)
         alive = _lives(document["pid"])
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: it holds no logins; remove it, a new one is made") from error
+        raise ConfigError(f"{path}: the file holds no logins; remove it, the server writes a new one") from error
     if alive:
         return document
     Entry(path, content).remove()
@@ -95,6 +95,6 @@ def _document(path: Path) -> dict[str, Any] | None:
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except OSError:  # there is none, or it is another user's
+    except OSError:  # no such process, or it belongs to another user
         return False
     return True

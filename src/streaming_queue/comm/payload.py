@@ -1,4 +1,4 @@
-"""A payload as JSON, for each protocol of ours that carries one. No I/O."""
+"""A payload as JSON, for each of our own protocols that carries one. No I/O."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from streaming_queue.errors import ConfigError, ProtocolError
 
 
 def encode_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The object for `payload`, without its metadata. Raises ConfigError when it has neither text nor parts."""
+    """The object for `payload`, without its metadata. Raises ConfigError if it has neither text nor parts."""
     if "text" in payload:
         return {"text": payload["text"]}
     if "parts" in payload:
         return {"parts": payload["parts"]}
-    raise ConfigError('a payload has "text" or "parts"')
+    raise ConfigError('a payload needs "text" or "parts"')
 
 
 def decode_payload(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def decode_payload(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def encode_request(payload: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
-    """The body and the context headers of a message, for a protocol that has both.
+    """The body and the context headers of a message, for a protocol with both.
 
     Raises:
         ConfigError: the payload has neither text nor parts.
@@ -60,7 +60,7 @@ def encode_request(payload: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
 
 
 def encode_document(document: Mapping[str, Any]) -> bytes:
-    """A message to an agent as JSON. Raises ProtocolError, not retryable, when JSON cannot hold it."""
+    """A message to an agent as JSON. Raises ProtocolError, not retryable, if JSON cannot hold it."""
     try:
         return orjson.dumps(document)
     except TypeError as error:
@@ -68,9 +68,9 @@ def encode_document(document: Mapping[str, Any]) -> bytes:
 
 
 def decode_object(body: bytes, what: str = "the body") -> dict[str, Any]:
-    """The JSON object that a caller sent, read strictly (`strict_json.loads`).
+    """The JSON object in a caller's body, read strictly (`strict_json.loads`).
 
-    Raises ProtocolError, not retryable; it calls the object `what`.
+    Raises ProtocolError, not retryable; its text calls the object `what`.
     """
     try:
         document = strict_json.loads(body)
@@ -82,5 +82,5 @@ def decode_object(body: bytes, what: str = "the body") -> dict[str, Any]:
 
 
 def malformed(reason: str) -> ProtocolError:
-    """One message is wrong; the next may be fine, so this error blames no configuration."""
+    """The error for one wrong message. It is not a ConfigError: the next message may be valid."""
     return ProtocolError(reason, retryable=False)

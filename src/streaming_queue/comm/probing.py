@@ -1,4 +1,4 @@
-"""What a probe tells: why an agent does not answer, and one rule for all backends on what counts as an answer."""
+"""Probes: the reason why an agent does not answer, and one rule for all backends about what counts as an answer."""
 
 from __future__ import annotations
 
@@ -14,37 +14,38 @@ from streaming_queue.errors import AuthError, ConnectError, RemoteError, SendTim
 logger = logging.getLogger(__name__)
 
 START_POLL_S = 0.1
-"""Between two probes of an agent whose process starts; such a probe waits for a while itself."""
+"""The time between two probes of an agent whose process starts; each such probe waits, too."""
 
 
 class StartingError(ConnectError):
-    """The agent's process runs and does not answer yet; the text says how long it may take. A later probe tells more.
+    """The agent's process runs and does not answer yet; the text says how long the start may take. Probe again later.
 
     It crosses a wire as a ConnectError.
     """
 
 
 def answers(reason: StreamingQueueError | None) -> bool:
-    """Whether an agent answers, by what its probe told.
+    """Whether an agent answers, by the result of its probe.
 
-    An agent that refuses our credential answers: a message to it fails with the same AuthError, which no waiting mends.
+    A refusal of our credential counts as an answer: a message would fail with the same AuthError, and waiting does not
+    help.
     """
     return reason is None or isinstance(reason, AuthError)
 
 
 async def probed(backend: Any, agent_id: str) -> StreamingQueueError | None:
-    """What `backend` tells of an agent: by `probe`, or by `health_check` where that is all it has, or overrides.
+    """The reason why an agent does not answer, from `probe`; from `health_check` if the backend overrides only that.
 
-    Raises what the backend does.
+    Raises the backend's errors.
     """
-    if _tells_why(backend):
+    if _gives_reason(backend):
         reason: StreamingQueueError | None = await backend.probe(agent_id)
         return reason
     return await BaseCommBackend.probe(backend, agent_id)
 
 
-def _tells_why(backend: Any) -> bool:
-    """Whether its `probe` knows as much as its `health_check`: a subclass may have replaced only the latter."""
+def _gives_reason(backend: Any) -> bool:
+    """Whether `probe` agrees with `health_check`: a subclass may override only `health_check`."""
     if "health_check" in getattr(backend, "__dict__", {}):
         return False
     for cls in type(backend).__mro__[:-1]:
@@ -54,23 +55,23 @@ def _tells_why(backend: Any) -> bool:
 
 
 class ProbingBackend(BaseCommBackend):
-    """A backend that tells why an agent does not answer; a subclass gives `_check`."""
+    """A backend that reports why an agent does not answer; a subclass defines `_check`."""
 
     probe_timeout_s: ClassVar[float] = 1.0
-    """How long `_check` may take."""
+    """The timeout of `_check`, in seconds."""
 
     @abstractmethod
     async def _check(self, agent_id: str) -> bool:
-        """Whether the agent says that it takes questions. Raises what keeps it from saying so, as `send` does."""
+        """Whether the agent reports that it takes questions. Raises like `send` if the agent does not answer."""
 
     async def probe(self, agent_id: str) -> StreamingQueueError | None:
-        """Why the agent does not answer the protocol's light probe in time; None where it does. Never raises."""
+        """The reason why the agent does not answer the cheap probe in time; None if it answers. Never raises."""
         address = self.endpoints.get(agent_id, agent_id)
         try:
             async with asyncio.timeout(self.probe_timeout_s) as bound:
                 if await self._check(agent_id):
                     return None
-                return RemoteError(f"{address}: it answers, and says that it takes no questions")
+                return RemoteError(f"{address}: the agent answers and takes no questions")
         except Exception as error:
             logger.debug("agent %s is not healthy: %r", agent_id, error)
             if bound.expired() and not isinstance(error, StreamingQueueError):
@@ -78,9 +79,9 @@ class ProbingBackend(BaseCommBackend):
             return typed(error, address)
 
     async def health_check(self, agent_id: str) -> bool:
-        """Whether the agent answers the protocol's light probe in time; one that refuses our credential does.
+        """Whether the agent answers the cheap probe in time. A refusal of our credential counts as an answer.
 
-        A process that starts is waited for within `probe_timeout_s`.
+        It waits up to `probe_timeout_s` for a process that starts.
         """
         until = time.monotonic() + self.probe_timeout_s
         reason = await self.probe(agent_id)

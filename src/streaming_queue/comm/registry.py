@@ -64,13 +64,13 @@ BUILTIN: tuple[BackendSpec, ...] = (
 """Our protocols, a line each. The configuration shows their sections in this order."""
 DEFAULT = "a2a"
 IN_PROCESS = "inproc"
-"""The protocol without a wire: its agents are reached from their own process only."""
+"""The protocol without a wire: only their own process reaches its agents."""
 
 
 def known() -> Mapping[str, BackendSpec]:
     """All protocols by name: ours, those in the checkout, and those that installed packages declare.
 
-    Raises ConfigError where a backend in the checkout has the name of one of ours.
+    Raises ConfigError if a backend in the checkout has the name of one of ours.
     """
     specs = {spec.name: spec for spec in BUILTIN}
     for folder in checkout.backends(importlib.import_module(BACKENDS).__path__):
@@ -89,7 +89,7 @@ def find(name: str) -> BackendSpec:
     if ":" in name:
         return BackendSpec(name.rpartition(":")[2], name, "named by its class")
     if ours := next((spec for spec in BUILTIN if spec.name == name), None):
-        return ours  # entry points are files on disk: not read for what is ours
+        return ours  # entry points are files on disk: our own protocols need no read
     specs = known()
     if name in specs:
         return specs[name]
@@ -105,7 +105,7 @@ def load(name: str) -> type[BaseCommBackend]:
 
     Raises:
         UnknownProtocolError: no protocol has this name, or the module has no such class.
-        BackendNotInstalledError: a library it needs is missing.
+        BackendNotInstalledError: a library of the backend is missing.
     """
     spec = find(name)
     module_name, _, attribute = spec.target.partition(":")
@@ -124,7 +124,7 @@ def load(name: str) -> type[BaseCommBackend]:
         method for method in ("send", "health_check", "register_endpoint", "close") if not hasattr(backend, method)
     ]
     if missing:
-        raise ConfigError(f"protocol {name!r}: {backend.__name__} is no backend, it lacks {', '.join(missing)}")
+        raise ConfigError(f"protocol {name!r}: {backend.__name__} is not a backend: it lacks {', '.join(missing)}")
     return backend
 
 
@@ -134,5 +134,5 @@ def _own_backend(module: ModuleType) -> type[Any] | None:
 
 
 def create(name: str, **options: Any) -> BaseCommBackend:
-    """A backend by name, made with `options` (its constructor's keywords). Raises like `load`."""
+    """A backend by name, with `options` (its constructor's keywords). Raises like `load`."""
     return load(name)(**options)

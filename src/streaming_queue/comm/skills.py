@@ -1,4 +1,4 @@
-"""What an agent says it can do, for protocols that have a card or a manifest."""
+"""The skills of an agent, for protocols that have a card or a manifest."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from streaming_queue.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Skill:
-    """One thing that an agent can be asked for. An executor lists its own as `skills`, beside its `description`.
+    """One ability of an agent. An executor lists its skills as `skills`, beside its `description`.
 
-    `examples` are messages that ask for it.
+    `examples` are messages that use the skill.
     """
 
     id: str
@@ -33,9 +33,9 @@ ANSWER = Skill(
 
 
 def declared(agent_id: str, executor: object) -> tuple[str, tuple[Skill, ...]]:
-    """An executor's `description` and `skills`, `ANSWERS` and `ANSWER` where it declares none.
+    """An executor's `description` and `skills`; `ANSWERS` and `ANSWER` if it declares none.
 
-    Raises ConfigError when they are not a text and a sequence of `Skill`.
+    Raises ConfigError if they are not a text and a sequence of `Skill`.
     """
     description = getattr(executor, "description", None)
     if description is None:

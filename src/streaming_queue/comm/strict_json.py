@@ -1,4 +1,4 @@
-"""JSON from a stranger: bounded before it is read, and, in what a host takes, read strictly."""
+"""JSON from an untrusted peer: checked against limits before parsing; a host also parses strictly."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import orjson
 from streaming_queue.errors import ProtocolError
 
 MAX_VALUES = 10_000
-"""How many values one message may have, at any depth. A list or an object counts twice, a text of any length once."""
+"""The limit for the values in one message, at any depth. A list or object counts twice, a text of any length once."""
 MAX_ANSWER_VALUES = 100_000
-"""The same for what a peer answers, which may be a list of all the pieces of an answer."""
+"""The limit for a peer's answer, which may be a list of all its deltas."""
 MAX_DEPTH = 254
-"""How deep its lists and objects may lie in each other; `orjson` writes no more."""
+"""The limit for the nesting of lists and objects; `orjson` writes no more."""
 
 
 class OverBoundsError(ValueError):
-    """A document has more values than it may, or is deeper than `MAX_DEPTH`."""
+    """A document has too many values, or is nested deeper than `MAX_DEPTH`."""
 
 
 def loads(body: bytes) -> Any:
-    """The document in `body`; no NaN, no key twice in an object. Raises ValueError, of which OverBoundsError is one."""
+    """The document in `body`; no NaN, no duplicate key. Raises ValueError, also as OverBoundsError."""
     document = read(body)
     try:
-        # What comes back as the same bytes has no key twice; only other spellings pay for a second look.
+        # If writing gives the same bytes again, no key is duplicate; only other spellings need a second parse.
         if orjson.dumps(document) != body:
             json.loads(body, object_pairs_hook=_unique)
     except (TypeError, RecursionError) as error:
@@ -34,7 +34,7 @@ def loads(body: bytes) -> Any:
 
 
 def read(body: bytes | str, most: int = MAX_VALUES) -> Any:
-    """The document in `body`. Raises ValueError; OverBoundsError before more than `most` values are built."""
+    """The document in `body`. Raises ValueError; raises OverBoundsError before it builds more than `most` values."""
     if isinstance(body, str):
         body = body.encode()
     opened = body.count(b"{") + body.count(b"[")
@@ -47,20 +47,20 @@ def read(body: bytes | str, most: int = MAX_VALUES) -> Any:
 
 
 def read_answer(body: bytes | str, origin: str) -> Any:
-    """The document in a peer's answer, None where it is no JSON.
+    """The document in a peer's answer, None if the answer is not JSON.
 
-    Raises ProtocolError, not retryable, when it has too many values; `origin` is put before that.
+    Raises ProtocolError, not retryable and with the prefix `origin`, if it has too many values.
     """
     try:
         return read(body, MAX_ANSWER_VALUES)
     except OverBoundsError as error:
-        raise ProtocolError(f"{origin}: what came back cannot be read: {error}", retryable=False) from error
+        raise ProtocolError(f"{origin}: the answer cannot be read: {error}", retryable=False) from error
     except ValueError:
         return None
 
 
 def read_or_none(body: bytes | str) -> Any:
-    """The document in what a peer says, None where there is none that may be read."""
+    """The document in a peer's text, None if the text is not JSON or is over the limits."""
     try:
         return read(body, MAX_ANSWER_VALUES)
     except ValueError:
@@ -68,9 +68,9 @@ def read_or_none(body: bytes | str) -> Any:
 
 
 def _check_values(body: bytes, most: int) -> int:
-    """How many lists and objects there are. Raises OverBoundsError; nothing is built but what is outside of texts."""
+    """Count the lists and objects outside of texts, without parsing. Raises OverBoundsError."""
     if body.lstrip()[:1] not in (b"{", b"["):
-        return 0  # one text, or no JSON at all
+        return 0  # one text, or not JSON
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
     if plain.count(b'"') <= 4 * most:  # a key and a value have four quotes
         outside = b"".join(plain.split(b'"')[::2])
@@ -81,7 +81,7 @@ def _check_values(body: bytes, most: int) -> int:
 
 
 def _check_depth(document: Any) -> None:
-    """Raise OverBoundsError where a document is too deep. Its values are few by now."""
+    """Raise OverBoundsError if a document is too deep. `_check_values` has limited its size."""
     level = [document]
     for _ in range(MAX_DEPTH):
         level = [inner for outer in level for inner in _inside(outer)]
@@ -91,7 +91,7 @@ def _check_depth(document: Any) -> None:
 
 
 def _inside(outer: Any) -> list[Any]:
-    """The lists and objects right inside of a value."""
+    """The lists and objects directly in a value."""
     held = outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ()
     return [inner for inner in held if isinstance(inner, dict | list)]
 

@@ -1,7 +1,7 @@
-"""What an address that comes over a wire may name: a socket, and nothing else.
+"""The check of an address from a message: it must name a socket.
 
-The configuration that starts a run may name a program, for example `stdio:python server.py`. A message may not: its
-sender would run that program here.
+The configuration of a run may name a program, for example `stdio:python server.py`. A message must not: its sender
+would run that program here.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from urllib.parse import urlsplit
 from streaming_queue.errors import ConfigError
 
 SOCKET_SCHEMES = frozenset({"http", "https", "ws", "wss", "grpc", "grpcs", "nats", "tls", "tcp"})
-"""Schemes that name a host and a port, whatever backend reads the address."""
+"""Schemes that name a host and a port, in every backend."""
 
 _PLAIN = re.compile(r"([a-z][a-z0-9+.-]*)://[!-~]+", re.ASCII)
-"""Scheme and authority as each parser reads them: no white space, no control character, no capital in the scheme."""
+"""A scheme and an authority that all parsers read alike: no white space, control character or capital in the scheme."""
 
 
 def check_wire_address(address: str, own_schemes: Collection[str] = ()) -> None:
     """Raise ConfigError unless `address` names a socket: a known scheme, or one of `own_schemes`, and a host.
 
-    `own_schemes` are those that the backend of the address declares (`BaseCommBackend.socket_schemes`).
+    `own_schemes` are the schemes of the address's backend (`BaseCommBackend.socket_schemes`).
     """
     plain = _PLAIN.fullmatch(address)
     try:

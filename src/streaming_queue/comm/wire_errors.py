@@ -1,4 +1,4 @@
-"""Refusals as HTTP and JSON write them -> the project's errors: one table for every protocol over HTTP. No I/O."""
+"""Refusals in HTTP and JSON -> the project's errors: one table for every protocol over HTTP. No I/O."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from streaming_queue.messages import ERROR
 
 
 def refusal(status: int, body: bytes, retry_after_s: float | None, address: str) -> StreamingQueueError:
-    """The error for a status other than 2xx whose body says nothing that we know: often a proxy speaks there."""
+    """The error for a status other than 2xx with an unknown body, often from a proxy."""
     if 300 <= status < 400:
-        remedy = "redirects are not followed: register the final address"
+        remedy = "this client does not follow redirects: register the final address"
         return RemoteError(f"{address}: answered {status}, a redirect; {remedy}", retryable=False)
     said = f"{address}: answered {status}{excerpt(body)}"
     if status in (401, 403):
@@ -30,8 +30,8 @@ def refusal(status: int, body: bytes, retry_after_s: float | None, address: str)
     return RemoteError(said, retryable=status >= 500, retry_after_s=retry_after_s)
 
 
-def told_error(document: Any, retry_after_s: float | None, address: str) -> StreamingQueueError | None:
-    """The error in a body like `{"error": <agent_error event>}`, as the same class; None where it is no such body."""
+def reported_error(document: Any, retry_after_s: float | None, address: str) -> StreamingQueueError | None:
+    """The error in a body like `{"error": <agent_error event>}`, as the same class; None for any other body."""
     event = document.get("error") if isinstance(document, dict) else None
     if not isinstance(event, dict) or (event.get("type") != ERROR and str(event.get("code")) not in ERRORS_BY_CODE):
         return None
@@ -41,12 +41,12 @@ def told_error(document: Any, retry_after_s: float | None, address: str) -> Stre
 
 
 def excerpt(body: bytes) -> str:
-    """The beginning of a stranger's bytes, without control characters that a terminal obeys."""
+    """The beginning of a peer's bytes, with control characters escaped for terminals."""
     return f": {body[:120].decode('utf-8', 'replace')!a}" if body else ""
 
 
 def parse_retry_after(value: str | None) -> float | None:
-    """Seconds to wait, from either form of Retry-After (RFC 9110, 10.2.3); None when there is none that is valid."""
+    """Seconds to wait, from either form of Retry-After (RFC 9110, 10.2.3); None without a valid value."""
     if value is None:
         return None
     if value.isascii() and value.isdigit():

@@ -1,4 +1,4 @@
-"""The backends that ask agents behind addresses: the table of agents, the probe, the hosted agents and the end."""
+"""The base of backends that ask agents at addresses: registered agents, probe, hosted agents, close."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ AgentT = TypeVar("AgentT", bound=AgentHandle)
 
 
 class PeerBackend(ProbingBackend, Generic[PeerT]):
-    """A backend with one object for each agent. `PeerT` holds the agent's address, headers, connection and state.
+    """A backend with one object per agent. `PeerT` holds the agent's address, headers, connection and state.
 
-    A subclass gives `name`, `_new_peer`, `_probe` and `send`, and `_close_peer` where a peer holds something. It gets
-    the table of agents (`_peer`), the cancels (`_cancels`), `probe`, `health_check`, `close`, and most of
+    A subclass defines `name`, `_new_peer`, `_probe` and `send`, and `_close_peer` if a peer holds resources. It
+    inherits the registered agents (`_peer`), the cancels (`_cancels`), `probe`, `health_check`, `close`, and most of
     `spawn_local_agent` (`_host`).
     """
 
@@ -35,17 +35,17 @@ class PeerBackend(ProbingBackend, Generic[PeerT]):
 
     @abstractmethod
     def _new_peer(self, agent_id: str, address: str, options: EndpointOptions) -> PeerT:
-        """The agent at `address`, which is not asked yet. Raises ConfigError on a value that cannot be used."""
+        """The object for the agent at `address`, not connected. Raises ConfigError on a value that is not valid."""
 
     @abstractmethod
     async def _probe(self, peer: PeerT) -> bool:
-        """Whether the agent says that it takes questions. Raises the reason why it does not answer."""
+        """Whether the agent reports that it takes questions. Raises the reason why the agent does not answer."""
 
     async def _close_peer(self, peer: PeerT) -> None:
-        """Give up everything that a peer holds; bounded. Default: nothing to do."""
+        """Release the peer's resources; bounded. Default: nothing."""
 
     async def register_endpoint(self, agent_id: str, address: str) -> None:
-        """Remember where an agent is; idempotent. Raises ConfigError on an address or a header that cannot be used."""
+        """Register an agent's address; idempotent. Raises ConfigError on an address or a header that is not valid."""
         if agent_id in self._peers and self.endpoints.get(agent_id) == address:
             return
         peer = self._new_peer(agent_id, address, self.options.get(agent_id, EndpointOptions()))
@@ -76,7 +76,7 @@ class PeerBackend(ProbingBackend, Generic[PeerT]):
         executor: Any,
         **more: Any,
     ) -> AgentT:
-        """Host `executor` by the protocol's `spawn`, which `half` imports in a thread: the import of a server is slow.
+        """Host `executor` by the protocol's `spawn`. A thread imports `half`, since the import of a server is slow.
 
         Raises the errors of `spawn`, and BackendClosedError, also when the backend closes meanwhile.
         """
@@ -90,7 +90,7 @@ class PeerBackend(ProbingBackend, Generic[PeerT]):
         return agent
 
     async def close(self) -> None:
-        """Stop every agent hosted here and give up all connections; messages in flight fail."""
+        """Stop all hosted agents and close all connections; messages in flight fail."""
         self._closed = True
         agents, self._agents = self._agents, []
         await asyncio.gather(*(agent.stop() for agent in agents))
@@ -115,7 +115,7 @@ class HttpBackend(PeerBackend[PeerT]):
             return await self._probe(peer)
 
     async def close(self) -> None:
-        """Stop every agent hosted here and give up all connections; messages in flight fail."""
+        """Stop all hosted agents and close all connections; messages in flight fail."""
         self._session.closed = True
         await super().close()
         await self._session.close()

@@ -1,13 +1,15 @@
 """One exchange: one message to an agent, from the first request to the answer.
 
-1. A backend subclasses `Exchange`. `events()` sends the message once and yields what comes; `cancel()` tells the agent.
+1. A backend subclasses `Exchange`. `events()` sends the message once and yields the agent's events; `cancel()` sends a
+   cancel to the agent.
 2. `resumes(error)` says whether the agent has the work after a broken connection. Then `events()` runs again, and the
-   exchange passes over the events that the caller has. `replays = False` where `events()` yields new events only.
-3. `ask()` returns the whole answer. It folds `events()`; a backend overrides `ask()` where one request costs less CPU.
-4. The caller leaves before the answer: the exchange cancels within a second. `cancellable` says whether it can; a
+   exchange skips the events that the caller has. If `events()` yields only new events, the backend sets
+   `replays = False`.
+3. `ask()` returns the whole answer. It folds `events()`; a backend overrides `ask()` if one request costs less CPU.
+4. If the caller leaves before the answer, the exchange cancels within a second. `cancellable` says whether it can; a
    command is never cancelled. `leaves` names further errors after which the exchange cancels.
-5. `ExchangeBackend` makes `send` and `stream` of `_exchange(dst_id, payload)`. The exchange also translates errors
-   (`translated`), checks the answer's size, and raises ProtocolError where `events()` ends without an answer.
+5. `ExchangeBackend` builds `send` and `stream` from `_exchange(dst_id, payload)`. The exchange also translates errors
+   (`translated`), checks the answer's size, and raises ProtocolError if `events()` ends without an answer.
 """
 
 from __future__ import annotations
@@ -29,15 +31,15 @@ logger = logging.getLogger(__name__)
 
 CANCEL_TIMEOUT_S = 1.0
 HELD_S = 1.0
-"""A connection that held for so long may break again."""
+"""After a connection that lasted this long, in seconds, the exchange may resume again."""
 
 
 class Exchange(ABC):
-    """One message (`payload`) to the agent at `address`; see the top of the module. It serves one call.
+    """One message (`payload`) to the agent at `address`; see the top of the module. An exchange serves one call.
 
-    A broken connection is resumed once, and again after each connection that held for a second: an answer may take
-    an hour, and a network may break more than once an hour. `resumed` counts these. A backend sets `reply` where the
-    wire's answer holds more than its event: `ask` returns it.
+    The exchange resumes once after a broken connection, and again after each connection that lasted a second: an answer
+    may take an hour, and a network may break more than once an hour. `resumed` counts these. A backend sets `reply` if
+    the answer on the wire holds more than its event; `ask` returns `reply`.
     """
 
     leaves: ClassVar[tuple[type[BaseException], ...]] = ()
@@ -50,7 +52,7 @@ class Exchange(ABC):
         cancels: Cancels,
         translated: AbstractContextManager[None] = nullcontext(),  # noqa: B008  # it has no state
     ) -> None:
-        """`translated` turns the library's errors into ours; it is entered for the exchange, and for its cancel."""
+        """`translated` turns the library's errors into ours, during the exchange and its cancel."""
         self.address = address
         self.payload = payload
         self.metadata: Mapping[str, Any] = payload.get("metadata") or {}
@@ -89,7 +91,7 @@ class Exchange(ABC):
         raise self._no_answer()
 
     def resumes(self, error: Exception) -> bool:
-        """Whether the connection broke, and the agent finds the work again. Default: never."""
+        """Whether the connection broke and the agent can find the work again. Default: never."""
         del error
         return False
 
@@ -100,12 +102,12 @@ class Exchange(ABC):
 
     @abstractmethod
     async def cancel(self) -> None:
-        """Tell the agent that the caller left. Its failure is only logged."""
+        """Send the agent a cancel. The exchange only logs a failure."""
 
     def release(self) -> None:
-        """Give up what the exchange holds; called at its end, after a cancel. Default: nothing to do."""
+        """Release the exchange's resources, at its end, after any cancel. Default: nothing."""
 
-    # --- what a backend gets ---
+    # --- inherited by a backend ---
 
     async def answer(self) -> Reply:
         """The whole answer. Raises like `BaseCommBackend.send`."""
@@ -130,12 +132,12 @@ class Exchange(ABC):
     async def stream(self) -> AsyncGenerator[StreamEvent, None]:
         """The events of the answer, each once. Raises like `answer`."""
         self.streaming = True
-        told, ended = 0, False
+        delivered, ended = 0, False
         try:
             with self._translated:
                 while True:
                     began = time.monotonic()
-                    seen = 0 if self.replays else told
+                    seen = 0 if self.replays else delivered
                     meter = AnswerMeter(self.address)
                     try:
                         async with aclosing(self.events()) as events:
@@ -143,8 +145,8 @@ class Exchange(ABC):
                                 meter.take(event)
                                 ended = event["type"] == MESSAGE
                                 seen += 1
-                                if ended or seen > told:
-                                    told = seen
+                                if ended or seen > delivered:
+                                    delivered = seen
                                     yield event
                                 if ended:
                                     return
@@ -172,7 +174,7 @@ class Exchange(ABC):
 
     async def _leave(self) -> None:
         if self.cancellable and not self.is_command:
-            await self._cancels.tell(self.address, self._cancel)
+            await self._cancels.send(self.address, self._cancel)
 
     async def _cancel(self) -> None:
         with self._translated:
@@ -187,25 +189,25 @@ class ExchangeBackend(BaseCommBackend):
         """The exchange of one message. Raises BackendClosedError and UnknownAgentError."""
 
     async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
-        """Deliver `payload` and return the answer; a broken connection is resumed where the agent has the work."""
+        """Send `payload` and return the answer. After a broken connection, resume if the agent has the work."""
         del src_id
         return await self._exchange(dst_id, payload).answer()
 
     def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
-        """Like `send`, with the agent's events as they come; after a broken connection the new ones."""
+        """Like `send`, but yield the agent's events as they arrive; each event once, also after a broken connection."""
         del src_id
         return self._exchange(dst_id, payload).stream()
 
 
 class Cancels:
-    """The cancels in flight of one backend or agent. Each has a second, and outlives its caller's task."""
+    """The cancels in flight of one backend or agent. A cancel has one second, and goes on after its caller's task."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def tell(self, address: str, cancel: Callable[[], Awaitable[object]]) -> None:
-        """Await `cancel`, one second at the most; a failure is only logged. After `aclose` it does nothing."""
+    async def send(self, address: str, cancel: Callable[[], Awaitable[object]]) -> None:
+        """Await `cancel`, one second at most; only log a failure. After `aclose`, do nothing."""
         if self._closed:
             return
         task = asyncio.create_task(_within_bound(address, cancel), name=f"cancel:{address}")
@@ -215,7 +217,7 @@ class Cancels:
             await asyncio.shield(task)
 
     async def aclose(self) -> None:
-        """Wait for the cancels in flight; they end within their second. Idempotent."""
+        """Wait for the cancels in flight, one second at most. Idempotent."""
         self._closed = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CANCEL_TIMEOUT_S)
@@ -226,4 +228,4 @@ async def _within_bound(address: str, cancel: Callable[[], Awaitable[object]]) -
         async with asyncio.timeout(CANCEL_TIMEOUT_S):
             await cancel()
     except (StreamingQueueError, OSError) as error:
-        logger.debug("%s: the cancel did not arrive (%s); the agent's grace ends the question", address, error)
+        logger.debug("%s: the cancel failed (%s); the agent ends the question after its grace", address, error)

@@ -1,4 +1,4 @@
-"""HTTP as the backends ask over it: one session, one agent's requests, bodies within limits, typed errors."""
+"""The HTTP client of the backends: one session, one agent's requests, bodies within limits, typed errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.client.exchange import Cancels, Exchange
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.strict_json import read_or_none
-from streaming_queue.comm.wire_errors import parse_retry_after, refusal, told_error
+from streaming_queue.comm.wire_errors import parse_retry_after, refusal, reported_error
 from streaming_queue.errors import (
     BackendClosedError,
     CommError,
@@ -41,9 +41,9 @@ PROBES: Mapping[str, int] = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCN
 """The kernel probes an idle connection (tcp(7)) after 15 s, then every 5 s; three lost probes end it."""
 
 BROKEN = (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, OSError)
-"""The library's errors for a connection that breaks before the whole answer."""
+"""The library's errors if a connection breaks before the whole answer."""
 NOT_BEGUN = (aiohttp.ClientConnectorError, TimeoutError)
-"""The errors among them without a connection, or where a new connection would be no faster."""
+"""Those of BROKEN that a new connection does not help: none was made, or the time is over."""
 _BYTES_AT_ONCE = 1024 * 1024
 
 
@@ -67,7 +67,7 @@ class HttpSession:
     def request(
         self, method: str, url: URL, *, headers: Mapping[str, str], tls: SSLContext | None, body: bytes | None = None
     ) -> Any:
-        """A request, to be awaited or entered for its response; redirects are not followed.
+        """A request; await it or enter it for its response. It does not follow redirects.
 
         Raises BackendClosedError, and the library's errors: see `translated`.
         """
@@ -79,7 +79,7 @@ class HttpSession:
         return self._opened.request(method, url, data=data, headers=headers, ssl=ssl, allow_redirects=False)
 
     def translated(self, address: str) -> Translated:
-        """A block that turns the library's errors into ours; it may be entered many times, also at once."""
+        """A block that turns the library's errors into ours. Many tasks may enter it, also at the same time."""
         return Translated(self, address)
 
     def failure(self, error: Exception, address: str) -> CommError:
@@ -89,7 +89,7 @@ class HttpSession:
         return translate(error, address)
 
     async def close(self) -> None:
-        """Give up all connections; reads that wait fail. Idempotent."""
+        """Close all connections; pending reads fail. Idempotent."""
         self.closed = True
         opened, self._opened = self._opened, None
         if opened is not None:
@@ -97,7 +97,7 @@ class HttpSession:
 
 
 class Translated:
-    """See `HttpSession.translated`. A class: each question enters one, and a generator costs several times more."""
+    """See `HttpSession.translated`. It is a class, since each question enters one and a generator costs more CPU."""
 
     __slots__ = ("_address", "_session")
 
@@ -106,7 +106,7 @@ class Translated:
         self._address = address
 
     def __enter__(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -118,10 +118,10 @@ class Translated:
 
 
 class HttpPeer:
-    """An agent at an HTTP address (`address`, parsed: `url`), and the headers of every request to it."""
+    """An agent at an HTTP address (`address`, parsed as `url`), and the headers of every request to it."""
 
     def __init__(self, agent_id: str, address: str, options: EndpointOptions, session: HttpSession) -> None:
-        """Raises ConfigError on an address or a header that cannot be used."""
+        """Raises ConfigError on an address or a header that is not valid."""
         self.address = address
         self.url = agent_url(agent_id, address)
         self.headers = agent_headers(agent_id, options, {"Accept": JSON, "Content-Type": JSON})
@@ -132,7 +132,7 @@ class HttpPeer:
     def request(
         self, method: str, url: URL, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Any:
-        """A request, to be awaited or entered for its response. Raises like `HttpSession.request`."""
+        """A request; await it or enter it for its response. Raises like `HttpSession.request`."""
         merged = self.headers
         if headers:
             merged = merged.copy()
@@ -151,14 +151,14 @@ class HttpExchange(Exchange, Generic[PeerT]):
         self.peer = peer
 
     def resumes(self, error: Exception) -> bool:
-        """Whether a connection broke under a message with a key."""
+        """Whether the connection broke and the message has a key."""
         return self.key is not None and is_broken(error)
 
 
 def open_session() -> aiohttp.ClientSession:
-    """A session without cookies, without proxies of the environment, without a limit on an answer's time.
+    """A session without cookies, without proxies from the environment, without a time limit for an answer.
 
-    Its close fails the reads that wait: the library lets the reader of an incomplete response wait for ever.
+    Closing it fails pending reads: the library itself lets the reader of an incomplete response wait forever.
     """
     responses: WeakSet[aiohttp.ClientResponse] = WeakSet()
 
@@ -170,7 +170,7 @@ def open_session() -> aiohttp.ClientSession:
     class Connector(aiohttp.TCPConnector):
         def close(self, **how: Any) -> Any:
             for response in responses:
-                if response.content is not None:  # None before its headers came
+                if response.content is not None:  # None before the headers arrived
                     response.content.set_exception(aiohttp.ClientConnectionError("the session was closed"))
             return super().close(**how)
 
@@ -186,7 +186,7 @@ def open_session() -> aiohttp.ClientSession:
 
 
 def _probed_socket(address: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
-    """A socket whose idle connection the kernel probes: a peer that vanished ends it, a peer that works does not."""
+    """A socket whose idle connection the kernel probes: it closes if the peer vanished, and stays if the peer works."""
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -197,12 +197,12 @@ def _probed_socket(address: tuple[int, int, int, str, tuple[object, ...]]) -> so
 
 
 def is_broken(error: BaseException | None) -> bool:
-    """Whether a connection broke under a request, so that a new connection may help."""
+    """Whether the connection of a request broke, so that a new connection may help."""
     return isinstance(error, BROKEN) and not isinstance(error, NOT_BEGUN)
 
 
 def agent_url(agent_id: str, address: str, schemes: tuple[str, str] = ("http", "https")) -> URL:
-    """The URL of an agent, without a slash at its end. Raises ConfigError when it cannot be used."""
+    """The URL of an agent, without a slash at its end. Raises ConfigError if the address is not valid."""
     try:
         url = URL(address.rstrip("/"))
         usable = url.scheme in schemes and url.host and url.user is None
@@ -212,7 +212,7 @@ def agent_url(agent_id: str, address: str, schemes: tuple[str, str] = ("http", "
         forms = " or ".join(f"{scheme}://host:port" for scheme in schemes)
         raise ConfigError(
             f"agent {agent_id!r}: address {address.rpartition('@')[2]!r} must be {forms} with at most a path; "
-            "a credential belongs in the agent's options"
+            "set a credential in the agent's options"
         )
     return url
 
@@ -232,7 +232,8 @@ def translate(error: Exception, address: str) -> CommError:
     """The library's error as one of ours, the most specific class first."""
     reason = str(error) or type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return ConnectError(f"{address}: no trust in its TLS: {reason}; check the agent's tls option", retryable=False)
+        failure = f"the TLS certificate is not trusted: {reason}; check the agent's tls option"
+        return ConnectError(f"{address}: {failure}", retryable=False)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return ConnectError(f"{address}: no connection within {CONNECT_TIMEOUT_S:g} s")
     if isinstance(error, TimeoutError):
@@ -241,13 +242,13 @@ def translate(error: Exception, address: str) -> CommError:
         return ConnectError(f"{address}: cannot connect: {os_reason(error.os_error)}")
     if isinstance(error, BROKEN):
         return ConnectError(f"{address}: the connection broke before the answer: {reason}")
-    return ProtocolError(f"{address}: what came back is no HTTP: {reason}")
+    return ProtocolError(f"{address}: the answer is not HTTP: {reason}")
 
 
 async def read_body(response: aiohttp.ClientResponse, address: str, limit: int = MAX_EVENT_BYTES) -> bytes:
-    """The body. Raises ProtocolError over `limit` bytes, without reading on.
+    """The body. Raises ProtocolError over `limit` bytes, and stops reading there.
 
-    A body without a Content-Length may take long: each piece is a sign of life.
+    A body without a Content-Length may take long: each chunk is a sign of life.
     """
     length = response.content_length
     if length is not None and length <= limit:
@@ -264,14 +265,14 @@ async def read_body(response: aiohttp.ClientResponse, address: str, limit: int =
 
 
 def response_error(response: aiohttp.ClientResponse, body: bytes, address: str) -> StreamingQueueError:
-    """The error for a response other than 2xx: by our error in its body, else by its status."""
+    """The error for a response other than 2xx: our own error from its body, else the error for its status."""
     retry_after_s = parse_retry_after(response.headers.get("Retry-After"))
-    told = told_error(read_or_none(body), retry_after_s, address)
-    return told or refusal(response.status, body, retry_after_s, address)
+    failure = reported_error(read_or_none(body), retry_after_s, address)
+    return failure or refusal(response.status, body, retry_after_s, address)
 
 
 def peer_date(headers: Mapping[str, str]) -> datetime | None:
-    """The peer's clock (RFC 9110, 6.6.1), to the second; None without a Date, or where a cache answers."""
+    """The peer's clock (RFC 9110, 6.6.1), to the second; None without a Date, or if a cache answers."""
     if "Age" in headers:
         return None
     try:

@@ -20,9 +20,9 @@ READ_OUT_S = 0.1
 async def read_lines(
     response: aiohttp.ClientResponse, address: str, heard: Callable[[], None] = heard
 ) -> AsyncGenerator[list[bytes], None]:
-    """The lines of a stream, as many at a time as are whole; a line that is cut off at the end is dropped.
+    """The complete lines of a stream, several at a time; drop a line that is cut off at the end.
 
-    `heard` is called at each piece, heartbeats too. Raises ProtocolError when one line is over the limit of an event.
+    Each chunk calls `heard`, heartbeats too. Raises ProtocolError if one line is over the limit of an event.
     """
     pieces: list[bytes] = []
     size = 0
@@ -42,7 +42,7 @@ async def read_lines(
 async def read_events(
     response: aiohttp.ClientResponse, address: str, heard: Callable[[], None] = heard
 ) -> AsyncGenerator[bytes, None]:
-    """The data of each event; an event that is cut off at the end is dropped. Raises like `read_lines`."""
+    """The data of each event; drop an event that is cut off at the end. Raises like `read_lines`."""
     data: list[bytes] = []
     size = 0
     async with aclosing(read_lines(response, address, heard)) as batches:
@@ -60,7 +60,7 @@ async def read_events(
 
 
 async def read_out(rest: AsyncGenerator[Any, None]) -> None:
-    """Read a stream that has said all to its end, so that its connection can be used again; within `READ_OUT_S`."""
+    """Read a stream to its end after its last event, so that its connection can be used again; within `READ_OUT_S`."""
     with suppress(CommError, TimeoutError, aiohttp.ClientError):
         async with asyncio.timeout(READ_OUT_S):
             async for _ in rest:

@@ -1,4 +1,4 @@
-"""Liveness: while the wire is silent, ask the agent whether it is still at work. A wait may last an hour."""
+"""Liveness: while the wire is silent, ask the agent whether it still works. A wait may last an hour."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from streaming_queue.errors import ConnectError, StreamingQueueError
 logger = logging.getLogger(__name__)
 
 LOOK_TIMEOUT_S = 5.0
-"""The time that the agent has to say whether it is at work."""
+"""The agent has this time, in seconds, to say whether it works on the message."""
 MISSES = 3
-"""The wait ends after so many times in a row that the agent was out of reach."""
+"""The wait ends when the agent could not be reached this many times in a row."""
 
 T = TypeVar("T")
 
 Look = Callable[[], Awaitable[bool | None]]
-"""Whether the agent is at work on the message; None: it cannot tell."""
+"""Whether the agent works on the message; None: it does not know."""
 
 
 class LostReplyError(ConnectError):
-    """The agent has ended its work on the message, and its reply did not come."""
+    """The agent has ended its work on the message, and its reply did not arrive."""
 
 
 class Watch:
-    """Watches one request: an agent at work is a sign of life (`comm.context.heard`). Else ConnectError ends the wait.
+    """Watches one request. Work at the agent is a sign of life (`comm.context.heard`); else ConnectError ends the wait.
 
-    It asks after `interval_s` of silence, and then at that interval. The owner calls `aclose`.
+    It asks the agent after `interval_s` of silence, and then at that interval. The owner calls `aclose`.
     """
 
     def __init__(self, look: Look, interval_s: float, address: str) -> None:
@@ -50,12 +50,12 @@ class Watch:
         self._misses = self._idle = 0
 
     async def response(self, opening: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
-        """Await the beginning of the response. Raises the error that ended the wait."""
+        """Await the response's headers. Raises the error that ended the wait."""
         self._response = await self.answer(opening)
         return self._response
 
     async def answer(self, coming: Awaitable[T]) -> T:
-        """Await the next reply. Raises the error that ended the wait, now or since the last one."""
+        """Await the next reply. Raises the error that ended the wait, now or since the last reply."""
         try:
             async with asyncio.timeout(None if self._error is None else 0) as self._scope:
                 return await coming
@@ -99,19 +99,17 @@ class Watch:
             self._misses += 1
             if self._misses == MISSES:
                 reason = str(error) or f"no answer within {LOOK_TIMEOUT_S:g} s"
-                self._give_up(
-                    ConnectError(f"{self._address}: silent, and out of reach when asked for its work: {reason}")
-                )
+                self._give_up(ConnectError(f"{self._address}: the agent is silent and cannot be reached: {reason}"))
             return
         except StreamingQueueError as error:
-            logger.debug("%s: does not say whether it is at work: %s", self._address, error)
+            logger.debug("%s: the agent does not say whether it works: %s", self._address, error)
             at_work = None
         self._misses = 0
         self._idle = self._idle + 1 if at_work is False else 0
         if at_work:
             self._tell()
-        elif self._idle == 2:  # the first time, its reply may have been on its way
-            self._give_up(LostReplyError(f"{self._address}: its reply was lost: it is at work on it no more"))
+        elif self._idle == 2:  # the first time, the reply may still arrive
+            self._give_up(LostReplyError(f"{self._address}: the reply was lost: the agent has ended its work"))
 
     def _give_up(self, error: ConnectError) -> None:
         self._error = error
@@ -121,7 +119,7 @@ class Watch:
             self._response.content.set_exception(error)
 
     async def aclose(self) -> None:
-        """Stop to ask."""
+        """Stop asking."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""Agree once for all callers that wait: one connection, one token, one negotiation."""
+"""A value that concurrent callers share: one connection, one token, one negotiation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class Once(Generic[T]):
-    """A value that `make` makes for the first caller, and again when `good` refuses it; None: a value stays good.
+    """A value that `make` creates for the first caller, and again when `good` is false; without `good` it stays valid.
 
-    All callers that need the value at the same time wait for the same task, which goes on when they leave. A failure
-    goes to all of them, and the next caller tries again.
+    Concurrent callers wait for the same task; the task goes on when they leave. A failure reaches all of them, and the
+    next caller tries again.
     """
 
     __slots__ = ("_closed", "_good", "_make", "_name", "_task", "value")
@@ -24,7 +24,7 @@ class Once(Generic[T]):
         self, make: Callable[[], Coroutine[Any, Any, T]], name: str, good: Callable[[T], bool] | None = None
     ) -> None:
         self.value: T | None = None
-        """The last value that was made."""
+        """The last value."""
         self._make = make
         self._name = name
         self._good = good
@@ -32,7 +32,7 @@ class Once(Generic[T]):
         self._closed: StreamingQueueError | None = None
 
     async def get(self) -> T:
-        """The value. Raises the failure of `make`, and after `aclose` its reason."""
+        """The value. Raises the failure of `make`, and after `aclose` the reason of the close."""
         value = self.value
         if value is not None and (self._good is None or self._good(value)):
             return value
@@ -60,13 +60,13 @@ class Once(Generic[T]):
             self._task = None
 
     async def settle(self) -> T | None:
-        """Wait for a task that runs; the value, None where there is none."""
+        """Wait for a running task. Returns the value, None without one."""
         if self._task is not None:
             await asyncio.wait({self._task})
         return self.value
 
     async def aclose(self, reason: StreamingQueueError) -> T | None:
-        """Cancel a task that runs and make no new value: callers fail for `reason`. Returns like `settle`."""
+        """Cancel a running task and create no new value: callers fail with `reason`. Returns like `settle`."""
         self._closed = reason
         if self._task is not None:
             self._task.cancel()
@@ -74,6 +74,6 @@ class Once(Generic[T]):
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
-    """All callers may have left: their task's failure is no warning."""
+    """Mark the task's failure as read: all callers may have left, and asyncio would warn."""
     if not task.cancelled():
         task.exception()

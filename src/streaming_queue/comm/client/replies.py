@@ -10,15 +10,15 @@ from streaming_queue.comm.answer_limit import MAX_EVENT_BYTES, over_limit
 from streaming_queue.comm.context import listener
 
 UNREAD_BYTES = 2 * MAX_EVENT_BYTES
-"""How many bytes of an answer may wait for a slow reader."""
+"""The limit for the unread bytes of an answer."""
 
 T = TypeVar("T")
 
 
 class Replies(Generic[T]):
-    """The replies to one request that its reader did not take yet. A slow reader holds up no other reader.
+    """The unread replies to one request. A slow reader does not block other readers.
 
-    `heard` tells the caller that makes the request of a sign of life (`comm.context.listener`).
+    `heard` reports a sign of life to the caller of the request (`comm.context.listener`).
     """
 
     __slots__ = ("_failure", "_replies", "_unread", "_waiter", "address", "heard")
@@ -32,19 +32,19 @@ class Replies(Generic[T]):
         self._waiter: asyncio.Future[None] | None = None
 
     def put(self, reply: T, size: int) -> None:
-        """Take in a reply of `size` bytes, a sign of life. The request fails when too many bytes wait already."""
+        """Add a reply of `size` bytes; it is a sign of life. The request fails if too many bytes are unread."""
         self.heard()
         if self._failure is not None:
             return
         if self._unread + size > UNREAD_BYTES:
-            self.fail(over_limit(self.address, "what waits to be read of the answer", UNREAD_BYTES))
+            self.fail(over_limit(self.address, "the unread part of the answer", UNREAD_BYTES))
             return
         self._unread += size
         self._replies.append((reply, size))
         self._wake()
 
     def fail(self, failure: Exception) -> None:
-        """Take in no more replies, for this reason."""
+        """Accept no more replies; `get` raises this failure."""
         if self._failure is None:
             self._failure = failure
             self._wake()
@@ -54,7 +54,7 @@ class Replies(Generic[T]):
             self._waiter.set_result(None)
 
     async def get(self) -> T:
-        """The next reply. Raises the failure after the replies that came before it."""
+        """The next reply. Raises the failure after the replies that arrived before it."""
         while not self._replies:
             if self._failure is not None:
                 raise self._failure

@@ -1,4 +1,4 @@
-"""The callers that a host admits by the headers of a request, for every protocol that begins with HTTP."""
+"""Admission of callers by the headers of a request, for every protocol that begins with HTTP."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def too_many_connections() -> Refusal:
 
 
 class Admission:
-    """The rules of one host, by its options. `hosts` and `any_address` come from its socket; the host `*` is any."""
+    """The rules of one host, from its options. `hosts` and `any_address` come from its socket; `*` means any host."""
 
     def __init__(self, options: HostOptions, *, hosts: Collection[str], any_address: bool = False) -> None:
         self._authenticator = options.authenticator

@@ -92,7 +92,7 @@ async def serve(
     """Serve `app` in the running loop, behind the guard; returns when it is ready. Port 0 takes a free one.
 
     Errors show `name` and `remedy`, as with `listen`. `open_paths` need no credential. `lifespan` runs the
-    application's start-up and shutdown. `error_body` writes the guard's refusals as the protocol does.
+    application's start-up and shutdown. `error_body` writes the guard's refusals in the protocol's form.
     The authenticated principal is `scope["state"]["principal"]`.
 
     Raises:

@@ -35,9 +35,9 @@ class AsgiAgent(HostedAgent):
 
     open_paths: ClassVar[Collection[str]] = ("/health",)
     base_path: ClassVar[str] = ""
-    """Where the agent's address ends."""
+    """The path of the agent's address."""
     remedy: ClassVar[str] = REMEDY
-    """Tells how to protect an address that other machines reach."""
+    """The remedy for an address that other machines reach without a credential."""
     routes: dict[str, Route]
     """The routes by path."""
 
@@ -62,7 +62,7 @@ class AsgiAgent(HostedAgent):
         await asyncio.gather(self._executions.aclose(self._options.limits.stop_s), self._server.stop())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; an error before the answer's head is an answer, too."""
+        """Serve one request; answer with an error that is raised before the answer's head."""
         try:
             handler = self._handler(scope["path"], scope["method"])
             body = await read_body(receive)

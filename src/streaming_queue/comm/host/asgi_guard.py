@@ -24,7 +24,7 @@ ErrorBody = Callable[[StreamingQueueError], bytes]
 """Writes an error as the protocol's JSON."""
 
 _LINGER_S = 1.0
-"""The host reads and drops the rest of a refused body this long, in seconds, so that its sender gets the refusal."""
+"""The host reads and drops a refused body for this time, in seconds, so that the sender gets the refusal."""
 
 
 class _GuardedRequest:
@@ -74,7 +74,7 @@ class _GuardedRequest:
             await self._send(message)
 
     async def refuse(self, refusal: Refusal, *, linger_s: float = _LINGER_S) -> Message:
-        """Answer in the place of the application, which gets a disconnect."""
+        """Answer instead of the application; the application gets a disconnect."""
         self.refused = True
         if not self.started:
             body = self._error_body(refusal.error)

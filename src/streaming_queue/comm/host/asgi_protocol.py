@@ -1,4 +1,4 @@
-"""The limits of a connection before and beneath a request: uvicorn has none there."""
+"""The limits of a connection before its request is complete: uvicorn has none there."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_timer = self.loop.call_later(self.limits.body_deadline_s, self._late)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Inform the code that waits for the disconnect."""
+        """Wake the code that waits for the disconnect."""
         super().connection_lost(exc)
         self.lost = True
         for timer in (self._header_timer, self._stall_timer):

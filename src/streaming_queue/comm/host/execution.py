@@ -59,7 +59,7 @@ class Execution:
         """Take an event from the executor, and complete an `agent_error`.
 
         Raises:
-            AgentFailedError: it is no event.
+            AgentFailedError: it is not an event.
             ProtocolError: the answer is over the limit (`comm.answer_limit`); the execution ends with this error.
         """
         kind = event.get("type") if isinstance(event, dict) else None
@@ -143,10 +143,10 @@ class Execution:
         return self._end
 
     @property
-    def told(self) -> list[StreamEvent]:
+    def events_so_far(self) -> list[StreamEvent]:
         """The events of a reader so far: deltas and statuses, and the terminal event if it is known."""
-        told: list[StreamEvent] = [event for event in self._events if event["type"] in (DELTA, STATUS)]
-        return told if self._end is None else [*told, self._end]
+        events: list[StreamEvent] = [event for event in self._events if event["type"] in (DELTA, STATUS)]
+        return events if self._end is None else [*events, self._end]
 
     async def result(self) -> End:
         """The terminal event. Cancelling the wait does not cancel the execution."""
@@ -174,7 +174,7 @@ class Execution:
                 timer.cancel()
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
-        """Deltas and statuses from the first on, then the terminal event."""
+        """All deltas and statuses from the start, then the terminal event."""
         async with aclosing(self.batches()) as batches:
             async for batch in batches:
                 for event in batch:
@@ -270,7 +270,7 @@ class Executions:
             _same_question(key, question, context)
             executor = Repeat(end)
         elif self._draining and context.call_context.kind != "command":
-            raise ConnectError(f"agent {context.agent_id!r} is about to stop and takes no question more")
+            raise ConnectError(f"agent {context.agent_id!r} drains and takes no new questions")
         execution = Execution(executor, context)
         self._running.add(execution)
         if context.call_context.idempotency_key:
@@ -293,7 +293,7 @@ class Executions:
 
     def _expire(self, execution: Execution) -> None:
         if not execution.done:
-            execution.stop(AgentFailedError("the request was cancelled: its caller went away"))
+            execution.stop(AgentFailedError("the request was cancelled: its caller disconnected"))
         self._forget(execution)
 
     def _forget(self, execution: Execution) -> None:
@@ -307,7 +307,7 @@ class Executions:
             self._running.discard(execution)
 
     def _free_key(self, execution: Execution) -> None:
-        """Let the next caller with this key start anew, even while a cancelled executor takes its time."""
+        """Let the next caller with this key start a new execution, even if a cancelled executor has not ended."""
         _end_grace(execution)
         if self._by_identity.get(execution.identity) is execution:
             del self._by_identity[execution.identity]
@@ -356,5 +356,5 @@ def _end_grace(execution: Execution) -> None:
 
 def _same_question(key: str | None, question: str, context: RequestContext) -> None:
     if question != context.get_user_input():
-        told = f"idempotency key {key!r} is in use for another text: a key belongs to one question"
-        raise ProtocolError(told, retryable=False)
+        reason = f"idempotency key {key!r} is in use for another text: a key belongs to one question"
+        raise ProtocolError(reason, retryable=False)

@@ -1,4 +1,4 @@
-"""Values that a host keeps for a while, within bounds: first of all the answers by idempotency key."""
+"""Values that a host keeps for a limited time, such as the answers by idempotency key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_CHARACTERS = 16 * 1024 * 1024
 
 
 class ExpiringCache(Generic[K, V]):
-    """The newest values by key, for `kept_s` seconds: `most` values, together of `max_size` at most."""
+    """The newest values by key, for `kept_s` seconds; at most `most` values, with a total size up to `max_size`."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class ExpiringCache(Generic[K, V]):
         return len(self._entries)
 
     def put(self, key: K, value: V, size: int = 0) -> None:
-        """Keep a value as the newest one. The oldest values go if they are expired, too many or too large."""
+        """Keep a value as the newest one. Remove the oldest values if they are expired, too many or too large."""
         self.pop(key)
         now = self._clock()
         self._entries[key] = (value, size, now + self._kept_s)
@@ -55,7 +55,7 @@ class ExpiringCache(Generic[K, V]):
             self.pop(oldest)
 
     def get(self, key: K) -> V | None:
-        """The value of this key, None if the cache has none or its time is over."""
+        """The value of this key, None if the cache has none or the value is expired."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -65,7 +65,7 @@ class ExpiringCache(Generic[K, V]):
         return entry[0]
 
     def pop(self, key: K) -> None:
-        """Forget the value of this key."""
+        """Remove the value of this key."""
         if (entry := self._entries.pop(key, None)) is not None:
             self.size -= entry[1]
 
@@ -74,7 +74,7 @@ class ExpiringCache(Generic[K, V]):
         return ((key, value) for key, (value, _, _) in self._entries.items())
 
     def clear(self) -> None:
-        """Forget all values."""
+        """Remove all values."""
         self._entries.clear()
         self.size = 0
 
@@ -86,13 +86,13 @@ class Repeat:
         self._end = end
 
     async def execute(self, context: Any, event_queue: Any) -> None:
-        """Answer as before."""
+        """Send the kept answer again."""
         del context
         await event_queue.enqueue_event(self._end)
 
 
 class IdempotencyCache(ExpiringCache[Key, tuple[str, Message]]):
-    """The last questions and their answers by key: a caller that lost the reply gets it without the work done again."""
+    """The last questions and answers by key: a caller that lost the reply gets it, and the work does not run again."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(MAX_ANSWERS, max_size=MAX_CHARACTERS, kept_s=KEPT_S, clock=clock)

@@ -1,4 +1,4 @@
-"""The socket that a host listens on, and the rule about its address, for every protocol that has a port."""
+"""The listening socket of a host, and the rule for its address, for every protocol that has a port."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ListeningSocket:
 async def listen(host: str, port: int, options: HostOptions, name: str, *, remedy: str = REMEDY) -> ListeningSocket:
     """Listen on `host` and `port` (0 takes a free one). The caller closes the socket.
 
-    Errors show `name`, and `remedy`: how to make callers known.
+    Errors show `name`, and `remedy`: how to authenticate callers.
 
     Raises:
         ConfigError: the address is not one of this machine, or other machines reach it without a credential.
@@ -48,8 +48,8 @@ async def listen(host: str, port: int, options: HostOptions, name: str, *, remed
     if not (options.guarded or options.allow_public or ip.is_loopback):
         bound.close()
         raise ConfigError(
-            f"{name}: refusing to listen on {address}:{port}: other machines reach it and nobody is authenticated; "
-            f"{remedy}; or listen on 127.0.0.1; network.allow_public=true lets everybody in"
+            f"{name}: refusing to listen on {address}:{port}: other machines reach it without authentication; "
+            f"{remedy}; or listen on 127.0.0.1; network.allow_public=true accepts every caller"
         )
     own = _url_host(("::1" if ip.version == 6 else "127.0.0.1") if ip.is_unspecified else host)
     hosts = ("localhost", "127.0.0.1", "[::1]", own, _url_host(address), *options.allowed_hosts)
@@ -65,7 +65,7 @@ async def _bind(host: str, port: int, name: str) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except (OSError, UnicodeError) as error:
-        raise ConfigError(f"{where}: the host is no address of this machine ({error})") from error
+        raise ConfigError(f"{where}: the host is not an address of this machine ({error})") from error
     family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
     bound = socket.socket(family, kind, protocol)
     try:
@@ -76,7 +76,7 @@ async def _bind(host: str, port: int, name: str) -> socket.socket:
     except OSError as error:
         bound.close()
         if error.errno == errno.EADDRINUSE:
-            remedy = "stop what listens there, or choose another port (0 takes a free one)"
+            remedy = "stop the process that listens there, or choose another port (0 takes a free one)"
             raise ConnectError(f"{where}: the port is in use: {remedy}", retryable=False) from error
         raise ConfigError(f"{where}: {error}: choose another host or port") from error
     return bound

@@ -35,11 +35,11 @@ async def send_json(send: Send, status: int, body: bytes, *headers: Header) -> N
 
 
 async def send_end(send: Send, execution: Execution, encode: Callable[[End], Answer], *headers: Header) -> None:
-    """Answer with the end of `execution`, as `encode` writes it; `headers` stand in every answer.
+    """Answer with the end of `execution`, written by `encode`; every answer has `headers`.
 
-    After `HEARTBEAT_S` without the end, the answer begins with status 200 and `headers`: then the caller learns from
-    the body alone how the execution ended, and white space before the body shows that the work goes on.
-    If `encode` raises TypeError, JSON cannot hold the end: the answer is that failure.
+    If the end is not known after `HEARTBEAT_S`, the answer begins with status 200 and `headers`. Then only the body
+    shows how the execution ended, and white space before the body shows that the work goes on. If `encode` raises
+    TypeError, JSON cannot hold the end: the answer is that failure.
     """
     end = await execution.ended_within(HEARTBEAT_S)
     if end is not None:
@@ -62,7 +62,7 @@ async def send_stream(
     heartbeat: bytes = SSE_HEARTBEAT,
     opening: bytes = b"",
 ) -> None:
-    """Answer with `opening` and the events of `execution`, as `encode` writes them; each `HEARTBEAT_S` a heartbeat.
+    """Answer with `opening` and the events of `execution`, written by `encode`; send a heartbeat each `HEARTBEAT_S`.
 
     If `encode` raises TypeError, JSON cannot hold the event: the stream ends with that failure.
     """
@@ -86,7 +86,7 @@ async def send_stream(
 
 
 def encode_or_fail(encode: Callable[[E], T], event: E) -> T:
-    """What `encode` writes for an event, or for the failure that JSON cannot hold it (TypeError)."""
+    """The event as `encode` writes it; if JSON cannot hold the event (TypeError), this failure instead."""
     try:
         return encode(event)
     except TypeError as error:
