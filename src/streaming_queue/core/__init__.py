@@ -1,1 +1,1 @@
-"""The protocol-independent middle: network, coordinator, worker, scheduling."""
+"""The protocol-independent core: network, coordinator, worker, scheduling."""

@@ -1,4 +1,4 @@
-"""The executors of hosted agents: what an agent does with a message, over any protocol."""
+"""The executors of hosted agents: they answer messages over any protocol."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class WorkerExecutor:
         Skill(
             id="answer",
             name="Answer a question",
-            description="Takes a question as text and answers it; each message stands for itself.",
+            description="Takes a question as text and answers it; messages are independent of each other.",
             tags=("question-answering", "llm"),
             examples=("What is the capital of France?",),
         ),
@@ -46,9 +46,9 @@ class WorkerExecutor:
         self.worker = QAWorkerBase(config, output) if worker is None else worker
 
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
-        """Answer: deltas where the caller reads a stream, then the whole text. Raises like the worker.
+        """Answer: deltas if the caller reads a stream, then the whole text. Raises like the worker.
 
-        A worker whose class overrides `answer` below `stream_answer` is asked by `answer`.
+        If the worker's class overrides `answer` after `stream_answer`, call `answer`.
         """
         text = context.get_user_input()
         if context.call_context.kind == "command" and text.strip().lower() == "status":
@@ -88,13 +88,14 @@ def _streams(worker: type[QAWorkerBase]) -> bool:
 class CoordinatorExecutor:
     """A coordinator behind a protocol: `dispatch` begins a run, `status` or no text asks for the status (guide 3.2).
 
-    A message that is tagged as a command may do more. `attach` waits for the end of the run and begins none. With
+    Tagged as a command, a message may do more. `attach` waits for the end of the run and begins none. With
     `"detach": true` in its metadata, `dispatch` answers as soon as the run has begun. `join` adds and `leave` removes
-    the worker at the metadata's `worker_address`. A caller that reads a stream gets the progress every second, in words
-    and figures. Any other text is refused: a coordinator answers no questions.
+    the worker at the metadata's `worker_address`. A caller that reads a stream gets the progress every second, as text
+    and figures. The coordinator refuses any other text: it answers no questions.
 
-    Each caller may ask for the status. An operator (`RequestContext.operator`) may give all commands; a caller that may
-    only ask gives none. Where no right was configured, `dispatch` and `attach` are free, `join` and `leave` are not.
+    Each caller may ask for the status. An operator (`RequestContext.operator`) may send all commands; a caller that may
+    only ask may send none. If no right is configured, each caller may `dispatch` and `attach`; `join` and `leave` are
+    refused.
     """
 
     description = "Streams a set of questions through a pool of workers and records each answer once."
@@ -103,18 +104,18 @@ class CoordinatorExecutor:
             id="dispatch",
             name="Dispatch a round",
             description=(
-                "Has every open question answered; the reply comes when the round has ended and says how. It needs the "
-                "operator's credential where the coordinator has credentials."
+                "Asks the workers all open questions. The reply arrives when the round has ended and has the outcome. "
+                "If the coordinator has credentials, the command needs the operator's."
             ),
             tags=("command", "queue"),
             examples=("dispatch",),
         ),
         Skill(
             id="status",
-            name="Tell the status",
+            name="Report the status",
             description=(
-                "Says how many questions are answered, failed and open. Other texts are refused: a question goes to a "
-                "worker."
+                "Reports the number of answered, failed and open questions. The coordinator refuses other texts: send "
+                "questions to a worker."
             ),
             tags=("command", "monitoring"),
             examples=("status",),
@@ -123,7 +124,7 @@ class CoordinatorExecutor:
             id="attach",
             name="Attach to a round",
             description=(
-                "Waits for the round under way, as dispatch does, and begins none. The message must be tagged as a "
+                "Waits for the running round, as dispatch does, and begins none. The message must be tagged as a "
                 "command (`kind`), and needs the same credential as dispatch."
             ),
             tags=("command", "monitoring"),
@@ -145,8 +146,8 @@ class CoordinatorExecutor:
         """Carry out the command.
 
         Raises:
-            AuthError: the caller may not give this command.
-            ConfigError: the text is no command.
+            AuthError: the caller may not send this command.
+            ConfigError: the text is not a command.
             StreamingQueueError: the coordinator's own error.
         """
         command = (context.get_user_input() or "").strip().lower() or "status"
@@ -173,9 +174,9 @@ class CoordinatorExecutor:
         await event_queue.enqueue_event({"type": MESSAGE, "data": result})
 
     def _check_right(self, command: str, context: RequestContext) -> None:
-        """Raise AuthError where the caller may not give this command.
+        """Raise AuthError if the caller may not send this command.
 
-        An agent that passes a message on has no right of its own: another agent wrote the message.
+        An agent that forwards a message has no right of its own: another agent wrote the message.
         """
         passed_on = context.call_context.hops > 0
         if context.operator and not passed_on:
@@ -184,7 +185,7 @@ class CoordinatorExecutor:
             return
         config, who = self.coordinator.config, self.coordinator.coordinator_id
         if context.operator:
-            remedy = f"an agent passed the command on; send it to {who} itself"
+            remedy = f"an agent forwarded the command; send it to {who} directly"
         elif config.control_protocol == "anp":
             remedy = f"list the caller's DID in anp.operators of {who}"
         elif config.network.operator_token is not None:
@@ -194,7 +195,7 @@ class CoordinatorExecutor:
         steered = {"join": "add RUN ADDRESS", "leave": "drain RUN ID"}.get(command)
         raise AuthError(
             f"{who}: this caller may not {command}: {remedy}"
-            + (f", or use `stq workers {steered}` where {who} runs" if steered else "")
+            + (f", or use `stq workers {steered}` on the machine of {who}" if steered else "")
         )
 
     async def _watched(self, work: Coroutine[Any, Any, str], context: RequestContext, event_queue: EventQueue) -> str:

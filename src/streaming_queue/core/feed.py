@@ -1,4 +1,4 @@
-"""Feeds the source into the queue: each question once, and not too far ahead of the answers."""
+"""Feeds the source into the queue: each question once, within the window."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _NOTHING_READ = {"lines": 0, "questions": 0, "skipped": 0, "duplicates": 0, "com
 
 
 class Feed:
-    """Moves a source into the queue, each batch in one transaction with the position in the source.
+    """Copies a source into the queue; one transaction writes each batch and the position in the source.
 
-    While the window (`qa.coordinator.window`) is full of open questions the feed reads no further, and the writer of a
-    pipe waits, too. `done` is set when the feed has read all questions it may read. `error` then is why the source
-    could not be read to its end; the questions read before are worked through all the same.
+    While the window (`qa.coordinator.window`) is full of open questions, the feed does not read, and the writer of a
+    pipe waits, too. `done` is set when the feed has read all its questions. If the source could not be read to its end,
+    `error` then is the reason; the run still answers the questions read before.
     """
 
     def __init__(self, config: Config, queue: WorkQueue, emit: EventListener) -> None:
@@ -34,11 +34,11 @@ class Feed:
         self._has_room = asyncio.Event()
 
     def make_room(self) -> None:
-        """Make room in the window: a question has ended."""
+        """Free a place in the window: a question has ended."""
         self._has_room.set()
 
     async def run(self) -> None:
-        """Read on from where the queue's bookmark stands. Raises QueueError."""
+        """Read from the queue's bookmark on. Raises QueueError."""
         mark = _NOTHING_READ | (await self._queue.bookmark() or {})
         limit = self._coordinator.question_limit
         more = mark["limited"] and (limit is None or limit > mark["questions"])
@@ -71,7 +71,7 @@ class Feed:
             report = await self._queue.put(batch.questions, bookmark=mark)
             mark["duplicates"] += report.known
             for wished, given in report.renamed:
-                self._emit(Notice("warning", f"id {wished!r} stands for another text already: stored as {given!r}"))
+                self._emit(Notice("warning", f"id {wished!r} already has another text: stored as {given!r}"))
             self._emit(Queued(report.added, report.known, (await self._queue.counts()).total))
             self._remark(source.remarks())
             await self._room(size)
@@ -95,7 +95,7 @@ class Feed:
         if left is not None and left <= 0:
             return None
         if mark["lines"] and await asyncio.to_thread(is_pipe, path):
-            kept = f"{mark['questions']} questions had been read from the pipe and are kept"
-            self._emit(Notice("warning", f"{kept}; what was still in it is gone"))
+            kept = f"{mark['questions']} questions were read from the pipe and are kept"
+            self._emit(Notice("warning", f"{kept}; unread questions are lost"))
             return None
         return await open_source(path, strict=self._strict, limit=left, skip=mark["lines"])

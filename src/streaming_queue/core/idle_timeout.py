@@ -1,4 +1,4 @@
-"""Bounds how long a peer that is asked may be silent."""
+"""The idle timeout of messages: the time that a peer may be silent."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from streaming_queue.errors import SendTimeoutError
 
 
 class IdleTimeouts:
-    """Bounds the silence of many messages by one timer, set for the first message whose time may be over.
+    """The idle timeouts of many messages, with one timer for the first one that may expire.
 
-    A timer for each message costs more than the rest of its way through the network, and nearly all messages end long
-    before their time is over.
+    A timer for each message costs more CPU than the rest of its routing, and nearly all messages end long before their
+    timeout.
     """
 
     def __init__(self) -> None:
@@ -23,14 +23,14 @@ class IdleTimeouts:
         self._due = 0.0
 
     def bound(self, limit_s: float | None, where: Callable[[], str]) -> _Bound:
-        """Give the `with` block up when `comm.context.heard` was not called for `limit_s` (None or 0: never).
+        """Cancel the `with` block when `comm.context.heard` was not called for `limit_s` (None or 0: never).
 
-        Raises SendTimeoutError, with `where()` before its text.
+        Raises SendTimeoutError, with `where()` as the prefix of its text.
         """
         return _Bound(self, limit_s or 0.0, where)
 
     def begin(self, bound: _Bound, loop: asyncio.AbstractEventLoop) -> None:
-        """Watch a bound that begins now."""
+        """Watch a bound from now on."""
         self._bounds[bound] = None
         due = bound.heard_at + bound.limit_s
         if self._timer is None or due < self._due:
@@ -43,7 +43,7 @@ class IdleTimeouts:
         self._timer = loop.call_at(due, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give up the messages that are silent for too long, and look again when the next may be."""
+        """Cancel the messages that are silent for too long, and set the timer for the next one."""
         self._timer = None
         now = loop.time()
         waiting = [bound for bound in self._bounds if not bound.give_up(now)]
@@ -51,7 +51,7 @@ class IdleTimeouts:
             self._set(loop, min(bound.heard_at + bound.limit_s for bound in waiting))
 
     def end(self, bound: _Bound) -> None:
-        """Watch a bound no longer."""
+        """Stop watching a bound."""
         self._bounds.pop(bound, None)
         if not self._bounds and self._timer is not None:
             self._timer.cancel()
@@ -59,7 +59,7 @@ class IdleTimeouts:
 
 
 class _Bound:
-    """The bound of one message, owned by the task that entered it."""
+    """The bound of one message, in the task that entered it."""
 
     __slots__ = ("_cancelling", "_expired", "_listening", "_loop", "_task", "_watch", "_where", "heard_at", "limit_s")
 
@@ -75,7 +75,7 @@ class _Bound:
         self._loop = loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         if task is None:
-            raise RuntimeError("silence is bounded in tasks only")
+            raise RuntimeError("an idle timeout needs a task")
         self._task, self._cancelling = task, task.cancelling()
         self.heard_at = loop.time()
         self._listening = listening(self._heard)
@@ -86,7 +86,7 @@ class _Bound:
         self.heard_at = self._loop.time()
 
     def give_up(self, now: float) -> bool:
-        """Cancel the block if its peer is silent for too long; whether it was cancelled."""
+        """Cancel the block if its peer is silent for too long; returns whether it was cancelled."""
         if not self._expired and self.heard_at + self.limit_s <= now:
             self._expired = True
             self._task.cancel()
@@ -100,5 +100,5 @@ class _Bound:
         self._watch.end(self)
         self._listening.__exit__(None, None, None)
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            message = f"{self._where()}: nothing was heard for {self.limit_s:g} s (network.message_timeout)"
+            message = f"{self._where()}: no sign of life for {self.limit_s:g} s (network.message_timeout)"
             raise SendTimeoutError(message) from error

@@ -1,4 +1,4 @@
-"""The workers of a coordinator: which workers take part, and how workers join and leave during a run."""
+"""The workers of a coordinator; workers may join and leave during a run."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Membership:
         self.worker_ids = worker_ids
         self._protocol_name = protocol_name
         self._leaving: set[asyncio.Task[None]] = set()
-        """They end with the run at the latest."""
+        """The removals in flight; they end with the run at the latest."""
         self.scheduler: Scheduler | None = None
-        """The scheduler of the run that works now, None between runs."""
+        """The scheduler of the current run, None between runs."""
 
     def protocol_of(self, worker_id: str) -> str:
-        """The name of a worker's protocol, as rows have it."""
+        """The name of a worker's protocol, as in rows."""
         return self._protocol_name or self.network.comm_backend.protocol_of(worker_id)
 
     def workers(self) -> list[dict[str, Any]]:
@@ -61,13 +61,13 @@ class Membership:
         return state if last is None else {**state, "reason": str(last)}
 
     async def add(self, address: str, *, protocol: str | None = None, worker_id: str | None = None) -> str:
-        """Add the worker at `address`; returns its id. A worker that is there already keeps its id.
+        """Add the worker at `address`; returns its id. A worker that was added before keeps its id.
 
-        All addresses arrive over a wire (a message, or the control endpoint), so `address` must name a socket, and
-        `protocol` a protocol that the workers speak already: neither can start a program or import a module.
+        All addresses come from a message or the control endpoint. So `address` must name a socket, and `protocol` a
+        protocol that the workers already use: neither can start a program or import a module.
 
         Raises:
-            ConfigError: the address or the protocol does not fit, or the id is taken.
+            ConfigError: the address or the protocol is not allowed, or the id is in use.
             ConnectError: no healthy worker answers there; the error has the reason.
             AuthError: the worker refuses our credential.
         """
@@ -80,7 +80,7 @@ class Membership:
                 return known
         worker_id = worker_id or self._next_id()
         if worker_id in self.network.get_topology():
-            raise ConfigError(f"an agent {worker_id!r} is in the network already; leave the id out, or choose another")
+            raise ConfigError(f"the network already has an agent {worker_id!r}; omit the id, or choose another")
         if isinstance(backend, CompositeBackend):
             backend.assign(worker_id, backend.backend_of(alike))
         await self.network.register_agent(worker_id, address)
@@ -97,16 +97,16 @@ class Membership:
         return worker_id
 
     async def remove(self, worker_id: str, *, at_once: bool = False) -> None:
-        """Remove a worker: `at_once`, and its questions go to other workers, or when its questions have ended.
+        """Remove a worker when its questions have ended; with `at_once` now, and its questions go to other workers.
 
-        Raises UnknownAgentError, which names the workers.
+        Raises UnknownAgentError; its text names the workers.
         """
         if worker_id not in self.worker_ids:
-            raise UnknownAgentError(f"no worker {worker_id!r} takes part; those that do: {', '.join(self.worker_ids)}")
+            raise UnknownAgentError(f"no worker {worker_id!r} in this run; its workers: {', '.join(self.worker_ids)}")
         leaving = asyncio.create_task(self._remove(worker_id, at_once=at_once), name=f"leaving:{worker_id}")
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)
-        await (leaving if at_once else asyncio.sleep(0))  # the removal has begun then
+        await (leaving if at_once else asyncio.sleep(0))  # now the removal has begun
 
     async def _remove(self, worker_id: str, *, at_once: bool) -> None:
         if self.scheduler:
@@ -130,15 +130,15 @@ class Membership:
         return f"Worker-{max(numbers, default=0) + 1}"
 
     def _alike(self, protocol: str | None) -> str:
-        """A worker that speaks `protocol`; None: the one protocol of all workers. Raises ConfigError."""
+        """A worker that speaks `protocol`; None: any worker, if all speak the same. Raises ConfigError."""
         protocol_of = self.network.comm_backend.protocol_of
         speakers = {protocol_of(worker_id): worker_id for worker_id in self.worker_ids}
         spoken = ", ".join(sorted(speakers))
         if protocol is None and len(speakers) > 1:
-            raise ConfigError(f"the workers of this run speak {spoken}: say which this one speaks")
+            raise ConfigError(f"the workers of this run speak {spoken}: name the protocol of this worker")
         if protocol not in (None, *speakers):
             raise ConfigError(
-                f"no worker of this run speaks {protocol}, only {spoken or 'nobody'}; begin a run with a group of each "
-                "protocol in workers to mix them"
+                f"no worker of this run speaks {protocol}; their protocols: {spoken or 'none'}; to mix protocols, "
+                "begin a run with a group of workers for each"
             )
         return speakers[protocol] if protocol else next(iter(speakers.values()), "")

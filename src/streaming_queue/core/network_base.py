@@ -1,4 +1,4 @@
-"""The logical network: its agents, their edges, and the routing of messages. It knows no protocol."""
+"""The logical network: agents, edges, and the routing of messages, independent of protocols."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ from streaming_queue.telemetry.events import EventListener
 logger = logging.getLogger(__name__)
 
 RUNNER_ID = "Runner"
-"""The built-in control source: it may reach any agent without an edge, and is no agent itself."""
+"""The built-in control source: it may reach any agent without an edge, and is not an agent."""
 
 HOP_LIMIT = 8
 
 
 class Service(Protocol):
-    """A part that works over the network and ends before the network: a coordinator."""
+    """A service that uses the network and ends before the network, such as a coordinator."""
 
     def figures(self) -> ReplyMetadata:
-        """The state of its work."""
+        """The state of the service's work."""
 
     def drain(self) -> None:
         """Begin no new work; the work in flight ends."""
 
     async def close(self) -> None:
-        """End; bounded."""
+        """End the service; bounded."""
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class MessageMetrics:
 
 
 class NetworkBase:
-    """Agents, edges and routing over one backend (a composite one in a mixed network).
+    """Agents, edges and routing over one backend (a composite in a mixed network).
 
     `message_timeout_s` bounds the silence of a question's peer (0: no bound); a command has no bound.
     """
@@ -102,12 +102,12 @@ class NetworkBase:
     # --- agents and edges ---
 
     async def register_agent(self, agent_id: str, address: str | None = None) -> None:
-        """Add an agent at `address`; an agent without an address sends, and receives nothing.
+        """Add an agent at `address`; an agent without an address can only send.
 
         Raises TopologyError on a duplicate, ConfigError on a wrong address.
         """
         if agent_id == RUNNER_ID:
-            raise TopologyError(f"{RUNNER_ID!r} is the control source's own name; choose another agent id")
+            raise TopologyError(f"{RUNNER_ID!r} is the name of the control source; choose another agent id")
         self._topology.add(agent_id)
         if address is None:
             return
@@ -129,7 +129,7 @@ class NetworkBase:
         self._warm = {edge for edge in self._warm if agent_id not in edge}
 
     async def kill_agents(self, agent_ids: Iterable[str]) -> list[str]:
-        """Cut agents off, as if they had crashed: they stay registered, but no message reaches them any more.
+        """Disconnect agents, as if they had crashed: they stay registered, but receive no more messages.
 
         Returns the agents that were alive. Raises UnknownAgentError.
         """
@@ -172,14 +172,14 @@ class NetworkBase:
     # --- messages ---
 
     async def route_message(self, src_id: str, dst_id: str, payload: Mapping[str, Any]) -> Reply:
-        """Deliver a message along an edge; a remote failure comes back as `{"raw", "text": "", "error"}`.
+        """Send a message along an edge; a remote failure returns `{"raw", "text": "", "error"}`.
 
         The current call's context (`comm.context`) is merged into the payload's metadata.
 
         Raises:
             UnknownAgentError: no such agent.
             UnreachableError: no edge leads there.
-            TopologyError: agents passed the message on too often.
+            TopologyError: agents forwarded the message too often.
         """
         metrics = self._check_edge(src_id, dst_id)
         message = _with_call(payload, dst_id)
@@ -196,7 +196,7 @@ class NetworkBase:
     async def stream_message(
         self, src_id: str, dst_id: str, payload: Mapping[str, Any]
     ) -> AsyncGenerator[StreamEvent, None]:
-        """Like `route_message`, event by event; the last is the answer, or the failure with the error as `error`.
+        """Like `route_message`, but yield events; the last one is the answer, or a failure with the error as `error`.
 
         Closing the generator cancels a question. Raises like `route_message`.
         """
@@ -243,14 +243,14 @@ class NetworkBase:
     async def broadcast_message(
         self, src_id: str, payload: Mapping[str, Any], *, exclude: Collection[str] = ()
     ) -> dict[str, Reply]:
-        """Deliver to every neighbour of `src_id` (the runner: to all) except `exclude`; a reply or error for each."""
+        """Send to all neighbours of `src_id` (the runner: to all agents) but `exclude`; a reply or error for each."""
         targets = self._addresses if src_id == RUNNER_ID else self._topology.neighbours(src_id)
         wanted = [agent_id for agent_id in targets if agent_id not in exclude]
         replies = await asyncio.gather(*(self.route_message(src_id, agent_id, payload) for agent_id in wanted))
         return dict(zip(wanted, replies, strict=True))
 
     async def probe(self, agent_ids: Iterable[str] | None = None) -> dict[str, StreamingQueueError | None]:
-        """Why each agent (default: all) does not answer its protocol's probe, None where the agent answers.
+        """For each agent (default: all) the reason why it does not answer its probe, None if it answers.
 
         All at once, bounded, never raises. AuthError: the agent answers and refuses our credential.
         """
@@ -265,7 +265,7 @@ class NetworkBase:
 
         Raises:
             ConnectError: some agents do not answer; the error names them and their reasons.
-            ConfigError: some agents cannot be asked at all, by their settings.
+            ConfigError: wrong settings; some agents cannot be asked at all.
         """
         await self.health.require(list(self._addresses), emit=emit)
 
@@ -292,22 +292,20 @@ class NetworkBase:
                 if agent_id != RUNNER_ID or agent_id == dst_id:
                     self._topology.neighbours(agent_id)
             if src_id != RUNNER_ID and not self._topology.allows(src_id, dst_id):
-                raise UnreachableError(f"no edge leads from {src_id!r} to {dst_id!r}: connect_agents() adds one")
+                raise UnreachableError(f"no edge from {src_id!r} to {dst_id!r}: connect_agents() adds one")
             if dst_id not in self._addresses:
-                raise UnreachableError(
-                    f"agent {dst_id!r} has no address in this network: it sends, and receives nothing"
-                )
+                raise UnreachableError(f"agent {dst_id!r} has no address in this network: it can only send")
         return self._metrics[dst_id]
 
 
 def _with_call(payload: Mapping[str, Any], dst_id: str) -> dict[str, Any]:
-    """The message with the current call's context in its metadata. Raises TopologyError past the hop limit."""
+    """The message with the current call's context in its metadata. Raises TopologyError over the hop limit."""
     call = current_call()
     message = dict(payload)
     if call is not None:
         if call.hops > HOP_LIMIT:
             raise TopologyError(
-                f"hop limit: a message may be passed on {HOP_LIMIT} times, and was going to {dst_id!r} once more; "
+                f"hop limit: the message to {dst_id!r} was forwarded more than {HOP_LIMIT} times; "
                 "do the agents ask each other in a circle?"
             )
         message["metadata"] = {**(message.get("metadata") or {}), **call.to_metadata()}
@@ -315,14 +313,14 @@ def _with_call(payload: Mapping[str, Any], dst_id: str) -> dict[str, Any]:
 
 
 def answer_text(text: object, agent_id: str) -> str:
-    """The text of an agent's answer. Raises ProtocolError where there is none: an empty answer is a failure."""
+    """The text of an agent's answer. Raises ProtocolError for an empty answer."""
     if not isinstance(text, str) or not text:
         raise ProtocolError(f"agent {agent_id!r} sent an empty answer")
     return text
 
 
 def _checked(reply: Any, agent_id: str) -> Reply:
-    """A backend's reply in our shape. Raises a failure that the reply reports inside."""
+    """A backend's reply in our format. Raises the failure that the reply reports."""
     if not isinstance(reply, Mapping):
         raise ProtocolError(f"agent {agent_id!r}: the backend returned {type(reply).__name__}, not a mapping")
     raw, text = reply.get("raw"), reply.get("text")

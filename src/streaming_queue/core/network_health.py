@@ -1,4 +1,4 @@
-"""Which agents of a network answer their probes, and why the other agents do not."""
+"""Health of a network's agents: whether they answer their probes, and the reasons if they do not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ START_NOTICE_S = 5.0
 MOST_GROUPS = 5
 MOST_NAMES = 3
 LONGEST = 600
-"""How many characters of a reason are repeated."""
+"""The longest part of a reason in a message, in characters."""
 
 
 class NetworkHealth:
@@ -46,7 +46,7 @@ class NetworkHealth:
         self._reasons: dict[str, StreamingQueueError] = {}
 
     async def probe(self, agent_ids: Iterable[str]) -> dict[str, StreamingQueueError | None]:
-        """Why each agent does not answer, None where the agent answers; all at once, bounded, never raises."""
+        """For each agent the reason why it does not answer, None if it answers; concurrent, bounded, never raises."""
         wanted = list(agent_ids)
         return dict(zip(wanted, await asyncio.gather(*map(self._probe, wanted)), strict=True))
 
@@ -58,7 +58,7 @@ class NetworkHealth:
         return answers(reason)
 
     def last_reason(self, agent_id: str) -> StreamingQueueError | None:
-        """The reason of the agent's last probe; None where the agent answered, or was never probed."""
+        """The reason of the agent's last probe; None if the agent answered or was never probed."""
         return self._reasons.get(agent_id)
 
     def forget(self, agent_id: str) -> None:
@@ -70,7 +70,7 @@ class NetworkHealth:
             return UnknownAgentError(f"no address is registered for agent {agent_id!r}")
         if agent_id in self._killed:
             return self._note(agent_id, ConnectError("it was killed"))
-        reason: StreamingQueueError | None = SendTimeoutError("no answer to its probe")  # if our caller gives up
+        reason: StreamingQueueError | None = SendTimeoutError("no answer to its probe")  # if our caller cancels
         try:
             async with asyncio.timeout(HEALTH_BOUND_S):
                 reason = await probed(self._backend(), agent_id)
@@ -91,13 +91,13 @@ class NetworkHealth:
         return reason
 
     async def require(self, agent_ids: Collection[str], *, emit: EventListener | None = None) -> None:
-        """Return once all these agents answer their protocol's probe.
+        """Return when all these agents answer their protocol's probe.
 
-        This waits for an agent whose process starts, as long as its backend does; `emit` gets a notice every 5 s.
+        It waits for an agent whose process starts, as long as the backend allows; `emit` gets a notice every 5 s.
 
         Raises:
             ConnectError: some agents do not answer; the error names them and their reasons.
-            ConfigError: some agents cannot be asked at all, by their settings.
+            ConfigError: wrong settings; some agents cannot be asked at all.
         """
         noted_at: dict[str, float] = {}
         while agent_ids:
@@ -112,11 +112,11 @@ class NetworkHealth:
             agent_ids = starting
 
     async def require_credential(self, agent_id: str) -> None:
-        """Raise AuthError where the agent refuses our credential, by its probe or its description."""
+        """Raise AuthError if the agent refuses our credential for its probe or its description."""
         reason = self.last_reason(agent_id)
         if isinstance(reason, AuthError):
             raise reason
-        describe = getattr(self._backend(), "describe", None)  # a backend may be a class of its own
+        describe = getattr(self._backend(), "describe", None)  # a backend need not be a subclass of ours
         if describe is None:
             return
         try:
@@ -131,7 +131,7 @@ class NetworkHealth:
 def _report(
     starting: Mapping[str, StreamingQueueError], noted_at: dict[str, float], emit: EventListener | None
 ) -> None:
-    """Emit which agents start still; for each agent at once and then every `START_NOTICE_S`."""
+    """Emit a notice about agents that still start: at once, and then every `START_NOTICE_S`."""
     now = time.monotonic()
     due = [agent_id for agent_id in starting if now - noted_at.get(agent_id, -START_NOTICE_S) >= START_NOTICE_S]
     noted_at.update(dict.fromkeys(due, now))
@@ -144,10 +144,10 @@ def _report(
 
 
 def unhealthy(reasons: Mapping[str, StreamingQueueError], addresses: Mapping[str, str]) -> StreamingQueueError:
-    """One error for all agents in `reasons`; `addresses` are those of all agents.
+    """One error for all agents in `reasons`; `addresses` has all agents of the network.
 
     The message has a line for each reason: `A at ADDRESS: reason`, or `3 of 4 agents: reason (A at ADDRESS, ...)`.
-    A ConfigError where the settings of all are at fault, for no start of an agent mends them; else a ConnectError.
+    It is a ConfigError if all reasons are wrong settings, since starting an agent does not help; else a ConnectError.
     """
     groups: dict[str, list[str]] = {}
     for agent_id, reason in reasons.items():
@@ -160,11 +160,11 @@ def unhealthy(reasons: Mapping[str, StreamingQueueError], addresses: Mapping[str
         else:
             whole = str(reasons[agent_ids[0]]).removeprefix(f"{masked(addresses.get(agent_ids[0], ''))}: ")
             lines.append(f"{names[0]}: {_short(whole)}")
-    more = [f"and {len(lines) - MOST_GROUPS} reasons more"] if len(lines) > MOST_GROUPS else []
+    more = [f"and {len(lines) - MOST_GROUPS} more reasons"] if len(lines) > MOST_GROUPS else []
     text = "; ".join(lines[:MOST_GROUPS] + more)
     if all(isinstance(reason, ConfigError) for reason in reasons.values()):
         return ConfigError(f"no agent can be asked: {text}")
-    return ConnectError(f"no healthy agent answers: {text}; start it there or correct the address")
+    return ConnectError(f"no healthy agent answers: {text}; start the agent or correct its address")
 
 
 def listed(names: Sequence[str]) -> str:
@@ -174,7 +174,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _bare(reason: str, address: str) -> str:
-    """A reason without its agent's own address, so that equal reasons appear once."""
+    """A reason without its agent's address, so that equal reasons appear once."""
     reason = reason.removeprefix(f"{masked(address)}: ")
     parts = urlsplit(address)
     if is_command(address) or not parts.netloc:

@@ -33,8 +33,8 @@ CLOSE_BOUND_S = 30.0
 class QACoordinatorBase:
     """Schedules questions over the network's workers (the guide's `QACoordinatorBase`).
 
-    `config` may be a plain mapping. `listeners` receive every event, and so does `output` if it can be called, as
-    `telemetry.console.Output` can. A subclass may override `send_to_worker`.
+    `config` may be a plain mapping. `listeners` receive every event, and so does a callable `output`, such as
+    `telemetry.console.Output`. A subclass may override `send_to_worker`.
     """
 
     def __init__(self, config: Config | Mapping[str, Any] | None = None, output: Any = None) -> None:
@@ -46,7 +46,7 @@ class QACoordinatorBase:
         self.protocol_name: str | None = None
         self.listeners: list[EventListener] = [output] if callable(output) else []
         self.on_row: Callable[[dict[str, Any]], None] | None = None
-        """Receives each row of results once the row is recorded, in a thread of its own."""
+        """Receives each recorded row of results, in its own thread."""
         self.steering: Steering | None = None
         """Opens the control of each run (`control.scheduler_control.steer`); None: a run takes no commands."""
         self._run: Run | None = None
@@ -65,7 +65,7 @@ class QACoordinatorBase:
             network.services.append(self)
 
     async def send_to_worker(self, worker_id: str, question: str) -> dict[str, Any]:
-        """Ask one worker: `{"answer": text, "raw": the network's reply}`. Override to speak in another shape."""
+        """Ask one worker: `{"answer": text, "raw": the network's reply}`. Override it for another message format."""
         reply = await self._network().route_message(self.coordinator_id, worker_id, {"text": question})
         return {"answer": reply["text"], "raw": reply}
 
@@ -80,17 +80,17 @@ class QACoordinatorBase:
         return f"as {await self._membership.add(address)}"
 
     async def leave(self, address: str) -> str:
-        """Ask the worker at `address` no more, and remove it once its questions have ended."""
+        """Send the worker at `address` no more questions, and remove it when its questions have ended."""
         self._network()
-        return f"{await self._membership.leave(address) or 'nobody'} leaves"
+        return f"{await self._membership.leave(address) or 'no worker'} leaves"
 
     async def dispatch_round(self) -> str:
-        """Work through the whole source and report the outcome; a call during a run attaches to that run.
+        """Ask all questions of the source and report the outcome; a call during a run attaches to that run.
 
         The run goes on when the caller leaves; `close` ends it.
 
         Raises:
-            ConfigError: no network, no workers, an unreadable source, or a directory that is taken.
+            ConfigError: no network, no workers, an unreadable source, or a directory in use.
             AuthError, QuotaError: no worker can go on; the run is stopped and can be resumed.
             QueueError: the queue failed.
         """
@@ -98,7 +98,7 @@ class QACoordinatorBase:
         return await self.attach_round()
 
     def begin_round(self) -> None:
-        """Begin a run, unless a run works already; `figures` report its outcome."""
+        """Begin a run, unless one is running; `figures` report its outcome."""
         if not self.is_running:
             self._run = None
             self._running = asyncio.create_task(self._dispatch(), name="run")
@@ -106,13 +106,13 @@ class QACoordinatorBase:
 
     @property
     def is_running(self) -> bool:
-        """Whether a run works."""
+        """Whether a run is running."""
         return self._running is not None and not self._running.done()
 
     async def attach_round(self) -> str:
-        """Wait for the end of the run, or take the last run's, and report the outcome; begins no run.
+        """Wait for the end of the current run, or take the last run, and report the outcome; begins no run.
 
-        Raises like `dispatch_round`; ConfigError where no run was begun.
+        Raises like `dispatch_round`; ConfigError if no run was begun.
         """
         if self._running is None:
             raise ConfigError(f"{self.coordinator_id} has no round to attach to: dispatch begins one")
@@ -126,25 +126,25 @@ class QACoordinatorBase:
         return f"Dispatch {verb}: {figures} ({run.directory.path})"
 
     async def ended(self, timeout_s: float) -> None:
-        """Wait for any end of the run, `timeout_s` at the most."""
+        """Wait for the end of the run, `timeout_s` at most; raises nothing if the run failed."""
         if self._running is not None:
             await asyncio.wait({self._running}, timeout=timeout_s)
 
     async def get_status(self) -> str:
-        """The state of the run: a line (`status_text`) and, as the reply's metadata, figures."""
+        """The state of the run as a line (`status_text`); the reply's metadata has the figures."""
         figures = self.figures()
         annotate(**figures)
         paused = self._run is not None and self._run.paused
         return status_text(self.coordinator_id, figures, len(self.worker_ids), paused=paused)
 
     def drain(self) -> None:
-        """Hand out no more questions, in later runs neither; the run ends when the questions in flight have ended."""
+        """Send no more questions, also in later runs; the run ends when the questions in flight have ended."""
         self._draining = True
         if self._run:
             self._run.drain()
 
     async def close(self) -> None:
-        """End the run, if one works: the questions in flight go back to the queue. Idempotent; bounded."""
+        """End the current run, if any: the questions in flight go back to the queue. Idempotent; bounded."""
         running = self._running
         if running and not running.done():
             running.cancel()
@@ -156,7 +156,7 @@ class QACoordinatorBase:
             neighbours = network.get_topology().get(self.coordinator_id) or network.get_agents()
             self.worker_ids.extend(agent_id for agent_id in neighbours if agent_id != self.coordinator_id)
         if not self.worker_ids:
-            raise ConfigError(f"{self.coordinator_id} has no workers: register some, or name them in set_network()")
+            raise ConfigError(f"{self.coordinator_id} has no workers: register workers, or pass them to set_network()")
         directory = await asyncio.to_thread(open_directory, self.config)
         self._run = run = Run(
             self.config,
@@ -172,7 +172,7 @@ class QACoordinatorBase:
         await run.run()
 
     def _asker(self, run_id: str) -> Ask:
-        """The way to ask a leased question: in its context, with the outcome checked."""
+        """A function that asks a leased question in its context and checks the outcome."""
         parameters = {worker_id: _parameters(setup.core) for worker_id, setup in self.config.roster.items()}
         otherwise = _parameters(self.config.core)
 
@@ -195,8 +195,8 @@ class QACoordinatorBase:
                 except asyncio.CancelledError as error:
                     if (task := asyncio.current_task()) is None or task.cancelling():
                         raise
-                    # This task was not cancelled: the error would end the slot and keep its question for ever.
-                    raise ConnectError(f"worker {worker_id!r}: the exchange was cancelled underneath") from error
+                    # This task was not cancelled: the error would end the slot and keep its question forever.
+                    raise ConnectError(f"worker {worker_id!r}: the backend cancelled the exchange") from error
                 except Exception as error:
                     raise AgentFailedError(f"send_to_worker({worker_id!r}): {type(error).__name__}: {error}") from error
             if not isinstance(outcome, Mapping):
@@ -215,13 +215,13 @@ class QACoordinatorBase:
 
     def _network(self) -> NetworkBase:
         if self.agent_network is None:
-            raise ConfigError(f"{self.coordinator_id} is in no network: call set_network() first")
+            raise ConfigError(f"{self.coordinator_id} has no network: call set_network() first")
         return self.agent_network
 
     def figures(self) -> ReplyMetadata:
         """The state of the run: `state` (idle, running, done, stopped, failed), done, failed, total, `round_id`.
 
-        With a run also its `directory`, after a failure also `error`, as `errors.error_event` draws it.
+        With a run also its `directory`, after a failure also `error`, an `errors.error_event`.
         """
         failure = self._running and self._running.done() and _failure(self._running)
         run = self._run

@@ -1,4 +1,4 @@
-"""A worker's answers: from the model if one is configured, else from the mock. All protocols use only this."""
+"""A worker's answers: from the model if one is configured, else from the mock; the same for all protocols."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class QAWorkerBase:
-    """Answers questions. A subclass may override `answer`, or `stream_answer`; either is enough.
+    """Answers questions. A subclass may override `answer` or `stream_answer`; one is enough.
 
-    `config` is a `Config`, a mapping with its keys, or None for the defaults. `output` is kept for subclasses.
+    `config` is a `Config`, a mapping with its keys, or None for the defaults. `output` is for subclasses.
     """
 
     def __init__(self, config: Config | Mapping[str, Any] | None = None, output: Any = None) -> None:
-        """Raises ConfigError where `config` is not allowed; the model is chosen on first use."""
+        """Raises ConfigError if `config` is not valid. The first question chooses the model."""
         from streaming_queue.config import Config
 
         self.config = Config.of(config)
@@ -32,7 +32,7 @@ class QAWorkerBase:
 
     @cached_property
     def choice(self) -> ProviderChoice:
-        """The provider and why it was chosen. Raises ConfigError."""
+        """The provider and the reason for its choice. Raises ConfigError."""
         return choose(self.config.core, self.config.mock)
 
     @property
@@ -46,15 +46,15 @@ class QAWorkerBase:
             return "".join([delta async for delta in deltas])
 
     async def stream_answer(self, question: str) -> AsyncGenerator[str, None]:
-        """The answer in pieces as the model gives them; closing the generator cancels the model's work.
+        """The answer in deltas, as the model sends them; closing the generator cancels the model's work.
 
-        After the last piece the reply being prepared is annotated with `llm_ms`, `ttft_ms` (until the first piece),
-        `model`, `mock`, and `usage` where the provider reports it.
+        After the last delta it annotates the reply with `llm_ms`, `ttft_ms` (the time to the first delta), `model`,
+        `mock`, and with `usage` if the provider reports it.
 
         Raises:
-            LLMError: the provider failed, by the class of the error. BadResponseError: the answer is empty.
+            LLMError: the provider failed; the class gives the kind. BadResponseError: the answer is empty.
             AuthError: the provider refused the key.
-            ConfigError: the provider cannot be used as configured.
+            ConfigError: the provider's configuration is wrong.
         """
         llm = self.llm
         call = current_call()
@@ -83,7 +83,7 @@ class QAWorkerBase:
         annotate(**figures, **({} if usage is None else {"usage": usage}))
 
     def status(self) -> str:
-        """A short text: the worker is ready; costs no model call. Raises ConfigError where the worker is not ready."""
+        """A short text that the worker is ready; costs no model call. Raises ConfigError if it is not ready."""
         if type(self).answer is not QAWorkerBase.answer or type(self).stream_answer is not QAWorkerBase.stream_answer:
             return "ready"
         return f"ready, {self.choice.describe()}"

@@ -1,4 +1,4 @@
-"""A run: from a source of questions through queue and workers to files on disk, resumable at any moment."""
+"""A run: from a source of questions through queue and workers to files on disk, resumable at any time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from streaming_queue.telemetry.events import (
 )
 
 Steering = Callable[["Run", Scheduler, SQLiteQueue], AbstractAsyncContextManager[None]]
-"""Opens what steers a run; the run works inside the context."""
+"""Opens the control of a run; the run works inside the context."""
 
 
 class Run:
@@ -58,7 +58,7 @@ class Run:
         on_row: Callable[[dict[str, Any]], None] | None = None,
         steering: Steering | None = None,
     ) -> None:
-        """`ask` makes the way to ask for a run id; `on_row` receives each row of results, in a thread of its own."""
+        """`ask` creates the function that asks questions, by run id; `on_row` receives each row, in its own thread."""
         self.config = config
         self.directory = directory
         self.round_id = directory.run_id
@@ -68,7 +68,7 @@ class Run:
         self.error: StreamingQueueError | None = None
         self.done = self.failed = self.total = 0
         self.summary: Mapping[str, Any] | None = None
-        """The summary in `run.json`, once the run has ended with a report."""
+        """The summary in `run.json`, if the run has ended with a report."""
         self._worker_ids: tuple[str, ...] = ()
         self._ask = ask(self.round_id)
         self._listener = emit
@@ -83,11 +83,11 @@ class Run:
 
     @property
     def paused(self) -> bool:
-        """Whether the run hands out no questions for now."""
+        """Whether the run is paused: it sends no questions."""
         return self.state == "running" and self._scheduler is not None and self._scheduler.paused
 
     def drain(self) -> None:
-        """Read and hand out no more questions; `run` ends when the questions in flight have ended."""
+        """Read and send no more questions; `run` ends when the questions in flight have ended."""
         self.draining = True
         if self._scheduler:
             self._scheduler.drain()
@@ -95,10 +95,10 @@ class Run:
             self._intake.cancel()
 
     async def run(self) -> None:
-        """Work until all questions have ended, or the drain is over; then `state` and the files are final.
+        """Work until all questions have ended or the drain is over; then `state` and the files are final.
 
         Raises:
-            ConfigError: the source cannot be read to its end; the questions read before have ended.
+            ConfigError: the source cannot be read to its end; all questions read before have ended.
             AuthError, QuotaError: no worker can go on; the run is stopped and can be resumed.
             QueueError: the queue failed.
         """
@@ -123,7 +123,7 @@ class Run:
             raise self.error
 
     async def _ended(self, state: str, error: Exception | None) -> None:
-        """Note an end without a report in a directory of ours; if the disk refuses, `run.json` still says running."""
+        """Write an end without a report to our own directory. If the write fails, `run.json` still says running."""
         self.state = state
         if self._owned:
             with contextlib.suppress(OSError):
@@ -131,7 +131,7 @@ class Run:
                 await asyncio.to_thread(self.directory.update, state=state, error=failure)
 
     async def _work(self, queue: SQLiteQueue) -> str:
-        """Work the queue down; returns the state to end with once the files are written."""
+        """Ask all questions of the queue; returns the final state, for when the files are written."""
         counts = await queue.counts()
         self.done, self.failed, self.total = counts.done, counts.dead, counts.total
         self._worker_ids = workers = tuple(self.membership.worker_ids)
@@ -183,7 +183,7 @@ class Run:
         )
 
     def emit(self, event: Event) -> None:
-        """Count an event, and pass it on to the listeners."""
+        """Count an event and send it to the listeners."""
         if type(event) is not Sent:
             self._count(event)
         self._listener(event)
@@ -207,7 +207,7 @@ class Run:
             self._projection.nudge()
 
     async def _finish(self, queue: WorkQueue, state: str, seconds: float) -> None:
-        """Write the summary where people and scripts look for it."""
+        """Write the summary to `run.json`, and report it."""
         counts = await queue.counts()
         self.done, self.failed, self.total = counts.done, counts.dead, counts.total
         summary = await write_results(
@@ -233,7 +233,7 @@ class Run:
 
 
 def check_directory(config: Config) -> None:
-    """Raise ConfigError where the directory of `config` is in use or holds another run. Changes nothing, blocks."""
+    """Raise ConfigError if the directory of `config` is in use or holds another run. Changes nothing, blocks."""
     if config.output.dir is None:
         return
     path = Path(config.output.dir)
@@ -257,7 +257,7 @@ def open_directory(config: Config) -> RunDirectory:
     check_directory(config)
     if config.output.resume:
         if config.output.dir is None:
-            raise ConfigError("output.resume needs output.dir: which run to go on with")
+            raise ConfigError("output.resume needs output.dir: the directory of the run to resume")
         directory = RunDirectory.open(config.output.dir)
         earlier = directory.manifest
         directory.manifest = {key: value for key, value in earlier.items() if key != "mark"}
@@ -269,7 +269,7 @@ def open_directory(config: Config) -> RunDirectory:
 
 
 def _resumed(facts: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """The new facts of a resumed run: its settings and, where the model has changed, its provider."""
+    """The new facts of a resumed run: its settings and, if the model has changed, its provider."""
     facts["config"]["output"] = earlier.get("config", {}).get("output", facts["config"]["output"])
     was, now = earlier.get("provider"), facts["provider"]
     if was and now and all(was[key] == now[key] for key in ("name", "model", "mock")):
@@ -295,9 +295,9 @@ def _facts(config: Config) -> dict[str, Any]:
 
 
 def resolve_provider(config: Config, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """The facts of the provider that answers; None where running workers answer, or several providers do.
+    """The facts of the provider that answers; None if running workers answer, or several providers.
 
-    In `settings`, the public settings of `config`, each choice is written down, so that a resume chooses the same.
+    It writes each choice into `settings`, the public settings of `config`, so that a resume chooses the same.
     """
     for group, written in zip(config.workers, settings["workers"], strict=True):
         if group.core and not group.endpoints:

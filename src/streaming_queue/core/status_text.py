@@ -1,6 +1,6 @@
 """A coordinator's status as text: the line of `get_status`, and its figures.
 
-A backend of the guide carries only text, so this line is the form of the figures on its wire.
+A backend of the guide carries only text, so over its wire the figures travel in this line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _STATUS = re.compile(
 def status_text(coordinator_id: str, figures: ReplyMetadata, workers: int, *, paused: bool = False) -> str:
     """The status as one line; `figures` are those of `QACoordinatorBase.figures`.
 
-    A backend of the guide carries text and nothing else: over such a backend the figures travel in this line.
+    `figures_of` reads the figures from this line.
     """
     if figures["round_id"] is None:
         return f"{coordinator_id}: {figures['state']}, {workers} workers"

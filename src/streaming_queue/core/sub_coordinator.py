@@ -1,4 +1,4 @@
-"""A sub-coordinator: a worker to its parent, a load balancer over its own pool. It keeps nothing that must survive."""
+"""A sub-coordinator: a worker to its parent, a load balancer over its own pool. It has no durable state."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 CLOSE_BOUND_S = 10.0
 
 
-def log_members(event: Event) -> None:
-    """Log which worker of a pool comes and goes."""
+def log_workers(event: Event) -> None:
+    """Log the workers of a pool that go down or come up."""
     if isinstance(event, WorkerDown):
         logger.warning("%s is down: %s", event.worker, event.reason)
     elif isinstance(event, WorkerUp):
@@ -28,9 +28,9 @@ def log_members(event: Event) -> None:
 
 
 class SubCoordinatorExecutor:
-    """Answers each question by the worker of its pool that is free first; `status` reports the pool's figures.
+    """Gives each question to the first free worker of its pool; `status` reports the pool's figures.
 
-    A question whose worker is lost goes to another worker at once. Where no worker can be reached, the parent gets a
+    If a worker is lost, its question goes to another worker at once. If no worker can be reached, the parent gets a
     ConnectError, and the host's probe (`ready`) fails; the parent then gives the question to another agent.
     """
 
@@ -40,17 +40,17 @@ class SubCoordinatorExecutor:
         network: NetworkBase,
         slots: Mapping[str, int],
         *,
-        emit: EventListener = log_members,
+        emit: EventListener = log_workers,
         **limits: Any,
     ) -> None:
-        """`network` is the pool's; `agent_id` and the workers (the keys of `slots`) are registered in it.
+        """`network` is the pool's network; `agent_id` and the workers (the keys of `slots`) are registered in it.
 
-        `slots` is how many questions each worker takes at a time; `limits` are those of `LoadBalancer`. The network
-        belongs to this executor: `close` closes it.
+        `slots` is the number of questions each worker takes at a time; `limits` are those of `LoadBalancer`. The
+        executor owns the network: `close` closes it.
         """
         self.agent_id = agent_id
         self.network = network
-        self.description = f"Gives each question to one of {len(slots)} agents: whichever is free first."
+        self.description = f"Gives each question to the first free one of {len(slots)} agents."
         self.balancer = LoadBalancer(slots, probe=network.health.answers, emit=emit, **limits)
 
     @property
@@ -59,9 +59,9 @@ class SubCoordinatorExecutor:
         return self.balancer.ready
 
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
-        """Answer by a worker: its text, its figures as metadata, its error as the same class.
+        """Answer with a worker's text, and its figures as metadata; a worker's error keeps its class.
 
-        Raises TopologyError past the hop limit, and like `LoadBalancer.ask`.
+        Raises TopologyError over the hop limit, and like `LoadBalancer.ask`.
         """
         call = context.call_context
         if call.kind == "command" and context.get_user_input().strip().lower() == "status":
@@ -80,7 +80,7 @@ class SubCoordinatorExecutor:
                 return await self._stream(worker_id, context.payload, pass_on)
             return _message(await self.network.route_message(self.agent_id, worker_id, context.payload))
 
-        with calling(call.passed_on()):  # a piece that was passed on cannot be taken back
+        with calling(call.passed_on()):  # a forwarded delta cannot be taken back
             answer = await self.balancer.ask(ask, call.idempotency_key, may_repeat=lambda: not begun)
         await event_queue.enqueue_event(answer)
 
@@ -101,7 +101,7 @@ class SubCoordinatorExecutor:
         up = sum(worker["state"] == "up" for worker in figures["members"].values())
         answered = sum(worker["answered"] for worker in figures["members"].values())
         return (
-            f"{self.agent_id}: {up} of {len(figures['members'])} members up, {figures['busy']} of {figures['slots']} "
+            f"{self.agent_id}: {up} of {len(figures['members'])} workers up, {figures['busy']} of {figures['slots']} "
             f"slots busy, {figures['waiting']} questions waiting, {answered} answered"
         )
 
@@ -112,7 +112,7 @@ class SubCoordinatorExecutor:
             async with asyncio.timeout(CLOSE_BOUND_S):
                 await self.network.close()
         except TimeoutError:
-            logger.warning("%s: its network does not close", self.agent_id)
+            logger.warning("%s: the pool's network does not close", self.agent_id)
 
 
 def _message(reply: Reply) -> Message:

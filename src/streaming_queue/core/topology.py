@@ -1,4 +1,4 @@
-"""The edges of a network: which agents reach each other. A full mesh costs memory for its agents, not its pairs."""
+"""The edges of a network: pairs of agents that reach each other. A full mesh needs memory per agent, not per pair."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streaming_queue.errors import TopologyError, UnknownAgentError
 
 
 class Topology:
-    """Agents and the undirected edges between them. A mesh is stored as the set of its agents, and the edges cut."""
+    """Agents and undirected edges. A mesh is stored as the set of its agents and of its removed edges."""
 
     def __init__(self) -> None:
         self._edges: dict[str, set[str]] = {}
@@ -26,7 +26,7 @@ class Topology:
         return len(self._edges)
 
     def add(self, agent_id: str) -> None:
-        """Add an agent without edges. Raises TopologyError where the agent is there already."""
+        """Add an agent without edges. Raises TopologyError if the agent is registered already."""
         if agent_id in self._edges:
             raise TopologyError(f"agent {agent_id!r} is registered already: ids are unique in a network")
         self._edges[agent_id] = set()
@@ -72,7 +72,7 @@ class Topology:
         self._cut.clear()
 
     def allows(self, a: str, b: str) -> bool:
-        """Whether an edge connects the two."""
+        """Whether an edge connects the two agents."""
         return b in self._edges.get(a, ()) or (self._meshed(a, b) and b not in self._cut.get(a, ()))
 
     def neighbours(self, agent_id: str) -> AbstractSet[str]:

@@ -11,7 +11,7 @@ from streaming_queue.comm import registry
 from streaming_queue.config import Config
 from streaming_queue.config.pools import Hierarchy
 from streaming_queue.core.network_base import NetworkBase
-from streaming_queue.core.sub_coordinator import SubCoordinatorExecutor, log_members
+from streaming_queue.core.sub_coordinator import SubCoordinatorExecutor, log_workers
 from streaming_queue.errors import ConfigError
 from streaming_queue.masking import masked
 from streaming_queue.runner.backends import create_backend
@@ -58,7 +58,7 @@ async def build_pools(
 
 
 async def make_pool(
-    pool_id: str, addresses: Sequence[str], protocol: str, config: Config, *, emit: EventListener = log_members
+    pool_id: str, addresses: Sequence[str], protocol: str, config: Config, *, emit: EventListener = log_workers
 ) -> SubCoordinatorExecutor:
     """A sub-coordinator over running agents, ready to be hosted. The caller closes it.
 

@@ -1,19 +1,19 @@
-"""Finds how many questions a worker takes best at a time, while the worker works."""
+"""The adaptive limit of a worker: it finds the best number of questions in flight during the run."""
 
 from __future__ import annotations
 
 BEGIN = 4
 SLOW = 2.0
-"""An answer is slow if it takes so many times as long as the worker's quick answers."""
+"""An answer is slow if it takes this many times as long as the worker's quick answers."""
 _QUICKER, _SLOWER = 0.5, 0.0005
-"""The share of a difference that moves the length of a quick answer: much when quicker, little when slower."""
+"""The weight of a new answer in the time of a quick answer: high if it is quicker, low if it is slower."""
 
 
 class AdaptiveLimit:
-    """Additive increase, multiplicative decrease (AIMD), as TCP finds its window.
+    """Additive increase, multiplicative decrease (AIMD), like the window of TCP.
 
-    The limit grows by one after `limit` good and quick answers while the limit was reached. It falls by a tenth after a
-    slow answer, by half after a failure or a wish to slow down, once for all questions in flight at that moment.
+    The limit grows by one after `limit` good and quick answers at the limit. It falls by a tenth after a slow answer,
+    by half after a failure or a request to slow down; once for all questions then in flight.
     """
 
     def __init__(self, most: int) -> None:
@@ -41,7 +41,7 @@ class AdaptiveLimit:
             self._limit = min(self._most, self._limit + 1 / self._limit)
 
     def failed(self, busy: int) -> None:
-        """Count a failure, or a wish to slow down."""
+        """Count a failure, or a request to slow down."""
         if self._spared:
             self._spared -= 1
         else:

@@ -1,4 +1,4 @@
-"""The circuit breaker of one worker: whether a worker that keeps failing gets no questions for a while."""
+"""The circuit breaker of one worker: a worker that keeps failing gets no questions for some time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Breaker:
     """Opens after five failures in a row, or when half of at least ten answers in ten seconds were failures.
 
     The breaker stays open for a cooldown of 5 s and is then half open: one good answer closes it, one failure opens it
-    again for twice as long, 60 s at the most. Pure except for `clock`; the owner decides whether the breaker may open.
+    again for twice as long, 60 s at most. Pure except for `clock`; the owner decides whether the breaker may open.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,7 +25,7 @@ class Breaker:
         self._clock = clock
         self._cooldown_s = COOLDOWN_S
         self._in_a_row = 0
-        self._seconds: deque[list[int]] = deque()  # a whole second, the answers in it, the failures among them
+        self._seconds: deque[list[int]] = deque()  # a second, its answers, its failures
 
     @property
     def keeps_failing(self) -> bool:
@@ -41,7 +41,7 @@ class Breaker:
             self._cooldown_s = COOLDOWN_S
 
     def failed(self) -> bool:
-        """Count a failure; whether the breaker should `open`."""
+        """Count a failure; returns whether the owner should `open` the breaker."""
         self._in_a_row += 1
         self._count(failed=1)
         answers = sum(counts[1] for counts in self._seconds)
@@ -49,7 +49,7 @@ class Breaker:
         return self.half_open or self.keeps_failing or (answers >= LEAST and 2 * failures >= answers)
 
     def open(self) -> float:
-        """Open, and be half open afterwards; returns for how many seconds the worker gets no questions."""
+        """Open for the cooldown, then be half open; returns the cooldown in seconds."""
         cooldown_s = self._cooldown_s
         self._cooldown_s = min(2 * cooldown_s, LONGEST_COOLDOWN_S)
         self.half_open = True
@@ -58,7 +58,7 @@ class Breaker:
         return cooldown_s
 
     def forgive(self) -> None:
-        """Take a failure back: the question failed at another worker too, so the question is at fault."""
+        """Undo a failure: the question failed at another worker too, so the question is the cause."""
         self._in_a_row = max(0, self._in_a_row - 1)
         for counts in reversed(self._seconds):
             if counts[2]:

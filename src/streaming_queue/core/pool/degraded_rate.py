@@ -1,4 +1,4 @@
-"""The degraded rate of a pool whose workers all keep failing, because a provider is down, for example."""
+"""The degraded rate of a pool if all workers keep failing, for example because a provider is down."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ LONGEST_S = 2.0
 
 
 class DegradedRate:
-    """Each failing worker gets one question at a time, and then all rest: an outage costs few questions an attempt.
+    """Each failing worker gets one question at a time, and then all pause: an outage costs few questions an attempt.
 
-    The rest is `pause_s` for each such worker, 2 s at the most: a question every `pause_s`. A worker that answers gets
-    its full rate again.
+    The pause is `pause_s` times the number of such workers, 2 s at most. A worker that answers gets its full rate
+    again.
     """
 
     def __init__(self, pause_s: float = PAUSE_S) -> None:
@@ -19,32 +19,32 @@ class DegradedRate:
         self._resting = False
 
     def __len__(self) -> int:
-        """How many workers are asked at the degraded rate."""
+        """The number of workers at the degraded rate."""
         return len(self._workers)
 
     def begin(self, worker_id: str) -> bool:
-        """Ask a worker at the degraded rate; returns whether it is the first such worker."""
+        """Set a worker to the degraded rate; returns whether it is the first such worker."""
         before = len(self._workers)
         self._workers.add(worker_id)
         return not before
 
     def end(self, worker_id: str) -> bool:
-        """Ask a worker at its full rate again; returns whether it was degraded."""
+        """Set a worker to its full rate; returns whether it was degraded."""
         was_degraded = worker_id in self._workers
         self._workers.discard(worker_id)
         return was_degraded
 
     def takes(self, worker_id: str, busy: int) -> bool:
-        """Whether a worker that is `busy` with some questions may be asked another now."""
+        """Whether a worker with `busy` questions in flight may get another now."""
         return worker_id not in self._workers or (not busy and not self._resting)
 
     def asked(self, worker_id: str) -> float | None:
-        """A question leaves; returns the seconds until the call of `rested`, None where no call is due."""
+        """Note a sent question; returns the seconds until `rested` must be called, None if no call is due."""
         if worker_id not in self._workers or self._resting:
             return None
         self._resting = True
         return min(self._pause_s * len(self._workers), LONGEST_S)
 
     def rested(self) -> None:
-        """The rest is over."""
+        """End the pause."""
         self._resting = False

@@ -1,4 +1,4 @@
-"""A question at a worker that others can give up."""
+"""A question at a worker; another task can cancel it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class InFlightCall:
 
     def __init__(self, worker_id: str) -> None:
         if (task := asyncio.current_task()) is None:
-            raise RuntimeError("a worker is asked in a task")
+            raise RuntimeError("a call to a worker needs a task")
         self.worker_id = worker_id
         self._task = task
         self._is_out = True
         self._reason: StreamingQueueError | None = None
 
     async def run(self, asking: Awaitable[T]) -> T:
-        """The result of `asking`. Raises the error of `asking`, or the reason for which the question was given up."""
+        """The result of `asking`. Raises the error of `asking`, or the reason of `give_up`."""
         try:
             return await asking
         except asyncio.CancelledError:
@@ -36,7 +36,7 @@ class InFlightCall:
             self._is_out = False
 
     def give_up(self, reason: StreamingQueueError) -> None:
-        """Cancel the question at the worker, if the question is still in flight."""
+        """Cancel the question at the worker, if it is still in flight."""
         if self._is_out and self._reason is None:
             self._reason = reason
             self._task.cancel()

@@ -1,4 +1,4 @@
-"""A scheduler without a queue: a question waits in memory for the worker of the pool that is free first."""
+"""A scheduler without a queue: a question waits in memory for the first free worker of the pool."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from streaming_queue.telemetry.events import EventListener
 Answer = TypeVar("Answer")
 
 SECOND_CHANCE_S = 60.0
-"""How long a worker that cannot work gets no questions: wrong credentials, no quota, misconfigured.
+"""The pause of a worker that cannot work: wrong credentials, no quota, wrong configuration.
 
-Where no worker can work, the pause ends with the next question: its caller gets the reason, or finds the fault mended.
+If no worker can work, the pause ends with the next question: its caller gets the reason, or an answer after a repair.
 """
 FAILURES_KEPT = 4096
 
 
 @dataclass(eq=False, slots=True)
 class _Question:
-    """A question on its way through the pool, and the workers at fault so far."""
+    """A question in the pool, and the workers that failed on it so far."""
 
     failed_at: set[str]
     unfit: dict[str, StreamingQueueError] = field(default_factory=dict)
@@ -42,17 +42,17 @@ class _Question:
 
 
 class _Background:
-    """Tasks that outlive the question they began with, and have none of its context."""
+    """Tasks that go on after the question that started them, without its context."""
 
     def create_task(self, coro: Coroutine[None, None, None], /, *, name: str) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(coro, name=name, context=Context())
 
 
 class LoadBalancer:
-    """Gives each question to the worker with the slot that is free longest; a question waits where no slot is free.
+    """Gives each question to the worker whose slot is free longest; without a free slot the question waits.
 
-    The balancer keeps only which questions failed where: a question belongs to its caller, and ends with its caller. A
-    worker that is lost, silent, limited or unfit costs a question nothing while another worker can be asked.
+    The balancer keeps only the failures by question and worker: a question belongs to its caller, and ends with its
+    caller. If a worker is lost, silent, limited or unfit, its questions go to another worker at once.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class LoadBalancer:
         second_chance_s: float = SECOND_CHANCE_S,
         max_losses: int = 5,
     ) -> None:
-        """`slots` is how many questions each worker takes at a time; the intervals are those of `WorkerPool`."""
+        """`slots` is the number of questions each worker takes at a time; the intervals are those of `WorkerPool`."""
         self._max_losses = max_losses
         self._tasks = _Background()
         self._pool = WorkerPool(
@@ -87,7 +87,7 @@ class LoadBalancer:
 
     @property
     def ready(self) -> bool:
-        """Whether to ask: a worker can be reached, or will be in a known time, or all workers are unfit."""
+        """Whether `ask` makes sense: a worker can be reached, or will be after a known time, or all are unfit."""
         return self._pool.all_down_since is None or self._pool.fatal_error is not None
 
     async def ask(
@@ -99,14 +99,14 @@ class LoadBalancer:
     ) -> Answer:
         """Wait for a free slot and `ask` its worker; a cancelled call frees the slot.
 
-        `key` names the question: where it failed before, another worker gets it, if there is one. `may_repeat` decides
-        whether another worker may be asked after a worker failed in the middle of its answer.
+        `key` names the question: if it failed at a worker before, another worker gets it, if there is one. `may_repeat`
+        decides whether another worker may get it after a worker failed in the middle of its answer.
 
         Raises:
             StreamingQueueError: the worker's own error.
-            ConnectError: no worker can be reached. RateLimitedError: all workers that can be ask to slow down.
+            ConnectError: no worker can be reached. RateLimitedError: all workers in reach ask to slow down.
             AuthError, QuotaError, ConfigError: no worker can work.
-            AgentFailedError: the question outlived too many workers, not retryable; or it may not be repeated.
+            AgentFailedError: too many workers were lost on the question, not retryable; or it may not be repeated.
         """
         if self._watching is None:
             self._watching = self._tasks.create_task(self._pool.watch(), name="pool:watch")
@@ -126,7 +126,7 @@ class LoadBalancer:
             except StreamingQueueError as error:
                 self._failed(worker_id, question, error, key)
                 if not may_repeat():
-                    message = f"member {worker_id!r} failed in the middle of its answer: {error}"
+                    message = f"worker {worker_id!r} failed in the middle of its answer: {error}"
                     raise AgentFailedError(message) from error
             else:
                 self._pool.answered(worker_id, time.monotonic() - began)
@@ -137,7 +137,7 @@ class LoadBalancer:
                 self._free.offer(worker_id)
 
     def figures(self) -> dict[str, Any]:
-        """The state of the pool: `slots`, `busy`, `waiting` questions, and `members` with their state and figures."""
+        """The state of the pool: `slots`, `busy`, `waiting` questions, and in `members` each worker's figures."""
         workers = self._pool.workers.values()
         return {
             "slots": sum(worker.slots for worker in workers),
@@ -172,7 +172,7 @@ class LoadBalancer:
         return {worker_id for worker_id in self._pool.up if worker_id not in question.unfit}
 
     def _no_worker_for(self, question: _Question) -> StreamingQueueError | None:
-        """Why no worker can get this question now; None where a worker can."""
+        """The reason why no worker can get this question now; None if one can."""
         if self._fit(question):
             return None
         error = self._pool.fatal_error
@@ -181,15 +181,15 @@ class LoadBalancer:
         if error is not None:
             return error_from_event(error_event(error))  # each question raises its own
         if (paused_s := self._pool.paused_s) is not None:
-            return RateLimitedError("every member that can be reached asks to slow down", retry_after_s=paused_s)
-        return ConnectError(f"no member can be reached: {', '.join(self._pool.workers)}")
+            return RateLimitedError("every worker that can be reached asks to slow down", retry_after_s=paused_s)
+        return ConnectError(f"no worker can be reached: {', '.join(self._pool.workers)}")
 
     def _on_change(self) -> None:
         self._free.turn_away(self._no_worker_for)
         self._free.rematch()
 
     def _failed(self, worker_id: str, question: _Question, error: StreamingQueueError, key: str | None) -> None:
-        """Return where another worker may get the question at once, else raise."""
+        """Return if another worker may get the question at once, else raise."""
         if not self._pool.blame(worker_id, error):
             if error.retryable and key is not None:
                 self._remember(worker_id, key)

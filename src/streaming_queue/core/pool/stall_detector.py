@@ -1,4 +1,4 @@
-"""Finds workers that keep their questions and their connection, and do nothing."""
+"""Finds workers that keep their questions and their connection, but do not work."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from streaming_queue.errors import ConnectError
 
 PROBE_TIMEOUT_S = 1.0
 MISSES = 2
-"""After so many failed probes in a row, and no answer to a question meanwhile, a worker counts as lost."""
+"""A worker is lost after this many failed probes in a row without an answer to a question in between."""
 SILENCE = 0.75
-"""A worker that is silent for so long, as a share of the interval, is probed."""
+"""A worker is probed after this time without a sign of life, as a share of the interval."""
 LOOK = 0.1
-"""The pause between two looks at all workers, as a share of the interval."""
+"""The pause between two checks of all workers, as a share of the interval."""
 
 
 class Tasks(Protocol):
     """The owner of the tasks that wait and probe: an `asyncio.TaskGroup`, or an owner that calls `WorkerPool.stop`."""
 
     def create_task(self, coro: Coroutine[None, None, None], /, *, name: str) -> asyncio.Task[None]:
-        """Begin a task."""
+        """Start a task."""
 
 
 class StallDetector:
-    """Probes those of `workers` that have questions and are silent for a while.
+    """Probes those of `workers` that have questions and show no sign of life.
 
-    `probe` finds within `PROBE_TIMEOUT_S` whether a worker is healthy; `lost` is called for a worker that is not.
+    `probe` returns within `PROBE_TIMEOUT_S` whether a worker is healthy; if not, the detector calls `lost`.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class StallDetector:
         self._looking: dict[str, asyncio.Task[None]] = {}
 
     async def watch(self) -> None:
-        """Look at all workers for ever; the probes run in `tasks`."""
+        """Check all workers in an endless loop; the probes run in `tasks`."""
         look_s = LOOK * self._interval_s
         while True:
             woken = time.monotonic() + look_s
             await asyncio.sleep(look_s)
             now = time.monotonic()
             if now - woken > self._interval_s / 2:
-                continue  # this process itself stood still: signs of life meanwhile are not known yet
+                continue  # this process itself was suspended: it has not read the signs of life yet
             for worker_id, worker in self._workers.items():
                 heard_at = max(worker.seen_at, worker.probed_at)
                 silent = worker.up and worker.busy and now - heard_at >= SILENCE * self._interval_s
@@ -84,5 +84,5 @@ class StallDetector:
             if healthy or worker.seen_at > since or not worker.up:
                 return
             if time.monotonic() - asked_at > 2 * PROBE_TIMEOUT_S:
-                return  # this process stood still
-        self._lost(worker.worker_id, ConnectError(f"it does not answer its probe, {MISSES} times in a row"))
+                return  # this process was suspended
+        self._lost(worker.worker_id, ConnectError(f"no answer to its probe, {MISSES} times in a row"))

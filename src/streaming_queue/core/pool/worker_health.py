@@ -1,4 +1,4 @@
-"""What a run knows of one worker."""
+"""The state of one worker in a run."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ SLOW_START_S = 10.0
 
 @dataclass(slots=True)
 class WorkerHealth:
-    """One worker; moments are the monotonic clock's.
+    """One worker; times are of the monotonic clock.
 
-    The worker gets no questions until `paused_until`, `ejected` where its failures are the cause. `strikes` counts its
-    losses without an answer in between; `out` is why the worker is out. `reason` is why the worker is not up, `since`
-    when. `busy` questions are in flight. `seen_at` is the last sign of life, `probed_at` the last good probe.
-    `began_anew` is when the worker came back, until it has all its slots again; `proven` counts its answers since then,
-    `answers` and `failures` all its attempts. A `draining` worker gets no more questions, and leaves.
+    The worker gets no questions until `paused_until`; `ejected` says that its failures are the cause. `strikes` counts
+    its losses without an answer in between. `out` is the reason if the worker is out; `reason` and `since` are the
+    reason and the time if it is not up. `busy` questions are in flight. `seen_at` is the last sign of life, `probed_at`
+    the last good probe. `began_anew` is the time of the worker's return, until it has all its slots again; `proven`
+    counts its answers since then, `answers` and `failures` all its attempts. A `draining` worker gets no more questions
+    and then leaves.
     """
 
     worker_id: str
@@ -68,9 +69,9 @@ class WorkerHealth:
         }
 
     def limit(self, *, spared: bool) -> int:
-        """How many questions the worker may have at a time now; `spared`: other workers can take the rest.
+        """The number of questions that the worker may have now; `spared`: other workers can take the rest.
 
-        A worker that came back gets one slot more for each answer, and all slots after ten seconds.
+        A worker that came back gets one more slot for each answer, and all slots after ten seconds.
         """
         limit = self.slots if self.adaptive is None else self.adaptive.limit
         if self.began_anew is None:

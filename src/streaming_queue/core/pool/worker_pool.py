@@ -1,4 +1,4 @@
-"""The pool of workers: which workers may be asked now, how much, and which workers are probed until they are back."""
+"""The pool of workers: it decides which workers get questions and how many, and probes the lost workers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from streaming_queue.telemetry.events import EventListener, Notice, WorkerDown, 
 
 PROBE_CAP_S = 30.0
 GOOD_PROBES = 2
-"""Good probes in a row that bring a worker back."""
+"""A lost worker is back after this many good probes in a row."""
 AGAIN_S = 0.25
 """The pause between good probes, as a share of the interval."""
 MOST_EJECTED = 0.5
@@ -39,24 +39,24 @@ RATE_LIMIT_PAUSE_S = 1.0
 SHORTEST_PAUSE_S = 0.1
 
 UNFIT = (AuthError, QuotaError, ConfigError, UnknownAgentError, UnreachableError, BackendClosedError)
-"""Errors that no other question changes: the worker is out for this run."""
+"""Errors that every question would get: the worker is out for this run."""
 WORKERS_OWN = (*UNFIT, ConnectError, RateLimitedError)
 """Errors of the worker, not of the question."""
 
 
 def poison(error: StreamingQueueError, losses: int, most: int) -> str | None:
-    """Why a question is given up that `error` ended, after `losses` lost workers in a row; None: it goes elsewhere."""
+    """The reason to give up a question after `error` and `losses` lost workers in a row; None: ask another worker."""
     if isinstance(error, ConnectError) and losses >= most:
         return f"lost {losses} workers in a row, last: {error}"
     return None
 
 
 class WorkerPool:
-    """The workers that may be asked. The pool probes a lost worker, with growing pauses, until the worker answers.
+    """The workers of a run. The pool probes a lost worker, with growing pauses, until the worker answers.
 
     The pool ejects a worker that keeps failing for a while (`Breaker`), at most half of the living workers at a time;
-    if the others keep failing too, they go on slowly (`DegradedRate`). A worker that comes back gets more questions
-    with each answer, and all its slots within ten seconds, as long as other workers can take the rest.
+    if the others keep failing too, they go on slowly (`DegradedRate`). A worker that comes back gets one more slot with
+    each answer, and all its slots within ten seconds, as long as other workers can take the rest.
     """
 
     def __init__(
@@ -73,15 +73,15 @@ class WorkerPool:
         adaptive: bool = False,
         degraded_pause_s: float = PAUSE_S,
     ) -> None:
-        """`slots` is how many questions each worker takes at a time at the most; pauses and probes run in `tasks`.
+        """`slots` is the most questions that each worker takes at a time; pauses and probes run in `tasks`.
 
-        The pool gives up the questions in flight at a lost worker without a sign of life for `gone_after_s`. A worker
-        that is out comes back after `second_chance_s` (None: never). With `adaptive` the pool finds out how many
-        questions a worker takes best.
+        If a lost worker shows no sign of life for `gone_after_s`, the pool gives up its questions in flight. A worker
+        that is out comes back after `second_chance_s` (None: never). With `adaptive` the pool finds the best number of
+        questions for a worker.
         """
         self.workers: dict[str, WorkerHealth] = {}
         self.all_down_since: float | None = None
-        """Since when no worker can be reached, by the monotonic clock; None while a worker is up or only paused."""
+        """The time since which no worker can be reached (monotonic clock); None while a worker is up or only paused."""
         self._tasks = tasks
         self._probe = probe
         self._emit = emit
@@ -114,12 +114,12 @@ class WorkerPool:
         self.workers[worker_id] = WorkerHealth(worker_id, slots, adaptive=adaptive)
 
     def drain(self, worker_id: str) -> None:
-        """Ask a worker no more questions."""
+        """Send a worker no more questions."""
         self.workers[worker_id].draining = True
         self._wake()
 
     def remove(self, worker_id: str) -> None:
-        """Forget a worker."""
+        """Remove a worker."""
         del self.workers[worker_id]
         self._degraded_rate.end(worker_id)
         self._stop_probing(worker_id)
@@ -135,7 +135,7 @@ class WorkerPool:
                     yield worker.worker_id
 
     def takes(self, worker_id: str, given: int = 0) -> bool:
-        """Whether the worker may get one question more now; `given` questions are on their way to the worker."""
+        """Whether the worker may get one more question now; `given` questions are assigned and not sent yet."""
         worker = self.workers.get(worker_id)
         if (
             worker is None
@@ -154,7 +154,7 @@ class WorkerPool:
         return any(other.up and other.began_anew is None and not other.draining for other in self.workers.values())
 
     def states(self) -> dict[str, dict[str, Any]]:
-        """For each worker: `state`, `busy` (questions in flight), `limit` (how many may be), `answered`, `failed`.
+        """For each worker: `state`, `busy` (questions in flight), `limit` (the most in flight), `answered`, `failed`.
 
         Also `reason` and `since` (ISO 8601) of a worker that is not up, else None.
         """
@@ -163,36 +163,36 @@ class WorkerPool:
 
     @property
     def warming_up(self) -> bool:
-        """Whether a worker's limit grows with the time."""
+        """Whether a worker's limit still grows with time."""
         return any(worker.began_anew is not None for worker in self.workers.values())
 
     @property
     def up(self) -> list[str]:
-        """The workers that may be asked."""
+        """The workers that may get questions."""
         return [worker.worker_id for worker in self.workers.values() if worker.up and not worker.draining]
 
     @property
     def fatal_error(self) -> StreamingQueueError | None:
-        """Why a worker is out, once every worker is out."""
+        """The reason why a worker is out, if every worker is out."""
         errors = [worker.out for worker in self.workers.values()]
         return errors[-1] if errors and all(errors) else None
 
     async def changed(self, timeout_s: float) -> None:
-        """Wait until a worker comes, goes or is drained, `timeout_s` at the most."""
+        """Wait until a worker joins, leaves or drains, `timeout_s` at most."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()
 
     @property
     def paused_s(self) -> float | None:
-        """How long it is until the first paused worker takes questions again; None where no worker is paused."""
+        """Seconds until the first paused worker takes questions again; None if no worker is paused."""
         moments = [worker.paused_until for worker in self.workers.values() if worker.paused_until is not None]
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
     # --- the questions ---
 
     def asked(self, call: InFlightCall) -> None:
-        """A question leaves for its worker."""
+        """Note a question that is sent to its worker."""
         worker = self.workers[call.worker_id]
         if not worker.busy:
             worker.seen_at = time.monotonic()
@@ -206,7 +206,7 @@ class WorkerPool:
         self._on_change()
 
     def left(self, call: InFlightCall) -> None:
-        """A question that was in flight has ended in any way."""
+        """Note that a question is no longer in flight."""
         del self._calls[call]
         if worker := self.workers.get(call.worker_id):
             worker.busy -= 1
@@ -214,12 +214,12 @@ class WorkerPool:
                 self._wake()
 
     def give_up(self, worker_id: str, reason: StreamingQueueError) -> None:
-        """End the questions in flight at a worker for `reason`, whose class decides where they go."""
+        """End the questions in flight at a worker for `reason`; its class decides whether they are asked again."""
         for call in [call for call in self._calls if call.worker_id == worker_id]:
             call.give_up(reason)
 
     def answered(self, worker_id: str, seconds: float) -> None:
-        """A worker gave an answer after `seconds`: the pool forgets the worker's failures."""
+        """Note an answer after `seconds`: it resets the worker's failures."""
         if (worker := self.workers.get(worker_id)) is None:
             return
         worker.strikes = 0
@@ -227,7 +227,7 @@ class WorkerPool:
         worker.proven, worker.answers = worker.proven + 1, worker.answers + 1
         was_degraded = self._degraded_rate.end(worker_id)
         if was_degraded and not self._degraded_rate:
-            self._emit(Notice("info", "every worker that was asked one question at a time answers again"))
+            self._emit(Notice("info", "all workers that got one question at a time answer again"))
         grows = was_degraded or worker.breaker.half_open or worker.began_anew is not None
         worker.breaker.succeeded()
         if worker.adaptive is not None:
@@ -238,9 +238,9 @@ class WorkerPool:
             self._on_change()
 
     def blame(self, worker_id: str, error: StreamingQueueError, *, suspect: bool = False) -> bool:
-        """Pause, probe or expel the worker where the error is the worker's own; whether it is.
+        """Pause, probe or expel the worker if the worker caused the error; returns whether it did.
 
-        False: the error seems to be the question's. The pool then ejects the worker only if all questions fail there.
+        False: the question seems to be the cause. Then the pool ejects the worker only if all questions fail there.
         A `suspect` question has failed before, and does not count against another worker.
         """
         if (worker := self.workers.get(worker_id)) is None:
@@ -263,7 +263,7 @@ class WorkerPool:
         return True
 
     def forgive(self, worker_id: str) -> None:
-        """Take back a failure: the question failed at another worker too, so the worker is not at fault."""
+        """Undo a failure: the question failed at another worker too, so the worker is not the cause."""
         if worker := self.workers.get(worker_id):
             worker.breaker.forgive()
 
@@ -276,16 +276,16 @@ class WorkerPool:
             return
         if too_many:
             if error.retryable and worker.breaker.keeps_failing and self._degraded_rate.begin(worker.worker_id):
-                text = "every worker that may still be asked keeps failing, and is asked one question at a time"
+                text = "all remaining workers keep failing, and now get one question at a time"
                 self._emit(Notice("warning", f"{text}, last: {error}"))
             return
         cooldown_s = worker.breaker.open()
         worker.ejected = True
-        reason = f"it keeps failing, last: {error}; it is tried again in {cooldown_s:g} s"
+        reason = f"it keeps failing, last: {error}; next try in {cooldown_s:g} s"
         self.pause(worker.worker_id, cooldown_s, reason)
 
     def lost(self, worker_id: str, error: StreamingQueueError) -> None:
-        """A worker cannot be reached: the worker gets no questions until its probe finds it healthy."""
+        """Note that a worker cannot be reached: it gets no questions until its probe succeeds."""
         worker = self.workers[worker_id]
         if not worker.up:
             return
@@ -294,7 +294,7 @@ class WorkerPool:
         self._begin(worker, self._until_healthy(worker))
 
     def pause(self, worker_id: str, delay_s: float, reason: str) -> None:
-        """Ask a worker nothing for `delay_s`."""
+        """Send a worker no questions for `delay_s`."""
         worker = self.workers[worker_id]
         if worker.up:
             worker.paused_until = time.monotonic() + delay_s
@@ -302,7 +302,7 @@ class WorkerPool:
             self._begin(worker, self._after(worker, delay_s))
 
     def expel(self, worker_id: str, error: StreamingQueueError) -> None:
-        """A worker cannot work at all: wrong credentials, no quota, misconfigured."""
+        """Note that a worker cannot work at all: wrong credentials, no quota, wrong configuration."""
         worker = self.workers[worker_id]
         if worker.out is None:
             worker.out, worker.paused_until = error, None
@@ -328,7 +328,7 @@ class WorkerPool:
                 return await self._probe(worker.worker_id)
         except TimeoutError:
             return False
-        except StartingError:  # the backend bounds this wait, however long all other workers are down
+        except StartingError:  # the backend bounds this wait
             if self.all_down_since is not None:
                 self.all_down_since = time.monotonic()
             return False
@@ -373,8 +373,8 @@ class WorkerPool:
         self._on_change()
 
     async def _until_healthy(self, worker: WorkerHealth) -> None:
-        # The first probe is soon, for a mere reset; a worker that answers its probe but drops every question
-        # (strikes) waits longer each time, so that the worker cannot eat the queue.
+        # The first probe is soon, since a connection may just have been reset. A worker that answers its probe but
+        # drops every question (strikes) waits longer each time, so that it cannot use up the queue's attempts.
         interval_s = self._probe_interval_s
         pause_s = min(interval_s * 2.0 ** min(worker.strikes - 2, 64), PROBE_CAP_S)
         good = 0

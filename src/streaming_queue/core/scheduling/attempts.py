@@ -1,4 +1,4 @@
-"""Leased questions at workers: asked, then recorded, given back or given up, by the class of the error."""
+"""Attempts of leased questions; each answer is recorded, each failed question retried, given back or given up."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from streaming_queue.queue.base import Lease, WorkQueue
 from streaming_queue.telemetry.events import Answered, DeadLettered, Duplicate, EventListener, Hedged, Retried, Sent
 
 TOO_LATE_S = 0.05
-"""With less time left no question is sent: its answer would come too late."""
+"""With less time left, in seconds, no question is sent: its answer would be too late."""
 
 Ask = Callable[[str, Lease, float | None], Awaitable[tuple[str, ReplyMetadata]]]
-"""Asks a worker a leased question, until a moment of the monotonic clock; returns the answer and its metadata.
+"""Asks a worker a leased question, until a time of the monotonic clock; returns the answer and its metadata.
 
 Raises StreamingQueueError.
 """
@@ -47,11 +47,11 @@ class Attempt(InFlightCall):
 
 
 class SupersededError(StreamingQueueError):
-    """Another worker was first with the answer. This error stays inside `Attempts`."""
+    """Another worker answered first. This error stays inside `Attempts`."""
 
 
 class Attempts:
-    """The attempts in flight, and how each ends."""
+    """The attempts in flight; it settles each by its outcome."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Attempts:
     ) -> None:
         self.in_flight: dict[Attempt, None] = {}
         self.failed_at: dict[str, set[str]] = {}
-        """By question: the workers where it failed so far."""
+        """By question: the workers where the question has failed."""
         self.hedging = Hedging() if settings.hedge else None
         self._queue = queue
         self._ask = ask
@@ -97,7 +97,7 @@ class Attempts:
                 await self._answered(attempt, answer, metadata, queue_ms)
         finally:
             self._pool.left(attempt)
-        self.in_flight.pop(attempt, None)  # a cancelled attempt stays: its lease goes back
+        self.in_flight.pop(attempt, None)  # a cancelled attempt stays, and its lease goes back
 
     async def _answer(self, attempt: Attempt) -> tuple[str, ReplyMetadata]:
         """The worker's answer, within its time. Raises the worker's error, and SendTimeoutError."""
@@ -111,7 +111,7 @@ class Attempts:
             if isinstance(error, StreamingQueueError):
                 raise
             seconds = time.perf_counter() - attempt.began
-            raise SendTimeoutError(f"worker {attempt.worker_id!r} gave no answer within {seconds:.3g} s") from None
+            raise SendTimeoutError(f"worker {attempt.worker_id!r}: no answer within {seconds:.3g} s") from None
 
     async def _answered(self, attempt: Attempt, answer: str, metadata: ReplyMetadata, queue_ms: float) -> None:
         lease, seconds = attempt.lease, time.perf_counter() - attempt.began
@@ -130,7 +130,7 @@ class Attempts:
     # --- time ---
 
     def _until(self, lease: Lease) -> float | None:
-        """When the time of an attempt is over: a moment of the monotonic clock; None: no limit."""
+        """The end of an attempt's time, by the monotonic clock; None: no limit."""
         settings, now = self._settings, time.monotonic()
         until = None if settings.attempt_timeout_s is None else now + settings.attempt_timeout_s
         if settings.question_timeout_s is not None:
@@ -146,11 +146,11 @@ class Attempts:
     # --- hedging ---
 
     def slowest(self, worker_id: str, *, but: Collection[str]) -> Lease | None:
-        """The question that takes longest at another worker, and that this worker gets too; none of `but`."""
+        """The slowest question at another worker that this worker may get too; none of `but`."""
         if self.hedging is None or (after_s := self.hedging.after_s()) is None:
             return None
         now = time.perf_counter()
-        for attempt in self.in_flight:  # in the order in which they began
+        for attempt in self.in_flight:  # in the order of their start
             if now - attempt.began < after_s:
                 return None
             taken = attempt.lease.id in but or self._rivals(attempt)
@@ -196,7 +196,7 @@ class Attempts:
         if not workers_own:
             self._forgive(lease.id)
         if self.hedging and any(rival.lease.fence >= lease.fence for rival in self._rivals(attempt)):
-            return  # another attempt still has the question, and its lease is no older
+            return  # another attempt still has the question, with a lease that is not older
         seconds = time.perf_counter() - attempt.began
         failure = Failure.of(error, worker=worker_id, protocol=self._protocol_of(worker_id), response_time_s=seconds)
         try:
@@ -214,7 +214,7 @@ class Attempts:
             return
 
     def _forgive(self, question_id: str) -> None:
-        """A question that fails at a second worker is at fault itself: the first worker is forgiven."""
+        """Forgive the first worker if the question fails at a second one: the question is the cause."""
         before = self.failed_at.get(question_id, ())
         if len(before) == 1:
             self._pool.forgive(next(iter(before)))
@@ -225,7 +225,7 @@ class Attempts:
         return random.uniform(0, ceiling_s)
 
     async def _elsewhere(self, lease: Lease, error: StreamingQueueError, failure: Failure) -> None:
-        """Give the question back uncounted, except when it outlived too many workers."""
+        """Give the question back without counting the attempt, unless too many workers were lost on it."""
         if message := poison(error, lease.losses + 1, self._settings.max_attempts):
             await self.bury(lease, replace(failure, message=message))
             return
@@ -251,6 +251,6 @@ def _overdue(failure: Failure, timeout_s: float | None) -> Failure:
 
 
 def _number(value: object) -> float | None:
-    if type(value) is float:  # as nearly all are
+    if type(value) is float:  # the usual case
         return value
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,4 +1,4 @@
-"""`protocol: auto`: which workers get questions, by the cost of their protocols in this run."""
+"""`protocol: auto`: it chooses the workers by the cost of their protocols in this run."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from streaming_queue.errors import AgentFailedError, CommError, StreamingQueueEr
 from streaming_queue.messages import Result
 from streaming_queue.telemetry.events import EventListener, Notice
 
-MOST_TOLD = 20
-"""How many shifts are emitted while they happen; the report has more."""
+MOST_EMITTED = 20
+"""The most shifts that are emitted during the run; the report has all."""
 
 
 class ProtocolChoice:
-    """Gives questions to the workers whose protocols do well; the other protocols get a share for exploration.
+    """Gives questions to workers with the cheapest protocols; the other protocols get a share for exploration.
 
-    A scheduler asks `grant` last of all, and reports every outcome. The event loop calls `on_change` when a refused
-    worker may ask again.
+    A scheduler calls `grant` as its last check, and reports every outcome. The event loop calls `on_change` when a
+    refused worker may ask again.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class ProtocolChoice:
         self._protocols = {worker_id: protocol_of(worker_id) for worker_id in worker_ids}
         self._up: Collection[str] = tuple(self._protocols)
         self._emit = emit
-        self._told = 0
+        self._emitted = 0
         self._waking = False
         self._bandit = Bandit(
             dict.fromkeys(self._protocols.values()),
@@ -47,7 +47,7 @@ class ProtocolChoice:
         return self._bandit.is_free(self._protocol(worker_id))
 
     def grant(self, worker_id: str, shunned: Collection[str] = ()) -> bool:
-        """Whether the worker takes this question, which goes to none of the `shunned` workers. True counts as taken."""
+        """Whether the worker takes this question; no `shunned` worker may get it. True counts as taken."""
         protocol, bandit = self._protocol(worker_id), self._bandit
         if bandit.is_free(protocol):
             why = Pull.FREELY
@@ -63,18 +63,18 @@ class ProtocolChoice:
         return True
 
     def answered(self, worker_id: str, result: Result) -> None:
-        """A question was answered."""
+        """Count an answered question."""
         self._bandit.answered(self._protocol(worker_id), cost_ms=result.protocol_ms, work_ms=result.llm_ms)
         self._heed()
 
     def failed(self, worker_id: str, error: StreamingQueueError) -> None:
-        """An attempt failed. It counts only if the exchange failed, not the agent or its model."""
+        """Count a failed attempt, but only if the exchange failed, not the agent or its model."""
         if isinstance(error, CommError) and not isinstance(error, AgentFailedError):
             self._bandit.failed(self._protocol(worker_id))
             self._heed()
 
     def reached(self, worker_ids: Collection[str]) -> None:
-        """These workers, and no others, can be asked now."""
+        """Set the workers that can be reached now."""
         self._up = worker_ids
         self._bandit.reach({self._protocol(worker_id) for worker_id in worker_ids})
         self._heed()
@@ -85,7 +85,7 @@ class ProtocolChoice:
         return {"settings": settings, **self._bandit.report()}
 
     def _protocol(self, worker_id: str) -> str:
-        """A worker's protocol; a worker that joins later may bring a new one."""
+        """A worker's protocol; a worker that joins later may have a new one."""
         protocol = self._protocols.get(worker_id)
         if protocol is None:
             protocol = self._protocols[worker_id] = self._protocol_of(worker_id)
@@ -93,10 +93,10 @@ class ProtocolChoice:
         return protocol
 
     def _heed(self) -> None:
-        new = self._bandit.shift_count - self._told
+        new = self._bandit.shift_count - self._emitted
         for shift in list(self._bandit.shifts)[-new:] if new else ():
-            self._told += 1
-            if self._told <= MOST_TOLD:
+            self._emitted += 1
+            if self._emitted <= MOST_EMITTED:
                 what = "takes questions freely" if shift.now == "free" else f"is held back, {shift.now}"
                 self._emit(Notice("info", f"auto: {shift.protocol} {what}: {shift.because}"))
         if new or self._bandit.is_any_due:

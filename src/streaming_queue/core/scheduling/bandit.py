@@ -1,7 +1,7 @@
-"""Which of several arms may be pulled freely, by their recent costs. Pure: no clock, no I/O.
+"""A bandit that decides by recent costs which arms may be pulled freely. Pure: no clock, no I/O.
 
-A sliding-window, epsilon-greedy bandit for work that workers pull: instead of one best arm it keeps a set of arms that
-are about as good, and a floor of exploration for the other arms (docs/adr/0016).
+A sliding-window, epsilon-greedy bandit for work that workers pull. It keeps a set of arms with about equal cost instead
+of one best arm, and a minimum of exploration for the other arms (docs/adr/0016).
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from statistics import median
 from typing import Any
 
 WINDOW = 7
-"""How many last outcomes judge an arm: four slow outcomes in a row hold it back, four good outcomes free it."""
+"""The number of last outcomes that judge an arm: four slow ones in a row hold it back, four good ones free it."""
 ENOUGH = 3
 """The fewest outcomes that judge an arm."""
 MOST_FAILURES = 1
 MUCH_WORSE = 2.0
-"""An arm is held back when a pull, the work included, takes so many times as long as by the best arm."""
+"""An arm is held back if a pull with its work takes this many times as long as with the best arm."""
 SLACK_MS = 5.0
-"""A difference that never counts: a timer or a busy moment adds as much to a cost near zero."""
+"""A smaller difference never counts: a timer or a busy machine adds as much to a cost near zero."""
 WORK_WINDOW = 15
 MOST_SHIFTS = 100
 
 
 class Standing(StrEnum):
-    """Whether an arm may be pulled freely, or why it is held back."""
+    """The standing of an arm: free, or the reason why it is held back."""
 
     FREE = "free"
     SLOW = "slow"
@@ -36,7 +36,7 @@ class Standing(StrEnum):
 
 
 class Pull(StrEnum):
-    """Why an arm was pulled: the arm is free, its cost is measured again, or there is no other arm."""
+    """The reason for a pull: the arm is free, its cost is measured again, or there is no other arm."""
 
     FREELY = "freely"
     EXPLORED = "explored"
@@ -45,7 +45,7 @@ class Pull(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """An arm, one protocol, was held back or freed: at which question, its old and new standing, and why."""
+    """A change of an arm's standing: the question's number, the old and new standing, and the reason."""
 
     question: int
     protocol: str
@@ -67,12 +67,12 @@ class Arm:
 
     @property
     def failures(self) -> int:
-        """How many of the last outcomes are failures."""
+        """The number of failures in the last outcomes."""
         return sum(outcome is False for outcome in self.outcomes)
 
     @property
     def success_share(self) -> float | None:
-        """The share of answers in the last outcomes; None where there is no outcome."""
+        """The share of answers in the last outcomes; None without an outcome."""
         return 1 - self.failures / len(self.outcomes) if self.outcomes else None
 
     def add(self, outcome: float | bool) -> None:
@@ -85,10 +85,9 @@ class Arm:
 class Bandit:
     """Judges arms by their last outcomes. The same seed in `draw` and the same calls give the same decisions.
 
-    `exploration` is the mean share of all pulls for the arms that are held back: each arm is due at random moments,
-    never further apart than twice their mean distance. An arm whose latest answer was good is due again at once. An
-    arm above the cost `limit_ms` is held back in any case. `draw` gives numbers from 0 to 1. One of the reachable arms
-    is free at any time.
+    `exploration` is the mean share of pulls for the arms that are held back: each is due at random times, with gaps of
+    at most twice the mean gap. An arm whose latest answer was good is due again at once. An arm above the cost
+    `limit_ms` is always held back. `draw` returns numbers from 0 to 1. At least one reachable arm is always free.
     """
 
     def __init__(
@@ -105,7 +104,7 @@ class Bandit:
         self._work_ms: deque[float] = deque(maxlen=WORK_WINDOW)
 
     def add(self, name: str) -> None:
-        """Add an arm, if it is not there yet, as reachable."""
+        """Add a new arm as reachable; idempotent."""
         self.arms.setdefault(name, Arm())
         self._reachable.add(name)
 
@@ -116,12 +115,12 @@ class Bandit:
         return self.arms[name].standing is Standing.FREE
 
     def is_due(self, name: str) -> bool:
-        """Whether it is time to measure an arm that is held back."""
+        """Whether an arm that is held back must be measured now."""
         return self.pulls >= self.arms[name].due
 
     @property
     def is_any_due(self) -> bool:
-        """Whether one of the reachable arms that are held back is due."""
+        """Whether a reachable arm that is held back is due."""
         return any(not self.is_free(name) and self.is_due(name) for name in self._reachable)
 
     def pull(self, name: str, why: Pull) -> None:
@@ -145,22 +144,22 @@ class Bandit:
     # --- observing ---
 
     def answered(self, name: str, *, cost_ms: float | None, work_ms: float | None) -> None:
-        """Count an answer by this arm: its cost beside the work itself; None where the cost is unknown."""
+        """Count an answer of this arm: its cost without the work itself; None if the cost is unknown."""
         if work_ms is not None:
             self._work_ms.append(work_ms)
         self.arms[name].add(True if cost_ms is None else cost_ms)
         self._judge()
         arm = self.arms[name]
         if arm.standing is not Standing.FREE and (cost_ms is None or cost_ms <= self._bound()):
-            arm.due = self.pulls  # good again, it seems: measure once more, at once
+            arm.due = self.pulls  # it seems good again: measure it again at once
 
     def failed(self, name: str) -> None:
-        """Count a failure by the arm's own fault."""
+        """Count a failure that the arm caused."""
         self.arms[name].add(False)
         self._judge()
 
     def reach(self, names: Collection[str]) -> None:
-        """These arms, and no others, can be pulled at all."""
+        """Set the arms that can be reached."""
         self._reachable = set(names)
         self._judge()
 
@@ -177,7 +176,7 @@ class Bandit:
             if standing is arm.standing:
                 continue
             self.shift_count += 1
-            self.shifts.append(Shift(self.pulls, name, arm.standing, standing, self._told(name, standing, bound)))
+            self.shifts.append(Shift(self.pulls, name, arm.standing, standing, self._reason(name, standing, bound)))
             was_free, arm.standing = arm.standing is Standing.FREE, standing
             if was_free:
                 self._put_off(arm)
@@ -199,7 +198,7 @@ class Bandit:
         return min((arm.cost_ms for arm in fit if arm.cost_ms is not None), default=None)
 
     def _bound(self) -> float:
-        """The cost up to which an arm is free."""
+        """The highest cost of a free arm."""
         bound = float("inf") if self._limit_ms is None else self._limit_ms
         best_ms = self._best_ms()
         if best_ms is None:
@@ -211,18 +210,18 @@ class Bandit:
         arm = self.arms[name]
         return arm.failures, float("inf") if arm.cost_ms is None else arm.cost_ms
 
-    # --- telling ---
+    # --- reporting ---
 
-    def _told(self, name: str, standing: Standing, bound: float) -> str:
+    def _reason(self, name: str, standing: Standing, bound: float) -> str:
         arm = self.arms[name]
         if standing is Standing.FAILING:
             return f"{arm.failures} of the last {len(arm.outcomes)} questions failed"
         if standing is not Standing.FREE:
-            of = "max_overhead_ms" if standing is Standing.OVER_LIMIT else "what the best allows"
+            of = "max_overhead_ms" if standing is Standing.OVER_LIMIT else "the bound by the best protocol"
             return f"overhead {arm.cost_ms:.1f} ms, above {of}, {bound:.1f} ms"
         if self._standing(arm, bound) is not Standing.FREE:
-            return "none that can be reached is better"
-        cost = "untold" if arm.cost_ms is None else f"{arm.cost_ms:.1f} ms"
+            return "no reachable protocol is better"
+        cost = "unknown" if arm.cost_ms is None else f"{arm.cost_ms:.1f} ms"
         return f"overhead {cost}, {arm.failures} of the last {len(arm.outcomes)} questions failed"
 
     def report(self) -> dict[str, Any]:

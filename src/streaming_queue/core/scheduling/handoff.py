@@ -1,4 +1,4 @@
-"""Matches items with takers: the taker that waits longest gets the oldest item that it may take."""
+"""Matches items with takers: the longest waiting taker gets the oldest item that it may take."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ class Handoff(Generic[Taker, Item]):
         self._taken = asyncio.Event()
 
     def __len__(self) -> int:
-        """How many items wait to be taken."""
+        """The number of items that no taker has taken."""
         return len(self._items)
 
     @property
     def waiting(self) -> int:
-        """How many takers wait."""
+        """The number of waiting takers."""
         return len(self._waiting)
 
     def given(self, taker: Taker) -> int:
-        """How many items this taker was given whose `take` has not returned yet."""
+        """The number of items assigned to this taker whose `take` has not returned yet."""
         return self._given.count(taker)
 
     def on_the_way(self, item: Item) -> int:
-        """How many items like this one were given to takers whose `take` has not returned yet."""
+        """The number of equal items assigned to takers whose `take` has not returned yet."""
         return self._on_the_way.count(item)
 
     def offer(self, item: Item) -> None:
-        """Give an item to the taker that waits longest of those that may take it, else keep the item."""
+        """Give an item to the longest waiting taker that may take it, else keep the item."""
         for index, (taker, future) in enumerate(self._waiting):
             if not future.done() and self._may_take(taker, item):
                 del self._waiting[index]
@@ -67,7 +67,7 @@ class Handoff(Generic[Taker, Item]):
         except BaseException:
             if entry in self._waiting:
                 self._waiting.remove(entry)
-            else:  # the taker was given an item, and was cancelled before it got the item
+            else:  # the taker was cancelled after an item was assigned to it
                 self._arrived(taker, future.result())
                 self.offer(future.result())
             raise
@@ -84,14 +84,14 @@ class Handoff(Generic[Taker, Item]):
         self._on_the_way.remove(item)
 
     def rematch(self) -> None:
-        """Match the kept items again, after `may_take` has changed its answers."""
+        """Match the kept items again; call it when the answers of `may_take` have changed."""
         kept, self._items = self._items, deque()
         for item in kept:
             self.offer(item)
         self._taken.set()
 
     def invite(self, choose: Callable[[Taker], Item | None]) -> None:
-        """Give each waiting taker the item that `choose` finds for it, if any."""
+        """Give each waiting taker the item that `choose` returns for it, if any."""
         for entry in tuple(self._waiting):
             taker, future = entry
             if not future.done() and (item := choose(taker)) is not None:
@@ -99,7 +99,7 @@ class Handoff(Generic[Taker, Item]):
                 self._give(taker, future, item)
 
     def turn_away(self, reason: Callable[[Taker], Exception | None]) -> None:
-        """Fail the wait of each taker for which `reason` has an error."""
+        """Fail the wait of each taker for which `reason` returns an error."""
         for taker, future in self._waiting:
             if not future.done() and (error := reason(taker)) is not None:
                 future.set_exception(error)

@@ -1,4 +1,4 @@
-"""How many retries a run may make: a storm of failures must not cause a storm of questions."""
+"""The limit for the retries of a run: many failures must not cause a flood of questions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ WINDOW_S = 10.0
 
 
 class RetryBudget:
-    """In any ten seconds `per_s` retries a second, and `share` of the questions asked in them.
+    """In any ten seconds, it allows `per_s` retries per second plus `share` of the questions sent.
 
-    Pure except for `clock`. A retry beyond the budget is not refused: it gets a later moment.
+    Pure except for `clock`. A retry over the budget is not refused: it gets a later time.
     """
 
     def __init__(self, *, share: float = 0.1, per_s: float = 3.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -23,7 +23,7 @@ class RetryBudget:
         self._retries: deque[float] = deque()
 
     def asked(self) -> None:
-        """Count a question that is asked."""
+        """Count a question that is sent."""
         second = int(self._clock())
         if self._asked and self._asked[-1][0] == second:
             self._asked[-1] = (second, self._asked[-1][1] + 1)
@@ -34,13 +34,13 @@ class RetryBudget:
 
     @property
     def allowed(self) -> int:
-        """The retries allowed in ten seconds now."""
+        """The number of retries now allowed in ten seconds."""
         since = self._clock() - WINDOW_S
         asked = sum(count for second, count in self._asked if second >= since)
         return max(1, int(self._per_s * WINDOW_S + self._share * asked))
 
     def reserve(self) -> float:
-        """Take the next moment for a retry; returns the seconds until then."""
+        """Reserve the next time for a retry; returns the seconds until then."""
         now, allowed = self._clock(), self.allowed
         while self._retries and self._retries[0] <= now - WINDOW_S:
             self._retries.popleft()

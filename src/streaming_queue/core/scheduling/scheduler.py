@@ -1,4 +1,4 @@
-"""The scheduler of a run: each worker has slots, and a slot that becomes free takes the next question at once."""
+"""The scheduler of a run: each worker has slots, and a free slot takes the next question at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEASE_WAIT_S = 1.0
 
 
 class Scheduler:
-    """Works a queue down with a pool of workers until `intake_done` is set and every question has ended."""
+    """Gives a queue's questions to a pool of workers until `intake_done` is set and every question has ended."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Scheduler:
     ) -> None:
         self.paused = False
         self.may_end: Callable[[], Awaitable[bool]] | None = None
-        """Decides when all questions have ended: a question may just be put back."""
+        """It decides whether all questions have ended: a question may just be given back."""
         self._queue = queue
         self._emit = emit
         self._settings = settings
@@ -58,7 +58,7 @@ class Scheduler:
             probe_interval_s=settings.probe_interval_s,
             gone_after_s=settings.gone_after_s,
             adaptive=settings.adaptive,
-            degraded_pause_s=1 / (1 + settings.retry_per_s),  # as slow as the retry budget, no slower
+            degraded_pause_s=1 / (1 + settings.retry_per_s),  # as slow as the retry budget
         )
         self._attempts = Attempts(
             queue, ask, self.pool, protocol_of=protocol_of, emit=emit, settings=settings, choice=choice
@@ -74,12 +74,12 @@ class Scheduler:
         self._over = False
 
     def drain(self) -> None:
-        """Hand out no more questions: `run` returns when the questions in flight have ended, or after `drain_s`."""
+        """Send no more questions: `run` returns when the questions in flight have ended, or after `drain_s`."""
         self._draining = True
         self._news.set()
 
     async def pause(self) -> None:
-        """Hand out no questions until `unpause`: leases held ahead go back, the questions in flight go on."""
+        """Send no questions until `unpause`: unsent leases go back, the questions in flight go on."""
         self.paused = True
         self._queue.pause()
         for lease in self._handoff.drop():
@@ -87,12 +87,12 @@ class Scheduler:
                 await self._queue.release(lease)
 
     def unpause(self) -> None:
-        """Hand questions out again."""
+        """Send questions again."""
         self.paused = False
         self._queue.resume()
 
     async def run(self) -> bool:
-        """Work until all questions have ended (True) or the drain is over (False). All leases still held go back.
+        """Work until all questions have ended (True) or the drain is over (False). Remaining leases go back.
 
         Raises:
             AuthError, QuotaError, ConfigError: no worker can work; the questions keep their place.
@@ -120,7 +120,7 @@ class Scheduler:
             await self._give_back()
 
     def figures(self) -> dict[str, Any]:
-        """The decisions: `hedged` questions where hedging is on, the `concurrency` of each worker where adaptive."""
+        """The decisions: `hedged` questions if hedging is on, each worker's `concurrency` if it is adaptive."""
         hedging, workers = self._attempts.hedging, self.pool.workers.values()
         figures: dict[str, Any] = {"hedged": hedging.duplicates} if hedging else {}
         if self._settings.adaptive:
@@ -141,7 +141,7 @@ class Scheduler:
             at_the_end = self._intake_done.is_set() and not len(self._handoff)
             if at_the_end and self._attempts.hedging and not self.paused:
                 self._handoff.invite(self._duplicate)
-            # A question that waits for its retry, or becomes slow, makes no news: then look again soon.
+            # A question that waits for its retry, or becomes slow, wakes no task: check again soon.
             await self._wait(0.05 if at_the_end else 0.5)
         deadline = time.monotonic() + self._settings.drain_s
         self._handoff.rematch()
@@ -150,7 +150,7 @@ class Scheduler:
         return await self._all_ended()
 
     async def _wait(self, timeout_s: float) -> None:
-        """Wait until a worker changes, no question is in flight, or the drain begins; `timeout_s` at the most."""
+        """Wait until a worker changes, no question is in flight, or the drain begins; `timeout_s` at most."""
         self._news.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -186,7 +186,7 @@ class Scheduler:
         return "; ".join(down[:MOST_NAMES] + more)
 
     async def _give_back(self) -> None:
-        # A question may be here twice: asked of two workers, or leased again while its old lease was in flight.
+        # A question may be here twice: sent to two workers, or leased again while its old lease was in flight.
         for lease in (*self._handoff.drop(), *(attempt.lease for attempt in self._attempts.in_flight)):
             try:
                 await self._queue.release(lease)
@@ -217,7 +217,7 @@ class Scheduler:
                 except LeaseLostError:
                     continue
 
-    # --- who takes what ---
+    # --- matching ---
 
     def _on_change(self) -> None:
         self._news.set()
@@ -236,7 +236,7 @@ class Scheduler:
         return self._choice is None or self._choice.grant(worker_id, shunned or ())
 
     def _duplicate(self, worker_id: str) -> Lease | None:
-        """A slow question that an idle worker gets, too."""
+        """A slow question that an idle worker also gets."""
         if self._choice and not self._choice.is_free(worker_id):
             return None
         takes = self.pool.takes(worker_id, self._handoff.given(worker_id))
@@ -246,10 +246,10 @@ class Scheduler:
         self._duplicates.add(lease.id)
         return lease
 
-    # --- workers come and go ---
+    # --- workers join and leave ---
 
     def add_worker(self, worker_id: str) -> None:
-        """Add a worker; does nothing if the worker is there already, or when the run is over."""
+        """Add a worker; idempotent, and without effect after the run's end."""
         if worker_id in self.pool.workers or self._over:
             return
         self.pool.add(worker_id, self._settings.slots_of(worker_id))
@@ -258,7 +258,7 @@ class Scheduler:
         self._emit(WorkerJoined(worker_id))
 
     async def remove_worker(self, worker_id: str, *, at_once: bool = False) -> None:
-        """Ask a worker no more, and remove it when its questions have ended; `at_once` they go to other workers."""
+        """Drain a worker, and remove it when its questions have ended; with `at_once` they go to other workers."""
         if (worker := self.pool.workers.get(worker_id)) is None:
             return
         self.pool.drain(worker_id)
@@ -267,7 +267,7 @@ class Scheduler:
         while worker.busy:
             await self.pool.changed(LEASE_WAIT_S)
         if self.pool.workers.get(worker_id) is not worker:
-            return  # another call removed this worker; a worker with its name has joined since
+            return  # another call removed this worker, and a worker with its name has joined since
         for slot in self._slots.pop(worker_id, ()):
             slot.cancel()
         self.pool.remove(worker_id)

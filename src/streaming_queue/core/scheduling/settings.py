@@ -8,11 +8,11 @@ from streaming_queue.config.network import Scheduler
 
 
 class SchedulerSettings(Scheduler):
-    """The rules of one run: the section `scheduler` of its configuration, and what the scheduler needs beside it.
+    """The settings of one run: the section `scheduler` of its configuration, and further settings.
 
-    `batch_size` is how many leases the scheduler takes and keeps ahead of the slots. `slots` is how many questions may
-    be in flight at a worker, `concurrency` the number for a worker that is not in `slots`. With `adaptive` that number
-    is the most, and the scheduler finds out how many questions a worker takes best.
+    `batch_size` is the number of leases that the scheduler takes at a time and keeps ahead of the slots. `slots` is the
+    most questions in flight at a worker, `concurrency` the number for a worker that is not in `slots`. With `adaptive`
+    the number is an upper limit, and the scheduler finds the best number for a worker.
     """
 
     concurrency: int = 8
@@ -22,5 +22,5 @@ class SchedulerSettings(Scheduler):
     probe_interval_s: float = 1.0
 
     def slots_of(self, worker_id: str) -> int:
-        """How many questions may be in flight at a worker."""
+        """The most questions in flight at a worker."""
         return self.slots.get(worker_id, self.concurrency)
