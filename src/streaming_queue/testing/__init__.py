@@ -11,7 +11,7 @@ class TestMine(BackendContract):
     backend_class = MyCommBackend
 ```
 
-The import needs the extra `testing`; without it, it raises BackendNotInstalledError.
+The import needs the extra `testing`; without the extra, it raises BackendNotInstalledError.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streaming_queue.errors import BackendNotInstalledError
 from streaming_queue.extras import install_command
 
 try:
-    import pytest  # noqa: F401 (is it installed)
+    import pytest  # noqa: F401 (checks that it is installed)
     import pytest_asyncio  # noqa: F401
 except ModuleNotFoundError as error:
     raise BackendNotInstalledError(

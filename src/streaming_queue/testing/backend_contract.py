@@ -47,8 +47,8 @@ class BackendContract(
         backend_class = MyCommBackend
     ```
 
-    Each check has its own backend, made of `backend_class` with `backend_options` and closed at the end. Its agents are
-    behind a relay (`Relay`): the backend hosts them, or the agent at `endpoint` is asked.
+    Each check creates a `backend_class` with `backend_options`, and closes it at the end. Its agents are behind a relay
+    (`Relay`): the backend hosts them, or the check asks the agent at `endpoint`.
     """
 
     backend_class: ClassVar[Any]
@@ -67,7 +67,7 @@ class BackendContract(
 
     @pytest.fixture
     def endpoint(self) -> str | None:
-        """The address of a running agent, asked instead of hosted ones; override it."""
+        """The address of a running agent to ask instead of hosted agents; override it."""
         return None
 
     @pytest_asyncio.fixture(loop_scope="function")

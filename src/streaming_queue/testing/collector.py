@@ -22,7 +22,7 @@ _checks: dict[str, dict[str, Any]] = {}
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Keep the worst outcome of a check's set-up, call and end."""
+    """Record the worst outcome of a check's set-up, call and teardown."""
     report = yield
     line = getattr(getattr(item, "function", None), "contract_line", None)
     if line is None:
@@ -41,11 +41,11 @@ def pytest_runtest_makereport(
 
 
 def _failure(call: pytest.CallInfo[None]) -> str:
-    """The report of a line that does not hold, or the reason why it could not be checked."""
+    """The report of a line that does not hold, or the reason why the check could not run."""
     error = call.excinfo.value if call.excinfo is not None else None
     if isinstance(error, ContractError):
         return str(error)
-    return f"it could not be checked ({call.when})\n  came: {shown(error)}{where(error) if error else ''}"
+    return f"the check could not run ({call.when})\n  came: {shown(error)}{where(error) if error else ''}"
 
 
 def pytest_sessionfinish() -> None:

@@ -24,7 +24,7 @@ an endpoint that answers with the question's text. `agent`: any agent that answe
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One promise. `of` is its member of `BaseCommBackend` (`handle.x`: of `AgentHandle`)."""
+    """One promise. `of` is a method or attribute of `BaseCommBackend` (`handle.x`: of `AgentHandle`)."""
 
     id: str
     of: str
@@ -75,7 +75,7 @@ error-3 send host: An error keeps its text, `retryable` and `retry_after_s`, by 
 error-4 send host: A foreign exception of an agent raises AgentFailedError without its text, which may hold secrets.
 error-5 send host: An agent that ends without an answer raises AgentFailedError.
 error-6 send host: A failed question runs again when it is asked again under its key.
-error-7 send host: An `agent_error` event that lacks members, or has odd ones, raises RemoteError by `send` and
+error-7 send host: An `agent_error` event that lacks fields, or has wrong ones, raises RemoteError by `send` and
     `stream`.
 fault-1 send agent: A missing agent raises ConnectError, retryable, with its host and port in the text, within 2 s.
 fault-2 send agent: A connection reset before the answer raises ConnectError, retryable.
@@ -133,18 +133,18 @@ close-2 close host: Messages in flight raise ConnectError or BackendClosedError,
     agent is healthy.
 close-3 close agent: After closing, no task of the backend is left.
 claim-1 capabilities: A backend that claims `host` or `streaming` has its own method for it.
-claim-2 capabilities host identity: `identity`: the agent gets the name of the asker (`principal`).
+claim-2 capabilities host identity: `identity`: the agent gets the name of the caller (`principal`).
 claim-3 capabilities echo e2e_encryption: `e2e_encryption`: neither question nor answer can be read on the wire.
 leak-1 send echo: After 1,000 messages there are as many tasks, sockets and threads as before.
 """
-"""Each line as `id member need ...: promise`; further rows of a promise are indented."""
+"""Each line as `id method need ...: promise`; further rows of a promise are indented."""
 
 
 def _lines(table: str) -> Iterator[Line]:
     for entry in re.split(r"\n(?=\S)", table.strip()):
         head, text = entry.split(": ", 1)
-        line_id, member, *needs = head.split()
-        yield Line(line_id, member, " ".join(text.split()), tuple(cast("list[Need]", needs)))
+        line_id, method, *needs = head.split()
+        yield Line(line_id, method, " ".join(text.split()), tuple(cast("list[Need]", needs)))
 
 
 LINES: tuple[Line, ...] = tuple(_lines(_TABLE))

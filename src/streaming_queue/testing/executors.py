@@ -1,4 +1,4 @@
-"""Agents with the behaviour that a check needs."""
+"""Agents with a known behaviour, for checks."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Echo:
 
 
 class Recorder(Echo):
-    """An echo that keeps `note(context)` of each question in `seen`."""
+    """An echo that appends `note(context)` of each question to `seen`."""
 
     def __init__(self, note: Callable[[Any], Any] = lambda context: context.get_user_input()) -> None:
         self.note = note
         self.seen: list[Any] = []
 
     async def execute(self, context: Any, event_queue: Any) -> None:
-        """Keep the note, then answer."""
+        """Append the note, then answer."""
         self.seen.append(self.note(context))
         await super().execute(context, event_queue)
 
@@ -110,9 +110,9 @@ def pieces(texts: Sequence[str]) -> Behaviour:
 
 
 async def soon(condition: Callable[[], bool], within_s: float = 10.0) -> None:
-    """Wait until `condition` holds. Raises AssertionError when it does not within `within_s`."""
+    """Wait until `condition` holds. Raises AssertionError after `within_s`."""
     until = asyncio.get_running_loop().time() + within_s
     while not condition():
         if asyncio.get_running_loop().time() >= until:
-            raise AssertionError(f"the condition did not come true within {within_s:g} s")
+            raise AssertionError(f"the condition did not hold within {within_s:g} s")
         await asyncio.sleep(0.005)

@@ -1,4 +1,4 @@
-"""Expectations of a check, and the text for what came instead."""
+"""Expectations of a check, and the texts of their failures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FRAMES = 5
 
 
 class UnmetError(AssertionError):
-    """A check's expectation did not come true."""
+    """An expectation of a check failed."""
 
     def __init__(self, expected: str, came: str) -> None:
         super().__init__(f"expected: {expected}\ncame: {came}")
@@ -26,7 +26,7 @@ class UnmetError(AssertionError):
 
 
 def shown(value: object) -> str:
-    """A value or an error as a report shows it: on one line, escaped, shortened."""
+    """A value or an error as text for a report: on one line, escaped, shortened."""
     if isinstance(value, StreamingQueueError):
         return (
             f"{type(value).__name__}({str(value)!a}, retryable={value.retryable}, retry_after_s={value.retry_after_s})"
@@ -38,7 +38,7 @@ def shown(value: object) -> str:
 
 
 def unmet(expected: str, came: object) -> NoReturn:
-    """Fail the check. A text `came` goes into the report as it is, another value as `shown`."""
+    """Fail the check. The report has a text `came` unchanged, and another value as `shown`."""
     raise UnmetError(expected, came if isinstance(came, str) else shown(came))
 
 
@@ -49,14 +49,14 @@ def expect(condition: object, expected: str, came: object) -> None:
 
 
 def expect_equal(came: object, expected: object, what: str) -> None:
-    """Fail the check unless both are equal. The report shows texts where they differ."""
+    """Fail the check unless both are equal. For texts, the report shows the first difference."""
     if came == expected:
         return
     if isinstance(came, str) and isinstance(expected, str):
         pairs = enumerate(zip(came, expected, strict=False))
         at = next((index for index, (a, b) in pairs if a != b), min(len(came), len(expected)))
         start = max(0, at - 40)
-        sizes = f"{{}} ({{}} characters; they part at {at})"
+        sizes = f"{{}} ({{}} characters; they differ from {at} on)"
         unmet(
             sizes.format(f"{what} {shown(expected[start : at + 80])}", len(expected)),
             sizes.format(shown(came[start : at + 80]), len(came)),
@@ -65,7 +65,7 @@ def expect_equal(came: object, expected: object, what: str) -> None:
 
 
 async def within(seconds: float, asked: Awaitable[Any], what: str) -> Any:
-    """The outcome of `asked`, raised or returned. Without one after so many seconds the check fails."""
+    """The outcome of `asked`, raised or returned. The check fails without an outcome after `seconds`."""
     task = asyncio.ensure_future(asked)
     try:
         await asyncio.wait({task}, timeout=seconds)
@@ -80,7 +80,7 @@ async def within(seconds: float, asked: Awaitable[Any], what: str) -> Any:
 async def expect_error(
     asked: Awaitable[Any], kinds: type[Exception] | tuple[type[Exception], ...], *, within_s: float
 ) -> StreamingQueueError:
-    """The error that `asked` raises. The check fails unless it is a StreamingQueueError and one of `kinds`."""
+    """The error of `asked`. The check fails unless it is a StreamingQueueError and one of `kinds`."""
     names = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
     try:
         came = await within(within_s, asked, names)
@@ -96,7 +96,7 @@ async def expect_error(
 async def eventually(
     condition: Callable[[], object], within_s: float, expected: str, came: Callable[[], object]
 ) -> None:
-    """Fail the check unless `condition` comes true within so many seconds."""
+    """Fail the check unless `condition` holds within `within_s`."""
     try:
         await soon(lambda: bool(condition()), within_s)
     except AssertionError:
@@ -104,6 +104,6 @@ async def eventually(
 
 
 def where(error: BaseException) -> str:
-    """The last calls that led to an exception, the nearest last."""
+    """The last calls before an exception, the most recent last."""
     frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
     return "".join(f"\n    in {frame.name}, {frame.filename}:{frame.lineno}: {frame.line}" for frame in frames)

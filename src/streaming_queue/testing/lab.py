@@ -1,4 +1,4 @@
-"""The lab of a check: a backend under test, its agents, and the wires between them."""
+"""The environment of a check: a backend under test, its agents, and the relays between them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CLOSE_BOUND_S = STOP_S + 2.0
 
 @dataclass
 class Hosted:
-    """An agent of a check. `address` is the registered one: that of the relay, if there is one.
+    """An agent of a check. `address` is the registered address: the relay's, if there is one.
 
     `handle` is None for an endpoint.
     """
@@ -40,14 +40,14 @@ class Hosted:
 
     @property
     def place(self) -> str:
-        """Host and port, or the whole address without them: the place that an error names."""
+        """The place that an error names: host and port, or the whole address without a relay."""
         return self.address if self.relay is None else f"{LOOPBACK}:{self.relay.port}"
 
     @property
     def wire(self) -> Relay:
         """The relay; skips the check if there is none."""
         if self.relay is None:
-            pytest.skip(f"no wire: nothing can stand between the backend and {self.address}")
+            pytest.skip(f"no wire: no relay is possible between the backend and {self.address}")
         return self.relay
 
 
@@ -86,7 +86,7 @@ class Lab:
 
     @property
     def can_host(self) -> bool:
-        """Whether the backend has a `spawn_local_agent` of its own."""
+        """Whether the backend has its own `spawn_local_agent`."""
         own = getattr(type(self.backend), "spawn_local_agent", None)
         return own is not None and own is not BaseCommBackend.spawn_local_agent
 
@@ -109,8 +109,8 @@ class Lab:
         if self.endpoint is None:
             pytest.skip("the backend cannot host agents in this process, and the test gives no `endpoint`")
         if need == "host" or (need == "echo" and not self._echoes):
-            known = "what it answers" if need == "echo" else "what it does"
-            pytest.skip(f"the agent at {self.endpoint} is not ours: {known} is not known")
+            unknown = "answer" if need == "echo" else "behaviour"
+            pytest.skip(f"the agent at {self.endpoint} is not ours: its {unknown} is not known")
 
     async def spawn(self, executor: Any, agent_id: str = "w", port: int = 0) -> Any:
         """Host `executor` and return its handle."""
@@ -167,7 +167,7 @@ class Lab:
         seen = []
         for agent in self.agents:
             if agent.relay is None:
-                seen.append(f"wire: none could be watched ({agent.address})")
+                seen.append(f"wire: no relay was possible ({agent.address})")
             else:
                 seen.append(f"wire to {agent.agent_id!r} at {agent.address}: {agent.relay.sent.excerpt()}")
                 seen.append(f"wire from {agent.agent_id!r}: {agent.relay.received.excerpt()}")

@@ -1,4 +1,4 @@
-"""A TCP relay between a backend and an agent: it fails as a network does, and keeps the end of the traffic."""
+"""A TCP relay between a backend and an agent: it simulates network faults and keeps the end of the traffic."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class WireCapture:
 class Relay:
     """Listens on a free port of loopback and forwards to `host:port`; an asynchronous context manager.
 
-    A fault holds for open and for new connections, until `restore`. `sent` and `received` are the last bytes to the
-    agent and from it. A login of this user for the agent's server works at the relay, too.
+    A fault applies to open and new connections, until `restore`. `sent` and `received` are the last bytes to and from
+    the agent. A login of this user for the agent's server works at the relay, too.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -110,11 +110,11 @@ class Relay:
     # --- faults ---
 
     async def refuse(self) -> None:
-        """Reset open connections and refuse new ones, as a machine does without a listener."""
+        """Reset open connections and refuse new ones, like a machine without a listener."""
         self._stop_listening()
         self._reset_all()
         await asyncio.sleep(0)
-        self._reserved = _bound(self.port)  # a bound port without a listener refuses, and stays ours
+        self._reserved = _bound(self.port)  # a bound port without a listener refuses connections, and stays reserved
 
     def reset(self) -> None:
         """Reset open connections, and each new one after its first bytes from the backend."""
@@ -130,11 +130,11 @@ class Relay:
         self._delay_s = seconds
 
     def cut(self, after_bytes: int) -> None:
-        """Forward so many bytes from the agent, then close; close each other connection at its next byte."""
+        """Forward `after_bytes` from the agent, then close; close each other connection at its next byte."""
         self._left = after_bytes
 
     def answer(self, data: bytes) -> None:
-        """Answer `data` in place of the agent, after the first bytes from the backend, and close."""
+        """Answer `data` instead of the agent, after the first bytes from the backend, and close."""
         self._answer = data
 
     async def restore(self) -> None:
@@ -176,7 +176,7 @@ class Relay:
                 pumps.create_task(self._to_agent(reader, agent_writer, writer), name="relay: to the agent")
                 pumps.create_task(self._from_agent(agent_reader, writer), name="relay: from the agent")
         except* OSError:
-            _reset(writer)  # a reset at one end is a reset at the other
+            _reset(writer)  # pass the reset to the other end
         except* _Closed:
             pass
 

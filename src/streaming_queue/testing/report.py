@@ -15,7 +15,7 @@ _WORST_FIRST: tuple[Outcome, ...] = ("failed", "held", "skipped")
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The outcome of one check. `told` is the report of a failure, or the reason for a skip."""
+    """The outcome of one check. `told` is the text of a failure, or the reason for a skip."""
 
     line: str
     check: str
@@ -33,13 +33,13 @@ class LineResult:
 
     @property
     def outcome(self) -> Outcome:
-        """The worst outcome of its checks."""
+        """The worst outcome of the line's checks."""
         outcomes = {each.outcome for each in self.checks}
         return next((outcome for outcome in _WORST_FIRST if outcome in outcomes), "skipped")
 
     @property
     def told(self) -> tuple[str, ...]:
-        """The reports or reasons of its checks with that outcome, each once."""
+        """The texts of the checks with that outcome, each once."""
         return tuple(dict.fromkeys(each.told for each in self.checks if each.outcome == self.outcome and each.told))
 
 
@@ -64,7 +64,7 @@ class Report:
         claims: tuple[str, ...],
         seconds: float,
     ) -> Report:
-        """The report of the collector's checks."""
+        """The report, from the collector's checks."""
         results = [CheckResult(**check) for check in checks]
         lines = tuple(LineResult(line, tuple(each for each in results if each.line == line.id)) for line in LINES)
         return cls(protocol, backend, claims, lines, seconds)
@@ -81,7 +81,7 @@ class Report:
         return tuple(each.line.id for each in self.lines if each.outcome == "failed")
 
     def to_json(self) -> dict[str, Any]:
-        """As one object. `told` is text for people."""
+        """The report as one JSON object. `told` is text for people."""
         return {
             "protocol": self.protocol,
             "backend": self.backend,

@@ -20,7 +20,7 @@ def tasks() -> list[str]:
 
 
 def threads() -> list[str]:
-    """Names of the threads, without those of the loop's own pool, which grows by itself."""
+    """Names of the threads, without the loop's own pool, which may grow."""
     return sorted(thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio_"))
 
 

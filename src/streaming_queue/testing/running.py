@@ -28,8 +28,8 @@ _ANSWERED = (0, 1)
 def run_kit(name: str, *, endpoint: str | None = None, echoes: bool = False, junit: Path | None = None) -> Report:
     """Check the backend of that name, or of that `package.module:Class`, against the contract.
 
-    `endpoint` is an agent to ask instead of hosted ones; it `echoes` if it answers with the text of the question.
-    `junit` is a JUnit XML file to write, too. The user's settings of pytest have no influence on the report.
+    `endpoint` is an agent to ask instead of hosted agents; `echoes` says that it answers with the question's text.
+    `junit` is the path of a JUnit XML file to write. The user's settings of pytest do not change the report.
 
     Raises:
         UnknownProtocolError, BackendNotInstalledError: from `comm.registry.load`.

@@ -1,4 +1,4 @@
-"""The contract for the backend that the environment names. `running.py` starts it."""
+"""The contract for the backend named in the environment. `running.py` starts it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from streaming_queue.testing.running import BACKEND_VARIABLE, ECHOES_VARIABLE, E
 
 
 class TestBackend(BackendContract):
-    """The backend of that name."""
+    """The checks of that backend."""
 
     backend_class = registry.load(os.environ[BACKEND_VARIABLE])
     endpoint_echoes = ECHOES_VARIABLE in os.environ
 
     @pytest.fixture
     def endpoint(self) -> str | None:
-        """The agent that the environment names."""
+        """The agent named in the environment."""
         return os.environ.get(ENDPOINT_VARIABLE)

@@ -26,7 +26,7 @@ class ContractError(pytest.fail.Exception):  # type: ignore[misc, name-defined]
 
 
 def holds(line_id: str, *, grace_s: float = GRACE_S) -> Callable[[Check], Check]:
-    """Make a coroutine method the check of a line, with the line's needs, a time limit and a report.
+    """Turn a coroutine method into the check of a line, with the line's needs, a time limit and a report.
 
     `grace_s` is the `disconnect_grace_s` of its hosts.
     """
@@ -67,7 +67,7 @@ async def _judge(line: Line, check: Coroutine[Any, Any, None], lab: Lab) -> None
 
 
 def report(line: Line, expected: str, came: str, lab: Lab) -> str:
-    """The report: the line, the expectation, what came, and the end of the traffic on the wire."""
+    """The report: the line, the expectation, the actual result, and the end of the traffic on the wire."""
     claims = [need for need in line.needs if getattr(lab.claims, need, False)]
     claimed = f" (the backend claims {', '.join(claims)})" if claims else ""
     parts = [f"{line.id} does not hold: {line.text}{claimed}", f"  expected: {expected}", f"  came: {came}"]

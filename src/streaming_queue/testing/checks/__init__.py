@@ -1,1 +1,1 @@
-"""The checks, a class a section of the contract. A check is a method that holds one line."""
+"""The checks: one class for each section of the contract, one or more methods for each line."""

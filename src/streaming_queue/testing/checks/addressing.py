@@ -45,4 +45,4 @@ class Addressing:
             await lab.backend.connect("kit", "w")
         expect_equal(recorder.seen, [], "questions at the agent:")
         await lab.send("after it")
-        expect(not lab.hosts or recorder.seen == ["after it"], "the one question that was sent", recorder.seen)
+        expect(not lab.hosts or recorder.seen == ["after it"], "exactly the question that was sent", recorder.seen)

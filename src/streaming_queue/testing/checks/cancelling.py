@@ -22,7 +22,7 @@ KEYS = [{"idempotency_key": "k"}, {}]
 
 
 class Endless:
-    """Sends a piece and works on until it is cancelled."""
+    """Sends a delta, then works until it is cancelled."""
 
     def __init__(self) -> None:
         self.cancelled = asyncio.Event()
@@ -47,7 +47,7 @@ class Cancelling:
         await lab.host(gate)
         await leave(await begun(lab, gate, **metadata))
         await eventually(
-            lambda: gate.cancelled == 1, CANCEL_S + SLACK_S, "the agent's work is cancelled", lambda: "it goes on"
+            lambda: gate.cancelled == 1, CANCEL_S + SLACK_S, "the agent's work is cancelled", lambda: "the work goes on"
         )
         gate.open.set()
         expect_equal((await lab.send(**metadata))["text"], "answer 2", "asked again, the agent runs again:")
@@ -70,7 +70,7 @@ class Cancelling:
         sending.cancel()
         await asyncio.wait({sending}, timeout=CANCEL_S + SLACK_S)
         await asyncio.sleep(SHORT_GRACE_S + 0.2)
-        expect(not gate.ended.is_set(), "a command at work", "it was cancelled" if gate.cancelled else "it ended")
+        expect(not gate.ended.is_set(), "a running command", "it was cancelled" if gate.cancelled else "it ended")
         gate.open.set()
         await within(5, gate.ended.wait(), "the command's end")
         expect_equal(gate.cancelled, 0, "cancellations of a command:")
@@ -116,5 +116,5 @@ class Cancelling:
         await wire.refuse()
         until = time.monotonic() + HEARTBEAT_S + SHORT_GRACE_S + SLACK_S
         for kind, work in endless.items():
-            what = f"the end of the work {kind}, once its reader vanished,"
+            what = f"the end of the work {kind}, after its reader vanished,"
             await within(until - time.monotonic(), work.cancelled.wait(), what)

@@ -16,7 +16,7 @@ from streaming_queue.testing.verdict import holds
 MESSAGES = 1000
 AT_ONCE = 20
 GROWTH = 4
-"""Sockets or threads that may be new: a pool may grow, a library may start a thread late."""
+"""The allowed number of new sockets or threads: a pool may grow, a library may start a thread late."""
 SETTLE_S = 3.0
 
 
@@ -27,10 +27,10 @@ class Claiming:
     async def test_claims_have_methods_behind_them(self, lab: Lab) -> None:
         claims = lab.claims
         expect(isinstance(claims, Capabilities), "a Capabilities as `capabilities`", claims)
-        expect(not claims.host or lab.can_host, "a `spawn_local_agent` of its own, for `host` is claimed", "the base's")
+        expect(not claims.host or lab.can_host, "its own `spawn_local_agent`, since `host` is claimed", "the base's")
         own = getattr(type(lab.backend), "stream", BaseCommBackend.stream)
         streams = own is not BaseCommBackend.stream
-        expect(not claims.streaming or streams, "a `stream` of its own, for `streaming` is claimed", "the base's")
+        expect(not claims.streaming or streams, "its own `stream`, since `streaming` is claimed", "the base's")
 
     @holds("claim-2")
     async def test_the_agent_knows_the_asker(self, lab: Lab) -> None:
@@ -38,12 +38,12 @@ class Claiming:
         await lab.host(recorder)
         await lab.send()
         (principal,) = recorder.seen
-        expect(isinstance(principal, str) and principal, "the asker, as `context.principal`", principal)
+        expect(isinstance(principal, str) and principal, "the caller, as `context.principal`", principal)
 
     @holds("claim-3")
     async def test_the_wire_shows_no_text(self, lab: Lab) -> None:
         wire = (await lab.agent()).wire
-        secret = "a-secret-text"  # noqa: S105 (it is the subject)
+        secret = "a-secret-text"  # noqa: S105 (a text for this check, no secret)
         expect_equal((await lab.send(secret))["text"], secret, "the answer")
         expect(secret.encode() not in wire.sent, "a question that cannot be read on the wire", "it can be read")
         expect(secret.encode() not in wire.received, "an answer that cannot be read on the wire", "it can be read")

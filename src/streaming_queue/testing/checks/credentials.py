@@ -25,7 +25,7 @@ class Credentials:
     async def test_a_wrong_credential_is_reported_as_that(self, lab: Lab) -> None:
         backend = lab.backend
         if not (hasattr(backend, "options") and hasattr(backend, "host_options")):
-            pytest.skip("the backend has neither `options` nor `host_options`, and so no credentials")
+            pytest.skip("the backend has no credentials: it has neither `options` nor `host_options`")
 
         async def principal_of(credential: str) -> str | None:
             return "kit" if credential == RIGHT else None
@@ -35,7 +35,7 @@ class Credentials:
         try:
             agent = await lab.host(Echo())
         except ConfigError as error:
-            pytest.skip(f"the backend shows no credentials: {error}")
+            pytest.skip(f"the backend sends no credentials: {error}")
         await backend.register_endpoint("known", agent.wire.address(agent.address))
         await within(SLACK_S, lab.send(agent_id="known"), "an answer for the right credential")
         for way in WAYS:

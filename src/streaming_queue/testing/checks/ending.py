@@ -55,16 +55,14 @@ class Probing:
         agent = await lab.host(gate)
         facts = await within(DESCRIBE_S, lab.backend.describe("w"), "a description")
         expect(isinstance(facts, Mapping), "a mapping", facts)
-        expect(
-            not facts or "w" in facts.values(), "the agent's id among what it says, if it says anything", dict(facts)
-        )
+        expect(not facts or "w" in facts.values(), "the agent's id in its description, if it has one", dict(facts))
         expect_equal(gate.runs, 0, "questions at the agent:")
         await agent.handle.stop()
         try:
             facts = await within(DESCRIBE_S, lab.backend.describe("w"), "an error")
         except CommError:
             return
-        expect_equal(dict(facts), {}, "of an agent that is not there:")
+        expect_equal(dict(facts), {}, "the description of an agent that is not there:")
 
 
 class Closing:

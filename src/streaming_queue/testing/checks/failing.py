@@ -20,25 +20,25 @@ _ODD: Mapping[str, Mapping[str, Any]] = {
     "nothing": {},
     "no code": {"message": _TEXT},
     "numbers": {"code": 7, "message": 7, "retryable": 7, "retry_after_s": -7},
-    "a wish that is a word": {"message": _TEXT, "retry_after_s": "soon"},
-    "a wish that is no number": {"message": _TEXT, "retry_after_s": math.nan},
-    "a wish without end": {"message": _TEXT, "retry_after_s": math.inf},
-    "a wish beyond all numbers": {"message": _TEXT, "retry_after_s": 10**400},
+    "retry_after_s as a word": {"message": _TEXT, "retry_after_s": "soon"},
+    "retry_after_s as NaN": {"message": _TEXT, "retry_after_s": math.nan},
+    "infinite retry_after_s": {"message": _TEXT, "retry_after_s": math.inf},
+    "retry_after_s over the float range": {"message": _TEXT, "retry_after_s": 10**400},
     "lists and objects": {"code": ["quota"], "message": {"a": [1]}, "retryable": {}, "retry_after_s": [1]},
-    "more than there is": {"message": None, "metadata": {"a": {1: {2}}}, "data": object()},
+    "unknown fields": {"message": None, "metadata": {"a": {1: {2}}}, "data": object()},
 }
-"""Members of an error event of an executor."""
+"""Fields of an executor's error event."""
 
 
 async def _raise_the_class_named(context: Any, queue: Any) -> None:
-    """Fail with the class whose code is the question, and with the opposite of its own `retryable`."""
+    """Raise the class whose code is the question, with the opposite of the class's `retryable`."""
     await queue.enqueue_event({"type": STATUS, "data": "trying"})
     cls = ERRORS_BY_CODE[context.get_user_input()]
     raise cls(_TEXT, retryable=not cls.retryable, retry_after_s=2.25)
 
 
 async def _errors(lab: Lab, way: str) -> dict[str, BaseException]:
-    """What `way` raises for each code; an answer fails the check at once."""
+    """The error that `way` raises for each code; an answer fails the check at once."""
     raised: dict[str, BaseException] = {}
     for code, cls in ERRORS_BY_CODE.items():
         try:

@@ -1,4 +1,4 @@
-"""Checks of the faults of a network: each becomes the right error, in time."""
+"""Checks of the faults of a network: each fault becomes the right error, in time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEADLINE_S = 1.0
 
 
 async def _warm(lab: Lab) -> tuple[Hosted, Relay]:
-    """An agent that has answered once, and its wire."""
+    """An agent that has answered once, and its relay."""
     agent = await lab.agent()
     wire = agent.wire
     await lab.send()
@@ -30,7 +30,7 @@ async def _warm(lab: Lab) -> tuple[Hosted, Relay]:
 
 
 async def _asked_in_a_network(lab: Lab, agent: Hosted, way: str) -> Any:
-    """The error or the answer of a question with a deadline, routed as for a coordinator."""
+    """The error or the answer of a question with a deadline, routed by a network."""
     network = NetworkBase(lab.backend, message_timeout_s=DEADLINE_S)
     await network.register_agent(agent.agent_id, agent.address)
     call = CallContext(deadline=time.monotonic() + DEADLINE_S, kind="question")

@@ -48,7 +48,7 @@ class Hosting:
             await answers_again(lab)
 
     @holds("host-4")
-    async def test_stopping_fails_what_is_under_way(self, lab: Lab) -> None:
+    async def test_stopping_fails_messages_in_flight(self, lab: Lab) -> None:
         gate = Gate()
         agent = await lab.host(gate)
         sending = await begun(lab, gate)
@@ -70,7 +70,7 @@ class Hosting:
             stubborn.release.set()
 
     @holds("host-6")
-    async def test_draining_finishes_what_is_under_way(self, lab: Lab) -> None:
+    async def test_draining_finishes_messages_in_flight(self, lab: Lab) -> None:
         gate = Gate()
         agent = await lab.host(gate)
         if not hasattr(agent.handle, "drain"):
@@ -80,9 +80,9 @@ class Hosting:
         await unhealthy(lab, "a draining agent")
         error = await expect_error(lab.send("another"), ConnectError, within_s=SLACK_S)
         expect(error.retryable, "a retryable error", error)
-        expect(not draining.done(), "a drain that waits for what is under way", "it ended")
+        expect(not draining.done(), "a drain that waits for the message in flight", "it ended")
         gate.open.set()
-        expect_equal((await within(5, sending, "the answer under way"))["text"], "answer 1", "the answer under way")
+        expect_equal((await within(5, sending, "the answer in flight"))["text"], "answer 1", "the answer in flight")
         await within(5, draining, "the end of `drain`")
 
 

@@ -27,7 +27,7 @@ DEADLINE_S = 30.0
 
 
 async def _end(lab: Lab, way: str) -> Any:
-    """The reply, or the last event, that brings the answer."""
+    """The reply, or the last event of a stream."""
     return await lab.send() if way == "send" else (await lab.events())[-1]
 
 
@@ -58,7 +58,7 @@ class Metadata:
             expect(in_time, f"by `{way}`, a little less than {DEADLINE_S:g} s left at the agent", shown(came))
 
     @holds("metadata-3")
-    async def test_what_the_agent_says_comes_back(self, lab: Lab) -> None:
+    async def test_annotations_come_back(self, lab: Lab) -> None:
         async def behave(context: Any, queue: Any) -> None:
             annotate(**SAID)
             await queue.enqueue_event(message("x", metadata={"mine": [1, {"nested": None}]}))

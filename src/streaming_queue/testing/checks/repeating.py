@@ -28,7 +28,7 @@ class Repeating:
         expect_equal(answers, ["answer 1"] * 3, "the answers")
 
     @holds("repeat-2")
-    async def test_a_question_asked_again_gets_the_answer_that_was_given(self, lab: Lab) -> None:
+    async def test_a_question_asked_again_gets_the_same_answer(self, lab: Lab) -> None:
         gate = Gate()
         gate.open.set()
         await lab.host(gate)

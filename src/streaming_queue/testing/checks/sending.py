@@ -101,7 +101,7 @@ class Sending:
         recorder = Recorder()
         agent = await lab.host(recorder)
         if Relay.to(agent.address) is None:
-            pytest.skip(f"no wire: {agent.address} reads no message of a stranger")
+            pytest.skip(f"no wire: {agent.address} gets no message from another process")
         error = await expect_error(lab.send(values=MANY_VALUES), ProtocolError, within_s=TRANSFER_S)
         expect(not error.retryable, "an error that is not retryable", error)
         healthy = await within(HEALTHY_S + SLACK_S, lab.backend.health_check(agent.agent_id), "a sign of health")

@@ -1,4 +1,4 @@
-"""Steps of several checks: a message in flight, its cancellation, an agent that is back."""
+"""Shared steps of checks: a message in flight, its cancellation, an agent that answers again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def begun(lab: Lab, agent: Any, **metadata: Any) -> asyncio.Task[Any]:
 
 
 async def leave(sending: asyncio.Task[Any]) -> None:
-    """Cancel a message as its caller does. The check fails unless the message ends cancelled, in time."""
+    """Cancel a message like its caller. The check fails unless the message is cancelled in time."""
     sending.cancel()
     await asyncio.wait({sending}, timeout=CANCEL_S + SLACK_S)
     if not sending.done():
@@ -41,7 +41,7 @@ async def unhealthy(lab: Lab, what: str) -> None:
 
 
 async def answers_again(lab: Lab, **metadata: Any) -> str:
-    """The answer of the agent. The check fails unless it comes in time. Older connections may break first."""
+    """The answer of the agent. The check fails unless it arrives in time. Older connections may break first."""
     until = time.monotonic() + BACK_S
     while True:
         try:

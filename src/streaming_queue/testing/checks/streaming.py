@@ -48,7 +48,7 @@ class Streaming:
 
         await lab.host(Agent(behave))
         stream = lab.stream()
-        first = await within(5, anext(aiter(stream)), "a piece, while the agent is still at work,")
+        first = await within(5, anext(aiter(stream)), "a piece, while the agent still works,")
         expect_equal(first, {"type": DELTA, "data": "a"}, "the first event:")
         go_on.set()
         rest = [event async for event in stream]
