@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 
 from streaming_queue.comm.client import http
-from streaming_queue.comm.wire_errors import refusal, told_error
+from streaming_queue.comm.wire_errors import refusal, reported_error
 from streaming_queue.control.base import RunControl
 from streaming_queue.errors import ConnectError, ProtocolError, SendTimeoutError
 
@@ -62,7 +62,7 @@ class ControlClient(RunControl):
         except orjson.JSONDecodeError:
             document = None
         if status != 200:
-            refused = told_error(document, None, str(self._directory))
+            refused = reported_error(document, None, str(self._directory))
             raise refused or refusal(status, body, None, self._address)
         result = document.get("result") if isinstance(document, dict) else None
         if not isinstance(result, kind):

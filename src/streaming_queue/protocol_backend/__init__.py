@@ -1,4 +1,4 @@
-"""One folder a protocol; each is reached by name through `comm.registry`."""
+"""One folder for each protocol; `comm.registry` finds them by name."""
 
 from streaming_queue.comm.checkout import extend_from_checkout
 

@@ -1,4 +1,4 @@
-"""Failures of an agent hosted here, as A2A writes them."""
+"""Failures of a hosted agent as A2A errors."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ E = TypeVar("E", Status, End)
 def to_a2a(event: FailureEvent) -> A2AError:
     """An `agent_error` event as the error of a response.
 
-    What its sender has to mend is invalid params (-32602, HTTP 400), all else an internal error (-32603, HTTP 500).
-    The event travels in the details, its values as text (`google.rpc.ErrorInfo`), the message as the error's own.
+    A fault of the sender becomes invalid params (-32602, HTTP 400), any other an internal error (-32603, HTTP 500).
+    The details carry the event, its values as text (`google.rpc.ErrorInfo`); the error's message is the event's.
     """
     cls = InvalidParamsError if event["code"] == ConfigError.code else InternalError
     details = {"type": event["type"], "code": event["code"], "retryable": str(event["retryable"]).lower()}
@@ -28,7 +28,7 @@ def to_a2a(event: FailureEvent) -> A2AError:
 
 
 def sendable(event: E) -> E | FailureEvent:
-    """The event with its metadata as JSON keeps it, or the failure that JSON cannot hold the metadata."""
+    """The event with metadata that JSON can hold; if JSON cannot hold it, this failure instead."""
     if event["type"] == ERROR or not (metadata := event.get("metadata")):
         return event
     try:

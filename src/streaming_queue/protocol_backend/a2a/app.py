@@ -27,10 +27,10 @@ from streaming_queue.protocol_backend.a2a.short_path import encode, short_rest, 
 from streaming_queue.telemetry.text import one_line
 
 RETRY_AFTER_S = 5
-"""When to ask again a host that takes no questions: by then it may, or another has taken its place."""
+"""The Retry-After of a host that takes no questions, in seconds: a restart or a replacement takes about so long."""
 
 NAMED = 3
-"""How many members that do not belong there are told by name."""
+"""The most unknown members that an error names."""
 
 _VERSION = VERSION_HEADER.lower().encode()
 _RPC_PATH = "/"
@@ -38,7 +38,7 @@ _SHORT_PATHS = {_RPC_PATH: short_rpc, "/message:send": short_rest}
 
 
 class A2AApp:
-    """The application: `face` describes the agent, `handler` does the work."""
+    """The application: `face` describes the agent, `handler` serves its messages."""
 
     def __init__(self, face: Face, handler: AgentHandler | NativeHandler) -> None:
         self._agent_id = face.agent_id
@@ -75,9 +75,7 @@ class A2AApp:
 
     async def _serve_card(self, scope: Scope, send: Send, headers: Mapping[bytes, bytes]) -> None:
         if not self._handler.ready:
-            away = ConnectError(
-                f"agent {self._agent_id!r} takes no questions now: it is about to stop, or is not ready"
-            )
+            away = ConnectError(f"agent {self._agent_id!r} takes no questions now: it drains, or is not ready")
             later = (b"retry-after", b"%d" % RETRY_AFTER_S)
             await send_json(send, 503, orjson.dumps({"error": error_event(away)}), later)
             return
@@ -93,7 +91,7 @@ class A2AApp:
         try:
             document = strict_json.loads(body) if body or short_of else None
         except strict_json.OverBoundsError as error:
-            wrong = InvalidRequestError(f"the body is too much to read: {error}")
+            wrong = InvalidRequestError(f"the body is over the limits: {error}")
             await send_json(send, *refused(wrong, is_rpc=is_rpc))
             return
         except ValueError:
@@ -120,7 +118,7 @@ class A2AApp:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """The body once more for the SDK, then the messages that follow."""
+    """A `receive` for the SDK: the body again, then the following messages."""
     unread = True
 
     async def replayed() -> Message:
@@ -134,7 +132,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def _unreadable(*, is_rpc: bool) -> tuple[int, bytes]:
-    said = "the body is no valid JSON, or has a key twice"
+    said = "the body is not valid JSON, or has a key twice"
     if is_rpc:
         return 200, orjson.dumps({"jsonrpc": "2.0", "id": None, "error": {"code": -32700, "message": said}})
     return 400, orjson.dumps({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": said}})
@@ -142,7 +140,7 @@ def _unreadable(*, is_rpc: bool) -> tuple[int, bytes]:
 
 def _unknown(members: Collection[str]) -> str:
     named = ", ".join(one_line(name, 40) for name in sorted(members)[:NAMED])
-    return f"a JSON-RPC request has no such members: {named}{' ...' if len(members) > NAMED else ''} ({len(members)})"
+    return f"unknown members of a JSON-RPC request: {named}{' ...' if len(members) > NAMED else ''} ({len(members)})"
 
 
 async def _respond(send: Send, status: int, headers: list[Header], body: bytes) -> None:
@@ -156,7 +154,7 @@ async def _respond(send: Send, status: int, headers: list[Header], body: bytes) 
 def requested_version(scope: Scope, headers: Mapping[bytes, bytes]) -> str | None:
     """`"1.0"` or `"0.3"`, None for a version that we do not speak. No version, or an empty one, means 0.3.
 
-    It may be a parameter of the request instead of a header; then it is made one.
+    The version may be a query parameter instead of a header; then this function adds the header.
     """
     named = headers.get(_VERSION)
     if named is None and scope["query_string"]:
@@ -167,7 +165,7 @@ def requested_version(scope: Scope, headers: Mapping[bytes, bytes]) -> str | Non
 
 
 def fits(version: str | None, document: Any) -> bool:
-    """Whether a JSON-RPC request is one of this version: the methods of 0.3 have a slash in their names."""
+    """Whether a JSON-RPC request has a method of this version: the methods of 0.3 have a slash in their names."""
     method = document.get("method") if isinstance(document, dict) else None
     return version is not None and not (version == V1.version and isinstance(method, str) and "/" in method)
 
@@ -175,7 +173,7 @@ def fits(version: str | None, document: Any) -> bool:
 def refusal(document: Any, *, is_rpc: bool) -> tuple[int, bytes]:
     """Status and body for a request in a version that we do not speak, or with a method of another version."""
     error = VersionNotSupportedError(
-        f"this host speaks A2A {V1.version} and {V03.version}, each with its own methods: name the one you use in the "
+        f"this host speaks A2A {V1.version} and {V03.version}, each with its own methods: name your version in the "
         f"header {VERSION_HEADER}; no header means {V03.version}"
     )
     return refused(error, is_rpc=is_rpc, document=document)

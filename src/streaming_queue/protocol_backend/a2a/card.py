@@ -1,4 +1,4 @@
-"""An agent card, read: which of its interfaces we use."""
+"""Reads an agent card and chooses one of its interfaces."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _USUAL = ((JSONRPC, V1), (HTTP_JSON, V1), (JSONRPC, V03))
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """The interface to use, and the abilities that the agent declares. `own_origin`: the credential may go there."""
+    """The chosen interface, and the declared capabilities. `own_origin`: we may send the credential there."""
 
     url: URL
     binding: str
@@ -40,18 +40,18 @@ class Card:
 
 
 def read_card(body: bytes, address: URL, trusted_origins: Collection[URL] = (), preferred: str = JSONRPC) -> Card:
-    """The card in `body`, served at `address`, with the interface of the `preferred` binding, else the next usual one.
+    """The card in `body`, served at `address`, with the interface of the `preferred` binding, else the next one.
 
-    An interface is used where the card itself is, whatever name of this machine the card gives it; at another origin
-    only if that is one of `trusted_origins`. gRPC, which is always at another port, is used where it is preferred and
-    at the card's own host, with TLS if the card is read by it.
+    An interface must be at the card's own origin, under any name of this machine, or at one of `trusted_origins`. gRPC
+    always has another port: we use it only if it is preferred and at the card's own host, with TLS if the card was read
+    with TLS.
 
     Raises:
-        ProtocolError: it is no card, or has no interface that can be used; the text lists those it has.
+        ProtocolError: it is not a card, or has no usable interface; the text lists its interfaces.
     """
     document = read_or_none(body)
     if not isinstance(document, Mapping):
-        raise ProtocolError(f"{address}: its agent card is no JSON object{excerpt(body)}")
+        raise ProtocolError(f"{address}: its agent card is not a JSON object{excerpt(body)}")
     offered = list(_interfaces(document))
     refused = ""
     for binding, dialect in ((preferred, V1), *_USUAL):
@@ -60,7 +60,7 @@ def read_card(body: bytes, address: URL, trusted_origins: Collection[URL] = (), 
                 continue
             url, own = _place(url_text, binding, address, trusted_origins)
             if url is None:
-                refused = f"; {url_text[:200]!a} is at another origin: trust it by trusted_origins, or register it"
+                refused = f"; {url_text[:200]!a} is at another origin: add it to trusted_origins, or register it"
                 continue
             return Card(url, binding, dialect, *_abilities(document), tenant=tenant, own_origin=own)
     has = ", ".join(f"{binding[:40]!a} {version[:20]!a}" for _, binding, version, _ in offered[:10]) or "none at all"
@@ -71,7 +71,7 @@ def read_card(body: bytes, address: URL, trusted_origins: Collection[URL] = (), 
 
 
 def about(body: bytes, card: Card) -> dict[str, Any]:
-    """The facts for people in the card in `body`, which was read as `card`."""
+    """The facts for people from the card in `body`; `card` is the same card, parsed."""
     document = orjson.loads(body)
     offered = dict.fromkeys(f"{binding} {version}" for _, binding, version, _ in _interfaces(document))
     return {
@@ -85,7 +85,7 @@ def about(body: bytes, card: Card) -> dict[str, Any]:
 
 
 def _interfaces(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str | None]]:
-    """URL, binding, version and tenant of each interface: those of 1.0, then those of 0.3."""
+    """URL, binding, version and tenant of each interface: first 1.0, then 0.3."""
     listed = document.get("supportedInterfaces")
     for item in listed if isinstance(listed, list) else ():
         if isinstance(item, Mapping):
@@ -107,16 +107,16 @@ def _interfaces(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str, st
 
 
 def _speaks(version: str, dialect: Dialect) -> bool:
-    """Whether an interface of this version understands the dialect: 1.x is one, of 0.x only 0.3."""
+    """Whether an interface of this version understands the dialect: any 1.x, but of 0.x only 0.3."""
     if dialect is V1:
         return version.partition(".")[0] == "1"
     return version == V03.version or version.startswith(f"{V03.version}.")
 
 
 def _place(text: str, binding: str, address: URL, trusted_origins: Collection[URL]) -> tuple[URL | None, bool]:
-    """Where the interface is, and whether that is the card's own origin; None where it may not be.
+    """The interface's URL, and whether it has the card's own origin; None if its origin is not allowed.
 
-    gRPC may have any port; its place is `host:port`, or a URL whose scheme says whether there is TLS.
+    gRPC may have any port; its address is `host:port`, or a URL whose scheme says whether to use TLS.
     """
     if by_grpc := binding == GRPC:
         scheme, separator, rest = text.rpartition("://")
@@ -140,7 +140,7 @@ def _place(text: str, binding: str, address: URL, trusted_origins: Collection[UR
 
 
 def _is_here(host: str | None) -> bool:
-    """Whether a host name means the local machine: cards of demos say 0.0.0.0 or localhost."""
+    """Whether a host name means the local machine: the cards of demos have 0.0.0.0 or localhost."""
     if host is None or host == "localhost":
         return host is not None
     try:
@@ -151,7 +151,7 @@ def _is_here(host: str | None) -> bool:
 
 
 def _abilities(document: Mapping[str, Any]) -> tuple[bool, bool]:
-    """Whether it streams, and whether it declares our extension."""
+    """Whether the agent streams, and whether it declares our extension."""
     capabilities = document.get("capabilities")
     if not isinstance(capabilities, Mapping):
         return False, False

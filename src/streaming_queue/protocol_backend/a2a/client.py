@@ -1,4 +1,4 @@
-"""One agent that we ask: its address, its card, and the interface that its card offers."""
+"""One remote agent: its address, its card, and the interface from its card."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ logger = logging.getLogger(__name__)
 
 
 class Peer(HttpPeer):
-    """An agent and its card. The card is read once, and again after a failure that a new card may mend.
+    """An agent and its card. We read the card once, and again after a failure that a new card may solve.
 
-    `binding` is the preferred one. The credential and the extra headers go to the address's own origin only.
+    `binding` is the preferred binding. The credential and the extra headers go to the address's own origin only.
     """
 
     def __init__(
@@ -58,18 +58,18 @@ class Peer(HttpPeer):
         self._said = ""
 
     async def interface(self) -> AnyInterface:
-        """The interface of the agent's card; callers that need it at the same time read the card once.
+        """The interface of the agent's card; concurrent callers read the card once.
 
-        An agent without a usable card is out of reach.
+        An agent without a usable card cannot be reached.
 
         Raises:
-            AuthError: the card is refused to us.
-            ConnectError: there is no card, or none that we can use.
+            AuthError: the agent refuses to give us the card.
+            ConnectError: there is no usable card.
         """
         return self._interface.value or await self._interface.get()
 
     def forget(self) -> None:
-        """Read the card anew for the next message."""
+        """Read the card again for the next message."""
         self._interface.value = None
 
     async def _read(self) -> AnyInterface:
@@ -86,7 +86,7 @@ class Peer(HttpPeer):
             async with self.request("GET", self._card_url) as response:
                 body = await read_body(response, where, MAX_CARD_BYTES)
         if response.status == 404:
-            raise ProtocolError(f"{where}: there is no agent card")
+            raise ProtocolError(f"{where}: no agent card")
         if response.status != 200:
             raise http_error(response.status, body, response.headers.get("Retry-After"), where)
         return body, peer_date(response.headers)
@@ -95,10 +95,10 @@ class Peer(HttpPeer):
         return read_card(body, self._card_url, self._trusted_origins, binding)
 
     async def _choose(self, body: bytes) -> AnyInterface:
-        """The preferred interface of the card in `body`, else the next; the reason for the next is logged once."""
+        """The preferred interface of the card in `body`, else the next; log the reason once."""
         wanted = self._binding
         card = self._card_in(body, wanted)
-        reason = "the card offers none that we may use"
+        reason = "the card has no interface of that binding that we may use"
         if card.binding == GRPC:
             try:
                 async with self._choosing:
@@ -111,7 +111,7 @@ class Peer(HttpPeer):
                     raise error from None
         if wanted not in (JSONRPC, card.binding) and reason != self._said:
             self._said = reason
-            logger.warning("%s: asked by %s and not by %s: %s", self.address, card.binding, wanted, reason)
+            logger.warning("%s: using %s instead of %s: %s", self.address, card.binding, wanted, reason)
         return Interface(card, *(self._own if card.own_origin else self._foreign))
 
     async def _by_grpc(self, card: Card) -> GrpcInterface:
@@ -133,9 +133,9 @@ class Peer(HttpPeer):
         return interface
 
     async def refresh_card(self) -> None:
-        """Read the card anew. Raises CommError: unreachable, refused, or no card that we can use.
+        """Read the card again. Raises CommError: unreachable, refused, or no usable card.
 
-        An interface by gRPC is kept where the card still has it, else made when it is needed.
+        Keep a gRPC interface if the card still has it; else create it when it is needed.
         """
         body, _ = await self._fetch_card()
         card = self._card_in(body, self._binding)
@@ -157,7 +157,7 @@ class Peer(HttpPeer):
         return facts if date is None else {**facts, "date": date}
 
     async def close(self) -> None:
-        """Give up reading the card, and the connection by gRPC."""
+        """Stop reading the card, and close the gRPC connection."""
         await self._interface.aclose(BackendClosedError(f"{self.address}: the a2a backend was closed"))
         if self._grpc is not None:
             await self._grpc.close()

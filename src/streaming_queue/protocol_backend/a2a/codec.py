@@ -1,4 +1,4 @@
-"""Messages as A2A writes them, in either version's words. No I/O, no SDK."""
+"""A2A messages in both versions. No I/O, no SDK."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Result = tuple[str, Mapping[str, Any]]
 
 
 def encode_message(payload: Mapping[str, Any], message_id: str, dialect: Dialect) -> dict[str, Any]:
-    """The params of a message. Raises ConfigError on a payload that has no text."""
+    """The params of a message. Raises ConfigError on a payload without text."""
     if isinstance(payload.get("text"), str):
         texts = [payload["text"]]
     elif "parts" in payload:
         parts = payload["parts"]
         texts = [str(part.get("text", "")) for part in parts if part.get("kind", "text") == "text"]
     else:
-        raise ConfigError('a payload has "text" or "parts"')
+        raise ConfigError('a payload needs "text" or "parts"')
     message: dict[str, Any] = {
         **dialect.message,
         "messageId": message_id,
@@ -36,7 +36,7 @@ def encode_message(payload: Mapping[str, Any], message_id: str, dialect: Dialect
 
 
 def encode_json(document: Mapping[str, Any]) -> bytes:
-    """A document as JSON. Raises ConfigError when JSON cannot hold it."""
+    """A document as JSON. Raises ConfigError if JSON cannot hold it."""
     try:
         return orjson.dumps(document)
     except TypeError as error:
@@ -44,7 +44,7 @@ def encode_json(document: Mapping[str, Any]) -> bytes:
 
 
 def decode_result(result: Any, address: str) -> Result:
-    """The kind and body of a result or a streamed event. Raises ProtocolError when A2A does not know it."""
+    """The kind and body of a result or a streamed event. Raises ProtocolError if A2A does not define it."""
     if isinstance(result, Mapping):
         for kind in KINDS:
             body = result.get(kind)
@@ -52,11 +52,11 @@ def decode_result(result: Any, address: str) -> Result:
                 return kind, body
         if isinstance(known := KIND_03.get(str(result.get("kind"))), str):
             return known, result
-    raise ProtocolError(f"{address}: the result is neither message nor task: {str(result)[:120]!a}")
+    raise ProtocolError(f"{address}: the result is neither a message nor a task: {str(result)[:120]!a}")
 
 
 def parts_text(holder: Any, separator: str = "\n") -> str:
-    """The text of a message or an artifact: its text parts; where there are none, its data parts as JSON."""
+    """The text of a message or an artifact: its text parts; without text parts, its data parts as JSON."""
     parts = holder.get("parts") if isinstance(holder, Mapping) else None
     usable = [part for part in parts if isinstance(part, Mapping)] if isinstance(parts, list) else []
     texts = [part["text"] for part in usable if isinstance(part.get("text"), str)]
@@ -66,7 +66,7 @@ def parts_text(holder: Any, separator: str = "\n") -> str:
 
 
 def payload_of(texts: Sequence[str], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The payload for an executor, of a message's texts and metadata."""
+    """The payload for an executor, from a message's texts and metadata."""
     payload: dict[str, Any] = (
         {"text": texts[0]} if len(texts) == 1 else {"parts": [{"kind": "text", "text": text} for text in texts]}
     )
@@ -76,13 +76,13 @@ def payload_of(texts: Sequence[str], metadata: Mapping[str, Any]) -> dict[str, A
 
 
 def metadata_of(holder: Any) -> ReplyMetadata:
-    """The metadata of a message, task or event; empty where there is none."""
+    """The metadata of a message, task or event; may be empty."""
     metadata = holder.get("metadata") if isinstance(holder, Mapping) else None
     return whole_numbers(metadata) if isinstance(metadata, Mapping) else {}
 
 
 def whole_numbers(value: Any) -> Any:
-    """A copy with 3 in place of 3.0: to A2A every number in metadata is a float (`google.protobuf.Struct`)."""
+    """A copy with 3 instead of 3.0: in A2A every number in metadata is a float (`google.protobuf.Struct`)."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The backend: its client half speaks A2A by itself, its host half (`host.py`) uses the official SDK."""
+"""The backend: its client half is our own A2A client, its host half (`host.py`) uses the official SDK."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEADLINE_MARGIN_S = 1.0
-"""We wait for a peer so much longer than its deadline, so that its own failure comes first."""
+"""We wait this much longer than the peer's deadline, in seconds, so that the peer's own failure arrives first."""
 
 
 class A2ACommBackend(ExchangeBackend, HttpBackend[Peer]):
-    """Agents behind `http://` or `https://` addresses that speak A2A 1.0, or 0.3 only.
+    """Agents at `http://` or `https://` addresses that speak A2A 1.0 or 0.3.
 
-    `trusted_origins` (`"https://host:port"`) are those besides an agent's own that its card may send us to; the
-    agent's credential does not go there. `grpc`: agents hosted here are served by gRPC, too, on a port of its own.
-    `binding` (one of `card.BINDINGS`) is the interface preferred where a card offers it; else it is the usual one.
+    An agent's card may name interfaces at the agent's own origin and at `trusted_origins` (`"https://host:port"`); the
+    agent's credential goes to its own origin only. `grpc`: hosted agents are also served by gRPC, on a separate port.
+    `binding` (one of `card.BINDINGS`) is the preferred interface if a card offers it; else we use the default order.
     """
 
     name = "a2a"
@@ -44,15 +44,15 @@ class A2ACommBackend(ExchangeBackend, HttpBackend[Peer]):
         self, *, trusted_origins: Collection[str] = (), grpc: bool = False, binding: str = JSONRPC, **options: Any
     ) -> None:
         super().__init__(**options)
-        # The SDK's spans cost about a millisecond a request, and our own events tell the same. It reads this when it is
-        # imported, be it by the module of an executor.
+        # The SDK's spans cost about a millisecond a request, and our own events have the same facts. The SDK reads this
+        # variable at its import, and an executor's module may import the SDK.
         os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")
         try:
             self._trusted_origins = frozenset(URL(origin).origin() for origin in trusted_origins)
         except ValueError as error:
             raise ConfigError(f"trusted_origins: {error}; an origin is https://host:port") from error
         if binding not in BINDINGS:
-            raise ConfigError(f"binding {binding!r}: known are {', '.join(BINDINGS)}")
+            raise ConfigError(f"binding {binding!r} is unknown: choose one of {', '.join(BINDINGS)}")
         self._by_grpc = grpc
         self._binding = binding
 
@@ -72,13 +72,13 @@ class A2ACommBackend(ExchangeBackend, HttpBackend[Peer]):
         await self._peer(dst_id).interface()
 
     async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
-        """Send a message, and follow its task to the end, where it has one. `raw` is the message or task as JSON."""
+        """Send a message; if it becomes a task, follow the task to its end. `raw` is the message or task as JSON."""
         del src_id
         exchange = self._exchange(dst_id, payload)
         return await _until(_deadline(payload), exchange, exchange.answer())
 
     async def stream(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> AsyncIterator[StreamEvent]:
-        """Like `send`, with the pieces of the answer and words on progress as they come."""
+        """Like `send`, but yield the answer's deltas and the statuses as they arrive."""
         del src_id
         exchange, deadline = self._exchange(dst_id, payload), _deadline(payload)
         async with aclosing(exchange.stream()) as events:
@@ -86,12 +86,12 @@ class A2ACommBackend(ExchangeBackend, HttpBackend[Peer]):
                 yield event
 
     async def _probe(self, peer: Peer) -> bool:
-        """Whether the agent serves a card that we can use."""
+        """Whether the agent serves a usable card."""
         await peer.refresh_card()
         return True
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
-        """The agent's card in short, and which of its interfaces we use."""
+        """A summary of the agent's card, and the interface that we use."""
         return await self._peer(agent_id).describe()
 
     async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> A2AAgent:
@@ -100,7 +100,7 @@ class A2ACommBackend(ExchangeBackend, HttpBackend[Peer]):
         `executor` is the guide's, or an `AgentExecutor` of the A2A SDK.
 
         Raises:
-            BackendNotInstalledError: gRPC is to be served, and its library is missing.
+            BackendNotInstalledError: gRPC is on, and its library is missing.
             ConfigError: the address is not allowed.
             ConnectError: the port is in use.
         """
@@ -114,7 +114,7 @@ def _host_half() -> Callable[..., Awaitable[A2AAgent]]:
 
 
 def _deadline(payload: Mapping[str, Any]) -> float | None:
-    """The end of the wait for a question's answer, by the loop's clock; None for a command, which has no deadline."""
+    """The end of the wait for an answer, by the loop's clock; None for a command: a command has no deadline."""
     metadata = payload.get("metadata") or {}
     deadline_ms = metadata.get("deadline_ms")
     if metadata.get("kind") == "command" or not isinstance(deadline_ms, int) or isinstance(deadline_ms, bool):

@@ -1,4 +1,4 @@
-"""The words of A2A 1.0 and 0.3, as data. No I/O, no SDK."""
+"""The names in A2A 1.0 and 0.3, as data. No I/O, no SDK."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ A2A_JSON = "application/a2a+json"
 GRPC_SETTINGS = "A2A over gRPC (a2a.grpc, a2a.binding)"
 
 CALL_EXTENSION = "urn:agentnetwork:streaming-queue:call:1"
-"""Our extension of the protocol (specification 1.0, section 4.6): a host that declares it reads the call's context
-from the message's metadata, describes failures as `agent_error`, takes the id of a message under way in GetTask and
-CancelTask, and gives a message with an idempotency key that comes back the answer of the same work."""
+"""Our extension of the protocol (specification 1.0, section 4.6). A host that declares it reads the call's context from
+the message's metadata, describes failures as `agent_error`, and accepts the id of a message in flight in GetTask and
+CancelTask. A repeated message with the same idempotency key gets the answer of the same work."""
 
 AGENT_ERROR = "agent_error"
-"""The key, in the metadata of a failed task's status message, of the failure as `errors.error_event` describes it."""
+"""The key of the failure (an `errors.error_event`) in the metadata of a failed task's status message."""
 
 ANSWERED = frozenset({"completed"})
 RUNNING = frozenset({"submitted", "working"})
-"""States as `state_name` writes them; every other state is a failure."""
+"""The states of a running task, as from `state_name`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One version's method names (JSON-RPC), role, notation of a text part, and how to ask for a task at once."""
+    """One version's method names (JSON-RPC), role, form of a text part, and setting for a task without waiting."""
 
     version: str
     send: str
@@ -77,14 +77,14 @@ KIND_03: Mapping[str, str] = {
     "status-update": "statusUpdate",
     "artifact-update": "artifactUpdate",
 }
-"""The same by `kind` in 0.3."""
+"""The same kinds, by `kind` in 0.3."""
 
 
 _KNOWN = re.compile(rb"(1\.0|0\.3)(\.\d+)?")
 
 
 def known_version(named: bytes | None) -> str | None:
-    """The version that a request names; None where we do not speak it. No name means 0.3."""
+    """The version that a request names; None if we do not support it. No name means 0.3."""
     if not named:
         return V03.version
     known = _KNOWN.fullmatch(named)
@@ -92,5 +92,5 @@ def known_version(named: bytes | None) -> str | None:
 
 
 def state_name(state: object) -> str:
-    """A task's state in one notation: `TASK_STATE_INPUT_REQUIRED` (1.0) and `input-required` (0.3) are the same."""
+    """A task's state in one form: `TASK_STATE_INPUT_REQUIRED` (1.0) becomes `input-required` (0.3)."""
     return str(state).removeprefix("TASK_STATE_").lower().replace("_", "-")

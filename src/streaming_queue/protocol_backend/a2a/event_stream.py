@@ -1,4 +1,4 @@
-"""Server-sent events without the tasks that the SDK's own response leaves behind in the loop."""
+"""Server-sent events without the SDK's own response, which leaves tasks behind in the loop."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _NEW_LINES = {"\x85": b"\\u0085", "\u2028": b"\\u2028", "\u2029": b"\\u2029"}
 class EventStream(Response):
     """The events of an `EventSourceResponse`, and a comment after each `HEARTBEAT_S` of silence.
 
-    An error before the first event is the response's status. The peer's leaving cancels it from outside
-    (`comm.host.asgi.cancelled_on_disconnect`).
+    An error before the first event sets the response's status. If the peer disconnects, the caller cancels this
+    response (`comm.host.asgi_protocol.cancelled_on_disconnect`).
     """
 
     def __init__(self, response: EventSourceResponse) -> None:
@@ -93,7 +93,7 @@ def _one_line(event: bytes) -> bytes:
 
 
 def plain_routes(routes: Iterable[BaseRoute]) -> list[Route]:
-    """The SDK's routes, their streams sent by `EventStream`; tenants (`/{tenant}/...`) are not served."""
+    """The SDK's routes with `EventStream` for their streams; without the routes of tenants (`/{tenant}/...`)."""
     return [
         Route(route.path, _streaming(route.endpoint), methods=list(route.methods or ()))
         for route in routes

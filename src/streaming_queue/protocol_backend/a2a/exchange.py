@@ -1,7 +1,7 @@
-"""One message, from its first request to its end, through broken connections and long silence.
+"""One message, from its first request to its end; it survives broken connections and long silence.
 
-No message is sent twice, but for one with an idempotency key to a host with our extension: the host promises that the
-message comes back to the same work.
+A message is sent twice only with an idempotency key, to a host with our extension: the host promises that the second
+message leads to the same work.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from streaming_queue.protocol_backend.a2a.progress import Progress
 logger = logging.getLogger(__name__)
 
 LOOK_AFTER_S = 12.0
-"""After this time without an answer, we ask one of our hosts whether it is at work."""
+"""After this time without an answer, in seconds, we ask one of our hosts whether it still works."""
 SILENT_STREAM_S = 20.0
-"""The same for a stream; hosts send a heartbeat every 15 s."""
+"""The same time for a stream; hosts send a heartbeat every 15 s."""
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 RECOVERIES = 5
-"""A running task may be out of reach so often in a row; then we give it up."""
+"""We give a running task up if it cannot be reached more often than this in a row."""
 
 _ids = (f"{prefix}-{number}" for prefix in [uuid.uuid4().hex] for number in itertools.count(1))
 
 
 class A2AExchange(Exchange):
-    """A message (`payload`) and its task, where it has one. Raises ConfigError on a payload that has no text.
+    """A message (`payload`) and its task, if it becomes one. Raises ConfigError on a payload without text.
 
-    A caller that wants the whole answer costs one of our hosts one blocking call, which is watched. Of another agent
-    the task is known from the beginning: by a stream, else because the message says not to wait for the answer.
+    For a whole answer, we send one of our hosts one blocking call and watch it. From another agent we get the task at
+    the beginning: by a stream, else because the message asks the agent not to wait for the answer.
     """
 
     replays = False  # `Progress` yields new events only
@@ -59,7 +59,7 @@ class A2AExchange(Exchange):
         self._following = False
 
     async def ask(self) -> Reply:
-        """The whole answer, as the peer wrote it; one blocking call to one of our hosts costs least."""
+        """The whole answer as the peer wrote it; one blocking call to one of our hosts needs the least CPU."""
         interface = await self._open()
         if interface.card.call_extension and not self._progress.running:
             await self._ask(interface)
@@ -68,11 +68,11 @@ class A2AExchange(Exchange):
                 async for _ in events:
                     pass
         if self._progress.reply is None:
-            raise ProtocolError(f"{self.address}: what came back is part of an answer, not one")
+            raise ProtocolError(f"{self.address}: the result is only a part of an answer")
         return self._progress.reply
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
-        """The events of the answer as they come; the whole answer of an agent that does not stream."""
+        """The events of the answer as they arrive; one whole answer from an agent that does not stream."""
         interface = await self._open()
         card, progress = interface.card, self._progress
         follows = card.streaming and (self.streaming or not card.call_extension)
@@ -97,9 +97,9 @@ class A2AExchange(Exchange):
             yield answer_event(progress.reply)
 
     def resumes(self, error: Exception) -> bool:
-        """Whether a connection is no loss: the task is known and not followed yet, or the message may come back."""
+        """Whether the work can be found again: by its known task, not followed yet, or by repeating the message."""
         if isinstance(error, ConnectError | ProtocolError):
-            self._peer.forget()  # a new card may mend it
+            self._peer.forget()  # a new card may help
         lost = isinstance(error, LostReplyError) or is_broken(error.__cause__)
         returns = self.key is not None and self._interface is not None and self._interface.card.call_extension
         return lost and not self._following and (self._progress.running or returns)
@@ -110,7 +110,7 @@ class A2AExchange(Exchange):
         return self._interface
 
     async def _ask(self, interface: AnyInterface) -> None:
-        """Send the message by one call; one of our hosts answers when it has the whole answer."""
+        """Send the message by one call; a host of ours responds with the whole answer."""
         params = encode_message(self.payload, self._message_id, interface.card.dialect)
         if not interface.card.call_extension:
             params["configuration"] = interface.card.dialect.at_once
@@ -132,7 +132,7 @@ class A2AExchange(Exchange):
                 yield result
 
     async def _is_at_work(self) -> bool | None:
-        """Whether the agent is at work on this message; None where it cannot be asked."""
+        """Whether the agent works on this message; None if we cannot ask it."""
         if self._known_as is None:
             return None
         try:
@@ -144,7 +144,7 @@ class A2AExchange(Exchange):
 
     @property
     def _known_as(self) -> str | None:
-        """The id by which the agent knows the work: the task's, at one of our hosts also the message's."""
+        """The id of the work at the agent: the task's; at one of our hosts also the message's."""
         ours = self._interface is not None and self._interface.card.call_extension
         return self._progress.task_id or (self._message_id if ours else None)
 
@@ -153,7 +153,7 @@ class A2AExchange(Exchange):
         return await interface.call(operation, {"id": task_id}, next(_ids))
 
     async def _follow(self, interface: AnyInterface, *, subscribe: bool) -> AsyncGenerator[StreamEvent, None]:
-        """Follow a running task: by its stream where the peer gives it again, else by asking with growing pauses."""
+        """Follow a running task: by its stream if the peer offers it again, else by polling with growing pauses."""
         pause_s, losses = FIRST_PAUSE_S, 0
         while self._progress.running:
             if subscribe:
@@ -181,27 +181,27 @@ class A2AExchange(Exchange):
                 yield event
 
     async def _get_task(self) -> Result:
-        """The task as it stands. Raises like `Interface.call`."""
+        """The current task. Raises like `Interface.call`."""
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
                 found = await self._call("get_task", self._progress.task_id)
         except TimeoutError as error:
-            said = f"{self.address}: does not tell within {LOOK_TIMEOUT_S:g} s how its task stands"
+            said = f"{self.address}: no state of its task within {LOOK_TIMEOUT_S:g} s"
             raise ConnectError(said) from error
         heard()
         return decode_result({"task": found} if isinstance(found, Mapping) else found, self.address)
 
     async def _next(self, results: AsyncGenerator[Result, None]) -> Result | None:
-        """The next result of a subscription; None when it ends, breaks or is refused: then the task is asked for."""
+        """The next result of a subscription; None if the subscription ends, breaks or is refused: then we poll."""
         try:
             return await anext(results, None)
         except CommError as error:
-            logger.info("%s; asking for the task instead", error)
+            logger.info("%s; polling the task instead", error)
             return None
 
     @property
     def cancellable(self) -> bool:
-        """Whether the agent knows this work by an id, and is at work on it."""
+        """Whether the agent knows this work by an id, and still works on it."""
         return self._known_as is not None and self._progress.reply is None
 
     async def cancel(self) -> None:

@@ -1,4 +1,4 @@
-"""Failures as A2A writes them -> the project's errors. By tables: no code reads words in a message."""
+"""A2A failures -> the project's errors, by tables: no code reads the text of a message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from streaming_queue.comm import jsonrpc
 from streaming_queue.comm.strict_json import read_or_none
-from streaming_queue.comm.wire_errors import excerpt, parse_retry_after, refusal, told_error
+from streaming_queue.comm.wire_errors import excerpt, parse_retry_after, refusal, reported_error
 from streaming_queue.errors import (
     AgentFailedError,
     AuthError,
@@ -22,7 +22,7 @@ from streaming_queue.protocol_backend.a2a.dialect import AGENT_ERROR
 
 
 class UnknownTaskError(RemoteError):
-    """The peer knows no such task: it never did, or has forgotten it; a new one may do."""
+    """The peer does not know the task, or has forgotten it; a new task may work."""
 
 
 _ERRORS: Mapping[str, tuple[int, type[StreamingQueueError], bool]] = {
@@ -37,7 +37,7 @@ _ERRORS: Mapping[str, tuple[int, type[StreamingQueueError], bool]] = {
     "VERSION_NOT_SUPPORTED": (-32009, ProtocolError, True),
 }
 """A2A's errors (specification 1.0, section 5.4) by their reason in HTTP+JSON (`google.rpc.ErrorInfo`): the code in
-JSON-RPC, the class, and whether another try can help: another agent may have other abilities."""
+JSON-RPC, the class, and whether a retry can help: another agent may have other capabilities."""
 
 VERDICTS: jsonrpc.Verdicts = jsonrpc.VERDICTS | {code: (cls, again) for code, cls, again in _ERRORS.values()}
 CODE_BY_REASON: Mapping[str, int] = {reason: code for reason, (code, _, _) in _ERRORS.items()} | {
@@ -54,11 +54,11 @@ BY_STATE: Mapping[str, tuple[type[StreamingQueueError], bool, str]] = {
     "input-required": (AgentFailedError, True, "the agent asks for further input, which a question cannot give"),
     "auth-required": (AuthError, False, "the agent asks for an authentication beyond the agent's credential"),
 }
-"""Ends of a task that are no answer, by `dialect.state_name`. Another agent may answer."""
+"""Final states of a task without an answer, by `dialect.state_name`. Another agent may answer."""
 
 
 def rpc_error(error: Any, address: str) -> StreamingQueueError:
-    """The error object of a JSON-RPC response, or of an HTTP+JSON stream."""
+    """The error for an error object of a JSON-RPC response or an HTTP+JSON stream."""
     if isinstance(error, Mapping):
         details = list(_details(error.get("data") or error.get("details")))
         for detail in details:
@@ -71,11 +71,11 @@ def rpc_error(error: Any, address: str) -> StreamingQueueError:
 
 
 def http_error(status: int, body: bytes, retry_after: str | None, address: str) -> StreamingQueueError:
-    """A response whose status is not 200: A2A's own error, a refusal of our host, or a proxy on the way."""
+    """The error for a status other than 200: A2A's own error, our host's refusal, or a proxy's answer."""
     retry_after_s = parse_retry_after(retry_after)
     document = parsed(body)
-    if (told := told_error(document, retry_after_s, address)) is not None:
-        return told
+    if (failure := reported_error(document, retry_after_s, address)) is not None:
+        return failure
     error = document.get("error")
     if isinstance(error, Mapping) and (
         error.get("code") in VERDICTS
@@ -88,19 +88,19 @@ def http_error(status: int, body: bytes, retry_after: str | None, address: str) 
 
 
 def task_error(state: str, message: Any, said: str, address: str) -> StreamingQueueError:
-    """The end of a task that is no answer; `message` is its status message, `said` the message's text."""
+    """The error for a task without an answer; `message` is its status message, `said` the message's text."""
     metadata = message.get("metadata") if isinstance(message, Mapping) else None
     event = metadata.get(AGENT_ERROR) if isinstance(metadata, Mapping) else None
     if isinstance(event, Mapping):
         return error_from_event(_typed(event), address)
     if state not in BY_STATE:
-        return ProtocolError(f"{address}: its task is in a state that A2A does not know: {state[:40]!a}")
+        return ProtocolError(f"{address}: its task has a state that A2A does not define: {state[:40]!a}")
     cls, retryable, what = BY_STATE[state]
     return cls(f"{address}: {what}" + (f": {said[:300]!a}" if said else ""), retryable=retryable)
 
 
 def _details(details: Any) -> Iterator[Mapping[str, Any]]:
-    """Each detail of an error, and the metadata inside of it: the SDK of a peer may write either."""
+    """Each detail of an error, and the metadata in it: an SDK may write either."""
     for detail in details if isinstance(details, list) else [details]:
         if isinstance(detail, Mapping):
             metadata = detail.get("metadata")
@@ -110,7 +110,7 @@ def _details(details: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _typed(event: Mapping[str, Any]) -> dict[str, Any]:
-    """The event with its own types: in an ErrorInfo every value is text."""
+    """The event with its types restored: in an ErrorInfo every value is text."""
     typed = dict(event)
     if isinstance(event.get("retryable"), str):
         typed["retryable"] = event["retryable"] == "true"
@@ -123,6 +123,6 @@ def _typed(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parsed(body: bytes) -> Mapping[str, Any]:
-    """The JSON object in a body; empty where the body is none."""
+    """The JSON object in a body; empty if the body is not one."""
     document = read_or_none(body)
     return document if isinstance(document, Mapping) else {}

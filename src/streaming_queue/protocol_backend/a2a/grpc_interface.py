@@ -1,4 +1,4 @@
-"""Calls to one agent over the gRPC interface that its card names."""
+"""Calls to one agent over its card's gRPC interface."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _BY_STATUS: Mapping[StatusCode, tuple[type[StreamingQueueError], bool]] = {
     StatusCode.FAILED_PRECONDITION: (RemoteError, False),
     StatusCode.OUT_OF_RANGE: (RemoteError, False),
 }
-"""A peer's status without A2A's own word -> the class, and whether to try again; any other is `RemoteError, True`."""
+"""A peer's status without an A2A error -> the class, and whether to retry; any other is `RemoteError, True`."""
 
 _REQUESTS: Mapping[str, type[Message]] = {
     "send": SendMessageRequest,
@@ -55,14 +55,14 @@ _REQUESTS: Mapping[str, type[Message]] = {
     "cancel_task": CancelTaskRequest,
     "subscribe": SubscribeToTaskRequest,
 }
-"""Operation (a field of `Dialect`) -> its request; the operation's method has the same name as in JSON-RPC."""
+"""Operation (a field of `Dialect`) -> its request; its method has the same name as in JSON-RPC."""
 
 
 class GrpcInterface:
-    """One agent by its card's gRPC interface, over a channel of its own. It reads messages as JSON would write them."""
+    """One agent by its card's gRPC interface, over its own channel. It converts messages to their JSON form."""
 
     def __init__(self, card: Card, agent_id: str, address: str, options: EndpointOptions, session: HttpSession) -> None:
-        """Raises ConfigError on options of the agent that gRPC cannot use."""
+        """Raises ConfigError if gRPC cannot use the agent's options."""
         self.card = card
         self.address = address
         self._session = session
@@ -85,7 +85,7 @@ class GrpcInterface:
         return self._channel.get_state() is ChannelConnectivity.READY
 
     async def connect(self) -> None:
-        """Wait for a connection, `CONNECT_TIMEOUT_S` at the most. Raises ConnectError when there is none."""
+        """Wait for a connection, `CONNECT_TIMEOUT_S` at most. Raises ConnectError if it fails."""
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 state = self._channel.get_state(try_to_connect=True)
@@ -100,9 +100,9 @@ class GrpcInterface:
             ) from None
 
     async def call(self, operation: str, params: Mapping[str, Any], request_id: str, watch: Watch | None = None) -> Any:
-        """One call, one result. Raises the peer's error as ours, and ConfigError on params that gRPC cannot send.
+        """One call, one result. Raises the peer's error as ours, and ConfigError if gRPC cannot send the params.
 
-        `watch` looks after the wait for the response.
+        `watch` watches the wait for the response.
         """
         del request_id
         method, request = self._method(operation, params)
@@ -117,7 +117,7 @@ class GrpcInterface:
         """One call; yield the peer's results until the stream ends. Raises like `call`."""
         del request_id
         method, request = self._method(operation, params)
-        tell = heard if watch is None else watch.heard
+        report_life = heard if watch is None else watch.heard
         call = method(request, metadata=self._metadata)
         try:
             while True:
@@ -125,13 +125,13 @@ class GrpcInterface:
                     event = await (call.read() if watch is None else watch.answer(call.read()))
                 if event is EOF:
                     return
-                tell()
+                report_life()
                 yield decode_result(self._decoded(event), self.address)
         finally:
             call.cancel()
 
     async def check_auth(self) -> None:
-        """Ask for a task that does not exist. Every answer of A2A will do; raises other failures like `call`."""
+        """Get a task that does not exist. Any A2A answer passes the check; raises other failures like `call`."""
         method, request = self._method("get_task", {"id": uuid.uuid4().hex})
         async with self._translated(request):
             try:
@@ -141,7 +141,7 @@ class GrpcInterface:
                     raise
 
     async def close(self) -> None:
-        """Give up the channel; calls in flight fail."""
+        """Close the channel; calls in flight fail."""
         await self._channel.close()
 
     def _method(self, operation: str, params: Mapping[str, Any]) -> tuple[Any, Message]:
@@ -154,17 +154,17 @@ class GrpcInterface:
 
     def _decoded(self, answer: Message) -> dict[str, Any]:
         if has_more_values(answer, MAX_ANSWER_VALUES):
-            told = f"what came back has more than {MAX_ANSWER_VALUES:,} values"
-            raise ProtocolError(f"{self.address}: {told}", retryable=False)
+            reason = f"the answer has more than {MAX_ANSWER_VALUES:,} values"
+            raise ProtocolError(f"{self.address}: {reason}", retryable=False)
         try:
             document: dict[str, Any] = json_format.MessageToDict(answer)
         except json_format.Error as error:
-            raise ProtocolError(f"{self.address}: what came back cannot be written as JSON: {error}") from error
+            raise ProtocolError(f"{self.address}: the answer cannot be written as JSON: {error}") from error
         return document
 
     @asynccontextmanager
     async def _translated(self, request: Message) -> AsyncIterator[None]:
-        """Turn the library's errors into ours; a broken connection is the same error as over HTTP."""
+        """Turn the library's errors into ours; a broken connection gives the same error as over HTTP."""
         try:
             yield
         except AioRpcError as error:
@@ -176,12 +176,12 @@ class GrpcInterface:
             task = asyncio.current_task()
             if task is None or task.cancelling() or self._channel.get_state() is not ChannelConnectivity.SHUTDOWN:
                 raise
-            # The channel was closed, which cancelled the call; the caller was not cancelled.
+            # Closing the channel cancelled the call; the caller was not cancelled.
             closed = ConnectionResetError("the channel was closed")
             raise self._session.failure(closed, self.address) from closed
 
     async def _broke(self) -> bool:
-        """Whether there was a connection; returns when the channel knows its loss, so that no call follows."""
+        """Whether there was a connection; returns when the channel has noticed the loss, so that no call uses it."""
         with suppress(TimeoutError):
             async with asyncio.timeout(NOTICED_WITHIN_S):
                 await self._channel.wait_for_state_change(ChannelConnectivity.READY)
@@ -189,7 +189,7 @@ class GrpcInterface:
 
 
 def said_by_a2a(error: AioRpcError) -> Mapping[str, Any] | None:
-    """A2A's error in a failed call, as HTTP+JSON would write it; None where the library or a stranger failed it."""
+    """The A2A error of a failed call, in the form of HTTP+JSON; None if the library or a proxy failed the call."""
     document = dict(error.trailing_metadata() or ()).get(_DETAILS_KEY)
     if not isinstance(document, bytes):
         return None
@@ -206,7 +206,7 @@ def said_by_a2a(error: AioRpcError) -> Mapping[str, Any] | None:
 
 
 def status_error(error: AioRpcError, address: str, sent_bytes: int) -> StreamingQueueError:
-    """The error for a failed call. Where resources were exhausted, a message over the common limit is at fault."""
+    """The error for a failed call. If resources were exhausted, the cause is a message over the common limit."""
     if (said := said_by_a2a(error)) is not None:
         return rpc_error(said, address)
     status = error.code()

@@ -1,4 +1,4 @@
-"""gRPC beside HTTP: the same agent behind A2A 1.0's own service, on a port of its own."""
+"""gRPC beside HTTP: the same agent as the gRPC service of A2A 1.0, on a separate port."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from streaming_queue.protocol_backend.a2a.native import NativeHandler
 logger = logging.getLogger(__name__)
 
 MAX_TEXT = 1000
-"""How much of an error's text travels, twice: gRPC's peers take 8 KiB of metadata unless told otherwise."""
+"""The longest text of an error; it is sent twice, and gRPC accepts 8 KiB of metadata by default."""
 
 _DOMAIN = "a2a-protocol.org"
 _principal: ContextVar[str | None] = ContextVar("principal")
@@ -43,7 +43,7 @@ Behaviour = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
 
 class GrpcDoor:
-    """A running gRPC server. `port` is the one it listens on."""
+    """A running gRPC server. `port` is its port."""
 
     def __init__(self, server: grpc.aio.Server, *, port: int, stop_s: float, name: str) -> None:
         self.port = port
@@ -52,14 +52,14 @@ class GrpcDoor:
         self._name = name
 
     async def stop(self) -> None:
-        """Accept nothing more, let calls in flight finish, and cut the rest off; idempotent, within `stop_s`."""
+        """Accept no more calls, let calls in flight finish, and cancel the rest; idempotent, within `stop_s`."""
         await stop(self._server, self._stop_s, self._name)
 
 
 async def open_door(handler: AgentHandler | NativeHandler, host: str, options: HostOptions, name: str) -> GrpcDoor:
     """Serve `handler` by gRPC on a free port of `host`; returns when it is ready.
 
-    Raises ConfigError like `comm.host.listener.listen`, and where the host has TLS, which gRPC cannot take from it.
+    Raises ConfigError like `comm.host.listener.listen`, and if the host has TLS: gRPC cannot use its ssl.SSLContext.
     """
     if options.tls is not None:
         raise ConfigError(f"{name}: gRPC cannot use its ssl.SSLContext: set a2a.grpc to false, or serve without TLS")
@@ -76,7 +76,7 @@ class _Calls(GrpcServerCallContextBuilder):
     """The SDK's context of a call, with our principal as its user."""
 
     def build(self, context: grpc.aio.ServicerContext) -> ServerCallContext:
-        """The context for one call. Raises VersionNotSupportedError: this service is that of 1.0 alone."""
+        """The context for one call. Raises VersionNotSupportedError for any version but 1.0."""
         metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         if known_version(metadata.get(VERSION_HEADER.lower(), "").encode()) != V1.version:
             raise VersionNotSupportedError(
@@ -86,7 +86,7 @@ class _Calls(GrpcServerCallContextBuilder):
 
 
 class _Service(GrpcHandler):
-    """The SDK's service. A failure keeps its class; a stream ends when its reader leaves, or reads nothing."""
+    """The SDK's service. A failure keeps its class; a stream ends if its reader leaves or does not read."""
 
     def __init__(self, handler: AgentHandler | NativeHandler, patience_s: float) -> None:
         self._calls = _Calls()
@@ -121,10 +121,10 @@ class _Service(GrpcHandler):
             async with asyncio.timeout(self._patience_s):
                 await context.write(to_stream_response(event))
         except TimeoutError:
-            await context.abort(grpc.StatusCode.ABORTED, f"nobody read the stream for {self._patience_s:g} s")
+            await context.abort(grpc.StatusCode.ABORTED, f"the caller did not read for {self._patience_s:g} s")
 
     async def abort_context(self, error: A2AError, context: grpc.aio.ServicerContext) -> None:
-        """End the call with the error's status; the failure of an execution is in its ErrorInfo."""
+        """End the call with the error's status; its ErrorInfo has the failure of an execution."""
         error.message = error.message[:MAX_TEXT]
         if not (isinstance(error.data, dict) and error.data.get("type") == ERROR):
             await super().abort_context(error, context)
@@ -139,7 +139,7 @@ class _Service(GrpcHandler):
 
 
 class _Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Admits callers, and messages within the limits; no text of a stranger's exception leaves."""
+    """Checks callers and message limits; the text of a foreign exception never leaves the host."""
 
     def __init__(self, service: _Service, options: HostOptions, name: str) -> None:
         self._service = service

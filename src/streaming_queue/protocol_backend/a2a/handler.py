@@ -1,4 +1,4 @@
-"""The guide's executors behind the SDK's routes: a short answer is one message, a long one is a task."""
+"""The guide's executors behind the SDK's routes: a short answer is a message, a long answer is a task."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ from streaming_queue.protocol_backend.a2a.jobs import Event, Jobs
 from streaming_queue.protocol_backend.a2a.task_store import TERMINAL, BoundedTaskStore
 
 TASK_AFTER_S = 1.0
-"""How long a streamed answer may be silent before it becomes a task, which its reader can come back to."""
+"""After this silence, in seconds, a streamed answer becomes a task, so that its reader can attach again."""
 
 
 @dataclass(frozen=True)
 class Principal(User):
-    """The principal as the SDK's user. The name is empty where the guard asks for no credential."""
+    """The principal as the SDK's user. The name is empty if the guard asks for no credential."""
 
     user_name: str = ""
 
@@ -76,12 +76,12 @@ class ContextBuilder(ServerCallContextBuilder):
 
 
 def principal_of(context: ServerCallContext) -> str | None:
-    """The principal that `ContextBuilder` put into the context."""
+    """The principal in a context from `ContextBuilder`."""
     return context.user.user_name or None
 
 
 class AgentHandler(RequestHandler):
-    """One hosted agent. No error that leaves it holds the text of an exception that is not ours."""
+    """One hosted agent. Its errors never contain the text of a foreign exception."""
 
     def __init__(self, agent_id: str, executions: Executions, request: Callable[..., RequestContext]) -> None:
         self._agent_id = agent_id
@@ -93,15 +93,15 @@ class AgentHandler(RequestHandler):
 
     @property
     def ready(self) -> bool:
-        """Whether questions are taken."""
+        """Whether the agent takes questions."""
         return self._executions.ready
 
     async def drain(self, timeout_s: float) -> None:
-        """Take on no question more, and wait for those in flight, `timeout_s` at the most."""
+        """Refuse new questions, and wait for those in flight, `timeout_s` at most."""
         await self._executions.drain(timeout_s)
 
     async def answer(self, payload: Mapping[str, Any], message_id: str, context_id: str, principal: str | None) -> End:
-        """Run the executor to its end. It is cancelled when the caller leaves, or by CancelTask."""
+        """Run the executor to its end. CancelTask or a caller that leaves cancels it."""
         try:
             request = self._request(self._agent_id, payload, principal=principal, context_id=context_id)
             with self._executions.attach(request) as execution:
@@ -118,13 +118,13 @@ class AgentHandler(RequestHandler):
         self._by_message[principal, message.message_id] = execution
         return execution
 
-    def _under_way(self, message_id: str, principal: str | None) -> Execution | None:
-        """The work on a message that is not answered yet."""
+    def _in_flight(self, message_id: str, principal: str | None) -> Execution | None:
+        """The execution of a message in flight."""
         execution = self._by_message.get((principal, message_id))
         return None if execution is None or execution.done else execution
 
     async def _payload(self, params: SendMessageRequest, context: ServerCallContext) -> dict[str, Any]:
-        """The executor's payload. Raises A2A's error for a message that the agent does not take."""
+        """The executor's payload. Raises A2A's error for a message that the agent does not accept."""
         validate_history_length(params.configuration)
         message = params.message
         if message.task_id:
@@ -139,9 +139,9 @@ class AgentHandler(RequestHandler):
         return payload_of([part.text for part in message.parts], metadata)
 
     async def _follow_up(self, message: Message, context: ServerCallContext) -> None:
-        """Make the message that names a running task one of its own, in that task's context.
+        """Turn a message that names a running task into a message of its own, in the task's context.
 
-        Raises what A2A says where it cannot be (specification 1.0, sections 3.1.1 and 3.4.3).
+        Raises A2A's errors if this is not possible (specification 1.0, sections 3.1.1 and 3.4.3).
         """
         task = await self._store.get(message.task_id, context)
         if task is None:
@@ -157,7 +157,7 @@ class AgentHandler(RequestHandler):
 
     @validate_request_params
     async def on_message_send(self, params: SendMessageRequest, context: ServerCallContext) -> Task | Message:
-        """One message where the caller waits, a task where it does not."""
+        """A message if the caller waits, else a task."""
         payload = await self._payload(params, context)
         message, principal = params.message, principal_of(context)
         if not params.configuration.return_immediately:
@@ -175,7 +175,7 @@ class AgentHandler(RequestHandler):
     async def on_message_send_stream(
         self, params: SendMessageRequest, context: ServerCallContext
     ) -> AsyncGenerator[Event, None]:
-        """One message where the answer comes whole and soon, else a task and its events."""
+        """A message if the whole answer arrives soon, else a task and its events."""
         payload = await self._payload(params, context)
         message, principal = params.message, principal_of(context)
         try:
@@ -209,10 +209,10 @@ class AgentHandler(RequestHandler):
 
     @validate_request_params
     async def on_cancel_task(self, params: CancelTaskRequest, context: ServerCallContext) -> Task:
-        """Cancel a task, or by its id a message that is not answered yet; a command goes on."""
+        """Cancel a task, or a message in flight by its id; a command goes on."""
         principal = principal_of(context)
         job = self._jobs.find(params.id, principal)
-        execution = job.execution if job else self._under_way(params.id, principal)
+        execution = job.execution if job else self._in_flight(params.id, principal)
         if execution is None and await self._store.get(params.id, context) is None:
             raise TaskNotFoundError
         if execution is None or execution.is_command:
@@ -224,11 +224,11 @@ class AgentHandler(RequestHandler):
 
     @validate_request_params
     async def on_get_task(self, params: GetTaskRequest, context: ServerCallContext) -> Task:
-        """A task of the caller's, running or among the last that ended, or a message that is not answered yet."""
+        """A task of the caller, running or recently ended, or a message in flight."""
         validate_history_length(params)
         task = await self._store.get(params.id, context)
         if task is None:
-            execution = self._under_way(params.id, principal_of(context))
+            execution = self._in_flight(params.id, principal_of(context))
             if execution is None:
                 raise TaskNotFoundError
             at_work = TaskStatus(state=TaskState.TASK_STATE_WORKING)
@@ -258,7 +258,7 @@ class AgentHandler(RequestHandler):
     on_delete_task_push_notification_config = _no_push
 
     async def on_get_extended_agent_card(self, params: Any, context: ServerCallContext) -> NoReturn:
-        """There is none."""
+        """Refuse: there is no extended card."""
         del params, context
         raise ExtendedAgentCardNotConfiguredError
 
@@ -269,7 +269,7 @@ class AgentHandler(RequestHandler):
 
 
 def _message(end: End, context_id: str) -> Message:
-    """The end of an execution as one message. Raises its failure as an error of A2A."""
+    """The end of an execution as a message. Raises its failure as an A2A error."""
     end = sendable(end)
     if end["type"] == ERROR:
         raise to_a2a(end)

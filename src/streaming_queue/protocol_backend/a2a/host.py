@@ -49,14 +49,14 @@ class A2AAgent(StopsOnce):
         await asyncio.gather(*stopping)
 
     async def drain(self, timeout_s: float) -> None:
-        """Take on no question more, and wait for those in flight, `timeout_s` at the most. The card answers 503."""
+        """Refuse new questions, and wait for those in flight, `timeout_s` at most. The card answers 503."""
         await self._handler.drain(timeout_s)
 
 
 async def spawn(
     agent_id: str, host: str, port: int, executor: Any, backend: BaseCommBackend, *, by_grpc: bool = False
 ) -> A2AAgent:
-    """Host `executor` by the options of `backend`, `by_grpc` too; returns when it is ready.
+    """Host `executor` by the options of `backend`, with `by_grpc` also by gRPC; returns when it is ready.
 
     Raises like `comm.host.asgi.serve`, `comm.skills.declared` and, with gRPC, `grpc_service.open_door`.
     """

@@ -1,4 +1,4 @@
-"""Calls to one agent over the interface that its card names: JSON-RPC or HTTP+JSON."""
+"""Calls to one agent over its card's HTTP interface: JSON-RPC or HTTP+JSON."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class Interface(HttpPeer):
         self._base = str(card.url).rstrip("/") + (f"/{quote(card.tenant, safe='')}" if card.tenant else "")
 
     async def call(self, operation: str, params: Mapping[str, Any], request_id: str, watch: Watch | None = None) -> Any:
-        """One call, one result. Raises the peer's error as ours, and ProtocolError when it is no answer of A2A.
+        """One call, one result. Raises the peer's error as ours, and ProtocolError if it is not an A2A answer.
 
-        `watch` looks after the wait for the response.
+        `watch` watches the wait for the response.
         """
         response = await self._open(operation, params, request_id, watch, streaming=False)
         if watch is not None:
@@ -76,9 +76,9 @@ class Interface(HttpPeer):
                         yield decode_result(self._decoded(data, request_id), self.address)
 
     async def check_auth(self) -> None:
-        """Ask for a task that does not exist: the interface may refuse a caller that may read the card.
+        """Get a task that does not exist: the interface may refuse a caller that may read the card.
 
-        Every answer of A2A will do; raises other failures like `call`.
+        Any A2A answer passes the check; raises other failures like `call`.
         """
         nothing = uuid.uuid4().hex
         async with await self._open("get_task", {"id": nothing}, nothing, None, streaming=False) as response:
@@ -130,7 +130,7 @@ class Interface(HttpPeer):
             return await read_body(response, self.address)
 
     def _decoded(self, body: bytes, request_id: str) -> Any:
-        """The result in a body or an event. Raises its error as ours."""
+        """The result in a body or an event. Raises A2A's error as ours."""
         if self.card.binding == JSONRPC:
             return decode_response(body, request_id, self.address, rpc_error)
         result = decode_object(body, self.address)

@@ -1,4 +1,4 @@
-"""Executions that are tasks: they outlive their request; callers can get, follow and cancel them."""
+"""Executions as A2A tasks: they go on after their request; callers can get, follow and cancel them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Job:
         self._artifact_id = f"{self.task_id}-answer"
 
     def task(self, end: End | None = None) -> Task:
-        """The task as it stands: at work, or at its `end`, which is `sendable`."""
+        """The current task: running, or at its `end` (`sendable`)."""
         task = Task(id=self.task_id, context_id=self.context_id, status=self._status(end), history=[self._asked])
         if end is not None and end["type"] == MESSAGE:
             task.artifacts.append(self._artifact(end["data"]))
@@ -75,7 +75,7 @@ class Job:
         return status
 
     def _update(self, event: Status | End) -> TaskStatusUpdateEvent:
-        """The end, or a status, as an update."""
+        """The end or a status, as an update."""
         end = None if event["type"] == STATUS else event
         update = TaskStatusUpdateEvent(status=self._status(end), **self._ids)
         if event["type"] != ERROR and (metadata := event.get("metadata")):
@@ -83,10 +83,10 @@ class Job:
         return update
 
     def _word(self, event: Status, number: int) -> TaskStatusUpdateEvent:
-        """A word on progress; by its id a reader knows it again."""
+        """A status as an update; its id lets a reader skip a repeated one."""
         fit = sendable(event)
         if fit["type"] == ERROR:
-            logger.warning("task %s: the metadata of a status is left out: %s", self.task_id, fit["message"])
+            logger.warning("task %s: a status is sent without its metadata: %s", self.task_id, fit["message"])
             fit = {"type": STATUS, "data": event["data"]}
         update = self._update(fit)
         update.status.message.CopyFrom(self._said(event["data"], f"{self.task_id}-{number}"))
@@ -98,7 +98,7 @@ class Job:
     async def events(self) -> AsyncGenerator[Event, None]:
         """The task, then all its events from the beginning, for any number of readers.
 
-        The first piece of the artifact replaces what a reader may have of it from an earlier connection.
+        The first piece of the artifact replaces the pieces that a reader may have from an earlier connection.
         """
         yield self.task()
         begun = False
@@ -113,7 +113,7 @@ class Job:
                         yield self._piece(event["data"], append=begun)
                         begun = True
                     else:
-                        # Some clients keep only the chunk marked as the last one: the whole answer replaces the pieces.
+                        # Some clients keep only the chunk marked as last: the whole answer replaces the pieces.
                         end = sendable(event)
                         if end["type"] == MESSAGE:
                             yield self._piece(end["data"], append=False, last=True)
@@ -130,7 +130,7 @@ class Jobs:
         self._by_execution: dict[Execution, Job] = {}
 
     async def begin(self, execution: Execution, held: ExitStack, asked: Message, context: ServerCallContext) -> Job:
-        """Make the execution a task, which takes over `held`; an execution that is a task keeps its task."""
+        """Turn the execution into a task, which takes over `held`; an execution with a task keeps that task."""
         job = self._by_execution.get(execution)
         if job is not None:
             held.close()
@@ -142,7 +142,7 @@ class Jobs:
         return job
 
     async def _keep(self, job: Job, held: ExitStack, context: ServerCallContext) -> None:
-        """Hold the execution until its end is known, and remember that."""
+        """Hold the execution until its end is known, and store the ended task."""
         try:
             with held:
                 end = await job.execution.result()
@@ -151,12 +151,12 @@ class Jobs:
             del self._by_id[job.task_id], self._by_execution[job.execution]
 
     def find(self, task_id: str, principal: str | None) -> Job | None:
-        """The running task of this principal."""
+        """The principal's running task with this id."""
         job = self._by_id.get(task_id)
         return job if job is not None and job.execution.context.principal == principal else None
 
     async def cancel(self, job: Job) -> Task:
-        """Cancel a running task; returns it as it ended, after one second at the most."""
+        """Cancel a running task; returns the ended task, after one second at most."""
         job.cancelled = True
         await self._executions.discard(job.execution)
         if job.keeper is not None:
@@ -164,7 +164,7 @@ class Jobs:
         return job.task(sendable(await job.execution.result()))
 
     async def aclose(self) -> None:
-        """Let the tasks see the end of their stopped executions."""
+        """Wait until the tasks of stopped executions have ended."""
         keepers = [job.keeper for job in self._by_id.values() if job.keeper is not None]
         if keepers:
             await asyncio.wait(keepers, timeout=CANCEL_BOUND_S)

@@ -1,4 +1,4 @@
-"""The number of values in a message of protobuf, counted before JSON is written, which costs much more."""
+"""Counts the values in a protobuf message before it becomes JSON: the conversion costs much more."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Value
 
 SMALLEST_BYTES = 2
-"""The least size of a value on the wire: its tag, and its length or itself."""
+"""The smallest size of a value on the wire: its tag, and its length or content."""
 
 
 def has_more_values(message: Message, most: int) -> bool:
     """Whether a message has more than `most` values, at any depth, counted as `comm.strict_json` counts them.
 
-    A message that is too small for so many values is not counted.
+    It does not count a message that is too small for this many values.
     """
     if message.ByteSize() <= SMALLEST_BYTES * most:
         return False
@@ -26,7 +26,7 @@ def has_more_values(message: Message, most: int) -> bool:
                 inside.append(value)
                 count += 1
             elif isinstance(value, str | bytes | int | float):
-                count += not isinstance(outer, Value)  # counted where it is held
+                count += not isinstance(outer, Value)  # the value's holder counts it
             else:
                 held = value.values() if isinstance(value, Mapping) else value
                 count += len(value)

@@ -1,4 +1,4 @@
-"""Executors written for the SDK, hosted as they are."""
+"""Hosting of executors that are written for the A2A SDK."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from streaming_queue.protocol_backend.a2a.task_store import BoundedTaskStore, Bu
 logger = logging.getLogger(__name__)
 
 SETTLE_S = 1.0
-"""How long a drain waits for the tasks of executors that have returned."""
+"""The time, in seconds, that a drain waits for the tasks of executors that have returned."""
 
 
 def is_native(executor: Any) -> bool:
-    """Whether this is the SDK's kind of executor: its class, or both its methods with its parameters."""
+    """Whether this is an executor of the SDK: a subclass, or an object with both methods and their parameters."""
     if isinstance(executor, AgentExecutor):
         return True
     methods = (getattr(executor, "execute", None), getattr(executor, "cancel", None))
@@ -38,7 +38,7 @@ def is_native(executor: Any) -> bool:
 
 
 class Discreet(AgentExecutor):
-    """An executor whose exceptions keep their text to this host's log; the protocol's own errors pass."""
+    """An executor whose foreign exceptions are only logged on this host; the protocol's own errors pass."""
 
     def __init__(self, agent_id: str, executor: Any, busy: Busy) -> None:
         self._agent_id = agent_id
@@ -63,13 +63,13 @@ class Discreet(AgentExecutor):
             raise
         except Exception as error:
             logger.exception("agent %s %s", self._agent_id, failure)
-            raise InternalError(f"the agent {failure}; its own log says why") from error
+            raise InternalError(f"the agent {failure}; its log has the reason") from error
 
 
 class NativeHandler(DefaultRequestHandlerV2):
     """The SDK's handler; a follow-up that names only its task stays in the task's context.
 
-    `ready`: messages are taken.
+    `ready`: the agent takes messages.
     """
 
     def __init__(self, agent_id: str, executor: Any, card: AgentCard) -> None:
@@ -82,12 +82,12 @@ class NativeHandler(DefaultRequestHandlerV2):
         )
 
     async def drain(self, timeout_s: float) -> None:
-        """Take no message more, and wait for those in flight and their tasks, `timeout_s` at the most."""
+        """Refuse new messages, and wait for those in flight and their tasks, `timeout_s` at most."""
         self.ready = False
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._busy.idle.wait()
-                # The last event may still be on its way to the task; an executor may also leave a task unfinished.
+                # The task may not have its last event yet; an executor may also leave a task unfinished.
                 async with asyncio.timeout(SETTLE_S):
                     await self._tasks.busy.idle.wait()
 
@@ -116,7 +116,7 @@ class NativeHandler(DefaultRequestHandlerV2):
 
     async def _setup_active_task(self, params: SendMessageRequest, call_context: ServerCallContext) -> Any:
         if not self.ready:
-            stopping = ConnectError(f"agent {self._agent_id!r} is about to stop and takes no message more")
+            stopping = ConnectError(f"agent {self._agent_id!r} drains and takes no new messages")
             raise to_a2a(error_event(stopping))
         message = params.message
         if message.task_id and not message.context_id:

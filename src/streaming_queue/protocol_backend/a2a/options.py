@@ -11,7 +11,7 @@ class A2A(BackendSection):
     """The interfaces of A2A, for the protocol a2a."""
 
     grpc: bool = False
-    """Serve agents by gRPC, too, on a free port of its own. Their cards name it (extra grpc)."""
+    """Serve agents also by gRPC, on a separate free port; their cards name it (extra grpc)."""
     binding: Literal["JSONRPC", "HTTP+JSON", "GRPC"] = "JSONRPC"
-    """The interface by which agents are asked where their cards offer it. Where not, or where gRPC cannot be used or
-    connected to, another of theirs, which is logged."""
+    """The preferred interface of agents. If an agent's card does not offer it, or gRPC cannot connect, we use another
+    interface of the card and log it."""

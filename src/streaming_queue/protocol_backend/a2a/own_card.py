@@ -1,4 +1,4 @@
-"""The card of a hosted agent, for each name that callers use."""
+"""The card of a hosted agent, for each host name that callers use."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ MAX_AGE_S = 60
 _BINDINGS = (("JSONRPC", "1.0", "/"), ("HTTP+JSON", "1.0", ""), ("JSONRPC", "0.3", "/"), ("HTTP+JSON", "0.3", ""))
 _NAMES_KEPT = 100
 _PROMISE = (
-    "Reads the call's context from the message's metadata. A message under way is known by its id, and one with an "
-    "idempotency key comes back to the same work."
+    "Reads the call's context from the message's metadata. A message in flight can be found by its id; a repeated "
+    "message with the same idempotency key leads to the same work."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """The content of an agent's card, without its place.
+    """The content of an agent's card, without its address.
 
-    `guarded`: the agent takes requests with a bearer credential only. `call_extension`: it keeps to our extension.
-    `grpc_port`: its port for gRPC.
+    `guarded`: the agent requires a bearer credential. `call_extension`: it supports our extension. `grpc_port`: its
+    port for gRPC.
     """
 
     agent_id: str
@@ -83,7 +83,7 @@ class Face:
 
 
 class CardDesk:
-    """Serves the card: every interface stands at the origin by which the card was asked for."""
+    """Serves the card: every interface has the origin of the request for the card."""
 
     def __init__(self, face: Face) -> None:
         self._face = face
@@ -101,7 +101,7 @@ class CardDesk:
         return served
 
     def response(self, origin: str, headers: Mapping[bytes, bytes]) -> tuple[int, list[Header], bytes]:
-        """Status, headers and body; 304 where the caller holds this very card."""
+        """Status, headers and body; 304 if the caller has the same card."""
         body, etag = self._served(origin)
         fields = [
             (b"cache-control", b"public, max-age=%d" % MAX_AGE_S),

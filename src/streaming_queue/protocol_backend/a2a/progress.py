@@ -1,4 +1,4 @@
-"""The answer, put together from results and streamed events in any order, repeated or not."""
+"""Builds the answer from results and streamed events, in any order, also repeated."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ WORDS_REMEMBERED = 10_000
 
 
 class Progress:
-    """One exchange: the task it became (`task_id`), the pieces so far, and in the end the `reply`.
+    """The state of one exchange: its task (`task_id`), the pieces so far, and at the end the `reply`.
 
-    `running`: a task is known, and its end is not.
+    `running`: a task is known, but not its end.
     """
 
     def __init__(self, address: str) -> None:
@@ -29,21 +29,21 @@ class Progress:
         self._ids_bytes = 0
         self._size = 0
         self._length = 0
-        self._told = 0
+        self._emitted = 0
         self._metadata: ReplyMetadata = {}
         self._words: dict[int, None] = {}
 
     @property
     def running(self) -> bool:
-        """Whether a task is known and its end is not."""
+        """Whether a task is known, but not its end."""
         return self.task_id is not None and self.reply is None
 
     def feed(self, result: Result) -> list[StreamEvent]:
-        """Take a result of the peer; returns its new events for our reader.
+        """Add a result of the peer; returns the new events for our reader.
 
         Raises:
             StreamingQueueError: the task ended without an answer.
-            ProtocolError: it belongs to another task, or the answer grew over its limit.
+            ProtocolError: the result belongs to another task, or the answer is over its limit.
         """
         if self.reply is not None:
             return []
@@ -63,11 +63,11 @@ class Progress:
 
     def _know(self, task_id: Any) -> None:
         if not isinstance(task_id, str) or not task_id:
-            raise ProtocolError(f"{self._address}: a task came without an id")
+            raise ProtocolError(f"{self._address}: the task has no id")
         if self.task_id is None:
             self.task_id = task_id
         elif self.task_id != task_id:
-            raise ProtocolError(f"{self._address}: what came belongs to another task, {task_id[:80]!a}")
+            raise ProtocolError(f"{self._address}: the result belongs to another task, {task_id[:80]!a}")
 
     def _artifact(self, artifact: Any, *, append: bool) -> list[StreamEvent]:
         if not isinstance(artifact, Mapping):
@@ -83,15 +83,15 @@ class Progress:
         self._length += len(text)
         self._size += text_bytes(text)
         check_size(self._size, self._address)
-        # A reader gets each piece once: after a reconnect the peer begins anew.
-        fresh = self._length - self._told
+        # A reader gets each piece once: after a reconnect the peer starts again.
+        fresh = self._length - self._emitted
         if fresh <= 0 or not text:
             return []
-        self._told = self._length
+        self._emitted = self._length
         return [{"type": DELTA, "data": text[-fresh:]}]
 
     def _pieces(self, artifact_id: str) -> list[str]:
-        """The pieces of an artifact so far. Raises ProtocolError where the artifacts' names alone are too long."""
+        """The pieces of an artifact so far. Raises ProtocolError if the artifacts' names alone are too long."""
         pieces = self._artifacts.get(artifact_id)
         if pieces is None:
             pieces = self._artifacts[artifact_id] = []
@@ -112,12 +112,12 @@ class Progress:
         if state not in ANSWERED:
             raise task_error(state, message, said, self._address)
         text = "\n".join("".join(pieces) for pieces in self._artifacts.values()) or said or _last_word(body)
-        if not (text or whole):  # an agent may have said it all on the way: the task as a whole has it
+        if not (text or whole):  # the agent may have sent the answer in statuses: the whole task has it
             return []
         return self._end(body, text, {**metadata_of(message), **self._metadata, **metadata_of(body)})
 
     def _word(self, message: Any, said: str, metadata: ReplyMetadata) -> list[StreamEvent]:
-        """A word on progress, unless it was told before: after a reconnect the peer may begin anew."""
+        """A status, unless it was emitted before: after a reconnect the peer may start again."""
         if not (said or metadata):
             return []
         message_id = message.get("messageId") if isinstance(message, Mapping) else None

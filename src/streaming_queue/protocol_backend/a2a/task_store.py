@@ -1,4 +1,4 @@
-"""Tasks that callers can get again, within bounds."""
+"""A bounded store of tasks that callers can get again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AT_WORK = frozenset({TaskState.TASK_STATE_SUBMITTED, TaskState.TASK_STATE_WORKIN
 
 
 class Busy:
-    """The keys of the work in flight; `idle` is set while there is none."""
+    """The keys of the work in flight; `idle` is set while there is no work."""
 
     def __init__(self) -> None:
         self.idle = asyncio.Event()
@@ -34,7 +34,7 @@ class Busy:
         self._keys: set[object] = set()
 
     def note(self, key: object, *, at_work: bool) -> None:
-        """Take a key in, or out."""
+        """Add or remove a key."""
         if at_work:
             self._keys.add(key)
             self.idle.clear()
@@ -55,9 +55,9 @@ class Busy:
 
 
 class BoundedTaskStore(InMemoryTaskStore):
-    """The SDK's store in memory, which forgets the ended tasks that lie longest when there are too many.
+    """The SDK's store in memory; it removes the oldest ended tasks if there are too many.
 
-    A task belongs to the principal that began it: for all others it does not exist. `busy` holds the tasks at work.
+    A task belongs to the principal that began it: other principals cannot see it. `busy` holds the running tasks.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class BoundedTaskStore(InMemoryTaskStore):
         self._bytes = 0
 
     async def save(self, task: Task, context: ServerCallContext) -> None:
-        """Keep the task as it stands now."""
+        """Store the current state of the task."""
         await super().save(task, context)
         self.busy.note(task.id, at_work=task.status.state in AT_WORK)
         if task.status.state not in TERMINAL or task.id in self._ended:

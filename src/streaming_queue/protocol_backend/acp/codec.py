@@ -1,4 +1,4 @@
-"""What ACP writes: messages, runs, events (the specification's schemas, 0.2). No I/O."""
+"""ACP's messages, runs and events (the specification's schemas, 0.2). No I/O."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from streaming_queue.messages import payload_text
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
 RUN_ID = "Run-ID"
-"""The header that names a run in the response that begins it, and, between our own ends, in the request."""
+"""The header with the run's id: in the response that begins the run, and between our own ends in the request."""
 CALL_EXTENSION = "streaming-queue.call"
-"""The annotation in a manifest by which our hosts are known (docs/protocols/acp.md, "Between our own ends")."""
+"""The annotation in the manifest of our hosts (docs/protocols/acp.md, "Between our own ends")."""
 USER = "user"
 
 SYNC, ASYNC, STREAM = "sync", "async", "stream"
@@ -36,21 +36,21 @@ _ids = (f"{prefix}{number:012x}" for prefix in [str(uuid.uuid4())[:24]] for numb
 
 
 class UnreadableError(ValueError):
-    """What came is not what the specification allows; the text says why."""
+    """The document does not follow the specification; the text says why."""
 
 
 def agent_name(agent_id: str) -> str:
-    """The name of an agent in ACP: its id as a DNS label (RFC 1123, 2.1), as the specification wants it."""
+    """The name of an agent in ACP: its id as a DNS label (RFC 1123, 2.1), by the specification."""
     return _NO_NAME.sub("-", agent_id.lower())[:63].strip("-") or "agent"
 
 
 def message(text: str, role: str = USER) -> dict[str, Any]:
-    """A message of one text."""
+    """A message with one text."""
     return {"role": role, "parts": [{"content_type": "text/plain", "content": text, "content_encoding": "plain"}]}
 
 
 def part_text(part: Any) -> str | None:
-    """The text of a message's part, None where it is none. Raises UnreadableError when it is no part."""
+    """The text of a message's part, None if it is not text. Raises UnreadableError if it is not a part."""
     if not isinstance(part, Mapping):
         raise UnreadableError("a part of a message must be an object")
     content, kind = part.get("content"), part.get("content_type") or "text/plain"
@@ -63,13 +63,13 @@ def part_text(part: Any) -> str | None:
     try:
         return base64.b64decode(content, validate=True).decode()
     except ValueError as error:
-        raise UnreadableError(f"the content of a part is no text in base64: {error}") from error
+        raise UnreadableError(f"the content of a part is not text in base64: {error}") from error
 
 
 def messages_text(messages: Any, *, text_only: bool = False) -> str | None:
-    """The text of messages, a line end between them, None where there is none at all; the parts of one run together.
+    """The text of messages, joined by line ends; parts of one message are joined without. None without any text.
 
-    Raises UnreadableError when they are no messages, or, with `text_only`, hold anything but text.
+    Raises UnreadableError if they are not messages or, with `text_only`, have other content than text.
     """
     if not isinstance(messages, list):
         raise UnreadableError("messages must be a list")
@@ -83,19 +83,19 @@ def messages_text(messages: Any, *, text_only: bool = False) -> str | None:
             if (text := part_text(part)) is not None:
                 pieces.append(text)
             elif text_only and not _is_remark(part):
-                raise UnreadableError("this agent takes text only, and fetches nothing by its URL")
+                raise UnreadableError("this agent takes text only, and fetches no URLs")
         if pieces:
             texts.append("".join(pieces))
     return "\n".join(texts) if texts else None
 
 
 def _is_remark(part: Mapping[str, Any]) -> bool:
-    """Whether a part says something about the message and is no content of it: a citation, a trajectory."""
+    """Whether a part is metadata, not content of the message: a citation, a trajectory."""
     return part.get("content") is None and part.get("content_url") is None
 
 
 def encode_run_request(name: str, payload: Mapping[str, Any], rest: Mapping[str, Any], mode: str) -> bytes:
-    """The body that begins a run; `rest` is the metadata that no header carries.
+    """The body that begins a run; `rest` is the metadata without a header.
 
     Raises:
         ConfigError: the payload has neither text nor parts.
@@ -114,20 +114,20 @@ def encode_run_request(name: str, payload: Mapping[str, Any], rest: Mapping[str,
 
 
 def decode_object(body: bytes, address: str) -> dict[str, Any]:
-    """The JSON object that a peer sent. Raises ProtocolError."""
+    """The JSON object from a peer. Raises ProtocolError."""
     document = read_answer(body, address)
     if not isinstance(document, dict):
-        what = "no JSON object" if body else "an empty body"
-        raise ProtocolError(f"{address}: answered with {what}{excerpt(body)}")
+        what = "not a JSON object" if body else "empty"
+        raise ProtocolError(f"{address}: the body of the answer is {what}{excerpt(body)}")
     return document
 
 
 def new_id() -> str:
-    """An id for a run, a UUID; those of one process begin alike, which spares a random one for each."""
+    """A UUID for a run. The ids of one process have the same prefix: a random UUID for each costs more CPU."""
     return next(_ids)
 
 
 def read_id(value: object) -> str | None:
-    """The id of a run or a session as it is written in ACP, a UUID in lower case; None where it is none."""
+    """The id of a run or a session in ACP's form, a UUID in lower case; None if it is not a UUID."""
     text = value.lower() if isinstance(value, str) else ""
     return text if _UUID.fullmatch(text) else None

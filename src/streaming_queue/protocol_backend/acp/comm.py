@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class AcpCommBackend(ExchangeBackend, HttpBackend[Peer]):
-    """Agents behind the REST interface of ACP servers; one session, its connections kept alive.
+    """Agents behind the REST interface of ACP servers; one session keeps connections alive.
 
-    There is no limit on an answer's time: the caller cancels `send`. The backend follows no redirects and uses no
-    proxies of the environment. A credential goes to its agent's address only.
+    An answer has no time limit: the caller cancels `send`. The backend follows no redirects and uses no proxies from
+    the environment. A credential goes to its agent's address only.
     """
 
     name = "acp"

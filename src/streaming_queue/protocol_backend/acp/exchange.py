@@ -1,7 +1,7 @@
 """One message as an ACP run.
 
-A run that is known is found again by its id. No message is sent twice, except one with an idempotency key to a host of
-ours that has no such run: the message did not arrive, or leads to the same work.
+A known run is found again by its id. A message is sent twice only with an idempotency key, to a host of ours that does
+not have the run: either the first message did not arrive, or the second one leads to the same work.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from streaming_queue.protocol_backend.acp.peer import Peer
 from streaming_queue.protocol_backend.acp.reading import LAST, Reading
 
 SILENT_S = 20.0
-"""After so much silence in a stranger's stream we ask for its run: a stranger need not send signs of life."""
+"""After this silence, in seconds, in a foreign agent's stream we get its run: it need not send signs of life."""
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 READ_OUT_S = 0.1
@@ -66,8 +66,8 @@ class AcpExchange(HttpExchange[Peer]):
     async def ask(self) -> Reply:
         """The whole answer; `raw` is the run as it completed.
 
-        We ask a host of ours in mode sync, which costs least: it takes our id for the run and sends signs of life.
-        We ask a stranger in mode stream: only a stream tells the id of the run at its beginning.
+        We ask a host of ours in mode sync, which costs least: it accepts our id for the run and sends signs of life.
+        We ask a foreign agent in mode stream: only a stream sends the run's id at its beginning.
         """
         await self._choose()
         if not self._is_ours:
@@ -86,12 +86,12 @@ class AcpExchange(HttpExchange[Peer]):
         async with aclosing(self._later() if known else self._stream()) as events:
             async for event in events:
                 try:
-                    told = reading.take(event)
+                    translated = reading.take(event)
                 except UnreadableError as error:
                     raise ProtocolError(f"{self.address}: {error}") from error
                 self.reply = reading.reply
-                if told is not None:
-                    yield told
+                if translated is not None:
+                    yield translated
 
     def _post(self, mode: str) -> Any:
         headers, rest = (write_trace if self._is_ours else write_context)(self.metadata)
@@ -110,24 +110,26 @@ class AcpExchange(HttpExchange[Peer]):
             raise self.peer.gone(error) from error
 
     async def _come_back(self) -> dict[str, Any] | None:
-        """The run as it stands; None where there is no run yet, or where the message may be sent again."""
+        """The current run; None if there is no run yet, or if the message may be sent again."""
         try:
             return None if self.run_id is None else await self.peer.ask("GET", self.peer.runs / self.run_id)
         except NotFoundError as error:
             if not (self._is_ours and self.key):
-                raise ConnectError(f"{self.address}: the connection broke, and its run is not known there") from error
+                raise ConnectError(
+                    f"{self.address}: the connection broke, and the agent does not know its run"
+                ) from error
             self.run_id = None
             return None
 
     async def _known(self, *path: str) -> dict[str, Any]:
-        """The known run, or its events. Raises ConnectError when the agent has forgotten the run."""
+        """The known run, or its events. Raises ConnectError if the agent has forgotten the run."""
         try:
             return await self.peer.ask("GET", self.peer.runs.joinpath(str(self.run_id), *path))
         except NotFoundError as error:
-            raise ConnectError(f"{self.address}: it has forgotten the run that was in flight") from error
+            raise ConnectError(f"{self.address}: the agent has forgotten the run in flight") from error
 
     async def _awaited(self) -> Reply:
-        """The reply of the known run; we ask for it until it is there."""
+        """The reply of the known run, by polling."""
         pause_s = FIRST_PAUSE_S
         while (reply := decode_run(await self._known(), self.address)) is None:
             pause_s = await _pause(pause_s)
@@ -143,8 +145,8 @@ class AcpExchange(HttpExchange[Peer]):
                 if response.status != 200 or response.content_type != EVENT_STREAM:
                     yield await self._ended(await self._begun(response))
                     return
-                tell = heard if watching is None else watching.heard
-                async with aclosing(read_events(response, self.address, tell)) as events:
+                report_life = heard if watching is None else watching.heard
+                async with aclosing(read_events(response, self.address, report_life)) as events:
                     async for data in events:
                         event = read_answer(data, self.address)
                         if isinstance(event, dict) and event.get("type") in LAST:
@@ -155,18 +157,18 @@ class AcpExchange(HttpExchange[Peer]):
                 await watching.aclose()
 
     async def _ended(self, run: dict[str, Any]) -> dict[str, Any]:
-        """The last event of a run that a host without streams answers as JSON."""
+        """The last event of a run that a host without streams sends as JSON."""
         self.run_id = read_id(run.get("run_id")) or self.run_id
         return _end_of(dict((await self._awaited())["raw"]) if run.get("status") in UNDER_WAY else run)
 
     async def _later(self) -> AsyncGenerator[Any, None]:
-        """The events of the known run; we ask for them until they end."""
+        """The events of the known run, by polling until they end."""
         pause_s, taken = FIRST_PAUSE_S, 0
         ended: dict[str, Any] | None = None
         while True:
             events = (await self._known("events")).get("events")
             if not isinstance(events, list):
-                raise ProtocolError(f"{self.address}: what it answers is no list of events")
+                raise ProtocolError(f"{self.address}: the answer is not a list of events")
             fresh, taken = events[taken:], max(taken, len(events))
             for event in fresh:
                 yield event
@@ -174,12 +176,12 @@ class AcpExchange(HttpExchange[Peer]):
                 yield _end_of(ended)
                 return
             if not fresh and (run := await self._known()).get("status") not in UNDER_WAY:
-                ended = run  # its last events may have come since the list was read
+                ended = run  # the last events may be newer than the list
                 continue
             pause_s = await _pause(pause_s)
 
     async def _is_at_work(self) -> bool | None:
-        """Whether the run is in flight; None where its id is not known."""
+        """Whether the run is in flight; None if its id is not known."""
         if self.run_id is None:
             return None
         with self.peer.translated:

@@ -1,4 +1,4 @@
-"""Failures as ACP writes them, and what those of a peer mean. No I/O."""
+"""ACP failures: written by our hosts, and translated from a peer. No I/O."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class AwaitingError(AgentFailedError):
 
 
 class NotFoundError(RemoteError):
-    """The peer has no such thing: no agent, no run, no session of this name."""
+    """The peer has no agent, run or session of this name."""
 
 
 def acp_error(event: FailureEvent, code: str | None = None) -> dict[str, Any]:
-    """An `agent_error` event as ACP's Error: what others understand, and beside it, in `data`, what our ends do."""
+    """An `agent_error` event as ACP's Error, for all clients; its `data` has the event, for our own."""
     if code is None:
         bad_input = event["code"] == ConfigError.code or (
             event["code"] == ProtocolError.code and not event["retryable"]
@@ -54,8 +54,8 @@ def acp_error(event: FailureEvent, code: str | None = None) -> dict[str, Any]:
     return {"code": code, "message": event["message"], "data": data}
 
 
-def told_error(error: Any, address: str) -> StreamingQueueError | None:
-    """The error of ours in ACP's Error, as the same class; None where a stranger wrote it."""
+def reported_error(error: Any, address: str) -> StreamingQueueError | None:
+    """The error in ACP's Error, as the same class; None if a foreign agent wrote it."""
     data = error.get("data") if isinstance(error, Mapping) else None
     if not isinstance(data, Mapping) or data.get("type") != ERROR:
         return None
@@ -63,11 +63,11 @@ def told_error(error: Any, address: str) -> StreamingQueueError | None:
 
 
 def http_error(response: aiohttp.ClientResponse, body: bytes, address: str) -> StreamingQueueError:
-    """What a response means whose status is not 2xx."""
+    """The error for a response other than 2xx."""
     found = read_or_none(body)
     document = found if isinstance(found, dict) else {}
     retry_after_s = parse_retry_after(response.headers.get("Retry-After"))
-    if (error := told_error(document, address)) is not None:
+    if (error := reported_error(document, address)) is not None:
         error.retry_after_s = retry_after_s if error.retry_after_s is None else error.retry_after_s
         return error
     if response.status == 404 and document.get("code") == NOT_FOUND:
@@ -77,11 +77,11 @@ def http_error(response: aiohttp.ClientResponse, body: bytes, address: str) -> S
 
 
 def event_error(error: Any, address: str) -> StreamingQueueError:
-    """What ACP's Error means where it comes as an agent's failure."""
-    if (told := told_error(error, address)) is not None:
-        return told
+    """The error for ACP's Error as an agent's failure."""
+    if (failure := reported_error(error, address)) is not None:
+        return failure
     if not isinstance(error, Mapping):
-        return AgentFailedError(f"{address}: the agent failed and did not say why")
+        return AgentFailedError(f"{address}: the agent failed without a reason")
     code, said = error.get("code"), excerpt(str(error.get("message")).encode())
     return AgentFailedError(
         f"{address}: the agent failed with {code!r}{said}", retryable=code not in (INVALID_INPUT, NOT_FOUND)
@@ -89,12 +89,12 @@ def event_error(error: Any, address: str) -> StreamingQueueError:
 
 
 def decode_run(run: Any, address: str) -> Reply | None:
-    """The reply in a completed run, None where the run is under way: the status decides, whatever HTTP said.
+    """The reply in a completed run, None while the run is in flight: the run's status decides, not the HTTP status.
 
     Raises:
         StreamingQueueError: the run failed or was cancelled; from a host of ours the class that its agent raised.
-        AwaitingError: it awaits input.
-        ProtocolError: it is no run, or completed without a text.
+        AwaitingError: the run awaits input.
+        ProtocolError: the document is not a run, or the run completed without a text.
     """
     status = run.get("status") if isinstance(run, Mapping) else None
     if status in UNDER_WAY:
@@ -104,13 +104,13 @@ def decode_run(run: Any, address: str) -> Reply | None:
     if status == FAILED:
         raise event_error(run.get("error"), address)
     if status == CANCELLED:
-        raise told_error(run.get("error"), address) or AgentFailedError(f"{address}: the run was cancelled")
+        raise reported_error(run.get("error"), address) or AgentFailedError(f"{address}: the run was cancelled")
     if status == AWAITING:
         raise AwaitingError(
-            f"{address}: the agent awaits further input, which a question cannot give it; the run was cancelled",
+            f"{address}: the agent awaits further input, which a question cannot give; the run was cancelled",
             retryable=False,
         )
-    raise ProtocolError(f"{address}: what came back is no run{excerpt(orjson.dumps(run))}")
+    raise ProtocolError(f"{address}: the answer is not a run{excerpt(orjson.dumps(run))}")
 
 
 def _reply(run: dict[str, Any], address: str) -> Reply:

@@ -76,7 +76,7 @@ class AcpAgent(AsgiAgent):
         match path:
             case ["ping"]:
                 if not self._executions.ready:
-                    away = f"agent {self.agent_id!r} takes no questions now: it is about to stop, or is not ready"
+                    away = f"agent {self.agent_id!r} takes no questions now: it drains, or is not ready"
                     raise RefusedError(503, _error(SERVER_ERROR, away))
                 found = b"{}"
             case ["agents"]:
@@ -91,13 +91,13 @@ class AcpAgent(AsgiAgent):
             case ["resources", resource_id]:
                 found = self.sessions.resource(principal, resource_id)
         if found is None:
-            raise RefusedError(404, _error(NOT_FOUND, f"there is nothing here at {'/'.join(path)[:200]!a}"))
+            raise RefusedError(404, _error(NOT_FOUND, f"there is nothing at {'/'.join(path)[:200]!a}"))
         await send_json(send, 200, found)
 
     def _run(self, scope: Scope, run_id: str) -> Run:
         run = self.runs.find(run_id.lower(), scope["state"].get("principal"))
         if run is None:
-            raise RefusedError(404, _error(NOT_FOUND, f"there is no run {run_id[:80]!a} (any more)"))
+            raise RefusedError(404, _error(NOT_FOUND, f"there is no run {run_id[:80]!a}, or it was removed"))
         return run
 
     async def _show(self, run_id: str, scope: Scope, body: bytes, send: Send) -> None:
@@ -119,7 +119,7 @@ class AcpAgent(AsgiAgent):
     async def _create(self, scope: Scope, body: bytes, send: Send) -> None:
         asked = decode_run_request(body, dict(scope["headers"]))
         if asked.agent_name != self._name:
-            here = f"there is no agent {asked.agent_name[:80]!a} here, but {self._name!r}"
+            here = f"there is no agent {asked.agent_name[:80]!a} here, only {self._name!r}"
             raise RefusedError(404, _error(NOT_FOUND, here))
         context = self._request(
             asked.payload,
@@ -172,7 +172,7 @@ class AcpAgent(AsgiAgent):
         if execution is None or execution.done:
             raise _forbidden(f"run {run.run_id} has ended and cannot be cancelled")
         if execution.is_command:
-            raise _forbidden(f"run {run.run_id} is a command, which goes on")
+            raise _forbidden(f"run {run.run_id} is a command and cannot be cancelled")
         run.cancelled = True
         accepted = run.encode(status=CANCELLING)
         await self._executions.discard(execution)
@@ -184,7 +184,7 @@ def _run_header(run: Run) -> Header:
 
 
 def _error(code: str, text: str) -> bytes:
-    """ACP's Error for a request that no agent has failed at."""
+    """ACP's Error for a request that did not reach an agent."""
     return orjson.dumps({"code": code, "message": text})
 
 

@@ -1,4 +1,4 @@
-"""An agent's manifest: what it says of itself, and what a peer reads of it. No I/O."""
+"""An agent's manifest: written for hosted agents, and read from a peer. No I/O."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from streaming_queue.errors import ConnectError, ProtocolError
 from streaming_queue.protocol_backend.acp.codec import CALL_EXTENSION, agent_name
 
 _PROMISE = (
-    "Reads the call's context from HTTP headers, takes the id of a run from the request's Run-ID, and brings a message "
-    "with an idempotency key back to the same work."
+    "Reads the call's context from HTTP headers, and the id of a run from the request's Run-ID. A repeated message "
+    "with the same idempotency key leads to the same work."
 )
 
 
 def own_manifest(agent_id: str, executor: object) -> dict[str, Any]:
-    """The manifest of an agent hosted here, by its executor's `description` and `skills`.
+    """The manifest of a hosted agent, from its executor's `description` and `skills`.
 
-    Raises ConfigError as `comm.skills.declared` does.
+    Raises ConfigError like `comm.skills.declared`.
     """
     description, skills = declared(agent_id, executor)
     return {
@@ -38,7 +38,7 @@ def own_manifest(agent_id: str, executor: object) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a peer's manifest says to us. `is_ours`: it declares our extension."""
+    """The fields of a peer's manifest that we use. `is_ours`: it declares our extension."""
 
     name: str
     description: str
@@ -47,7 +47,7 @@ class Manifest:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Manifest:
-        """What `document` says; what is missing or of another shape is left out."""
+        """The fields in `document`; it ignores fields that are missing or have a wrong type."""
         metadata = document.get("metadata")
         metadata = metadata if isinstance(metadata, Mapping) else {}
         listed, annotations = metadata.get("capabilities"), metadata.get("annotations")
@@ -64,17 +64,17 @@ class Manifest:
 
 
 def choose(document: Mapping[str, Any], agent_id: str, name: str | None, address: str) -> Manifest:
-    """The agent meant in a list of agents: the one of this name, else the one of this id, else the only one.
+    """Choose from a list of agents: the one with this name, else the one with this id, else the only one.
 
     Raises:
-        ProtocolError: it is no list of agents.
-        ConnectError: the agent is not among them, or nobody says which one is meant.
+        ProtocolError: it is not a list of agents.
+        ConnectError: the agent is not in the list, or the address must name one of several.
     """
     listed = document.get("agents")
     if not isinstance(listed, list) or not all(
         isinstance(item, Mapping) and isinstance(item.get("name"), str) for item in listed
     ):
-        raise ProtocolError(f"{address}: what it answers is no list of agents")
+        raise ProtocolError(f"{address}: the answer is not a list of agents")
     by_name = {item["name"]: item for item in listed}
     if name is not None:
         if name in by_name:

@@ -1,4 +1,4 @@
-"""One agent on the asking side: its address, its manifest, requests to it."""
+"""One remote agent: its address, its manifest, requests to it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ AGENTS_ASKED = 1000
 
 
 class Peer(HttpPeer):
-    """An agent. The first message and every probe read its manifest, and a message after a host said it is gone.
+    """An agent. The first message and every probe read its manifest, and the message after a "not found" of its host.
 
-    `url` is its server; `/agents/NAME` at the end of `address` names one of several agents there.
+    `url` is the agent's server; `/agents/NAME` at the end of `address` names one of several agents there.
     """
 
     def __init__(self, agent_id: str, address: str, options: EndpointOptions, session: HttpSession) -> None:
-        """Raises ConfigError on an address or a header that cannot be used."""
+        """Raises ConfigError on an address or a header that is not valid."""
         super().__init__(agent_id, address, options, session)
         path, separator, name = self.url.raw_path.rpartition("/agents/")
         self._name = unquote(name) if separator and name and "/" not in name else None
@@ -40,10 +40,10 @@ class Peer(HttpPeer):
         self.runs = self.url / "runs"
         self._agent_id = agent_id
         self.manifest: Once[Manifest] = Once(self._read_manifest, f"manifest:{address}")
-        """Raises AuthError where the agent refuses it to us, ConnectError where there is none of this agent."""
+        """Raises AuthError if the agent refuses us, ConnectError if the server does not have the agent."""
 
     async def ask(self, method: str, url: URL) -> dict[str, Any]:
-        """One request; returns the JSON object that answers it. Raises the library's errors and CommError."""
+        """One request; returns the JSON object of the answer. Raises the library's errors and CommError."""
         async with self.request(method, url) as response:
             return await self.read(response)
 
@@ -60,7 +60,7 @@ class Peer(HttpPeer):
                 with self.translated:
                     return (await self.probe())[0]
         except TimeoutError as error:
-            raise ConnectError(f"{self.address}: it did not say within {MANIFEST_TIMEOUT_S:g} s who it is") from error
+            raise ConnectError(f"{self.address}: no manifest within {MANIFEST_TIMEOUT_S:g} s") from error
         except (ProtocolError, RemoteError) as error:
             raise ConnectError(str(error), retry_after_s=error.retry_after_s) from error
 
@@ -75,11 +75,11 @@ class Peer(HttpPeer):
         async with self.request("GET", url) as response:
             body = await read_body(response, str(url), MAX_MANIFEST_BYTES)
             if response.status != 200:
-                origin = self.address if response.status in (401, 403) else str(url)  # all of the agent is refused
+                origin = self.address if response.status in (401, 403) else str(url)  # the whole agent refuses us
                 raise http_error(response, body, origin)
             return decode_object(body, str(url)), peer_date(response.headers)
 
     def gone(self, error: NotFoundError) -> ConnectError:
-        """The error for a host that knows the agent no more: out of reach, until its manifest is read again."""
+        """The error for a host that no longer has the agent; the next message reads the manifest again."""
         self.manifest.value = None
         return ConnectError(str(error))

@@ -1,4 +1,4 @@
-"""The events of a run, as a client reads them. No I/O."""
+"""Reads the events of a run, for a client. No I/O."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Reading:
         self._whole = False
 
     def take(self, event: Any) -> StreamEvent | None:
-        """Our event for the next event; None where we have none.
+        """Our event for the next ACP event; None if it has no equivalent.
 
         Raises:
             StreamingQueueError: the run failed, was cancelled or awaits input (`decode_run`).
-            UnreadableError: it is no event.
+            UnreadableError: it is not an event.
         """
         kind = event.get("type") if isinstance(event, Mapping) else None
         if not isinstance(kind, str):
-            raise UnreadableError("what came is no event")
+            raise UnreadableError("the document is not an event")
         if kind == "message.created":
-            # A message that has its parts already comes in parts again: those are no news.
+            # A message that is created with its parts is followed by the same parts: skip them.
             self._whole = bool(isinstance(event.get("message"), Mapping) and event["message"].get("parts"))
         elif kind == "message.part" and not self._whole:
             text = part_text(event.get("part"))
@@ -52,7 +52,7 @@ class Reading:
 
 
 def _word(generic: Any) -> Status:
-    """A status that one of our hosts wrote; the words of a stranger are a status, too."""
+    """A status of one of our hosts; a foreign agent's text is a status, too."""
     if is_event(generic) and generic["type"] == STATUS:
         return generic
     word: Status = {"type": STATUS, "data": orjson.dumps(generic).decode()}

@@ -29,9 +29,9 @@ _PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """A request for a run: its `messages`, and the `payload` that the agent gets from them and from the headers.
+    """A request for a run: its `messages`, and the agent's `payload` from the messages and the headers.
 
-    `run_id` is the id by which a client of ours wants to know the run; None if it names none.
+    `run_id` is the id that a client of ours gives the run; None without one.
     """
 
     agent_name: str
@@ -51,7 +51,7 @@ def decode_run_request(body: bytes, headers: Mapping[bytes, bytes]) -> RunReques
             raise UnreadableError("it must be an object")
         text = messages_text(document.get("input"), text_only=True)
     except ValueError as error:
-        raise malformed(f"the body is no RunCreateRequest: {error}") from error
+        raise malformed(f"the body is not a RunCreateRequest: {error}") from error
     name, mode, metadata = document.get("agent_name"), document.get("mode", SYNC), document.get("metadata")
     if not isinstance(name, str):
         raise malformed('the body must have "agent_name"')

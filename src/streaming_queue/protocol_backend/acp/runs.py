@@ -1,4 +1,4 @@
-"""The runs of one hosted agent, also for a while after their end; their states and events as ACP writes them."""
+"""The runs of one hosted agent, also for some time after their end; their states and events in ACP's form."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ MAX_CHARACTERS = 16 * 1024 * 1024
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One run, and its execution, which is None after the end.
+    """One run and its execution (None after the end).
 
-    If a message comes again under its key, several runs share one execution.
+    If a message is repeated with the same key, several runs share one execution.
     """
 
     run_id: str
@@ -49,7 +49,7 @@ class Run:
     @property
     def events(self) -> Sequence[StreamEvent]:
         """The events so far."""
-        return self._kept if self.execution is None else self.execution.told
+        return self._kept if self.execution is None else self.execution.events_so_far
 
     @property
     def end(self) -> End | None:
@@ -59,13 +59,13 @@ class Run:
         return self._kept_end
 
     def settle(self) -> int:
-        """Keep the events and forget the execution; returns how many characters the run holds."""
+        """Keep the events and drop the execution; returns the number of characters in the run."""
         self._kept, self._kept_end = self.events, self.end
         self.execution = None
         return sum(len(str(event.get("data") or event.get("message") or "")) for event in self._kept)
 
     def state(self, end: End | None = None, status: str = IN_PROGRESS) -> dict[str, Any]:
-        """The run as ACP shows it: in this status, or at its `end`."""
+        """The run in ACP's form: with this status, or at its `end`."""
         document: dict[str, Any] = {
             "run_id": self.run_id,
             "agent_name": self.agent_name,
@@ -91,7 +91,7 @@ class Run:
         return document
 
     def encode(self, end: End | None = None, status: str = IN_PROGRESS) -> bytes:
-        """`state` as JSON. Raises TypeError when JSON cannot hold the end."""
+        """`state` as JSON. Raises TypeError if JSON cannot hold the end."""
         return orjson.dumps(self.state(end, status))
 
     def message(self, text: str) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class Run:
 class Runs:
     """Runs by id. Ended runs stay for ten minutes: 1000 runs and 16 million characters at most.
 
-    No run has a task of its own: an execution tells its runs that it ended.
+    A run has no asyncio task: an execution notifies its runs at its end.
     """
 
     def __init__(self, agent_name: str) -> None:
@@ -114,7 +114,7 @@ class Runs:
         return len(self._in_flight) + len(self._ended)
 
     def begin(self, execution: Execution, run_id: str | None, session_id: str | None) -> Run:
-        """A run of this execution, by the wished id if that is free."""
+        """A new run of this execution, with the given id if the id is free."""
         if run_id is None or run_id in self._in_flight or self._ended.get(run_id) is not None:
             run_id = new_id()
         run = self._in_flight[run_id] = Run(
@@ -128,26 +128,26 @@ class Runs:
         self._ended.put(run.run_id, run, run.settle())
 
     def find(self, run_id: str, principal: str | None) -> Run | None:
-        """The run of this principal by this id; None if there is none, or its time is over."""
+        """The principal's run with this id; None if there is none, or it has expired."""
         run = self._in_flight.get(run_id) or self._ended.get(run_id)
         return run if run is not None and run.principal == principal else None
 
 
 class RunEvents:
-    """The events of a run from its first on, as JSON; each reader gets the same events."""
+    """The events of a run from the first one, as JSON; each reader gets the same events."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._in_message = False
 
     def begin(self) -> list[bytes]:
-        """The events that every run begins with."""
+        """The first events of every run."""
         return [_run_event(self._run.state(None, status)) for status in (CREATED, IN_PROGRESS)]
 
     def encode(self, event: StreamEvent) -> list[bytes]:
         """The events for an execution's next event.
 
-        A delta or a status that JSON cannot hold is left out. Raises TypeError when JSON cannot hold the end.
+        It skips a delta or a status that JSON cannot hold. Raises TypeError if JSON cannot hold the end.
         """
         try:
             if event["type"] == STATUS:
@@ -171,7 +171,7 @@ class RunEvents:
         return [*whole, completed, last]
 
     def _opening(self, text: str | None) -> bytes:
-        """A message that has its parts when it is created comes whole; the pieces of another follow."""
+        """The event that creates a message: with its parts if `text` is the whole answer, else the pieces follow."""
         opened = self._run.message(text or "")
         if text is None:
             opened["parts"] = []
@@ -187,5 +187,5 @@ def _part(text: str) -> bytes:
 
 
 def encode_sse(events: Iterable[bytes]) -> bytes:
-    """Server-sent events (WHATWG HTML, 9.2) with no field but their data."""
+    """Server-sent events (WHATWG HTML, 9.2) with only their data."""
     return b"".join([b"data: %b\n\n" % text for text in events])

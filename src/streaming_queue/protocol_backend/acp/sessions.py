@@ -1,4 +1,4 @@
-"""The sessions of one hosted agent: the messages of each session, as resources that can be read."""
+"""The sessions of one hosted agent: the messages of each session, as readable resources."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Owner = tuple[str | None, str]
 
 
 class Session:
-    """One session: the URLs of messages that other hosts keep, then the messages said here, by resource id."""
+    """One session: the URLs of messages at other hosts, then the messages of this host by resource id."""
 
     __slots__ = ("elsewhere", "messages", "size", "state")
 
@@ -32,7 +32,7 @@ class Session:
 
 
 class Sessions:
-    """The last sessions: 1000 sessions and 16 million characters at most; the session unused for longest goes first."""
+    """The last sessions: at most 1000 sessions and 16 million characters; the least recently used one goes first."""
 
     def __init__(self) -> None:
         self._sessions = ExpiringCache[Owner, Session](MAX_SESSIONS, max_size=MAX_CHARACTERS)
@@ -41,9 +41,9 @@ class Sessions:
         return len(self._sessions)
 
     def open(self, owner: Owner, given: Mapping[str, Any] | None) -> None:
-        """Open or continue a session; `given` began elsewhere. Its URLs are kept, never fetched.
+        """Open or continue a session; `given` is a session from another host. Its URLs are kept, never fetched.
 
-        Raises ProtocolError when `given` is no session.
+        Raises ProtocolError if `given` is not a session.
         """
         session = self._sessions.get(owner) or Session()
         if given is not None:
@@ -58,7 +58,7 @@ class Sessions:
         self._sessions.put(owner, session, session.size)
 
     def record(self, owner: Owner, messages: Iterable[Mapping[str, Any]]) -> None:
-        """Add messages to the session, unless it was forgotten meanwhile."""
+        """Add messages to the session, unless it was removed meanwhile."""
         session = self._sessions.get(owner)
         if session is None:
             return
@@ -69,7 +69,7 @@ class Sessions:
         self._sessions.put(owner, session, session.size)
 
     def document(self, owner: Owner, origin: str) -> dict[str, Any] | None:
-        """The session as ACP shows it, its messages as URLs at `origin`; None if there is none (any more)."""
+        """The session in ACP's form, with its messages as URLs at `origin`; None without one, or if it was removed."""
         session = self._sessions.get(owner)
         if session is None:
             return None
@@ -77,7 +77,7 @@ class Sessions:
         return {"id": owner[1], "history": [*session.elsewhere, *here], "state": session.state}
 
     def resource(self, principal: str | None, resource_id: str) -> bytes | None:
-        """A message in a session of this principal, as JSON; None if there is none (any more)."""
+        """A message in a session of this principal, as JSON; None if there is none, or it was removed."""
         for (owner, _), session in self._sessions.items():
             if owner == principal and (message := session.messages.get(resource_id)) is not None:
                 return message
@@ -87,7 +87,7 @@ class Sessions:
 def requested_session(document: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any] | None]:
     """The id of a request's session, and the session itself if the request has it.
 
-    Raises ProtocolError if they are no UUID, no session, or differ.
+    Raises ProtocolError if the id is not a UUID, the session is not valid, or both ids differ.
     """
     given = document.get("session")
     if given is not None and not isinstance(given, Mapping):

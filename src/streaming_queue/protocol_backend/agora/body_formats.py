@@ -1,4 +1,4 @@
-"""The formats in which a hosted agent is asked: how a body is read, and how an answer is written. No I/O."""
+"""The formats of a hosted agent's messages: reading a body and writing an answer. No I/O."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ The message:
 
 
 class BodyFormat:
-    """How a body is read, and how an answer is written as a body. This one is natural language."""
+    """A format: it reads a body, and writes an answer as a body. This one is natural language."""
 
     proposal: str | None = None
-    """The answer to each body, where the executor is not asked."""
+    """The answer to each body, if the format does not ask the executor."""
 
     def read(self, body: Any) -> dict[str, Any]:
-        """The payload in a body, or `{"cancel": key}`. Raises ProtocolError, not retryable, when it is neither."""
+        """The payload in a body, or `{"cancel": key}`. Raises ProtocolError, not retryable, if it is neither."""
         if not isinstance(body, str):
-            raise malformed("in natural language the body is a text")
+            raise malformed("in natural language, the body must be a text")
         return {"text": body}
 
     def write(self, end: End) -> dict[str, Any]:
-        """Agora's response for an execution's end. Raises TypeError when JSON cannot hold the end."""
+        """Agora's response for an execution's end. Raises TypeError if JSON cannot hold the end."""
         return success(end["data"]) if end["type"] == MESSAGE else failure(end["message"])
 
 
 class QuestionAnswer(BodyFormat):
-    """By our own document: its failures are replies (specification 10.3)."""
+    """The format of our own document: its failures are replies (specification 10.3)."""
 
     def read(self, body: Any) -> dict[str, Any]:
         """A question with its context, or a cancel."""
@@ -60,7 +60,7 @@ class QuestionAnswer(BodyFormat):
 
 
 class Followed(BodyFormat):
-    """By another agent's document: the executor reads it with each message, and replies by it if it can."""
+    """The format of another agent's document: the executor reads the document with each message, and replies by it."""
 
     def __init__(self, document: str) -> None:
         self._document = document
@@ -72,7 +72,7 @@ class Followed(BodyFormat):
 
 
 class Proposal(BodyFormat):
-    """A caller that proposes a document gets ours."""
+    """The format of a proposal: a caller that proposes a document gets ours."""
 
     proposal = PROPOSAL
 

@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 
 AWAY = (502, 503, 504)
-"""The statuses of a proxy, or of a host about to stop, without an agent that answers."""
+"""The statuses of a proxy without a reachable agent, or of a host that drains."""
 
 
 class AgoraCommBackend(ExchangeBackend, HttpBackend[Peer]):
-    """Agents behind `http://` or `https://` addresses that speak Agora.
+    """Agents at `http://` or `https://` addresses that speak Agora.
 
-    A peer that lists our protocol document is asked by its routine at once; another in natural language, until it
-    replies to an offer of the document (`negotiation.py`). Metadata, typed failures and the cancel by key are the
-    document's: in natural language there is the text, and closing the connection is the cancel.
+    We ask a peer that lists our protocol document by the document at once, and other peers in natural language until
+    they reply to an offer of the document (`negotiation.py`). Only the document has metadata, typed failures and a
+    cancel by key: in natural language there is only text, and closing the connection is the cancel.
 
-    `sources` are where hosted agents take documents of others from (`sources.py`); by default from nowhere.
+    Hosted agents take foreign documents from `sources` (`sources.py`); by default from none.
     """
 
     name = "agora"
@@ -47,7 +47,7 @@ class AgoraCommBackend(ExchangeBackend, HttpBackend[Peer]):
     )
 
     def __init__(self, *, sources: Sequence[str] = (), **options: Any) -> None:
-        """Raises ConfigError on a source that cannot be used."""
+        """Raises ConfigError on a source that is not valid."""
         super().__init__(**options)
         Sources(sources)  # raises on a wrong one
         self._sources = tuple(sources)
@@ -56,7 +56,7 @@ class AgoraCommBackend(ExchangeBackend, HttpBackend[Peer]):
         return Peer(agent_id, address, options, self._session)
 
     async def connect(self, src_id: str, dst_id: str) -> None:
-        """Look at the documents that the agent lists."""
+        """Read the agent's list of documents."""
         del src_id
         peer = self._peer(dst_id)
         with peer.translated:
@@ -66,15 +66,15 @@ class AgoraCommBackend(ExchangeBackend, HttpBackend[Peer]):
         return AgoraExchange(self._peer(dst_id), payload, self._cancels)
 
     async def _probe(self, peer: Peer) -> bool:
-        """Whether the agent lists protocol documents, or says that it takes POST."""
+        """Whether the agent lists protocol documents, or reports that it takes POST."""
         if (await peer.listing()).documents is None:
             await peer.check_takes_posts()
         return True
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
-        """The documents that the agent lists and how we speak to it, if it takes our credential.
+        """The agent's documents and the form of our messages to it, if it accepts our credential.
 
-        That is shown by a cancel of nothing, where it knows our document.
+        If the agent knows our document, we check the credential by a cancel of an unknown key.
         """
         peer = self._peer(agent_id)
         with peer.translated:
@@ -100,12 +100,12 @@ class AgoraCommBackend(ExchangeBackend, HttpBackend[Peer]):
 
 
 class AgoraExchange(HttpExchange[Peer]):
-    """A question by our document, or in natural language; `raw` is Agora's response."""
+    """A question by our document or in natural language; `raw` is Agora's response."""
 
     _agreed = False
 
     def resumes(self, error: Exception) -> bool:
-        """Whether a connection broke under a message whose key the agent knows."""
+        """Whether the connection broke and the agent knows the message's key."""
         return self._agreed and super().resumes(error)
 
     @property
@@ -122,11 +122,11 @@ class AgoraExchange(HttpExchange[Peer]):
         yield answer_event(await self.ask())
 
     async def ask(self) -> Reply:
-        """Ask by the document, where the agent takes it; else in natural language."""
+        """Ask by the document if the agent accepts it, else in natural language."""
         negotiation = self.peer.negotiation
         await self.peer.meet()
         self._agreed = self._agreed or negotiation.stage is Stage.AGREED
-        # an offer may run what it carries twice, so no command makes one
+        # an offer may run its message twice, so a command never makes an offer
         if self._agreed or (not self.is_command and negotiation.begin_offer()):
             try:
                 reply = await self._by_document(offered=not self._agreed)
@@ -141,13 +141,13 @@ class AgoraExchange(HttpExchange[Peer]):
         response = read_response(*await self.peer.ask(encode_request(routine.text_of(self.payload))), self.address)
         body = response.get("body")
         if response["status"] == REJECTED or not isinstance(body, str):
-            told = f"rejected natural language{reason_in(response)}" if body is None else "its answer is no text"
-            raise ProtocolError(f"{self.address}: {told}", retryable=False)
+            reason = f"rejected natural language{reason_in(response)}" if body is None else "its answer is not text"
+            raise ProtocolError(f"{self.address}: {reason}", retryable=False)
         self.peer.negotiation.understood()
         return Reply(raw=response, text=body)
 
     async def _by_document(self, *, offered: bool) -> Reply | None:
-        """Ask by the document, which an offer brings along; None when the agent does not take it."""
+        """Ask by the document, with an offer also send it; None if the agent does not accept it."""
         negotiation = self.peer.negotiation
         body = encode_request(routine.write_question(self.payload), negotiation.name, SOURCE if offered else None)
         answer, raw = await self.peer.ask(body)

@@ -1,4 +1,4 @@
-"""Protocol documents: the one we speak by, how any is named, and how one rides in a `data:` URI."""
+"""Protocol documents: our own document, the hash names of documents, and documents in `data:` URIs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def hash_of(document: str) -> str:
 
 
 def names_of(document: str) -> tuple[str, str]:
-    """Both names in use: base64, as Agora's own package writes it, and hexadecimal, as its draft says (8.2)."""
+    """Both forms of the name: base64, as in Agora's own package, and hexadecimal, as in its draft (8.2)."""
     return hash_of(document), _digest(document).hex()
 
 
@@ -28,12 +28,12 @@ def _digest(document: str) -> bytes:
 
 
 def data_uri(document: str) -> str:
-    """The document as a source that needs no fetching (RFC 2397)."""
+    """The document as a source that needs no fetch (RFC 2397)."""
     return f"data:text/plain;charset=utf-8,{quote(document)}"
 
 
 def read_data_uri(source: str) -> str:
-    """The document in a `data:` URI. Raises ProtocolError: it is none, is too large, or holds no UTF-8."""
+    """The document in a `data:` URI. Raises ProtocolError if the URI is not valid, is too large, or is not UTF-8."""
     kind, comma, data = source.removeprefix("data:").partition(",")
     if not comma or len(data) > 3 * MAX_DOCUMENT_BYTES:
         raise malformed("a data: source has no comma, or is too large")
@@ -42,21 +42,21 @@ def read_data_uri(source: str) -> str:
         if kind.lower().endswith(";base64"):
             raw = base64.b64decode(raw, validate=True)
     except binascii.Error as error:
-        raise malformed(f"a data: source is no base64: {error}") from error
+        raise malformed(f"a data: source is not base64: {error}") from error
     return read_document(raw)
 
 
 def read_document(raw: bytes) -> str:
-    """The text of a document. Raises ProtocolError: it is too large, or no UTF-8."""
+    """The text of a document. Raises ProtocolError if it is too large, or is not UTF-8."""
     if len(raw) > MAX_DOCUMENT_BYTES:
         raise malformed(f"a protocol document is over the limit of {MAX_DOCUMENT_BYTES} bytes")
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise malformed(f"a protocol document is no UTF-8: {error}") from error
+        raise malformed(f"a protocol document is not UTF-8: {error}") from error
 
 
 QUESTION_ANSWER = read_document(pkgutil.get_data(__package__, "question_answer.txt") or b"")
-"""Our own document, loaded as this module is; `routine.py` is its routine."""
+"""Our own document, loaded with this module; `routine.py` is its routine."""
 HASH, HEX_HASH = names_of(QUESTION_ANSWER)
 SOURCE = data_uri(QUESTION_ANSWER)

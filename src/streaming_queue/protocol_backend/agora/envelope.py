@@ -1,4 +1,4 @@
-"""Agora's own JSON, around every body (agoraprotocol.org, specification 6). No I/O."""
+"""The JSON envelope of Agora around every body (agoraprotocol.org, specification 6). No I/O."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from streaming_queue.comm import strict_json
 from streaming_queue.comm.client.http import response_error
 from streaming_queue.comm.payload import malformed
 from streaming_queue.comm.strict_json import read_answer
-from streaming_queue.comm.wire_errors import excerpt, told_error
+from streaming_queue.comm.wire_errors import excerpt, reported_error
 from streaming_queue.errors import ProtocolError, RemoteError
 
 JSON = "application/json"
 SUCCESS, FAILURE, REJECTED = "success", "failure", "rejected"
 FAILURES = (FAILURE, "error")
-"""`error` is what Agora's own package writes for a failure."""
+"""The status words of a failure; Agora's own package writes `error`."""
 NEGOTIATION = "negotiation"
-"""The hash under which Agora's own package negotiates, in natural language."""
+"""The hash by which Agora's own package negotiates, in natural language."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgoraRequest:
-    """A request: `hash` is None for natural language. `body` is a text, or an object for those who send it so."""
+    """A request: `hash` is None for natural language. `body` is a text, or an object from some clients."""
 
     hash: str | None
     body: Any
@@ -35,7 +35,7 @@ class AgoraRequest:
 
 
 def encode_request(body: str, name: str | None = None, source: str | None = None) -> bytes:
-    """A request by the document of this name, in natural language without one; the source offers it to a stranger."""
+    """A request by the document of this name, in natural language without one; `source` offers the document."""
     sources = [source] if source else []
     return orjson.dumps({"protocolHash": name, "protocolSources": sources if name else None, "body": body})
 
@@ -45,7 +45,7 @@ def decode_request(raw: bytes) -> AgoraRequest:
     try:
         document = strict_json.loads(raw)
     except ValueError as error:
-        raise malformed(f"the request is no valid JSON: {error}") from error
+        raise malformed(f"the request is not valid JSON: {error}") from error
     if not isinstance(document, dict):
         raise malformed("the request must be a JSON object")
     name, body = document.get("protocolHash"), document.get("body")
@@ -67,32 +67,32 @@ def success(body: str) -> dict[str, Any]:
 
 
 def failure(reason: str, status: str = FAILURE) -> dict[str, Any]:
-    """The response of a failure or a rejection. It has no body: some clients take any body for an answer."""
+    """The response for a failure or a rejection. It has no body: some clients take any body for an answer."""
     return {"status": status, "error": reason}
 
 
 def read_response(response: aiohttp.ClientResponse, raw: bytes, origin: str) -> dict[str, Any]:
-    """Agora's response, a success or a rejection, in a body (`raw`); `origin` is put before errors.
+    """Agora's response, a success or a rejection, in a body (`raw`); errors have the prefix `origin`.
 
     Raises:
-        RemoteError: the peer failed, by its own word.
-        ProtocolError: it is no response of Agora's: HTML, garbage, another status word, no body.
-        AuthError, RateLimitedError, RemoteError: a status other than 2xx, of a host of ours or a proxy.
+        RemoteError: the peer reports a failure.
+        ProtocolError: it is not a response of Agora: HTML, garbage, another status word, no body.
+        AuthError, RateLimitedError, RemoteError: a status other than 2xx, from a host of ours or a proxy.
     """
     if not 200 <= response.status < 300:
         raise response_error(response, raw, origin)
     document = read_answer(raw, origin)
-    if (told := told_error(document, None, origin)) is not None:
-        raise told
+    if (error := reported_error(document, None, origin)) is not None:
+        raise error
     word = document.get("status") if isinstance(document, dict) else None
     if isinstance(document, dict) and (word == REJECTED or (word == SUCCESS and "body" in document)):
         return document
     if isinstance(document, dict) and word in FAILURES:
         raise RemoteError(f"{origin}: answered {word}{reason_in(document)}")
-    raise ProtocolError(f"{origin}: what it answered is no response of Agora's{excerpt(raw)}")
+    raise ProtocolError(f"{origin}: the answer is not an Agora response{excerpt(raw)}")
 
 
 def reason_in(document: Mapping[str, Any]) -> str:
-    """What the peer says about it: `error` by the draft, `message` by Agora's own package."""
+    """The peer's reason: `error` by the draft, `message` by Agora's own package."""
     said = document.get("error") or document.get("message") or document.get("body")
     return excerpt(said.encode("utf-8", "replace")) if isinstance(said, str) else ""

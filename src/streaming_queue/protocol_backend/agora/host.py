@@ -41,12 +41,12 @@ _CONVERSATIONS = "/conversations/"
 
 CONVERSATION_S = 300.0
 MAX_CONVERSATIONS = 4096
-"""An agent keeps so many conversations; the oldest ends first."""
+"""The most conversations that an agent keeps; the oldest one ends first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Several rounds with one principal (specification 7): hash and format stay the same. `expires` is Unix time."""
+    """Several messages of one principal (specification 7) with the same hash and format. `expires` is Unix time."""
 
     hash: str | None
     body_format: BodyFormat
@@ -56,7 +56,7 @@ class Conversation:
 
     @property
     def members(self) -> dict[str, Any]:
-        """The members that each response in the conversation has."""
+        """The JSON members of each response in the conversation."""
         return {"conversationId": self.id, "conversationExpires": int(self.expires)}
 
 
@@ -101,7 +101,7 @@ class AgoraAgent(AsgiAgent):
         del scope, body
         status, listing = 200, _LISTING
         if not self._executions.ready:
-            about_to_stop = f"agent {self.agent_id!r} takes no questions: it is not ready, or about to stop"
+            about_to_stop = f"agent {self.agent_id!r} takes no questions: it is not ready, or drains"
             status, listing = 503, self.error_body(ConnectError(about_to_stop))
         await send_json(send, status, listing, (AGENT_ID_HEADER.encode(), quote(self.agent_id).encode()))
 
@@ -109,7 +109,7 @@ class AgoraAgent(AsgiAgent):
         request = decode_request(body)
         body_format = await self._body_format(request)
         if body_format is None:
-            reason = "Unsupported protocol: it is not ours, and not to be had from a source that is allowed here"
+            reason = "Unsupported protocol: it is not ours, and no allowed source has it"
             raise RefusedError(200, orjson.dumps(failure(reason, REJECTED)))
         conversation = None
         if request.multiround:
@@ -118,7 +118,7 @@ class AgoraAgent(AsgiAgent):
         await self._answer(request.body, body_format, conversation, scope, send)
 
     async def _body_format(self, request: AgoraRequest) -> BodyFormat | None:
-        """The format that the request names; None if we do not know it."""
+        """The format of the request; None if we do not know it."""
         body_format = BODY_FORMATS.get(request.hash)
         if body_format is None and request.hash is not None:
             document = await self._sources.find(request.hash, request.sources)

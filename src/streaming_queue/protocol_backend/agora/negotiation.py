@@ -1,4 +1,4 @@
-"""What we know of one peer: whether it speaks by our document, or in natural language only. No I/O."""
+"""The negotiation with one peer: whether it uses our document, or natural language only. No I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class Stage(Enum):
-    """How far a peer and we have come."""
+    """The stage of the negotiation."""
 
     UNKNOWN = "not asked yet"
     STRANGER = "natural language so far"
@@ -25,23 +25,23 @@ class Stage(Enum):
 
 
 class Negotiation:
-    """The way from natural language to our document.
+    """The change from natural language to our document.
 
-    A peer that lists the document is asked by it at once. Another gets its first question in natural language, and
-    the next one by the document, which comes along. If it does not take to it, that is logged, and it is asked in
-    natural language from then on.
+    We ask a peer that lists the document by the document at once. Another peer gets its first question in natural
+    language, and the next one by the document, which we send along. If the peer does not accept the document, we log
+    that, and ask the peer in natural language from then on.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address
         self.stage = Stage.UNKNOWN
         self.name = HASH
-        """What the peer calls our document."""
+        """The peer's name of our document."""
 
     def met(self, listing: Mapping[str, Any] | None) -> None:
-        """The peer listed these documents, or has no list. Raises ProtocolError when ours is not what it calls so."""
+        """Note the peer's list of documents, if any. Raises ProtocolError if it gives our hash to another document."""
         if self.stage is not Stage.UNKNOWN:
-            return  # another message met it meanwhile
+            return  # another message has read the list meanwhile
         for name in (HASH, HEX_HASH):
             if listing and name in listing:
                 self._check(name, listing[name])
@@ -57,44 +57,44 @@ class Negotiation:
                     document = read_data_uri(source)
                 except ProtocolError as error:
                     raise ProtocolError(
-                        f"{self.address}: lists what is no document: {error}", retryable=False
+                        f"{self.address}: lists a source that is not a document: {error}", retryable=False
                     ) from error
                 if name not in names_of(document):
-                    told = f"lists the hash {name} for a document whose hash is {hash_of(document)}"
-                    raise ProtocolError(f"{self.address}: {told}", retryable=False)
+                    reason = f"lists the hash {name} for a document whose hash is {hash_of(document)}"
+                    raise ProtocolError(f"{self.address}: {reason}", retryable=False)
 
     def understood(self) -> None:
-        """It answered in natural language."""
+        """Note that the peer answered in natural language."""
         if self.stage is Stage.STRANGER:
             self.stage = Stage.WILLING
 
     def begin_offer(self) -> bool:
-        """Whether the message at hand is to offer the document; one does at a time."""
+        """Whether this message must offer the document; only one message does so at a time."""
         if self.stage is not Stage.WILLING:
             return False
         self.stage = Stage.OFFERED
         return True
 
     def taken(self) -> None:
-        """It replied by the document."""
+        """Note that the peer replied by the document."""
         self.stage = Stage.AGREED
         logger.info("%s: agreed on our protocol document %s", self.address, HASH)
 
     def declined(self, reason: str) -> None:
-        """It does not speak by the document."""
+        """Note that the peer does not use the document."""
         if self.stage is Stage.DECLINED:
-            return  # another message said so meanwhile
+            return  # another message has noted this meanwhile
         self.stage = Stage.DECLINED
         logger.warning(
             "%s is asked in natural language from now on, without metadata or typed failures: %s", self.address, reason
         )
 
     def offer_broke(self) -> None:
-        """The offer came to no end: another message makes it."""
+        """Note that the offer got no reply: another message will make it."""
         if self.stage is Stage.OFFERED:
             self.stage = Stage.WILLING
 
     def forget(self) -> None:
-        """The peer is not what it was: the next message meets it anew."""
+        """Start again: the peer has changed, and the next message reads its list."""
         if self.stage is not Stage.DECLINED:
             self.stage = Stage.UNKNOWN

@@ -7,8 +7,8 @@ from streaming_queue.config.section import Text
 
 
 class Agora(BackendSection):
-    """The documents of others, for the protocol agora."""
+    """Foreign protocol documents, for the protocol agora."""
 
     sources: tuple[Text, ...] = ()
-    """Where a hosted agent may take unknown protocol documents from, for its model to follow: origins like
-    https://example.org, and data: for documents that come along. Others are rejected."""
+    """Allowed sources of foreign protocol documents for a hosted agent's model: origins like https://example.org, and
+    data: for documents in a message. Other sources are rejected."""

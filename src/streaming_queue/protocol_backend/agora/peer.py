@@ -1,4 +1,4 @@
-"""One agent on the asking side: its address, its documents, the negotiation with it."""
+"""One remote agent: its address, its documents, the negotiation with it."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ class Listing:
 
 
 class Peer(HttpPeer):
-    """An agent, by its address. The library's errors come out as they are."""
+    """An agent, by its address. Its methods raise the library's errors unchanged."""
 
     def __init__(self, agent_id: str, address: str, options: EndpointOptions, session: HttpSession) -> None:
-        """Raises ConfigError on an address or a header that cannot be used."""
+        """Raises ConfigError on an address or a header that is not valid."""
         super().__init__(agent_id, address, options, session)
         self.negotiation = Negotiation(address)
 
     async def ask(self, body: bytes) -> tuple[aiohttp.ClientResponse, bytes]:
-        """Send a request; the response and its body, for `read_response`. Raises ProtocolError on too large a body."""
+        """Send a request; returns the response and its body. Raises ProtocolError if the body is too large."""
         async with self.request("POST", self.url, body) as response:
             return response, await read_body(response, self.address)
 
     async def meet(self) -> None:
-        """Look at the documents that the agent lists, unless we know how to ask it. Raises like `listing`."""
+        """Read the agent's list of documents, unless the negotiation has a result. Raises like `listing`."""
         if self.negotiation.stage is Stage.UNKNOWN:
             self.negotiation.met((await self.listing()).documents)
 
     async def listing(self) -> Listing:
-        """Its list. Raises CommError when it refuses us, or cannot answer."""
+        """The agent's list. Raises CommError if the agent refuses us, or cannot answer."""
         async with asyncio.timeout(LISTING_TIMEOUT_S):
             for path in LISTINGS:
                 if (found := await self._listing_at(self.url.joinpath(*path.split("/")))) is not None:
@@ -74,11 +74,11 @@ class Peer(HttpPeer):
             return None
 
     async def check_takes_posts(self) -> datetime | None:
-        """Its clock, if it says that it takes POST (RFC 9110, 9.3.7). Raises ProtocolError if it does not."""
+        """The agent's clock, if it reports that it takes POST (RFC 9110, 9.3.7); else raises ProtocolError."""
         async with self.request("OPTIONS", self.url) as response:
             raw = await read_body(response, self.address, MAX_LISTING_BYTES)
             allowed = {method.strip().upper() for method in response.headers.get("Allow", "").split(",")}
             if "POST" not in allowed:
-                told = "lists no protocol documents, and does not say that it takes POST"
-                raise ProtocolError(f"{self.address}: {told}: OPTIONS is answered {response.status}{excerpt(raw)}")
+                reason = "lists no protocol documents, and does not report that it takes POST"
+                raise ProtocolError(f"{self.address}: {reason}: OPTIONS answered {response.status}{excerpt(raw)}")
             return peer_date(response.headers)

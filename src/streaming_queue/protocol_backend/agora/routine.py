@@ -1,4 +1,4 @@
-"""The routine of our own document (question_answer.txt): no model is asked to read or write by it. No I/O."""
+"""The routine of our own document (question_answer.txt): it reads and writes bodies without a model. No I/O."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from streaming_queue.messages import MESSAGE, End, Reply, payload_text
 
 
 def text_of(payload: Mapping[str, Any]) -> str:
-    """The text of a message. Raises ConfigError: it has none, or has parts that are no text."""
+    """The text of a message. Raises ConfigError if it has no text, or other parts than text."""
     parts = payload.get("parts", ())
     if "text" not in payload and "parts" not in payload:
-        raise ConfigError('a payload has "text" or "parts"')
+        raise ConfigError('a payload needs "text" or "parts"')
     if "text" not in payload and any(part.get("kind", "text") != "text" for part in parts):
-        raise ConfigError("agora carries text: a payload's parts must all be of the kind text")
+        raise ConfigError("agora carries text only: all parts of a payload must have the kind text")
     return payload_text(payload)
 
 
 def write_question(payload: Mapping[str, Any]) -> str:
-    """The body for a message. Raises ConfigError as `text_of`, ProtocolError when JSON cannot hold it."""
+    """The body for a message. Raises ConfigError like `text_of`, ProtocolError if JSON cannot hold it."""
     question: dict[str, Any] = {"text": text_of(payload)}
     if payload.get("metadata"):
         question["context"] = payload["metadata"]
@@ -43,12 +43,12 @@ def write_cancel(key: str) -> str:
 
 
 def read_request(body: Any) -> dict[str, Any]:
-    """The payload in a body, or `{"cancel": key}`. Raises ProtocolError, not retryable, when it is neither."""
+    """The payload in a body, or `{"cancel": key}`. Raises ProtocolError, not retryable, if it is neither."""
     if isinstance(body, str):
         try:
             body = strict_json.loads(body.encode())
         except ValueError as error:
-            raise malformed(f"the body is no valid JSON: {error}") from error
+            raise malformed(f"the body is not valid JSON: {error}") from error
     if not isinstance(body, dict):
         raise malformed("the body must be a JSON object")
     if "cancel" in body:
@@ -64,7 +64,7 @@ def read_request(body: Any) -> dict[str, Any]:
 
 
 def write_end(end: End) -> str:
-    """The body for an execution's end. Raises TypeError when JSON cannot hold the end."""
+    """The body for an execution's end. Raises TypeError if JSON cannot hold the end."""
     if end["type"] != MESSAGE:
         return orjson.dumps({"failure": {key: value for key, value in end.items() if key != "type"}}).decode()
     answer: dict[str, Any] = {"answer": end["data"]}
@@ -74,25 +74,25 @@ def write_end(end: End) -> str:
 
 
 def write_cancelled(cancelled: bool) -> str:
-    """The body that says whether a question was cancelled."""
+    """The body of the answer to a cancel."""
     return orjson.dumps({"cancelled": cancelled}).decode()
 
 
 def read_reply(body: Any, origin: str) -> dict[str, Any]:
-    """The object in the body of a reply, if it is an answer or a failure by the document. Raises ProtocolError."""
+    """The object in a reply's body: an answer or a failure by the document. Raises ProtocolError for any other."""
     said = body.encode() if isinstance(body, str) else b""
     document = read_answer(said, origin) if said else body
     if isinstance(document, dict) and isinstance(document.get("failure"), dict):
         return document
     if not isinstance(document, dict) or not isinstance(document.get("answer"), str):
-        raise ProtocolError(f"{origin}: the reply is none of our protocol document{excerpt(said)}")
+        raise ProtocolError(f"{origin}: the reply does not follow our protocol document{excerpt(said)}")
     if not isinstance(document.get("metadata", {}), dict):
-        raise ProtocolError(f'{origin}: the answer\'s "metadata" is no object{excerpt(said)}')
+        raise ProtocolError(f'{origin}: the answer\'s "metadata" is not an object{excerpt(said)}')
     return document
 
 
 def reply_of(document: Mapping[str, Any], raw: Any, origin: str) -> Reply:
-    """What `read_reply` read, as a reply. Raises the failure that it tells, as the same class, or ProtocolError."""
+    """The reply for an object from `read_reply`. Raises the object's failure as the same class, or ProtocolError."""
     if "answer" not in document:
         raise error_from_event(document["failure"], origin)
     AnswerMeter(origin).whole(document["answer"])

@@ -1,4 +1,4 @@
-"""Documents of others: taken from where the configuration allows, and from nowhere else."""
+"""Foreign protocol documents, from the sources that the configuration allows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from streaming_queue.protocol_backend.agora.document import MAX_DOCUMENT_BYTES, 
 logger = logging.getLogger(__name__)
 
 DATA = "data:"
-"""As an allowed source: documents that come along."""
+"""The allowed source for documents in a message."""
 FETCH_TIMEOUT_S = 5.0
 MOST_TRIED = 4
 MOST_KEPT = 64
@@ -31,13 +31,13 @@ MOST_KEPT = 64
 class Sources:
     """The allowed sources of one host.
 
-    Each is `data:`, for documents that come along with a message, or an origin like `https://example.org`. From an
-    origin a document is fetched without redirects, credentials or proxies. A name must not lead to a private address;
-    an address that is written down in the configuration is taken at its word.
+    Each is `data:`, for documents in a message, or an origin like `https://example.org`. A document is fetched from an
+    origin without redirects, credentials or proxies. A host name must not resolve to a private address; an IP address
+    in the configuration may be private.
     """
 
     def __init__(self, allowed: Iterable[str]) -> None:
-        """Raises ConfigError on a source that is neither."""
+        """Raises ConfigError on any other source."""
         texts = tuple(allowed)
         self._data = DATA in texts
         self._origins = frozenset(_origin(text) for text in texts if text != DATA)
@@ -45,7 +45,7 @@ class Sources:
         self._session: aiohttp.ClientSession | None = None
 
     async def find(self, name: str, sources: Sequence[str]) -> str | None:
-        """The document of this name, kept or taken from the first source that has it; None when no allowed one has."""
+        """The document of this name, kept or from the first allowed source that has it; None without one."""
         if name in self._documents:
             self._documents.move_to_end(name)
             return self._documents[name]
@@ -86,11 +86,11 @@ class Sources:
         headers = {"Accept": "text/plain, */*;q=0.1", "Accept-Encoding": "identity"}
         async with self._session.get(source, headers=headers, allow_redirects=False) as response:
             if response.status != 200:
-                raise malformed(f"it answered {response.status}")
+                raise malformed(f"the source answered {response.status}")
             return read_document(await read_body(response, source, MAX_DOCUMENT_BYTES))
 
     async def aclose(self) -> None:
-        """Give up what is being fetched; idempotent."""
+        """Cancel the fetches in flight; idempotent."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -110,19 +110,19 @@ def _origin(text: str) -> URL:
 
 
 class _PublicResolver(AbstractResolver):
-    """Names that lead to this machine, its networks or nowhere in particular are refused, whoever owns the name."""
+    """Refuses host names that resolve to this machine, a private network or an unspecified address."""
 
     def __init__(self) -> None:
         self._resolver = ThreadedResolver()
 
     async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
-        """The addresses of a host. Raises OSError when one of them is not public."""
+        """The addresses of a host. Raises OSError if one of them is not public."""
         found = await self._resolver.resolve(host, port, family)
         for each in found:
             if not ip_address(each["host"].partition("%")[0]).is_global:
-                raise OSError(errno.EACCES, f"{host} is {each['host']}, which is no public address")
+                raise OSError(errno.EACCES, f"{host} is {each['host']}, which is not a public address")
         return found
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing."""
         await self._resolver.close()

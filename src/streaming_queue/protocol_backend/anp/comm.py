@@ -1,4 +1,4 @@
-"""The backend: its identity, the agents that it asks (`peer.py`) and hosts (`host.py`), their callers (`gate.py`)."""
+"""The backend: its identity, remote agents (`peer.py`), hosted agents (`host.py`) and their callers (`gate.py`)."""
 
 from __future__ import annotations
 
@@ -32,14 +32,13 @@ OPERATOR_NAME = "operator"
 
 
 class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
-    """Agents behind `http://` or `https://` addresses with an agent description.
+    """Agents at `http://` or `https://` addresses with an agent description.
 
-    `identity` is a directory that `stq anp identity new` made; without, one is made that lives as long as the backend.
-    `trusted` is who may call the agents hosted here: DIDs, files and directories of DID documents, or `*`; without, the
-    processes of this user. `operators` are the DIDs among them that may command a coordinator hosted here; what this
-    process commands of its own agents, it commands as an identity that no other process has. `allow_private` lets DIDs
-    be resolved at addresses that are not public. `method` is what agents of others are asked by, where they offer
-    several.
+    `identity` is a directory from `stq anp identity new`; without it, the backend creates a temporary identity.
+    `trusted` are the callers of hosted agents: DIDs, files and directories of DID documents, or `*`; without it, the
+    processes of this user. `operators` are the trusted DIDs that may command a hosted coordinator; this process
+    commands its own agents by an identity that no other process has. `allow_private` allows DID documents at addresses
+    that are not public. `method` is the method for questions to foreign agents that offer several.
     """
 
     name = "anp"
@@ -63,7 +62,7 @@ class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
                 "network.operator_token out, and name whom to trust in anp.trusted and anp.operators"
             )
         if wrong := [entry for entry in operators if not is_did(entry)]:
-            raise ConfigError(f"anp.operators: {wrong[0]!r} is no DID; `stq anp identity new` prints one's own")
+            raise ConfigError(f"anp.operators: {wrong[0]!r} is not a DID; `stq anp identity new` prints a DID")
         self._directory = identity
         self._method = method
         self._neighbours = Neighbours()
@@ -73,21 +72,21 @@ class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         self._has_lists = bool(trusted or operators)
         self._identity: Once[Identity] = Once(self._make_identity, "anp:identity")
         self._commander: Once[Identity] = Once(self._make_commander, "anp:commander")
-        """The identity that commands our own agents; only this process knows it, and no file holds it."""
+        """The identity that commands our own agents; it exists only in this process, in no file."""
         self._commanded: dict[str, Peer] = {}
         self._trust_read: asyncio.Task[None] | None = None
 
     # --- our identity ---
 
     async def identity(self) -> Identity:
-        """The identity that we call as; the first call makes or reads it. Raises ConfigError."""
+        """The identity of our calls; the first call creates or reads it. Raises ConfigError."""
         self._session.check_open()
         return await self._identity.get()
 
     async def _make_identity(self) -> Identity:
         made = await asyncio.to_thread(self._load_or_create)
         self._trust.add([made.document])
-        if self._directory is None:  # one from a directory may be its workers', too
+        if self._directory is None:  # its workers may use an identity from a directory, too
             self._operators.add(made.did)
         return made
 
@@ -102,11 +101,11 @@ class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
             made = Identity.load(self._directory)
         else:
             made = Identity.create(EPHEMERAL_NAME)
-            logger.info("no anp.identity is set: calling as %s, made for this process", made.did)
+            logger.info("no anp.identity is set: calling as %s, created for this process", made.did)
         try:
             self._neighbours.announce(made.document)
         except (ConfigError, OSError) as error:
-            logger.warning("other processes of this user cannot learn who we are: %s", error)
+            logger.warning("other processes of this user cannot read our DID document: %s", error)
         return made
 
     # --- asking ---
@@ -120,7 +119,7 @@ class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         return Peer(agent_id, address, options, self._session, method=self._method, caller=caller)
 
     def _asked(self, agent_id: str, payload: Mapping[str, Any]) -> Peer:
-        """The agent that `payload` goes to; `_commander` signs a command for an agent hosted here."""
+        """The receiver of `payload`; `_commander` signs a command to an agent hosted here."""
         peer = self._peer(agent_id)
         is_command = (payload.get("metadata") or {}).get("kind") == "command"
         if self._directory is None or not is_command or all(peer.address != own.base_url for own in self._agents):
@@ -133,7 +132,7 @@ class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         return known
 
     async def connect(self, src_id: str, dst_id: str) -> None:
-        """Read the agent's documents, and sign once, so that its token is there. Raises like `send`."""
+        """Read the agent's documents, and sign once to get its token. Raises like `send`."""
         del src_id
         peer = self._peer(dst_id)
         with peer.translated:
@@ -148,27 +147,27 @@ class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         return True
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
-        """The agent's name, DID and method, and our DID, if the agent takes our identity."""
+        """The agent's name, DID and method, and our DID if the agent accepts our identity."""
         peer = self._peer(agent_id)
         with peer.translated:
             description, headers = await peer.description()
             interface = await peer.interface()
             await peer.introduce()
-        told = {
+        facts = {
             "agent_id": description.get("name"),
             "did": description.get("did", description.get("identifier")),
             "method": interface.method,
             "caller": (await self.identity()).did,
         }
         date = peer_date(headers)
-        return told if date is None else {**told, "date": date}
+        return facts if date is None else {**facts, "date": date}
 
     # --- hosting ---
 
     def request(
         self, agent_id: str, payload: Mapping[str, Any], *, principal: str | None = None, **more: Any
     ) -> RequestContext:
-        """The context of a message; its caller's right to command stands in the lists of DIDs."""
+        """The context of a message; the lists of DIDs decide whether its caller may command."""
         context = super().request(agent_id, payload, principal=principal, **more)
         context.operator = principal in self._operators or (False if self._has_lists else None)
         return context
@@ -177,7 +176,7 @@ class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         """Host `executor` in this process; returns when it is ready. Port 0 takes a free one.
 
         Raises:
-            ConfigError: the address is not allowed, or a file of `identity` or `trusted` cannot be used.
+            ConfigError: the address is not allowed, or a file of `identity` or `trusted` is not valid.
             ConnectError: the port is in use.
         """
         caller = await self.identity() if self._directory is not None else None
@@ -194,7 +193,7 @@ class AnpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         await asyncio.shield(self._trust_read)
 
     async def close(self) -> None:
-        """Stop every agent hosted here and give up all connections; messages in flight fail."""
+        """Stop all hosted agents and close all connections; messages in flight fail."""
         await super().close()
         await self._identity.settle()
         await self._commander.settle()

@@ -1,4 +1,4 @@
-"""What an agent that we host says about itself: its description (ad.json) and its interface (OpenRPC). No I/O."""
+"""The description (ad.json) and the interface (OpenRPC) of a hosted agent. No I/O."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def interface(agent_id: str, base_url: str) -> dict[str, Any]:
         "params": [
             _parameter("text", _TEXT, "The question."),
             _parameter(
-                "parts", {"type": "array", "items": {"type": "object"}}, "The question in parts, in place of text."
+                "parts", {"type": "array", "items": {"type": "object"}}, "The question in parts, instead of text."
             ),
-            _parameter("metadata", {"type": "object"}, "What rides along: idempotency_key, deadline_ms, attempt ..."),
+            _parameter("metadata", {"type": "object"}, "The call's context: idempotency_key, deadline_ms, attempt ..."),
         ],
         "result": {
             "name": "answer",

@@ -1,4 +1,4 @@
-"""DID documents on disk: those that somebody gives us, and those that this user's own processes leave each other."""
+"""DID documents on disk: configured ones, and those that this user's processes share."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ MAX_DOCUMENT_BYTES = 64 * 1024
 MAX_DID_CHARACTERS = 512
 
 HOST = r"([A-Za-z0-9][A-Za-z0-9-]*\.)*[A-Za-z][A-Za-z0-9-]*"
-"""The name of a host. Its last label begins with a letter: what does not is an IP address in some spelling."""
+"""A host name. Its last label begins with a letter: a name without that is an IP address in some form."""
 
 _DID = re.compile(rf"did:wba:{HOST}(%3[Aa][0-9]{{1,5}})?(:[A-Za-z0-9._-]+)*")
 
 
 def is_did(text: object) -> bool:
-    """Whether `text` is a did:wba with the name of a host, perhaps a port, and a path."""
+    """Whether `text` is a did:wba with a host name, optionally a port, and a path."""
     return isinstance(text, str) and len(text) <= MAX_DID_CHARACTERS and _DID.fullmatch(text) is not None
 
 
 def parse_document(content: bytes) -> Document:
-    """The DID document in `content`, whose DID, where it names a key, names one of the document's.
+    """The DID document in `content`. If its DID names a key, the document must have that key.
 
-    Raises ValueError: it is none.
+    Raises ValueError if it is not such a document.
     """
     document: Any = orjson.loads(content)
     if not isinstance(document, dict) or not is_did(document.get("id")):
-        raise ValueError("it is no document of a did:wba")
+        raise ValueError("it is not the document of a did:wba")
     if not isinstance(document.get("authentication"), list) or not isinstance(document.get("verificationMethod"), list):
         raise ValueError("it has no keys to authenticate with")  # noqa: TRY004 (the content is wrong)
     try:
@@ -48,7 +48,7 @@ def parse_document(content: bytes) -> Document:
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"it is malformed ({type(error).__name__})") from error
     if not bound:
-        raise ValueError("its proof does not hold, or its key is not the one that the DID names")
+        raise ValueError("its proof is not valid, or its key is not the key in the DID")
     return document
 
 
@@ -59,10 +59,10 @@ def read_document(path: Path) -> Document:
             return parse_document(file.read(MAX_DOCUMENT_BYTES))
     except OSError as error:
         raise ConfigError(
-            f"{path}: cannot be read: {error.strerror}; `stq anp identity new` makes an identity"
+            f"{path}: cannot be read: {error.strerror}; `stq anp identity new` creates an identity"
         ) from error
     except ValueError as error:
-        raise ConfigError(f"{path}: is no DID document: {error}") from error
+        raise ConfigError(f"{path}: is not a DID document: {error}") from error
 
 
 def read_documents(paths: Iterable[str]) -> Iterator[Document]:
@@ -74,15 +74,15 @@ def read_documents(paths: Iterable[str]) -> Iterator[Document]:
             continue
         found = sorted({*path.rglob("did.json"), *path.rglob("*.did.json")})
         if not found:
-            raise ConfigError(f"{path}: there is no did.json in it; `stq anp identity new -o {path}/NAME` makes one")
+            raise ConfigError(f"{path}: no did.json in it; `stq anp identity new -o {path}/NAME` creates one")
         yield from map(read_document, found)
 
 
 class Neighbours:
-    """The documents of the identities that processes of this user call with now. Reads files: not for the event loop.
+    """The documents of the identities of this user's running processes. It reads files: not for the event loop.
 
-    They lie in a directory of the user's own below the system's temporary one: who can write there is the user. A file
-    is locked while its process lives; one that was killed leaves its file to whoever comes next.
+    They are in the user's own directory below the system's temporary directory: only the user can write there. A file
+    is locked while its process lives; the next process removes the file of a killed process.
     """
 
     def __init__(self, directory: Path | None = None) -> None:
@@ -91,15 +91,15 @@ class Neighbours:
 
     @property
     def directory(self) -> Path:
-        """Where the documents lie."""
+        """The directory of the documents."""
         return self._directory or Path(tempfile.gettempdir()) / f"streaming-queue-{os.getuid()}" / "anp"
 
     def announce(self, document: Document) -> None:
-        """Leave a document for as long as this process lives.
+        """Write a document that is valid while this process lives.
 
         Raises:
-            ConfigError: the directory is not ours alone.
-            OSError: it cannot be written.
+            ConfigError: other users can write to the directory.
+            OSError: the file cannot be written.
         """
         self._open()
         self._sweep()
@@ -108,14 +108,14 @@ class Neighbours:
             path = self.directory / f"{_digest(str(document['id']))}.{os.urandom(4).hex()}.json"
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_nlink:  # else another process swept it away before it was locked
+            if os.fstat(descriptor).st_nlink:  # else another process removed it before it was locked
                 break
             os.close(descriptor)
         os.write(descriptor, content)
         self._held[path] = descriptor
 
     def find(self, did: str) -> Document | None:
-        """The document of `did`, None where no process of this user calls with it. Raises as `announce`."""
+        """The document of `did`, None if no process of this user uses it. Raises like `announce`."""
         if not self.directory.exists():
             return None
         self._open()
@@ -127,26 +127,26 @@ class Neighbours:
         return None
 
     def withdraw(self) -> None:
-        """Take away what this process left; idempotent."""
+        """Remove the documents of this process; idempotent."""
         held, self._held = self._held, {}
         for path, descriptor in held.items():
             path.unlink(missing_ok=True)
             os.close(descriptor)
 
     def _open(self) -> None:
-        """Make the directory, or see that it is ours alone: the temporary directory is everybody's."""
+        """Create the directory, or check that it is ours: every user can write to the temporary directory."""
         for directory in (self.directory.parent, self.directory):
             with suppress(FileExistsError):
                 directory.mkdir(mode=0o700)
             status = directory.lstat()
             if not S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
                 raise ConfigError(
-                    f"{directory}: is not a directory that this user alone can write to: remove it, or name "
-                    "whom to trust (anp.trusted)"
+                    f"{directory}: is not a directory that only this user can write to: remove it, or list the trusted "
+                    "callers (anp.trusted)"
                 )
 
     def _sweep(self) -> None:
-        """Remove what processes that are gone left."""
+        """Remove the documents of processes that have ended."""
         for path in self.directory.iterdir():
             with suppress(OSError):
                 descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -14,7 +14,7 @@ from streaming_queue.protocol_backend.anp.remote_interface import read_answer
 
 
 class AnpExchange(HttpExchange[Peer]):
-    """A call of the method that the agent's documents name."""
+    """A call of the method from the agent's documents."""
 
     async def ask(self) -> Reply:
         """The answer; `raw` is the result."""
@@ -24,7 +24,7 @@ class AnpExchange(HttpExchange[Peer]):
             return read_answer(await self.peer.result(response, call), self.address)
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
-        """The events of a stream, where the interface offers one; else the whole answer."""
+        """The events of a stream if the interface offers one, else the whole answer."""
         interface = await self.peer.interface()
         call = self.peer.new_call(interface.method, interface.params(self.payload))
         accept = f"{EVENT_STREAM}, {JSON}" if interface.streams else JSON

@@ -1,4 +1,4 @@
-"""Admits callers by an HTTP message signature (RFC 9421) of a did:wba, or by the bearer token given for one."""
+"""Admits callers by an HTTP message signature (RFC 9421) of a did:wba, or by a bearer token for a signature."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from streaming_queue.protocol_backend.anp.trust import Trust
 TOKEN_S = 600
 """The lifetime of a bearer token, seconds."""
 PAST_S, FUTURE_S = 300, 60
-"""The greatest age of a signature, and the greatest lead of its maker's clock, seconds; as in the `anp` package."""
+"""The greatest age of a signature, and the greatest lead of the signer's clock, in seconds; as in the `anp` package."""
 MAX_NONCES = 100_000
 COMPONENTS = ("@method", "@target-uri", "@authority")
 """A signature covers at least these; with a body, its content-digest too."""
@@ -35,7 +35,7 @@ _ACCEPT_SIGNATURE = b'sig1=("@method" "@target-uri" "@authority" "content-digest
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """A request as its maker signed it: header names in lower case."""
+    """A request as its caller signed it: header names in lower case."""
 
     method: str
     url: str
@@ -45,14 +45,14 @@ class SignedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A caller's DID; `headers` go with the answer: after a signature, the token that saves the next one."""
+    """A caller's DID; the answer has `headers`: after a signature, a token that replaces the next signature."""
 
     did: str
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class DeniedError(AuthError):
-    """The caller does not prove its identity; `reason` is for programs, the text for people."""
+    """The caller did not prove its identity; `reason` is for programs, the text for people."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -60,15 +60,15 @@ class DeniedError(AuthError):
 
     def challenge(self, realm: str) -> tuple[tuple[bytes, bytes], ...]:
         """The headers of the 401 (RFC 9110, 11.6.1)."""
-        told = f'DIDWba realm="{realm}", error="{self.reason}", error_description="{self}"'
+        challenge = f'DIDWba realm="{realm}", error="{self.reason}", error_description="{self}"'
         return (
-            (b"www-authenticate", told.encode("ascii", "replace")),
+            (b"www-authenticate", challenge.encode("ascii", "replace")),
             (b"accept-signature", _ACCEPT_SIGNATURE),
         )
 
 
 class CallerGate:
-    """Admits the callers that `trust` names, for all agents of a backend. Its key is made once and never leaves it."""
+    """Admits the callers in `trust`, for all agents of a backend. Its key is created once and never leaves it."""
 
     def __init__(
         self, trust: Trust, *, clock: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic
@@ -80,10 +80,10 @@ class CallerGate:
         self._nonces: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     async def admit(self, request: SignedRequest) -> Caller:
-        """The caller that made this request.
+        """The caller of this request.
 
         Raises:
-            DeniedError: the caller is not trusted, or the request was changed, was used before, or has another time.
+            DeniedError: the caller is not trusted, or the request was changed, was used before, or has a wrong time.
             RateLimitedError: too many signatures were seen in the last minutes.
         """
         authorization = request.headers.get("authorization", "")
@@ -94,17 +94,15 @@ class CallerGate:
             return Caller(did, ((b"authentication-info", self._issue(did)),))
         if authorization:
             raise DeniedError(
-                "invalid_request", "only HTTP message signatures and the bearer tokens given here are taken"
+                "invalid_request", "this host accepts only HTTP message signatures and its own bearer tokens"
             )
-        raise DeniedError("invalid_request", "an identity is needed: sign the request with a did:wba")
+        raise DeniedError("invalid_request", "no identity: sign the request with a did:wba")
 
     def _bearer(self, token: str) -> str:
         try:
             claims = jwt.decode(token, self._secret, algorithms=[_ALGORITHM], options={"require": ["sub", "exp"]})
         except jwt.InvalidTokenError as error:
-            raise DeniedError(
-                "invalid_token", "the bearer token is not valid here, or no longer: sign again"
-            ) from error
+            raise DeniedError("invalid_token", "the bearer token is not valid, or has expired: sign again") from error
         return str(claims["sub"])
 
     def _issue(self, did: str) -> bytes:
@@ -113,7 +111,7 @@ class CallerGate:
         return f'access_token="{token}", token_type="Bearer", expires_in={TOKEN_S}'.encode()
 
     async def _signer(self, request: SignedRequest) -> str:
-        """The DID that made the request's signature; the signature is spent now."""
+        """The DID that signed the request; the signature cannot be used again."""
         try:
             metadata = extract_signature_metadata(request.headers)
         except ValueError as error:
@@ -135,17 +133,17 @@ class CallerGate:
 
     @staticmethod
     def _check_cover(components: list[str], request: SignedRequest) -> None:
-        """Check that the signature covers enough; the package verifies only the parts that it covers."""
+        """Check that the signature covers enough; the package verifies only the covered parts."""
         needed = {*COMPONENTS, "content-digest"} if request.body else {*COMPONENTS}
         if missing := sorted(needed - {component.lower() for component in components}):
             raise DeniedError("invalid_signature", f"the signature does not cover {' '.join(missing)}")
         if request.body and request.headers.get("content-digest", "").strip() != build_content_digest(request.body):
-            raise DeniedError("invalid_signature", "the body is not the one that was signed (sha-256)")
+            raise DeniedError("invalid_signature", "the body differs from the signed body (sha-256)")
 
     def _check_time(self, parameters: dict[str, Any]) -> None:
         created, expires, now = parameters.get("created"), parameters.get("expires"), self._clock()
         if not isinstance(created, int) or not now - PAST_S <= created <= now + FUTURE_S:
-            raise DeniedError("invalid_timestamp", "the signature was made at another time than now: check both clocks")
+            raise DeniedError("invalid_timestamp", "the signature's time differs from this host's: check both clocks")
         if expires is not None and (not isinstance(expires, int) or expires < now):
             raise DeniedError("invalid_timestamp", "the signature has expired: check both clocks")
 
@@ -154,7 +152,7 @@ class CallerGate:
         while self._nonces and next(iter(self._nonces.values())) <= now:
             self._nonces.popitem(last=False)
         if (did, nonce) in self._nonces:
-            raise DeniedError("invalid_nonce", "the signature was used before: sign each request anew")
+            raise DeniedError("invalid_nonce", "the signature was used before: sign each request again")
         if len(self._nonces) >= MAX_NONCES:
             raise RateLimitedError(
                 "too many signed requests in the last minutes; use the bearer token", retry_after_s=60
@@ -165,7 +163,7 @@ class CallerGate:
 def _check_signature(document: Document, keyid: str, request: SignedRequest) -> None:
     allowed = [entry.get("id") if isinstance(entry, dict) else entry for entry in document.get("authentication", ())]
     if keyid not in allowed:
-        raise DeniedError("invalid_verification_method", "this key of the DID is not one to authenticate with")
+        raise DeniedError("invalid_verification_method", "this key of the DID is not for authentication")
     valid, _, _ = verify_http_message_signature(
         did_document=dict(document),
         request_method=request.method,
@@ -174,4 +172,4 @@ def _check_signature(document: Document, keyid: str, request: SignedRequest) -> 
         body=request.body,
     )
     if not valid:
-        raise DeniedError("invalid_signature", "the signature is not one of the DID's key over this request")
+        raise DeniedError("invalid_signature", "the signature of the DID's key does not match this request")

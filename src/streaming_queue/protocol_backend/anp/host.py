@@ -54,15 +54,16 @@ async def spawn(
 ) -> AnpAgent:
     """Host `executor` by the options of `backend`; returns when it is ready. Raises like `comm.host.asgi.serve`.
 
-    `identity` makes the agent's identity for its port. If `gate` knows all callers, other machines may reach the agent.
+    `identity` creates the agent's identity for its port. If `gate` knows all callers, other machines may reach the
+    agent.
     """
     return await AnpAgent(agent_id, executor, backend, gate, identity).serve(host, port)
 
 
 class AnpAgent(AsgiAgent):
-    """A hosted agent (docs/protocols/anp.md). `identity` is its DID, which is None before its port is known."""
+    """A hosted agent (docs/protocols/anp.md). `identity` has its DID; it is None before the port is known."""
 
-    remedy = "name the callers that may ask in anp.trusted"
+    remedy = "list the allowed callers in anp.trusted"
     identity: Identity | None = None
 
     def __init__(
@@ -93,7 +94,7 @@ class AnpAgent(AsgiAgent):
         return self
 
     async def _document(self, scope: Scope, body: bytes, send: Send) -> None:
-        """Send the agent's description, its interface or its DID document: every caller may read them."""
+        """Send the agent's description, interface or DID document: every caller may read them."""
         del body
         identity, path = self.identity, scope["path"]
         if identity is None or (path == AD_PATH and not self._executions.ready):
@@ -132,7 +133,7 @@ class AnpAgent(AsgiAgent):
         await send_json(send, 200, encode_error(call_id, failure), *caller.headers)
 
     def _signed(self, scope: Scope, body: bytes) -> SignedRequest:
-        """The request as its maker signed it."""
+        """The request as its caller signed it."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         target: bytes = scope["raw_path"]
         query: bytes = scope["query_string"]

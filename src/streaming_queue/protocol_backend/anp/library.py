@@ -1,4 +1,4 @@
-"""The one door to the `anp` package, which speaks on the root logger: its words come back as our errors."""
+"""The only import of the `anp` package. The package logs to the root logger; we drop its lines and raise errors."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ __all__ = [
 Document = Mapping[str, Any]
 """A DID document."""
 
-logging.getLogger("anp.authentication.http_signatures").setLevel(logging.CRITICAL)  # repeats what a stranger sent
+logging.getLogger("anp.authentication.http_signatures").setLevel(logging.CRITICAL)  # its lines repeat a caller's bytes
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Within the block, what is said on the root logger itself goes nowhere, and installs no handler there."""
+    """Within the block, drop the lines of the root logger itself, and keep it from installing a handler."""
     root, nowhere = logging.getLogger(), logging.NullHandler()
     root.addHandler(nowhere)
     root.addFilter(_drop)

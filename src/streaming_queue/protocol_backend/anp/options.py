@@ -7,18 +7,18 @@ from streaming_queue.config.section import PathText, Text
 
 
 class Anp(BackendSection):
-    """Who we are and whom we trust, for the protocol anp."""
+    """Our identity and the trusted callers, for the protocol anp."""
 
     identity: PathText | None = None
-    """Directory that `stq anp identity new` made: the identity of our calls and of agents hosted here. null: identities
-    that live as long as the process."""
+    """Directory from `stq anp identity new`: the identity of our calls and of agents hosted here. null: identities
+    that exist as long as the process."""
     trusted: tuple[Text, ...] = ()
-    """Who may call agents hosted here: DIDs, files and directories of DID documents, or `*` for each caller that proves
-    a DID. None: the processes of this user. Our own identity always may."""
+    """Allowed callers of agents hosted here: DIDs, files and directories of DID documents, or `*` for each caller that
+    proves a DID. None: the processes of this user. Our own identity is always allowed."""
     operators: tuple[Text, ...] = ()
-    """Trusted DIDs that may command a coordinator hosted here: dispatch, attach, join, leave. None: this process alone.
-    Where trusted is empty, too, all may dispatch and attach."""
+    """Trusted DIDs that may command a coordinator hosted here: dispatch, attach, join, leave. None: this process only.
+    If trusted is empty, too, all callers may dispatch and attach."""
     allow_private: bool = False
-    """Fetch the DID documents of trusted DIDs from addresses that are not public, too."""
+    """Also fetch the DID documents of trusted DIDs from addresses that are not public."""
     method: Text | None = None
-    """Method for questions to agents of others that offer several. null: `ask`."""
+    """Method for questions to foreign agents that offer several. null: `ask`."""

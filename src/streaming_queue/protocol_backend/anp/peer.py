@@ -1,4 +1,4 @@
-"""One agent on the asking side: its interface, and the bearer token that it gave us."""
+"""One remote agent: its interface, and its bearer token for us."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streaming_queue.comm import strict_json
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.client.http import JSON, HttpPeer, HttpSession, read_body, response_error
 from streaming_queue.comm.jsonrpc import Call, agent_failure, decode_response, encode_call
-from streaming_queue.comm.wire_errors import excerpt, told_error
+from streaming_queue.comm.wire_errors import excerpt, reported_error
 from streaming_queue.errors import AuthError, ConfigError, ProtocolError
 from streaming_queue.protocol_backend.anp.description import AD_PATH, CANCEL
 from streaming_queue.protocol_backend.anp.identity import Identity
@@ -28,9 +28,9 @@ MAX_INTERFACES = 20
 
 
 class Peer(HttpPeer):
-    """An agent at an address. We read its documents once, and show its token until it refuses the token.
+    """An agent at an address. We read its documents once, and send its token until the agent refuses the token.
 
-    `caller` gives the identity that asks. The library's errors come out as they are.
+    `caller` returns the identity of our calls. The methods raise the library's errors unchanged.
     """
 
     def __init__(
@@ -43,16 +43,16 @@ class Peer(HttpPeer):
         method: str | None,
         caller: Callable[[], Awaitable[Identity]],
     ) -> None:
-        """Raises ConfigError on an address or a header that cannot be used, and on a credential."""
+        """Raises ConfigError on an address or a header that is not valid, and on a credential."""
         if options.credential is not None:
             raise ConfigError(
-                f"agent {agent_id!r}: over anp an identity is shown, not a credential: set anp.identity, and leave "
-                "network.token out"
+                f"agent {agent_id!r}: anp uses an identity instead of a credential: set anp.identity, and remove "
+                "network.token"
             )
         super().__init__(agent_id, address, options, session)
         url = self.url
         if url.explicit_port == URL.build(scheme=url.scheme, host="h").port:
-            url = url.with_port(None)  # the Host header leaves it out, and what is signed must be what is sent
+            url = url.with_port(None)  # the Host header omits it, and the signature must match the request
         self.url = url if url.path.endswith(".json") else url / AD_PATH[1:]
         self._method = method
         self._caller = caller
@@ -64,14 +64,14 @@ class Peer(HttpPeer):
     # --- its documents ---
 
     async def description(self) -> tuple[dict[str, Any], Mapping[str, str]]:
-        """Its agent description, and the headers it came with."""
+        """The agent description, and the headers of its response."""
         document, headers = await self._document(self.url)
         if not isinstance(document, dict):
-            raise ProtocolError(f"{self.url}: is no agent description{excerpt(repr(document).encode())}")
+            raise ProtocolError(f"{self.url}: is not an agent description{excerpt(repr(document).encode())}")
         return document, headers
 
     async def interface(self) -> Interface:
-        """How to ask it. Raises ConfigError where anp.method must name a method, ProtocolError on bad documents."""
+        """The agent's interface. Raises ConfigError if anp.method must be set, ProtocolError on bad documents."""
         async with self._reading:
             if self._interface is None:
                 self._interface = await self._read_interface()
@@ -92,22 +92,22 @@ class Peer(HttpPeer):
             try:
                 return strict_json.read(body), response.headers
             except ValueError as error:
-                raise ProtocolError(f"{url}: what it answers is no JSON that can be read{excerpt(body)}") from error
+                raise ProtocolError(f"{url}: the answer is not valid JSON{excerpt(body)}") from error
 
     # --- asking ---
 
     async def connect(self) -> None:
-        """Read its documents and introduce us, so that the first questions need no signature each."""
+        """Read the agent's documents and authenticate, so that the first questions need no signature each."""
         interface = await self.interface()
         if interface.cancels and not self._token:
             await self.introduce()
 
     async def introduce(self) -> None:
-        """Show it our identity, where it has a method that takes no question."""
+        """Send the agent our identity, if it has a method without a question."""
         await self.cancel(f"introduction/{secrets.token_hex(8)}")
 
     async def cancel(self, key: str) -> None:
-        """Cancel the question with this idempotency key, where the agent has a method for it."""
+        """Cancel the question with this idempotency key, if the agent has a method for it."""
         interface = await self.interface()
         if interface.cancels:
             call = self.new_call(CANCEL, {"idempotency_key": key})
@@ -115,11 +115,11 @@ class Peer(HttpPeer):
                 await self.result(response, call)
 
     def new_call(self, method: str, params: dict[str, Any]) -> Call:
-        """A call with an id of its own."""
+        """A call with a new id."""
         return Call(next(self._ids), method, params)
 
     def call(self, url: URL, call: Call, accept: str = JSON) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """The response to a call. Raises AuthError where our identity is refused."""
+        """The response to a call. Raises AuthError if the agent refuses our identity."""
         return self._shown("POST", url, encode_call(call), accept)
 
     async def result(self, response: aiohttp.ClientResponse, call: Call) -> Any:
@@ -140,9 +140,9 @@ class Peer(HttpPeer):
     async def _shown(
         self, method: str, url: URL, body: bytes = b"", accept: str = JSON, *, signed: bool = True
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The response to a request; with a signature where the token, or no proof at all, is not enough.
+        """The response to a request; first with the token or without proof, then with a signature if that is refused.
 
-        Raises AuthError where the agent refuses the signature, too.
+        Raises AuthError if the agent also refuses the signature.
         """
         token = self._token.value if signed else None
         if not signed or token is not None:
@@ -163,7 +163,7 @@ class Peer(HttpPeer):
     async def _refused(self, response: aiohttp.ClientResponse) -> AuthError:
         """The error that names our DID, the agent's reason and a remedy."""
         body = await read_body(response, self.address, MAX_DOCUMENT_BYTES)
-        told = told_error(strict_json.read_or_none(body), None, self.address)
-        reason = told or f"{self.address}: answered 401{excerpt(body)}"
+        failure = reported_error(strict_json.read_or_none(body), None, self.address)
+        reason = failure or f"{self.address}: answered 401{excerpt(body)}"
         did = (await self._caller()).did
-        return AuthError(f"{reason}; we call as {did}: have it trust this DID (anp.trusted there), or set anp.identity")
+        return AuthError(f"{reason}; we call as {did}: add this DID to anp.trusted there, or set anp.identity here")

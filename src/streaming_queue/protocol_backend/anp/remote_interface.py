@@ -1,4 +1,4 @@
-"""What another agent's documents say about how to ask it: which method, with which parameters, where. No I/O."""
+"""The interface of a remote agent from its documents: the method, its parameters, its URL. No I/O."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from streaming_queue.messages import Reply, payload_text
 from streaming_queue.protocol_backend.anp.description import ASK, CANCEL, STREAMS
 
 _ANSWERS = ("text", "answer", "response", "content", "output", "result")
-"""Where an answer that is an object has its text; the first that is there."""
+"""The fields that may hold the text of an answer object; the first existing one counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """How an agent is asked: `method` takes the question as the parameter `question`.
+    """The interface for questions: `method` takes the question as the parameter `question`.
 
-    `whole` says that the method takes a payload of ours (`text` or `parts`, `metadata`), `streams` that it can answer
-    by events, `cancels` that there is a method to cancel by.
+    `whole`: the method takes our whole payload (`text` or `parts`, `metadata`). `streams`: it can answer by events.
+    `cancels`: the agent has a method for a cancel.
     """
 
     url: URL
@@ -34,7 +34,7 @@ class Interface:
     cancels: bool
 
     def params(self, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters for a payload. Raises ConfigError when it has neither text nor parts."""
+        """The parameters for a payload. Raises ConfigError if it has neither text nor parts."""
         params = encode_payload(payload)
         if not self.whole:
             return {self.question: payload_text(payload)}
@@ -44,10 +44,10 @@ class Interface:
 
 
 def interfaces(description: Any, address: str) -> Iterator[URL | dict[str, Any]]:
-    """The OpenRPC documents that an agent description names or holds. Raises ProtocolError when it is none."""
+    """The OpenRPC documents (or their URLs) in an agent description. Raises ProtocolError if it is not one."""
     offered = description.get("interfaces") if isinstance(description, dict) else None
     if not isinstance(offered, list):
-        raise ProtocolError(f"{address}: what it describes itself with is no agent description of ANP: no interfaces")
+        raise ProtocolError(f"{address}: its agent description is not valid for ANP: no interfaces")
     for each in offered:
         if not isinstance(each, dict) or str(each.get("protocol", "")).lower() != "openrpc":
             continue
@@ -59,13 +59,13 @@ def interfaces(description: Any, address: str) -> Iterator[URL | dict[str, Any]]
 
 
 def read_interface(documents: Iterable[Any], address: str, wanted: str | None) -> Interface:
-    """How to ask, by the agent's OpenRPC documents.
+    """The interface in the agent's OpenRPC documents.
 
-    `wanted` names the method; without, it is `ask`, else the only one that one text is enough for.
+    `wanted` names the method; without it, the method is `ask`, else the only method that needs just one text.
 
     Raises:
-        ConfigError: there is no such method, or one of several has to be named (anp.method).
-        ProtocolError: one is no OpenRPC, or it does not say where to call.
+        ConfigError: there is no such method, or anp.method must name one of several.
+        ProtocolError: a document is not OpenRPC, or has no server.
     """
     named = {method["name"]: method for document in documents for method in _methods(document, address)}
     fit = {name: question for name, method in named.items() if (question := _question(method)) is not None}
@@ -73,11 +73,11 @@ def read_interface(documents: Iterable[Any], address: str, wanted: str | None) -
     if name is None:
         if len(fit) != 1:
             raise ConfigError(
-                f"{address}: which method to ask? name it in anp.method; those that take one text: {_list(fit)}"
+                f"{address}: no method is chosen: set anp.method; methods that take one text: {_list(fit)}"
             )
         [name] = fit
     if name not in fit:
-        raise ConfigError(f"{address}: anp.method {name!r} takes no single text here; those that do: {_list(fit)}")
+        raise ConfigError(f"{address}: the method {name!r} (anp.method) does not take one text; usable: {_list(fit)}")
     method = named[name]
     return Interface(
         url=_server(method, address),
@@ -90,9 +90,9 @@ def read_interface(documents: Iterable[Any], address: str, wanted: str | None) -
 
 
 def read_answer(result: Any, address: str) -> Reply:
-    """The reply in a result: a text, or an object that holds one.
+    """The reply in a result: a text, or an object with a text.
 
-    Raises RemoteError when it holds an error, ProtocolError when it holds no text.
+    Raises RemoteError if the result has an error, ProtocolError if it has no text.
     """
     if isinstance(result, str):
         return Reply(raw=result, text=result)
@@ -113,7 +113,7 @@ def _methods(document: Any, address: str) -> Iterator[dict[str, Any]]:
     """The methods of a document, each with its servers: its own, else the document's."""
     methods = document.get("methods") if isinstance(document, dict) else None
     if not isinstance(methods, list):
-        raise ProtocolError(f"{address}: its interface is no OpenRPC document: no methods")
+        raise ProtocolError(f"{address}: its interface is not an OpenRPC document: no methods")
     for each in methods:
         if isinstance(each, dict) and isinstance(each.get("name"), str):
             yield {**each, "servers": each.get("servers") or document.get("servers")}
@@ -126,7 +126,7 @@ def _parameters(method: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _question(method: Mapping[str, Any]) -> str | None:
-    """The parameter that a question goes into: the only one that is required, else the first; it takes a text."""
+    """The parameter for a question: the only required one, else the first; it must take a text."""
     parameters = _parameters(method)
     required = [each for each in parameters if each.get("required") is True]
     if len(required) > 1 or not parameters:
@@ -141,11 +141,11 @@ def _server(method: Mapping[str, Any], address: str) -> URL:
     servers = method["servers"]
     if isinstance(servers, list) and servers and isinstance(servers[0], dict):
         return _url(servers[0].get("url"), address)
-    raise ProtocolError(f"{address}: its interface does not say where its server is")
+    raise ProtocolError(f"{address}: its interface names no server")
 
 
 def _url(text: Any, address: str) -> URL:
-    """A URL of the agent's own origin: another's is not asked on its word."""
+    """A URL from the agent's documents. Raises ProtocolError if it has another origin than the agent."""
     ours = URL(address)
     try:
         url = ours.join(URL(text)) if isinstance(text, str) else None
@@ -154,8 +154,8 @@ def _url(text: Any, address: str) -> URL:
         url, trusted = None, False
     if url is None or not trusted:
         raise ProtocolError(
-            f"{address}: its documents name {str(text)[:200]!a}, which is not of its own origin; register that address "
-            "if you trust it",
+            f"{address}: its documents name {str(text)[:200]!a}, which is not a URL of its own origin; register that "
+            "address if you trust it",
             retryable=False,
         )
     return url

@@ -1,4 +1,4 @@
-"""A stranger's DID document, fetched from where its DID says: over HTTPS, and from public addresses only."""
+"""Fetches the DID documents of callers from their hosts: over HTTPS, and from public addresses only."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ AT_ONCE = 8
 
 
 class ResolutionError(Exception):
-    """The document cannot be had, or is not the DID's; the text says why, in words of ours."""
+    """The document cannot be fetched, or belongs to another DID; the text has the reason, in our own words."""
 
 
 class Resolver:
-    """Fetches DID documents (did:wba, "Read"): no redirect followed, 64 KiB, five seconds, eight at a time at the most.
+    """Fetches DID documents (did:wba, "Read"): without redirects, 64 KiB, five seconds and eight at a time at most.
 
-    The certificate must be one that this machine trusts (SSL_CERT_FILE names further ones). `allow_private` lets it
-    reach addresses that are not public.
+    This machine must trust the certificate (SSL_CERT_FILE adds certificates). `allow_private` allows addresses that are
+    not public.
     """
 
     def __init__(self, *, allow_private: bool = False) -> None:
@@ -36,24 +36,24 @@ class Resolver:
     async def fetch(self, did: str) -> Document:
         """The document of `did`. Raises ResolutionError."""
         if not is_did(did):
-            raise ResolutionError("this is no did:wba")
+            raise ResolutionError("it is not a did:wba")
         url = build_did_resolution_url(did)
         try:
             async with asyncio.timeout(TIMEOUT_S), self._slots:
                 document = parse_document(await self._get(url))
         except TimeoutError:
-            raise ResolutionError(f"its document did not come within {TIMEOUT_S:g} s") from None
+            raise ResolutionError(f"its document did not arrive within {TIMEOUT_S:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise ResolutionError("its document cannot be fetched") from error
         except ValueError as error:
-            raise ResolutionError("what its host serves is no valid DID document") from error
+            raise ResolutionError("its host serves no valid DID document") from error
         if document["id"] != did:
             raise ResolutionError("its host serves the document of another DID")
         return document
 
     async def _get(self, url: str) -> bytes:
         resolver = ThreadedResolver() if self._allow_private else _PublicAddresses()
-        tls = await asyncio.to_thread(ssl.create_default_context)  # reads the certificates that are trusted
+        tls = await asyncio.to_thread(ssl.create_default_context)  # reads the trusted certificates
         connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, ssl=tls)
         async with (
             aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session,
@@ -72,7 +72,7 @@ class Resolver:
 
 
 class _PublicAddresses(AbstractResolver):
-    """Names, without the addresses that no stranger may make us reach; what was looked at is what is connected to."""
+    """Resolves names to public addresses only; the connection uses the checked addresses."""
 
     def __init__(self) -> None:
         self._names = ThreadedResolver()
@@ -80,7 +80,7 @@ class _PublicAddresses(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The public addresses of `host`. Raises ResolutionError where it has none."""
+        """The public addresses of `host`. Raises ResolutionError if it has none."""
         found = await self._names.resolve(host, port, family)
         public = [each for each in found if ip_address(each["host"].partition("%")[0]).is_global]
         if not public:
@@ -88,5 +88,5 @@ class _PublicAddresses(AbstractResolver):
         return public
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
         await self._names.close()

@@ -1,4 +1,4 @@
-"""The bearer token that an agent gives for a signature, so that the next requests need none."""
+"""The bearer token that an agent returns for a signature; it replaces the signatures of the next requests."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Mapping
 
 MARGIN_S = 10.0
-"""So long before its end a token is not shown any more: its holder's clock may be slow, the way long."""
+"""We stop using a token this long before its end, in seconds: a clock or the network may be slow."""
 
 _PARAMETER = re.compile(r'([A-Za-z_]+)=(?:"([^"]*)"|([^,\s]+))')
 
 
 class Token:
-    """One agent's token, while it holds."""
+    """One agent's token, while it is valid."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -21,12 +21,12 @@ class Token:
         self._until = 0.0
 
     def __bool__(self) -> bool:
-        """Whether there is one to show."""
+        """Whether there is a valid token."""
         return self.value is not None
 
     @property
     def value(self) -> str | None:
-        """The token, None where there is none that holds."""
+        """The token, None without a valid one."""
         return self._value if self._clock() < self._until else None
 
     def keep(self, headers: Mapping[str, str]) -> None:
@@ -46,6 +46,6 @@ class Token:
         self._value, self._until = value, self._clock() + lasts_s - min(MARGIN_S, lasts_s / 2)
 
     def refused(self, value: str | None) -> None:
-        """Forget it, unless another has come since."""
+        """Drop the token, unless a new one has arrived since."""
         if value == self._value:
             self._value = None

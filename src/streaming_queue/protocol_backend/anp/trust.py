@@ -1,4 +1,4 @@
-"""Whose calls an agent takes, and where it finds their DID documents (docs/adr/0015)."""
+"""The trusted callers of an agent, and their DID documents (docs/adr/0015)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ANYONE = "*"
 
 
 class Trust:
-    """The callers that are admitted, once they have proved who they are.
+    """The callers that are admitted after they have proved their identity.
 
-    `entries` are DIDs, files and directories of DID documents, or `*`, anybody. Without any, the processes of this user
-    are trusted. Whom we are is always trusted.
+    `entries` are DIDs, files and directories of DID documents, or `*` for every caller. Without entries, the processes
+    of this user are trusted. Our own identities are always trusted.
     """
 
     def __init__(self, entries: Sequence[str], neighbours: Neighbours, resolver: Resolver) -> None:
@@ -28,7 +28,7 @@ class Trust:
         self._documents: dict[str, Document] = {}
 
     def read(self) -> None:
-        """Read the files that are trusted. Not for the event loop. Raises ConfigError."""
+        """Read the trusted files. Not for the event loop. Raises ConfigError."""
         self.add(read_documents(self._paths))
 
     def add(self, documents: Iterable[Document]) -> None:
@@ -36,7 +36,7 @@ class Trust:
         self._documents |= {str(document["id"]): document for document in documents}
 
     async def document(self, did: str) -> Document:
-        """The document of a caller that is trusted. Raises ResolutionError: it is not, or has no document to be had."""
+        """The document of a trusted caller. Raises ResolutionError if it is not trusted, or its document is missing."""
         if (known := self._documents.get(did)) is not None:
             return known
         if self._neighbours is not None:

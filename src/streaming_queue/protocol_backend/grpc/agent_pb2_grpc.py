@@ -86,7 +86,7 @@ class AgentServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Cancel(self, request, context):
-        """Cancel a message of one's own, whoever else waits for its answer.
+        """Cancel a message of one's own, even if other callers wait for its answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,4 +1,4 @@
-"""One agent, asked: its channel, and each exchange from the message to its end."""
+"""One remote agent: its channel, and each exchange from the message to its end."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ PROBE_TIMEOUT_S = 1.0
 DESCRIBE_TIMEOUT_S = 5.0
 RUNNING_TIMEOUT_S = 4.0
 LOOK_AFTER_S = 15.0
-"""How long a call may be silent before the agent is asked whether it is at work."""
+"""After this silence of a call, in seconds, we ask the agent whether it still works."""
 NOTICED_WITHIN_S = 0.2
 
 _message_ids = (f"{prefix}-{number}" for prefix in [uuid.uuid4().hex] for number in itertools.count(1))
 
 
 class Peer:
-    """An agent behind a channel that connects when it is first used."""
+    """An agent behind a channel that connects at first use."""
 
     def __init__(
         self, agent_id: str, address: str, options: EndpointOptions, credentials: grpc.ChannelCredentials | None
     ) -> None:
         """`credentials` are gRPC's own for TLS, None for its default trust.
 
-        Raises ConfigError on an address, a header or a TLS option that cannot be used.
+        Raises ConfigError on an address, a header or a TLS option that is not valid.
         """
         try:
             url = urlsplit(address)
@@ -66,11 +66,11 @@ class Peer:
         if not usable or url.path.strip("/") or url.query or url.fragment:
             raise ConfigError(
                 f"agent {agent_id!r}: address {address.rpartition('@')[2]!r} must be grpc://host:port or "
-                "grpcs://host:port; a credential belongs in the agent's options"
+                "grpcs://host:port; set a credential in the agent's options"
             )
         if options.tls is not None:
             raise ConfigError(
-                f"agent {agent_id!r}: gRPC takes no ssl.SSLContext: give GrpcCommBackend its "
+                f"agent {agent_id!r}: gRPC takes no ssl.SSLContext: pass GrpcCommBackend "
                 "channel_credentials={...: grpc.ssl_channel_credentials(...)}"
             )
         self.address = address.rstrip("/")
@@ -81,7 +81,7 @@ class Peer:
         self._closed = False
 
     def open(self) -> grpc.aio.Channel:
-        """The channel, and its methods in bytes, so that bytes that cannot be read raise our errors."""
+        """The channel, with methods for raw bytes, so that unreadable bytes raise our errors."""
         if self._channel is None:
             channel = self._channel = open_channel(self._authority, self._credentials)
             self.send = channel.unary_unary(f"/{SERVICE}/Send")
@@ -93,7 +93,7 @@ class Peer:
         return self._channel
 
     async def check(self) -> bool:
-        """Whether the agent's server says that it is serving, within one second. Raises like `send`."""
+        """Whether the agent's server reports SERVING within one second. Raises like `send`."""
         self.open()
         with self.translated():
             answer = await self._check(b"", timeout=PROBE_TIMEOUT_S, metadata=self.metadata)
@@ -101,7 +101,7 @@ class Peer:
         return bool(health.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def describe(self) -> dict[str, Any]:
-        """The agent's description; empty where its service has none. Raises like `send`."""
+        """The agent's description; empty if its service has none. Raises like `send`."""
         self.open()
         with self.translated():
             try:
@@ -113,17 +113,17 @@ class Peer:
         return decode_description(answer, self.address)
 
     async def close(self) -> None:
-        """Give up the channel; calls in flight fail."""
+        """Close the channel; calls in flight fail."""
         self._closed = True
         if self._channel is not None:
             await self._channel.close()
 
     def translated(self, sent_bytes: int = 0) -> _Translated:
-        """A block in which the errors of the library become ours; the message has `sent_bytes`."""
+        """A block that turns the library's errors into ours; the message has `sent_bytes`."""
         return _Translated(self, sent_bytes)
 
     def closing(self) -> BackendClosedError | None:
-        """Why a call ended that its caller did not cancel, when its channel was closed."""
+        """The error for a call that ended because its channel was closed, None if it was not."""
         task = asyncio.current_task()
         if not self._closed or task is None or task.cancelling():
             return None
@@ -131,7 +131,7 @@ class Peer:
 
 
 class _Translated:
-    """See `Peer.translated`. A class, since every question passes one, and a generator costs several times."""
+    """See `Peer.translated`. It is a class, since each question enters one and a generator costs more CPU."""
 
     __slots__ = ("_peer", "_sent_bytes")
 
@@ -140,7 +140,7 @@ class _Translated:
         self._sent_bytes = sent_bytes
 
     def __enter__(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -152,7 +152,7 @@ class _Translated:
 
 
 class _Entries(grpc.aio.Metadata):  # type: ignore[misc]  # the library is without types
-    """Metadata that is only iterated, as the library does once a call; its own kind is several times as slow."""
+    """Metadata that can only be iterated: the library does this once for each call, and its own class is slower."""
 
     def __init__(self, entries: tuple[tuple[str, str], ...]) -> None:
         self._entries = entries
@@ -178,7 +178,7 @@ class GrpcExchange(Exchange):
         self._until = None if seconds is None else time.monotonic() + seconds
 
     def resumes(self, error: Exception) -> bool:
-        """Whether an open connection broke: the status is not the host's, and a connection could be made."""
+        """Whether an open connection broke: the host did not send the status, and there was a connection."""
         return (
             self.key is not None
             and isinstance(error, AioRpcError)
@@ -210,7 +210,7 @@ class GrpcExchange(Exchange):
             call.cancel()
 
     async def _left_s(self) -> float | None:
-        """The seconds until the deadline. After a broken connection, once the channel knows that it broke."""
+        """The seconds until the deadline. After a broken connection, wait until the channel has noticed the break."""
         if self.resumed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(NOTICED_WITHIN_S):
@@ -222,7 +222,7 @@ class GrpcExchange(Exchange):
             answer = await self._peer.running(self._reference, timeout=RUNNING_TIMEOUT_S, metadata=self._peer.metadata)
             return agent_pb2.RunningState.FromString(answer).running or None
         except (AioRpcError, DecodeError) as error:
-            logger.debug("%s does not say whether it is at work: %r", self.address, error)
+            logger.debug("%s does not say whether it works: %r", self.address, error)
             return None
 
     @property
@@ -230,5 +230,5 @@ class GrpcExchange(Exchange):
         return serialize(agent_pb2.Reference(id=self._message_id))
 
     async def cancel(self) -> None:
-        """Call `Cancel`. A host takes a cancelled call for a broken connection, and goes on with a keyed message."""
+        """Call `Cancel`. For a host, a cancelled call is a broken connection: a message with a key goes on."""
         await self._peer.cancel(self._reference, timeout=CANCEL_TIMEOUT_S, metadata=self._peer.metadata)

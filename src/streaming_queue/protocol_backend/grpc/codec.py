@@ -1,4 +1,4 @@
-"""Messages and answers as `agent.proto` writes them, the call's context beside them. No I/O."""
+"""Messages and answers of `agent.proto`, with the call's context in metadata. No I/O."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from streaming_queue.protocol_backend.grpc import agent_pb2
 
 SERVICE: str = agent_pb2.DESCRIPTOR.services_by_name["Agent"].full_name
 HEARTBEAT = b""
-"""An event with no member set, on the wire."""
+"""An event without any field, on the wire."""
 
 
 def encode_message(payload: Mapping[str, Any], message_id: str) -> tuple[bytes, dict[str, str], float | None]:
@@ -30,13 +30,13 @@ def encode_message(payload: Mapping[str, Any], message_id: str) -> tuple[bytes, 
 
     Raises:
         ConfigError: the payload has neither text nor parts.
-        ProtocolError: the service cannot carry it: a part that is no text, metadata that is no JSON; not retryable.
+        ProtocolError: a part is not text, or JSON cannot hold the metadata; not retryable.
     """
     headers, metadata = write_trace(payload.get("metadata") or {})
     seconds = None
     deadline_ms = metadata.get("deadline_ms")
     if metadata.get("kind") != "command" and type(deadline_ms) is int and deadline_ms >= 0:
-        # The library rounds up, to three digits or so: a millisecond less, and 10 s stay 10 s and not 10.1.
+        # The library rounds up to about three digits: with a millisecond less, 10 s stay 10 s and do not become 10.1.
         seconds = max(0, metadata.pop("deadline_ms") - 1) / 1000
     try:
         message = agent_pb2.Message(id=message_id, metadata_json=orjson.dumps(metadata).decode() if metadata else "")
@@ -45,7 +45,7 @@ def encode_message(payload: Mapping[str, Any], message_id: str) -> tuple[bytes, 
         elif "parts" in payload:
             message.parts.extend(agent_pb2.Part(text=_part_text(part)) for part in payload["parts"])
         else:
-            raise ConfigError('a payload has "text" or "parts"')
+            raise ConfigError('a payload needs "text" or "parts"')
         return serialize(message), headers, seconds
     except (TypeError, UnicodeError) as error:
         raise malformed(f"the payload cannot be sent: {error}") from error
@@ -53,7 +53,7 @@ def encode_message(payload: Mapping[str, Any], message_id: str) -> tuple[bytes, 
 
 def _part_text(part: Any) -> str:
     if not isinstance(part, Mapping) or part.get("kind", "text") != "text" or not isinstance(part.get("text"), str):
-        raise malformed("grpc carries parts of text only")
+        raise malformed("grpc carries text parts only")
     text: str = part["text"]
     return text
 
@@ -61,7 +61,7 @@ def _part_text(part: Any) -> str:
 def decode_message(
     message: agent_pb2.Message, headers: Mapping[str, str], seconds_left: float | None
 ) -> dict[str, Any]:
-    """The payload of a message, with the call's context in its metadata. Raises ProtocolError when it is none."""
+    """The payload of a message, with the call's context in its metadata. Raises ProtocolError if it is not valid."""
     payload: dict[str, Any] = {}
     if len(message.parts) > strict_json.MAX_VALUES:
         raise malformed(f"the message has more than {strict_json.MAX_VALUES:,} parts")
@@ -80,13 +80,13 @@ def decode_message(
 
 
 def encode_answer(end: Message) -> bytes:
-    """An execution's good end. Raises AgentFailedError when the service cannot carry it."""
+    """An execution's answer. Raises AgentFailedError if the service cannot carry it."""
     with _sendable():
         return serialize(agent_pb2.Answer(text=end["data"], metadata_json=_json(end.get("metadata"))))
 
 
 def encode_event(event: TextEvent) -> bytes:
-    """An event of a stream; a failure is none, but the call's status. Raises like `encode_answer`."""
+    """An event of a stream; a failure is not an event but the call's status. Raises like `encode_answer`."""
     text = event["data"]
     with _sendable():
         if event["type"] == DELTA:
@@ -116,19 +116,19 @@ def _json(metadata: Mapping[str, Any] | None) -> str:
 
 
 def decode_answer(body: bytes, address: str) -> Reply:
-    """The reply in an answer; `raw` is the message. Raises ProtocolError when it is none."""
+    """The reply in an answer; `raw` is the message. Raises ProtocolError if it is not an answer."""
     try:
         return _reply(agent_pb2.Answer.FromString(body), address)
     except DecodeError as error:
-        raise ProtocolError(f"{address}: what came back is no answer: {error}") from error
+        raise ProtocolError(f"{address}: the response is not an answer: {error}") from error
 
 
 def decode_event(body: bytes, address: str) -> TextEvent | None:
-    """The event in a message of a stream, None for a heartbeat. Raises ProtocolError when it is none."""
+    """The event in a message of a stream, None for a heartbeat. Raises ProtocolError if it is not an event."""
     try:
         event = agent_pb2.Event.FromString(body)
     except DecodeError as error:
-        raise ProtocolError(f"{address}: what came in the stream is no event: {error}") from error
+        raise ProtocolError(f"{address}: a message of the stream is not an event: {error}") from error
     kind = event.WhichOneof("event")
     if kind is None:
         return None
@@ -155,7 +155,7 @@ def encode_description(agent_id: str, executor: object) -> bytes:
 
 
 def decode_description(body: bytes, address: str) -> dict[str, Any]:
-    """The facts in a description. Raises ProtocolError when it is none."""
+    """The facts in a description. Raises ProtocolError if it is not a description."""
     try:
         said = agent_pb2.Description.FromString(body)
         facts: dict[str, Any] = {"name": said.agent_id, "about": said.description}
@@ -163,7 +163,7 @@ def decode_description(body: bytes, address: str) -> dict[str, Any]:
         if said.HasField("time"):
             facts["date"] = said.time.ToDatetime(tzinfo=UTC)
     except (DecodeError, ValueError) as error:
-        raise ProtocolError(f"{address}: what came back is no description: {error}") from error
+        raise ProtocolError(f"{address}: the response is not a description: {error}") from error
     return {key: value for key, value in facts.items() if value}
 
 
@@ -178,5 +178,5 @@ def _reply(answer: agent_pb2.Answer, address: str) -> Reply:
 def _reply_object(text: str, address: str) -> ReplyMetadata:
     document = strict_json.read_answer(text, address)
     if not is_metadata(document):
-        raise ProtocolError(f"{address}: metadata_json is no JSON object: {text[:120]!a}")
+        raise ProtocolError(f"{address}: metadata_json is not a JSON object: {text[:120]!a}")
     return document

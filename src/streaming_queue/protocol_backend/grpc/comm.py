@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class GrpcCommBackend(ExchangeBackend, PeerBackend[Peer]):
-    """Agents behind `grpc://host:port`, or `grpcs://host:port` with TLS; one connection each.
+    """Agents at `grpc://host:port`, or `grpcs://host:port` with TLS; one connection each.
 
     gRPC cannot use an `ssl.SSLContext`. Beyond the library's default trust, TLS needs the library's own credentials:
     `channel_credentials` by agent id (`grpc.ssl_channel_credentials`) and `server_credentials` for the agents hosted
@@ -26,7 +26,7 @@ class GrpcCommBackend(ExchangeBackend, PeerBackend[Peer]):
 
     name = "grpc"
     schemes = ("grpc", "grpcs")
-    probe_timeout_s = PROBE_TIMEOUT_S + 0.5  # its call has a deadline of its own, whose error says more
+    probe_timeout_s = PROBE_TIMEOUT_S + 0.5  # the call has its own deadline, with a better error
     capabilities = Capabilities(host=True, streaming=True, cancel=True, metadata=True)
     about = About(
         "grpc.health.v1 Check",
@@ -59,7 +59,7 @@ class GrpcCommBackend(ExchangeBackend, PeerBackend[Peer]):
         return await peer.check()
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
-        """The answer of the agent's `Describe`; empty where it has none."""
+        """The answer of the agent's `Describe`; empty if the agent has no `Describe`."""
         return await self._peer(agent_id).describe()
 
     async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> GrpcAgent:

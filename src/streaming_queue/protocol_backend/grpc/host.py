@@ -1,4 +1,4 @@
-"""The host half: one agent's service, its health and its description, on a server of its own."""
+"""The host half: one agent's service, health and description, on its own server."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from streaming_queue.protocol_backend.grpc.service import GrpcAgent
 
 HEALTH_SERVICE: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 LOOK_S = 0.5
-"""The pause between two looks at a watched agent: an executor does not report when it gets ready or busy."""
+"""The pause between two checks of a watched agent: an executor does not report when it becomes ready or busy."""
 
 _Response = health_pb2.HealthCheckResponse
 
 
-class AgentHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # what protoc writes has no types
+class AgentHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated code has no types
     """SERVING while the agent takes questions, for the whole server (`""`) and for our service."""
 
     def __init__(self, agent: GrpcAgent) -> None:
@@ -40,16 +40,16 @@ class AgentHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # what
     async def Check(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, context: ServicerContext
     ) -> health_pb2.HealthCheckResponse:
-        """The status now."""
+        """The current status."""
         status = self._status(request.service)
         if status == _Response.SERVICE_UNKNOWN:
-            await context.abort(StatusCode.NOT_FOUND, "no such service is served here")
+            await context.abort(StatusCode.NOT_FOUND, "this host does not have the service")
         return _Response(status=status)
 
     async def List(  # noqa: N802
         self, request: health_pb2.HealthListRequest, context: ServicerContext
     ) -> health_pb2.HealthListResponse:
-        """The status of all that is served."""
+        """The status of all services."""
         del request, context
         return health_pb2.HealthListResponse(
             statuses={service: _Response(status=self._status(service)) for service in ("", SERVICE)}
@@ -60,11 +60,11 @@ class AgentHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # what
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """The status, and each change of it."""
         del context
-        told = None
+        sent = None
         while True:
             status = self._status(request.service)
-            if status != told:
-                told = status
+            if status != sent:
+                sent = status
                 yield _Response(status=status)
             await asyncio.sleep(LOOK_S)
 
@@ -84,13 +84,13 @@ async def spawn(
 
     Raises:
         ConfigError: the address is not one of this machine, or other machines reach it without authentication; or TLS
-            is given as an SSLContext, which gRPC cannot use.
+            is set by an SSLContext: gRPC cannot use one.
         ConnectError: the port is in use.
     """
     options, name = backend.host_options, f"agent {agent_id!r}"
     if options.tls is not None:
         raise ConfigError(
-            f"{name}: gRPC takes no ssl.SSLContext: give GrpcCommBackend "
+            f"{name}: gRPC takes no ssl.SSLContext: pass GrpcCommBackend "
             "server_credentials=grpc.ssl_server_credentials(...)"
         )
     keep_engine()

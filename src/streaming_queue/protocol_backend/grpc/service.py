@@ -1,4 +1,4 @@
-"""The service of one hosted agent: the checks before a call is served, and how a call ends."""
+"""The service of one hosted agent: the checks before a call, the methods, and the end of a call."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ class GrpcAgent(HostedAgent):
         await asyncio.gather(self._executions.aclose(stop_s), stop(self._server, stop_s, str(self)))
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        """The methods, as gRPC takes them.
+        """The methods, for gRPC.
 
-        Each is declared to read a stream of requests, which is the same on the wire: then its one request is read here,
-        after the caller is known and within the time that the limits give.
+        Each method is declared with a stream of requests; the wire is the same. So the service itself reads the one
+        request, after it knows the caller and within the limit of time.
         """
         return grpc.method_handlers_generic_handler(
             SERVICE,
@@ -116,7 +116,7 @@ class GrpcAgent(HostedAgent):
                 outcome = error_event(error)
             except Exception:
                 logger.exception("a call to agent %s failed", self.agent_id)
-                outcome = error_event(AgentFailedError("the host failed on this call; its log says why"))
+                outcome = error_event(AgentFailedError("the host failed on this call; its log has the reason"))
             if not isinstance(outcome, dict):
                 return outcome
             code, text, trailers = encode_error(outcome)
@@ -145,14 +145,14 @@ class GrpcAgent(HostedAgent):
         try:
             message: Wire = kind.FromString(body)
         except DecodeError as error:
-            raise malformed(f"the call's message is no {kind.DESCRIPTOR.full_name}: {error}") from error
+            raise malformed(f"the call's message is not a {kind.DESCRIPTOR.full_name}: {error}") from error
         return message
 
     @contextmanager
     def _attached(self, call: _Call, message: agent_pb2.Message, *, streaming: bool) -> Iterator[Execution]:
-        """The execution for a message; the service finds it by the message's id while it works."""
+        """The execution for a message; while it runs, the service finds it by the message's id."""
         if self._served >= self._limits.connections:
-            raise RateLimitedError("the host has too many messages under way", retry_after_s=1.0)
+            raise RateLimitedError("the host has too many messages in flight", retry_after_s=1.0)
         payload = decode_message(message, call.metadata, call.context.time_remaining())
         request = self._request(payload, principal=call.principal, streaming=streaming)
         self._served += 1
@@ -197,7 +197,7 @@ class GrpcAgent(HostedAgent):
             async with asyncio.timeout(limit_s):
                 await call.context.write(event)
         except TimeoutError:
-            raise SendTimeoutError(f"nobody read the stream for {limit_s:g} s") from None
+            raise SendTimeoutError(f"the caller did not read the stream for {limit_s:g} s") from None
 
     async def _running(self, call: _Call) -> bytes:
         execution = await self._referred(call)

@@ -1,6 +1,6 @@
-"""Errors as gRPC writes them: a status for any client, and the whole event in trailing metadata.
+"""Errors in gRPC: a status for any client, and the whole event in trailing metadata.
 
-Tables decide. The text of a status is read only to see whether the library itself made the status.
+Tables decide. The code reads the text of a status only to see whether the library itself created the status.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from streaming_queue.protocol_backend.grpc.codec import SERVICE
 ERROR_KEY = "agent-error-bin"
 """Trailing metadata: the `agent_error` event as JSON."""
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
-"""Trailing metadata: the milliseconds to wait (gRPC proposal A6), as HTTP's Retry-After."""
+"""Trailing metadata: the milliseconds to wait (gRPC proposal A6), like HTTP's Retry-After."""
 
 MAX_TEXT_BYTES = 3000
 """The largest text of an error on the wire: gRPC's peers take 8 KiB of metadata by default."""
@@ -86,13 +86,13 @@ FOREIGN: Mapping[StatusCode, tuple[type[StreamingQueueError], bool]] = {
     StatusCode.DATA_LOSS: (RemoteError, True),
     StatusCode.UNAUTHENTICATED: (AuthError, False),
 }
-"""A status of another implementation -> the class, and whether to try again.
+"""A status of another implementation -> the class, and whether to retry.
 
-For RemoteError, `own_failure` decides where the library made the status itself.
+For RemoteError, `own_failure` decides if the library itself created the status.
 """
 
 REMEDIES: Mapping[StatusCode, str] = {
-    StatusCode.UNIMPLEMENTED: f"nobody serves {SERVICE} there: correct the address",
+    StatusCode.UNIMPLEMENTED: f"the server there does not have {SERVICE}: correct the address",
     StatusCode.UNAUTHENTICATED: "check the agent's credential",
     StatusCode.PERMISSION_DENIED: "check the agent's credential",
 }
@@ -115,17 +115,17 @@ def encode_error(event: Mapping[str, Any]) -> tuple[StatusCode, str, Trailers]:
 
 
 def _shortened(text: str) -> str:
-    """The beginning that fits, in characters that UTF-8 can write."""
+    """The beginning of a text, within `MAX_TEXT_BYTES` of valid UTF-8."""
     encoded = text.encode(errors="replace")
     kept = encoded[:MAX_TEXT_BYTES].decode(errors="ignore")
     return kept if len(encoded) <= MAX_TEXT_BYTES else f"{kept} ..."
 
 
 def decode_error(error: AioRpcError, address: str, sent_bytes: int = 0) -> StreamingQueueError:
-    """The error that ended a call: from the event where there is one, else by the table.
+    """The error that ended a call: from the event if there is one, else by the table.
 
-    RESOURCE_EXHAUSTED means that a message is too large, or that there were too many. With a time to wait it asks to
-    slow down. Without, the message is too large where `sent_bytes` are over the common limit.
+    RESOURCE_EXHAUSTED means that a message is too large, or that there were too many messages. With a time to wait, it
+    asks to slow down. Without it, the message is too large if `sent_bytes` are over the common limit.
     """
     trailers = dict(error.trailing_metadata() or ())
     if (event := _event(trailers.get(ERROR_KEY))) is not None:
@@ -142,7 +142,7 @@ def decode_error(error: AioRpcError, address: str, sent_bytes: int = 0) -> Strea
             cls = RateLimitedError
         elif sent_bytes > COMMON_LIMIT_BYTES:
             cls, retryable, remedy = ProtocolError, False, f"the message has {sent_bytes} bytes"
-    said = f"{address}: {status.name}: {ascii((error.details() or '')[:300])[1:-1] or 'without a word'}"
+    said = f"{address}: {status.name}: {ascii((error.details() or '')[:300])[1:-1] or 'no text'}"
     return cls(f"{said}; {remedy}" if remedy else said, retryable=retryable, retry_after_s=retry_after_s)
 
 

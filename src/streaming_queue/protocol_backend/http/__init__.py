@@ -1,1 +1,1 @@
-"""A small JSON contract over HTTP, so that a worker can be written in any language (docs/protocols/http.md)."""
+"""A small JSON contract over HTTP; a worker can be in any language (docs/protocols/http.md)."""

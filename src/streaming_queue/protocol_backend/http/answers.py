@@ -1,4 +1,4 @@
-"""An answer as the contract writes it: a body or lines of events, a status beside it. No I/O."""
+"""Answers of the contract: a body or lines of events, and a status. No I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import orjson
 
 from streaming_queue.comm.client.http import response_error
 from streaming_queue.comm.strict_json import read_answer
-from streaming_queue.comm.wire_errors import excerpt, parse_retry_after, told_error
+from streaming_queue.comm.wire_errors import excerpt, parse_retry_after, reported_error
 from streaming_queue.errors import ProtocolError, RemoteError, error_from_event
 from streaming_queue.messages import ERROR, MESSAGE, End, Reply, StreamEvent, is_event, is_metadata
 
@@ -42,13 +42,13 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "timeout": 504,
     "llm_timeout": 504,
 }
-"""An error's code -> the status that tells a proxy the same; between our own ends the body is the truth."""
+"""An error's code -> the status, for proxies; our own ends read the body."""
 
 
 def encode_end(end: End) -> tuple[int, bytes, tuple[tuple[bytes, bytes], ...]]:
     """The status, the body and further headers for an execution's end (RFC 9110, 10.2.3 and 11.6.1).
 
-    Raises TypeError when JSON cannot hold the end.
+    Raises TypeError if JSON cannot hold the end.
     """
     if end["type"] == MESSAGE:
         answer: dict[str, Any] = {"text": end["data"]}
@@ -63,27 +63,27 @@ def encode_end(end: End) -> tuple[int, bytes, tuple[tuple[bytes, bytes], ...]]:
 
 
 def encode_event(event: StreamEvent) -> bytes:
-    """The line for an event. Raises TypeError when JSON cannot hold the event."""
+    """The line for an event. Raises TypeError if JSON cannot hold the event."""
     return orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def decode_answer(response: aiohttp.ClientResponse, body: bytes, origin: str) -> Reply:
-    """The reply in a response's whole body; `origin` is put before errors.
+    """The reply in a response's whole body; errors have the prefix `origin`.
 
     Raises:
-        StreamingQueueError: what the agent raised, as the same class.
-        ProtocolError: it is no answer of this contract: HTML, garbage, the wrong shape, an empty body.
-        AuthError, RateLimitedError, RemoteError: the status of a stranger, say a proxy.
+        StreamingQueueError: the agent's error, as the same class.
+        ProtocolError: it is not an answer of this contract: HTML, garbage, wrong fields, an empty body.
+        AuthError, RateLimitedError, RemoteError: the status of another sender, for example a proxy.
     """
     if not 200 <= response.status < 300:
         raise response_error(response, body, origin)
     document = read_answer(body, origin)
     if not isinstance(document, dict):
-        what = "no JSON object" if body else "an empty body"
+        what = "a body that is not a JSON object" if body else "an empty body"
         raise ProtocolError(f"{origin}: answered {response.status} with {what}{excerpt(body)}")
     if document.get("error") is not None:
         retry_after_s = parse_retry_after(response.headers.get("Retry-After"))
-        raise told_error(document, retry_after_s, origin) or RemoteError(
+        raise reported_error(document, retry_after_s, origin) or RemoteError(
             f"{origin}: answered {response.status} with an error{excerpt(body)}", retry_after_s=retry_after_s
         )
     text, metadata = document.get("text"), document.get("metadata")
@@ -93,15 +93,15 @@ def decode_answer(response: aiohttp.ClientResponse, body: bytes, origin: str) ->
     if is_metadata(metadata):
         reply["metadata"] = metadata
     elif metadata is not None:
-        raise ProtocolError(f'{origin}: the answer\'s "metadata" is no object{excerpt(body)}')
+        raise ProtocolError(f'{origin}: the answer\'s "metadata" is not an object{excerpt(body)}')
     return reply
 
 
 def decode_event(line: bytes, origin: str) -> StreamEvent:
-    """The event in a line of a stream. Raises what an error event describes, ProtocolError when it is no event."""
+    """The event in a line of a stream. Raises the error of an error event, ProtocolError if it is not an event."""
     event = read_answer(line, origin)
     if isinstance(event, dict) and event.get("type") == ERROR:
         raise error_from_event(event, origin)
     if not is_event(event):
-        raise ProtocolError(f"{origin}: a line of the stream is no event{excerpt(line)}")
+        raise ProtocolError(f"{origin}: a line of the stream is not an event{excerpt(line)}")
     return event

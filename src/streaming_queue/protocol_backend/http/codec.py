@@ -1,4 +1,4 @@
-"""A message as the contract writes it: JSON, and headers beside it. No I/O."""
+"""A message of the contract: JSON, and headers. No I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMES = tuple((header, header.encode()) for header in HEADER_BY_KEY.values())
 
 
 def decode_request(body: bytes, headers: Mapping[bytes, bytes]) -> dict[str, Any]:
-    """The payload of a message, with the context headers back in its metadata. Raises ProtocolError when it is none."""
+    """The payload of a message, with the context headers in its metadata. Raises ProtocolError if it is not valid."""
     payload = decode_payload(decode_object(body))
     texts = {name: headers[raw].decode("latin-1") for name, raw in _NAMES if raw in headers}
     if texts:

@@ -39,10 +39,10 @@ class Peer(HttpPeer):
 
 
 class HttpCommBackend(ExchangeBackend, HttpBackend[Peer]):
-    """Agents behind `http://` or `https://` addresses; one session, its connections kept alive.
+    """Agents at `http://` or `https://` addresses; one session keeps connections alive.
 
-    There is no limit on an answer's time: the caller cancels `send`. The backend follows no redirects and uses no
-    proxies of the environment. A credential goes to its agent's address only.
+    An answer has no time limit: the caller cancels `send`. The backend follows no redirects and uses no proxies from
+    the environment. A credential goes to its agent's address only.
     """
 
     name = "http"
@@ -61,7 +61,7 @@ class HttpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         return document.get("status") == "ok"
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
-        """The answer to GET `/health`, if the agent takes our credential: a cancel of an unknown key shows that."""
+        """The answer to GET `/health`. A cancel of an unknown key checks that the agent accepts our credential."""
         peer = self._peer(agent_id)
         with peer.translated:
             document, date = await _read_health(peer)
@@ -90,7 +90,7 @@ class Question(HttpExchange[Peer]):
             return await self._read(response)
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
-        """The lines of a streamed answer; the whole answer of an agent that does not stream."""
+        """The lines of a streamed answer; one whole answer from an agent that does not stream."""
         async with self._post(f"{NDJSON}, {JSON}") as response:
             if response.status != 200 or response.content_type != NDJSON:
                 yield answer_event(await self._read(response))
@@ -124,7 +124,7 @@ async def _read_health(peer: Peer) -> tuple[dict[str, Any], datetime | None]:
             raise response_error(response, body, str(url))
         document = read_or_none(body)
         if not isinstance(document, dict):
-            raise ProtocolError(f"{url}: what it answers is no JSON object{excerpt(body)}")
+            raise ProtocolError(f"{url}: the answer is not a JSON object{excerpt(body)}")
         return document, peer_date(response.headers)
 
 

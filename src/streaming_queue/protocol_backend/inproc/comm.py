@@ -1,4 +1,4 @@
-"""The reference backend: a call in this process, no wire, so that every other's cost can be told against it."""
+"""The reference backend: a call in this process without a wire. The cost of other backends is compared with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streaming_queue.messages import ERROR, Reply, StreamEvent, TextEvent, reply
 
 @dataclass
 class _Agent:
-    """An executor within reach, and its handle."""
+    """A hosted executor, and its handle."""
 
     agent_id: str
     base_url: str
@@ -33,7 +33,7 @@ class _Agent:
 
 
 class InprocCommBackend(ProbingBackend):
-    """Agents are `inproc://<agent id>`; each message runs in a task of its own."""
+    """Agents have addresses like `inproc://<agent id>`; each message runs in its own task."""
 
     name = "inproc"
     schemes = ("inproc",)
@@ -93,7 +93,7 @@ class InprocCommBackend(ProbingBackend):
             await agent.stop()
 
     async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> _Agent:
-        """Put `executor` within reach; host and port mean nothing here."""
+        """Host `executor`; host and port have no meaning here."""
         del host, port
         base_url = f"inproc://{agent_id}"
         if base_url in self.hosted:

@@ -1,4 +1,4 @@
-"""A server that is a process of ours: begun with a command, spoken to over its standard input and output."""
+"""A server that is our child process: a command starts it, and we talk over its standard input and output."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from streaming_queue.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 LEAVE_S = 1.0
-"""The time for a server to end after its input ends, and again after a signal (MCP, lifecycle, "Shutdown")."""
+"""The time, in seconds, for a server to exit after its input ends, and after a signal (MCP, "Shutdown")."""
 PASSED_ON = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "USER")
-"""The variables that every server gets: our others may be secrets."""
+"""The environment variables that every server gets; our other variables may be secrets."""
 
 KEPT = 4096
 MOST_WORDS = 300
-"""How many characters of a server's standard error are kept, and repeated."""
+"""The longest part of a server's standard error that we keep and show, in characters."""
 
 _WATCH = 'read -r _; sleep 1; kill -s KILL -- "-$1"'
-"""A watcher beside the server, in a shell: its `read` returns when our end of its input is closed, be it that we were
-killed; then the server has a second to notice that its own input has ended, too."""
+"""A watcher process for the server, in a shell. Its `read` returns when our end of its input is closed, also if we were
+killed. Then the server has a second to notice that its own input has ended."""
 
 
 class Child:
-    """A running server, in a process group of its own; it ends with its owner, however that one ends."""
+    """A running server, in its own process group; it ends with its owner, also if the owner is killed."""
 
     def __init__(self, process: Process, watcher: Process, name: str) -> None:
         self.pid = process.pid
@@ -44,7 +44,7 @@ class Child:
         self._ending: asyncio.Task[int | None] | None = None
 
     async def _listen(self) -> None:
-        """Read the server's standard error; unread, it would fill the pipe and stop the server."""
+        """Read the server's standard error: a full pipe would block the server."""
         words = cast("asyncio.StreamReader", self._process.stderr)
         while said := await words.read(4096):
             text = said.decode("utf-8", "replace")
@@ -53,14 +53,14 @@ class Child:
 
     @property
     def last_words(self) -> str:
-        """The last line of its standard error, or the end of that line; empty where there is none."""
+        """The end of the last line of its standard error; may be empty."""
         lines = self._said.strip().splitlines()
         return lines[-1][-MOST_WORDS:] if lines else ""
 
     async def end(self) -> int | None:
-        """End the server and whatever it began: by closing its input, then by signals; bounded, idempotent.
+        """End the server and its child processes: close its input, then send signals; bounded, idempotent.
 
-        Its exit code, None where it had to be ended by force.
+        Returns its exit code, None if it was killed.
         """
         if self._ending is None:
             self._ending = asyncio.create_task(self._end(), name=f"end:{self.pid}")
@@ -83,7 +83,7 @@ class Child:
         return code
 
     async def _left(self) -> int | None:
-        """The exit code, None where it has not ended after a while."""
+        """The exit code, None if the server has not ended within `LEAVE_S`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_S):
                 await self._process.wait()
@@ -95,9 +95,9 @@ class Child:
 
 
 async def begin(command: Sequence[str], passed_on: Collection[str], name: str) -> Child:
-    """Start a server with the variables of `PASSED_ON`, and those in `passed_on`; `name` stands in errors.
+    """Start a server with the variables in `PASSED_ON` and `passed_on`; errors show `name`.
 
-    Raises ConfigError where the command cannot be run.
+    Raises ConfigError if the command cannot be run.
     """
     wanted = {*PASSED_ON, *passed_on}
     environment = {key: value for key, value in os.environ.items() if key in wanted}
@@ -126,7 +126,7 @@ async def begin(command: Sequence[str], passed_on: Collection[str], name: str) -
 
 
 async def _dismiss(watcher: Process) -> None:
-    """End a watcher that has nothing to watch any more, before it acts."""
+    """End a watcher whose server has ended."""
     with suppress(ProcessLookupError):
         watcher.kill()
     await watcher.wait()

@@ -1,4 +1,4 @@
-"""A question and its answer as MCP carries them: a tool's arguments, its result, and `_meta` beside both. No I/O."""
+"""A question and its answer in MCP: a tool's arguments, its result, and the `_meta` of both. No I/O."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ VERDICTS: jsonrpc.Verdicts = jsonrpc.VERDICTS | {
     HEADER_MISMATCH: (ProtocolError, False),
     -32021: (ProtocolError, True),  # the client lacks a capability
     UNSUPPORTED_VERSION: (ProtocolError, True),
-    -32042: (AgentFailedError, True),  # a person has to visit a URL first
+    -32042: (AgentFailedError, True),  # a user must visit a URL first
     -32800: (AgentFailedError, True),  # the server cancelled the request
 }
-"""MCP's codes (basic/index, "Error Codes") -> the class, and whether another server may do better."""
+"""MCP's codes (basic/index, "Error Codes") -> the class, and whether another server may succeed."""
 
 
 def read_error(error: Any, origin: str) -> StreamingQueueError:
-    """The error object of a response."""
+    """The error for a response's error object."""
     data = error.get("data") if isinstance(error, dict) else None
     if isinstance(data, dict) and isinstance(data.get("supported"), list):
         known = ", ".join(ascii(version)[:40] for version in data["supported"][:10])
@@ -46,18 +46,18 @@ def read_error(error: Any, origin: str) -> StreamingQueueError:
 
 
 def read_result(response: jsonrpc.Message, call_id: int, origin: str) -> Mapping[str, Any]:
-    """The result in a response. Raises like `jsonrpc.result_of`, and ProtocolError when the result is no object."""
+    """The result in a response. Raises like `jsonrpc.result_of`, and ProtocolError if the result is not an object."""
     result = jsonrpc.result_of(response, call_id, origin, read_error)
     if not isinstance(result, dict):
-        raise ProtocolError(f"{origin}: the result is no object: {str(result)[:120]!a}")
+        raise ProtocolError(f"{origin}: the result is not an object: {str(result)[:120]!a}")
     return result
 
 
 def question_text(payload: Mapping[str, Any]) -> str:
-    """The text to ask. Raises ConfigError when the payload has no text, or parts that are none."""
+    """The text of the question. Raises ConfigError if the payload has no text, or other parts than text."""
     parts = payload.get("parts", ())
     if "text" not in payload and ("parts" not in payload or any(part.get("kind", "text") != "text" for part in parts)):
-        raise ConfigError('a payload for mcp has "text", or "parts" that are text: a tool is asked by a string')
+        raise ConfigError('a payload for mcp needs "text", or "parts" that are text: a tool takes a string')
     return payload_text(payload)
 
 
@@ -82,7 +82,7 @@ def read_context(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_end(end: End) -> dict[str, Any]:
-    """The result of the tool for an execution's end: the answer, or `isError` with the failure beside its text."""
+    """The tool's result for an execution's end: the answer, or `isError` with the failure's text and event."""
     if end["type"] == MESSAGE:
         result: dict[str, Any] = {"content": [{"type": "text", "text": end["data"]}], "isError": False}
         if metadata := end.get("metadata"):
@@ -93,12 +93,12 @@ def write_end(end: End) -> dict[str, Any]:
 
 
 def read_end(result: Mapping[str, Any], origin: str) -> Reply:
-    """The answer in a tool's result: its texts, joined by newlines. `raw` is the result, with all else it holds.
+    """The answer in a tool's result: its texts, joined by newlines. `raw` is the whole result.
 
     Raises:
-        StreamingQueueError: what the agent raised, as the same class, where it is one of ours.
+        StreamingQueueError: the error of our host's agent, as the same class.
         AgentFailedError: the tool failed, or asks for further input.
-        ProtocolError: there is no text in it, or too long a one.
+        ProtocolError: the result has no text, or the text is too long.
     """
     meta = result.get("_meta")
     meta = meta if isinstance(meta, dict) else {}
@@ -107,14 +107,14 @@ def read_end(result: Mapping[str, Any], origin: str) -> Reply:
         raise AgentFailedError(f"{origin}: the tool asks for further input, which a question cannot give")
     content = result.get("content")
     if kind != "complete" or not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
-        raise ProtocolError(f"{origin}: this is no result of a tool: {str(result)[:120]!a}")
+        raise ProtocolError(f"{origin}: the result is not the result of a tool: {str(result)[:120]!a}")
     texts = [block["text"] for block in content if block.get("type") == "text" and isinstance(block.get("text"), str)]
     if result.get("isError"):
         raise _failure(meta.get(ERROR_KEY), texts, origin)
     if not texts:
         held = ", ".join(sorted({str(block.get("type"))[:20] for block in content})) or "nothing"
         held += " and structured content" if result.get("structuredContent") is not None else ""
-        raise ProtocolError(f"{origin}: the result has no text, it holds {held!a}: an answer is a text")
+        raise ProtocolError(f"{origin}: the result has no text; it has {held!a}")
     reply = Reply(raw=result, text="\n".join(texts))
     AnswerMeter(origin).whole(reply["text"])
     metadata = meta.get(METADATA_KEY)
@@ -141,7 +141,7 @@ def write_progress(event: TextEvent, token: str | int, count: int) -> dict[str, 
 def read_progress(params: Any, token: int) -> TextEvent | None:
     """The event in a progress notification: the event of one of our hosts, else a status with figures.
 
-    None where it is for another request, or none at all.
+    None if it belongs to another request, or is not valid.
     """
     if not isinstance(params, dict) or params.get("progressToken") != token:
         return None

@@ -1,4 +1,4 @@
-"""The client half, and the door to the host half (`host.py`). Neither needs the protocol's own SDK."""
+"""The client half; `host.py` is the host half. Neither needs the protocol's own SDK."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 class McpCommBackend(ExchangeBackend, HttpBackend[Peer]):
-    """Tools of MCP servers behind `http://` or `https://` addresses, or behind a command (`stdio:python server.py`).
+    """Tools of MCP servers at `http://` or `https://` addresses, or started by a command (`stdio:python server.py`).
 
-    A command runs when its server is first needed, and has `start_timeout_s` until it answers. It gets the usual
-    variables (`child.PASSED_ON`) and those that `environment` names. `tool` takes the question in its `argument`;
-    `arguments` are its other arguments. For None, the tools' schemas decide. `version` is the newest revision of MCP
-    that the backend offers.
+    The backend runs a command when its server is first needed; the server must answer within `start_timeout_s`. It gets
+    the usual environment variables (`child.PASSED_ON`) and those in `environment`. `tool` takes the question in its
+    `argument`; `arguments` are its other arguments. If one is None, the tools' schemas decide. `version` is the newest
+    revision of MCP that the backend offers.
     """
 
     name = "mcp"
@@ -49,7 +49,7 @@ class McpCommBackend(ExchangeBackend, HttpBackend[Peer]):
     ) -> None:
         super().__init__(**options)
         if version not in VERSIONS:
-            raise ConfigError(f"mcp.version {version!r}: known are {', '.join(VERSIONS)}")
+            raise ConfigError(f"mcp.version {version!r} is unknown: choose one of {', '.join(VERSIONS)}")
         self._choice = Choice(tool, argument, arguments or {})
         self._version = version
         self._environment = environment
@@ -76,7 +76,7 @@ class McpCommBackend(ExchangeBackend, HttpBackend[Peer]):
         return McpExchange(self._peer(dst_id), payload, self._cancels)
 
     async def _probe(self, peer: Peer) -> bool:
-        """Whether the server answers the probe within one second; one that a command started has ten.
+        """Whether the server answers the probe within one second, or within ten if a command started it.
 
         Raises StartingError while a command has not answered yet.
         """

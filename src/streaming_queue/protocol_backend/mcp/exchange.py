@@ -24,7 +24,7 @@ from streaming_queue.protocol_backend.mcp.session import LostSessionError, Reque
 
 
 class McpExchange(Exchange):
-    """A call of the tool that was agreed on. Raises ConfigError on a payload that is no text."""
+    """A call of the agreed tool. Raises ConfigError on a payload that is not text."""
 
     def __init__(self, peer: Peer, payload: Mapping[str, Any], cancels: Cancels) -> None:
         super().__init__(peer.link.address, payload, cancels)
@@ -43,7 +43,7 @@ class McpExchange(Exchange):
             {"name": tool.name, "arguments": arguments},
             meta=write_context(self.metadata),
             headers=tool.headers(arguments) if session.modern else None,
-            progress=self.streaming or not session.ours,  # of others it is the only sign of life
+            progress=self.streaming or not session.ours,  # from foreign servers, progress is the only sign of life
         )
         async with aclosing(session.link.exchange(request)) as messages:
             async for message in messages:
@@ -58,11 +58,11 @@ class McpExchange(Exchange):
 
     @property
     def _keyed(self) -> bool:
-        """Whether the server finds the work again by its key."""
+        """Whether the server can find the work again by its key."""
         return self.key is not None and self._agreement is not None and self._agreement.session.ours
 
     def resumes(self, error: Exception) -> bool:
-        """Whether the connection broke under a call that the server finds again, or a new session takes the call."""
+        """Whether the connection broke and the server can find the call again, or a new session can take the call."""
         if self._keyed and isinstance(error, ConnectError) and is_broken(error.__cause__):
             return True
         if isinstance(error, LostSessionError | ConnectError | ProtocolError) and self._agreement is not None:
@@ -71,11 +71,11 @@ class McpExchange(Exchange):
 
     @property
     def cancellable(self) -> bool:
-        """Whether the server can know the call; of others the closed connection says it all."""
+        """Whether the server may have the call and can cancel it; for others, closing the connection is the cancel."""
         return self._in_flight is not None and (self._keyed or self._peer.link.finds_requests)
 
     async def cancel(self) -> None:
-        """Name the call by its id, and to one of our hosts by its key."""
+        """Send a cancel with the call's id, and for one of our hosts with its key."""
         if self._agreement is not None and self._in_flight is not None:
             params: dict[str, Any] = {"requestId": self._in_flight.call_id}
             if self._keyed:

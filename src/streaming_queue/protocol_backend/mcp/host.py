@@ -50,7 +50,7 @@ _COMMENT = b": at work\n\n"
 async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend: BaseCommBackend) -> McpAgent:
     """Host `executor` by the options of `backend`; returns when it is ready.
 
-    Raises like `comm.host.asgi.serve`, and ConfigError if the executor's `description` is no text.
+    Raises like `comm.host.asgi.serve`, and ConfigError if the executor's `description` is not a text.
     """
     return await McpAgent(agent_id, executor, backend).serve(host, port)
 
@@ -59,7 +59,7 @@ async def spawn(agent_id: str, host: str, port: int, executor: Executor, backend
 class Call:
     """A request: its id, method and parameters, its revision (`modern`: without a handshake), session and principal.
 
-    `progress_token` is set if the caller wants progress, and takes a stream of events.
+    `progress_token` is set if the caller wants progress and accepts a stream of events.
     """
 
     id: str | int
@@ -75,8 +75,8 @@ class Call:
 class McpAgent(AsgiAgent):
     """A hosted agent (docs/protocols/mcp.md).
 
-    It keeps no session. A client that begins with a handshake gets a session's id only so that the ids of its requests
-    can be told apart: a cancel finds the request in flight that has the same session, id and principal.
+    It keeps no session. A client that begins with a handshake gets a session id only to distinguish the ids of its
+    requests: a cancel finds the request in flight with the same session, id and principal.
     """
 
     base_path = PATH
@@ -106,14 +106,14 @@ class McpAgent(AsgiAgent):
                 session = ((_SESSION, secrets.token_hex(16).encode()),) if call.method == "initialize" else ()
                 await send_json(send, 200, orjson.dumps(self._response(call, result)), *session)
         except Refused as refusal:
-            told = {"jsonrpc": "2.0", "id": number, "error": refusal.error}
-            await send_json(send, refusal.status, orjson.dumps(told))
+            response = {"jsonrpc": "2.0", "id": number, "error": refusal.error}
+            await send_json(send, refusal.status, orjson.dumps(response))
 
     def _response(self, call: Call, result: Mapping[str, Any]) -> dict[str, Any]:
         return {"jsonrpc": "2.0", "id": call.id, "result": self._service.complete(result, modern=call.modern)}
 
     async def _notified(self, call: Call) -> None:
-        """Cancel the request that a `notifications/cancelled` names; ignore other notifications."""
+        """Cancel the request in a `notifications/cancelled`; ignore other notifications."""
         if call.method != "notifications/cancelled":
             return
         key = call.meta.get(IDEMPOTENCY_KEY)
@@ -168,26 +168,26 @@ class McpAgent(AsgiAgent):
 
 
 def _parsed(headers: Mapping[bytes, bytes], body: bytes) -> dict[str, Any]:
-    """The message in a body. Raises Refused if it is none."""
+    """The message in a body. Raises Refused if it is not a message."""
     if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != JSON.encode():
         raise Refused(INVALID_REQUEST, f"the content type must be {JSON}", status=415)
     try:
         message = strict_json.loads(body)
     except ValueError as error:
-        raise Refused(PARSE_ERROR, f"the body is no valid JSON: {error}") from error
+        raise Refused(PARSE_ERROR, f"the body is not valid JSON: {error}") from error
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
         raise Refused(INVALID_REQUEST, "the body must be one JSON-RPC 2.0 message")
     return message
 
 
 def _id_of(message: Mapping[str, Any]) -> str | int | None:
-    """The id of a request, None for a notification or a response. Raises Refused for one that is no id."""
+    """The id of a request, None for a notification or a response. Raises Refused for an id that is not valid."""
     if "id" not in message or "method" not in message:
         return None
     number = message["id"]
     if isinstance(number, str | int) and not isinstance(number, bool):
         return number
-    raise Refused(INVALID_REQUEST, "an id is a string or an integer")
+    raise Refused(INVALID_REQUEST, "an id must be a string or an integer")
 
 
 def _read(message: Mapping[str, Any], number: str | int | None, scope: Scope) -> Call:
@@ -216,11 +216,11 @@ def _read(message: Mapping[str, Any], number: str | int | None, scope: Scope) ->
 
 
 def _question(call: Call) -> str:
-    """The question to the tool. Raises Refused if it is another tool, or has no such argument."""
+    """The question to the tool. Raises Refused if the call has another tool, or lacks the argument."""
     name, arguments = call.params.get("name"), call.params.get("arguments")
     status = None if call.modern else 200
     if name != TOOL:
-        raise Refused(INVALID_PARAMS, f"unknown tool {str(name)[:60]!a}: there is {TOOL!r}", status=status)
+        raise Refused(INVALID_PARAMS, f"unknown tool {str(name)[:60]!a}: the tool here is {TOOL!r}", status=status)
     question = arguments.get(ARGUMENT) if isinstance(arguments, dict) else None
     if not isinstance(question, str):
         raise Refused(INVALID_PARAMS, f"the tool {TOOL!r} needs the argument {ARGUMENT!r}, a string", status=status)

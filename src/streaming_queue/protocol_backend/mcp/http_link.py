@@ -1,4 +1,4 @@
-"""Streamable HTTP: a POST a message, answered by JSON or a stream of events."""
+"""Streamable HTTP: one POST for each message; the answer is JSON or a stream of events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streaming_queue.comm.client.http import HttpPeer, HttpSession, peer_date, r
 from streaming_queue.comm.client.lines import EVENT_STREAM, read_events, read_out
 from streaming_queue.comm.jsonrpc import Message, decode_messages, encode_call, is_response, refuse_request
 from streaming_queue.comm.strict_json import read_or_none
-from streaming_queue.comm.wire_errors import excerpt, parse_retry_after, refusal, told_error
+from streaming_queue.comm.wire_errors import excerpt, parse_retry_after, refusal, reported_error
 from streaming_queue.errors import ProtocolError, RemoteError, StreamingQueueError
 from streaming_queue.protocol_backend.mcp.codec import read_error
 from streaming_queue.protocol_backend.mcp.dialect import JSON, SESSION_HEADER
@@ -26,7 +26,7 @@ END_S = 0.5
 
 
 class HttpLink(HttpPeer):
-    """A server behind a URL. `date` is its clock, as its last answer told."""
+    """A server at a URL. `date` is its clock, from its last answer."""
 
     alive = True
     lasting = False
@@ -37,17 +37,17 @@ class HttpLink(HttpPeer):
 
     def __init__(self, agent_id: str, address: str, options: EndpointOptions, session: HttpSession) -> None:
         super().__init__(agent_id, address, options, session)
-        self.url = URL(address)  # with its slash at the end: servers tell the two apart
+        self.url = URL(address)  # keep a slash at the end: for some servers it makes a difference
         self.headers["Accept"] = f"{JSON}, {EVENT_STREAM}"
         self.date: datetime | None = None
         self._session_id: str | None = None
 
     async def begin(self) -> None:
-        """Forget the session."""
+        """Drop the session."""
         self._session_id = None
 
     async def close(self) -> None:
-        """End the session, where the server keeps one; the connections are the backend's."""
+        """End the session, if the server keeps one; the backend closes the connections."""
         session_id, self._session_id = self._session_id, None
         if session_id is None:
             return
@@ -57,13 +57,13 @@ class HttpLink(HttpPeer):
                 pass
 
     async def exchange(self, request: Request) -> AsyncGenerator[Message, None]:
-        """POST a request, and yield its messages; a request of the server is declined.
+        """POST a request, and yield its messages; decline requests of the server.
 
         Raises:
             ConnectError, SendTimeoutError: no connection, or it broke.
-            ProtocolError: what comes is no MCP, too large, or ends without the response.
-            AuthError, RateLimitedError, RemoteError: the status says so.
-            LostSessionError: the server knows our session no more; the request was not taken.
+            ProtocolError: the answer is not MCP, is too large, or ends without the response.
+            AuthError, RateLimitedError, RemoteError: by the status.
+            LostSessionError: the server no longer knows our session, and did not accept the request.
         """
         used = self._session_id
         with self.translated:
@@ -80,7 +80,7 @@ class HttpLink(HttpPeer):
                             yield message
                             return
                         if (reply := refuse_request(message)) is not None:
-                            await self.tell(reply, request.headers)
+                            await self.send_message(reply, request.headers)
                         yield message
         raise ProtocolError(f"{self.address}: the stream ended without the response")
 
@@ -96,7 +96,7 @@ class HttpLink(HttpPeer):
                 yield message
         else:
             body = await read_body(response, self.address)
-            raise ProtocolError(f"{self.address}: answered {response.content_type!a}, which is no MCP{excerpt(body)}")
+            raise ProtocolError(f"{self.address}: answered {response.content_type!a}, not MCP{excerpt(body)}")
 
     async def _refused(self, response: aiohttp.ClientResponse, session_id: str | None) -> StreamingQueueError:
         body = await read_body(response, self.address)
@@ -104,8 +104,8 @@ class HttpLink(HttpPeer):
         document = read_or_none(body)
         if session_id is not None and response.status in (400, 404):
             return LostSessionError(f"{self.address}: answered {response.status}: the session is lost{excerpt(body)}")
-        if (told := told_error(document, retry_after_s, self.address)) is not None:
-            return told
+        if (failure := reported_error(document, retry_after_s, self.address)) is not None:
+            return failure
         status = response.status
         if isinstance(document, dict) and isinstance(document.get("error"), dict) and status not in (401, 403, 429):
             return read_error(document["error"], self.address)
@@ -117,7 +117,7 @@ class HttpLink(HttpPeer):
             return ProtocolError(f"{self.address}: answered {status} instead of a response")
         return refusal(status, body, retry_after_s, self.address)
 
-    async def tell(self, body: bytes, headers: Mapping[str, str]) -> None:
+    async def send_message(self, body: bytes, headers: Mapping[str, str]) -> None:
         """POST a notification or a response. Raises like `exchange`."""
         with self.translated:
             async with self._post(body, headers) as response:
@@ -127,7 +127,7 @@ class HttpLink(HttpPeer):
 
     @property
     def finds_requests(self) -> bool:
-        """Whether the server keeps a session for us, in which a request is known by its id."""
+        """Whether the server keeps a session for us, and so finds a request by its id."""
         return self._session_id is not None
 
     def _post(self, body: bytes, headers: Mapping[str, str]) -> Any:

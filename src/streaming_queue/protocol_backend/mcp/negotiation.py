@@ -1,4 +1,4 @@
-"""The agreement on a version: by `server/discover`, else by the handshake of the older revisions."""
+"""Negotiates a version: by `server/discover`, else by the handshake of the older revisions."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from streaming_queue.protocol_backend.mcp.dialect import HANDSHAKES, MODERN, SER
 from streaming_queue.protocol_backend.mcp.session import CLIENT, Link, Session
 
 DISCOVERY_SHARE = 1 / 3
-"""Of the link's patience: a server of an older revision may not answer an unknown request."""
+"""The share of the link's patience for `server/discover`: a server of an older revision may not answer it."""
 DISCOVERY_S = 10.0
-"""At the most."""
+"""The longest time for `server/discover`, in seconds."""
 
 
 async def negotiate(link: Link, version: str = MODERN) -> Session:
-    """A session by `version`, which is the newest that is offered, or by the newest that the server has below it.
+    """A session by the newest revision of the server up to `version`.
 
     Raises:
-        AuthError: it refuses our credential.
-        ConnectError: it cannot be reached, is silent, speaks something else, or there is no version in common. Until
-            that changes it is out of reach.
+        AuthError: the server refuses our credential.
+        ConnectError: the server cannot be reached, is silent, speaks another protocol, or has no version in common.
     """
     try:
         async with asyncio.timeout(link.patience_s):
@@ -41,9 +40,10 @@ async def negotiate(link: Link, version: str = MODERN) -> Session:
 
 
 async def _newest(link: Link) -> Session:
-    """A session without a handshake, else by one.
+    """A session without a handshake, else one with a handshake.
 
-    A server that is slow to start answers the look late: it goes on beside the handshake, and comes first.
+    A server that starts slowly answers `server/discover` late: that request goes on beside the handshake, and its
+    answer wins.
     """
     ids = count(1)
     looking = asyncio.create_task(_discover(link, ids), name=f"discover:{link.address}")
@@ -65,9 +65,9 @@ async def _newest(link: Link) -> Session:
 
 
 async def _discover(link: Link, ids: count[int]) -> Session | None:
-    """A session without a handshake; None where the server has none, as far as its answer tells.
+    """A session without a handshake; None if, by its answer, the server does not support that.
 
-    A peer that is no server fails the handshake, too.
+    A peer that is not an MCP server also fails the handshake.
     """
     session = Session(link, MODERN, ids=ids)
     try:
@@ -88,11 +88,11 @@ async def _initialize(link: Link, version: str, ids: count[int]) -> Session:
     agreed = about.get("protocolVersion")
     if not isinstance(agreed, str):
         raise ProtocolError(
-            f"{link.address}: it answers `initialize` without a `protocolVersion`: it is no MCP server, or broken"
+            f"{link.address}: it answers `initialize` without a `protocolVersion`: it is not an MCP server, or broken"
         )
     if agreed not in HANDSHAKES:
         raise ProtocolError(
-            f"{link.address}: there is no version in common: it wants {agreed[:40]!a}, known are {', '.join(VERSIONS)}"
+            f"{link.address}: no version in common: it wants {agreed[:40]!a}, we support {', '.join(VERSIONS)}"
         )
     session = Session(link, agreed, about, _mapping(about.get("serverInfo")), ids)
     await session.notify("notifications/initialized")

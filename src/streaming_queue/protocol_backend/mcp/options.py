@@ -11,7 +11,7 @@ from streaming_queue.config.section import Arguments, Positive, Text
 
 
 class Mcp(BackendSection):
-    """What is asked of a server of tools, for the protocol mcp. What is null is found by the tools' own schemas."""
+    """The tool and its arguments, for the protocol mcp. For a null value, the tools' schemas decide."""
 
     passed_on: ClassVar[frozenset[str]] = frozenset({"tool", "argument", "arguments", "environment"})
 
@@ -24,6 +24,6 @@ class Mcp(BackendSection):
     version: Literal["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"] = "2026-07-28"
     """The newest revision of MCP to offer to a server."""
     environment: tuple[Text, ...] = ()
-    """Names of variables that a server which a command starts gets beside the usual ones."""
+    """Names of further environment variables for servers that a command starts."""
     start_timeout_s: Positive = 60.0
-    """Longest time until a server that a command starts answers, in seconds."""
+    """Longest time until the first answer of a server that a command starts, in seconds."""

@@ -1,4 +1,4 @@
-"""One server that we ask: the agreement on a version and a tool, and its probe."""
+"""One remote server: the agreement on a version and a tool, and its probe."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from streaming_queue.protocol_backend.mcp.session import Link, LostSessionError,
 from streaming_queue.protocol_backend.mcp.tools import Choice, Tool, choose
 
 START_LOOK_S = 0.5
-"""How long a probe waits for a command that starts: shorter than the bound of every probe."""
+"""The time, in seconds, that a probe waits for a starting command: shorter than the timeout of every probe."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """A session, the tool to ask, its further arguments, and all tools. It holds until a failure."""
+    """A session, the chosen tool, its further arguments, and all tools. It is valid until a failure."""
 
     session: Session
     tool: Tool
@@ -30,38 +30,38 @@ class Agreement:
 
 
 class Peer:
-    """A server and the agreement with it, which is made once, and again after a failure that a new one may mend."""
+    """A server and the agreement with it. They agree once, and again after a failure that a new agreement may solve."""
 
     def __init__(self, link: Link, choice: Choice, version: str) -> None:
         self.link = link
         self.agreed = Once(self._agree, f"agree:{link.address}", lambda _: link.alive)
         self._choice = choice
         self._version = version
-        self._untold: Exception | None = None
-        """The failure of a command that no caller knows yet."""
+        self._unreported: Exception | None = None
+        """The failure of a command that is not yet reported to a caller."""
 
     async def agreement(self) -> Agreement:
-        """The agreement; concurrent callers agree once. A command's failure is told before its next run.
+        """The agreement; concurrent callers agree once. A command's failure is reported before its next run.
 
         Raises:
             AuthError: the server refuses our credential.
-            ConfigError: which of its tools is to be asked is not clear, or there is none.
-            ConnectError: it is out of reach, or has no version in common with us.
+            ConfigError: the server has no usable tool, or several and none is configured.
+            ConnectError: the server cannot be reached, or has no version in common with us.
         """
-        untold, self._untold = self._untold, None
-        if untold is not None:
-            raise untold
+        unreported, self._unreported = self._untold, None
+        if unreported is not None:
+            raise unreported
         try:
             return await self.agreed.get()
         except Exception:
-            self._untold = None
+            self._unreported = None
             raise
 
     async def _agree(self) -> Agreement:
         try:
             return await self._agree_anew()
         except Exception as error:
-            self._untold = error if self.link.lasting else None
+            self._unreported = error if self.link.lasting else None
             raise
 
     async def _agree_anew(self) -> Agreement:
@@ -79,7 +79,7 @@ class Peer:
         return Agreement(session, choose(listed, self._choice, address), self._choice.arguments, listed)
 
     def forget(self, agreement: Agreement) -> None:
-        """Agree anew before the next call, except when another call did so, or when the link reports the time."""
+        """Agree again before the next call, unless another call did so or the link is `lasting`."""
         if self.agreed.value is agreement and not self.link.lasting:
             self.agreed.value = None
 
@@ -94,7 +94,7 @@ class Peer:
         return not isinstance(meta, dict) or meta.get(READY_KEY) is not False
 
     async def _agreement_soon(self) -> Agreement:
-        """The agreement; a command that starts is waited for a moment only. Raises StartingError after that."""
+        """The agreement. Wait for a starting command only `START_LOOK_S`, then raise StartingError."""
         try:
             async with asyncio.timeout(None if self.link.starting is None else START_LOOK_S) as moment:
                 return await self.agreement()
@@ -104,7 +104,7 @@ class Peer:
             raise StartingError(self.link.starting or "") from error
 
     async def _look(self, agreement: Agreement) -> Mapping[str, Any]:
-        """The server's answer to the lightest request there is."""
+        """The server's answer to its cheapest request."""
         try:
             return await agreement.session.call("server/discover" if agreement.session.modern else "ping")
         except (LostSessionError, ConnectError, ProtocolError):
@@ -129,6 +129,6 @@ class Peer:
         return {key: value for key, value in facts.items() if value is not None}
 
     async def close(self) -> None:
-        """Give the link up; calls in flight fail."""
+        """Close the link; calls in flight fail."""
         await self.agreed.aclose(BackendClosedError(f"{self.link.address}: the mcp backend was closed"))
         await self.link.close()

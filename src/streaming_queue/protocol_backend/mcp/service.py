@@ -1,4 +1,4 @@
-"""The self-description of a hosted agent over MCP, and its checks of a request. No I/O."""
+"""The MCP description of a hosted agent, and the checks of a request. No I/O."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from streaming_queue.protocol_backend.mcp.dialect import (
 TOOL = "ask"
 ARGUMENT = "question"
 FRESH_MS = 60_000
-"""A client may keep the self-description this long, milliseconds: an agent's tool never changes."""
+"""A client may cache the description this long, in milliseconds: an agent's tool never changes."""
 
 STATUS_BY_CODE: Mapping[int, int] = {METHOD_NOT_FOUND: 404}
 """An error's code -> its status by 2026-07-28, 400 for all others; the revisions with a handshake answer 200."""
@@ -62,7 +62,7 @@ class Service:
         }
 
     def complete(self, result: Mapping[str, Any], *, modern: bool) -> dict[str, Any]:
-        """A result as the revision writes it."""
+        """A result in the form of the revision."""
         if not modern:
             return dict(result)
         return {**result, "resultType": "complete", "_meta": {**(result.get("_meta") or {}), SERVER_KEY: self.server}}
@@ -85,11 +85,11 @@ class Service:
             }
         if not modern and method == "ping":
             return {"_meta": {READY_KEY: ready}}
-        raise Refused(METHOD_NOT_FOUND, f"there is no method {method[:60]!a} here", status=None if modern else 200)
+        raise Refused(METHOD_NOT_FOUND, f"unknown method {method[:60]!a}", status=None if modern else 200)
 
 
 def is_modern(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a request's headers name the revision without a handshake. Raises Refused for an unknown revision."""
+    """Whether the headers name the revision without a handshake. Raises Refused for an unknown revision."""
     version = _header(headers, VERSION_HEADER)
     if version is not None and version not in HOSTED:
         data = {"supported": list(HOSTED), "requested": version}
@@ -98,16 +98,16 @@ def is_modern(headers: Mapping[bytes, bytes]) -> bool:
 
 
 def check_envelope(headers: Mapping[bytes, bytes], method: str, params: Mapping[str, Any]) -> None:
-    """Raise Refused if a request's headers and its body contradict each other (2026-07-28, transports)."""
+    """Raise Refused if a request's headers do not match its body (2026-07-28, transports)."""
     meta = params.get("_meta")
     if not isinstance(meta, dict) or not isinstance(meta.get(CAPABILITIES_KEY), dict) or VERSION_KEY not in meta:
         raise Refused(INVALID_PARAMS, f"params._meta must have {VERSION_KEY} and {CAPABILITIES_KEY}")
-    told = {VERSION_HEADER: meta[VERSION_KEY], METHOD_HEADER: method}
+    expected = {VERSION_HEADER: meta[VERSION_KEY], METHOD_HEADER: method}
     if method == "tools/call":
-        told[NAME_HEADER] = params.get("name")
-    for name, value in told.items():
+        expected[NAME_HEADER] = params.get("name")
+    for name, value in expected.items():
         if _plain(_header(headers, name)) != value:
-            raise Refused(HEADER_MISMATCH, f"the header {name} does not say what the body does")
+            raise Refused(HEADER_MISMATCH, f"the header {name} does not match the body")
 
 
 def _header(headers: Mapping[bytes, bytes], name: str) -> str | None:
@@ -116,7 +116,7 @@ def _header(headers: Mapping[bytes, bytes], name: str) -> str | None:
 
 
 def _plain(value: str | None) -> str | None:
-    """A header's text without the mark that `tools.header_value` puts around some."""
+    """A header's text, decoded if `tools.header_value` has encoded it."""
     if value is None or not (value.startswith("=?base64?") and value.endswith("?=")):
         return value
     try:

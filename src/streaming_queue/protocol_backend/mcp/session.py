@@ -1,4 +1,4 @@
-"""A version agreed on with a server: how its requests are written from then on."""
+"""A session with a server: the agreed version, and requests in its form."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_PAGES = 100
 
 
 class LostSessionError(RemoteError):
-    """The server does not know the session any more: a new one may be begun."""
+    """The server no longer knows the session; a new session may work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class Request(Call):
 
 
 class Link(Protocol):
-    """A way to a server. `patience_s` is how long it may take to agree with it, `probe_s` how long to find it healthy.
+    """A link to a server. `patience_s` limits the time to agree, `probe_s` the time of a probe.
 
-    `lasting`: an agreement holds as long as the link is alive, after failures too.
+    `lasting`: an agreement is valid as long as the link is alive, also after failures.
     """
 
     address: str
@@ -53,36 +53,36 @@ class Link(Protocol):
 
     @property
     def starting(self) -> str | None:
-        """The command that starts, and the time that it took so far; None where no command starts."""
+        """The starting command, and its time so far; None if no command is starting."""
 
     @property
     def remarks(self) -> str:
-        """Words of the server beside the protocol, for the text of an error; may be empty."""
+        """The server's output outside of the protocol, for the text of an error; may be empty."""
 
     @property
     def alive(self) -> bool:
-        """Whether an agreement may still hold."""
+        """Whether an agreement may still be valid."""
 
     @property
     def finds_requests(self) -> bool:
-        """Whether the server knows a request under way by its id, so that it can be cancelled by that."""
+        """Whether the server finds a request in flight by its id, so that a cancel can name the id."""
 
     async def begin(self) -> None:
-        """Be ready to agree anew: nothing of an earlier agreement is left."""
+        """Drop the earlier agreement, and prepare for a new one."""
 
     def exchange(self, request: Request) -> AsyncGenerator[Message, None]:
-        """Send a request and yield the messages that come on its behalf, the response last."""
+        """Send a request and yield its messages, the response last."""
 
-    async def tell(self, body: bytes, headers: Mapping[str, str]) -> None:
+    async def send_message(self, body: bytes, headers: Mapping[str, str]) -> None:
         """Send a notification or a response. Raises like `exchange`."""
 
     async def close(self) -> None:
-        """Give the way up; idempotent and bounded."""
+        """Close the link; idempotent and bounded."""
 
 
 @dataclass(slots=True)
 class Session:
-    """A server and the version spoken with it. `about` holds its capabilities."""
+    """A server and the agreed version. `about` has its capabilities."""
 
     link: Link
     version: str
@@ -92,12 +92,12 @@ class Session:
 
     @property
     def modern(self) -> bool:
-        """Whether each request stands for itself."""
+        """Whether requests are independent: no handshake, no session."""
         return self.version == MODERN
 
     @property
     def ours(self) -> bool:
-        """Whether the server keeps to our extension."""
+        """Whether the server supports our extension."""
         capabilities = self.about.get("capabilities")
         if not isinstance(capabilities, dict):
             return False
@@ -112,7 +112,7 @@ class Session:
         headers: Mapping[str, str] | None = None,
         progress: bool = False,
     ) -> Request:
-        """A request by the rules of the version; `progress`: its progress is to be told, under its id."""
+        """A request by the rules of the version; `progress`: ask for progress notifications, with its id as token."""
         number = next(self.ids)
         meta = dict(meta or {})
         if progress:
@@ -136,11 +136,11 @@ class Session:
             async for message in messages:
                 if is_response(message):
                     return read_result(message, request.call_id, self.link.address)
-        raise ProtocolError(f"{self.link.address}: no response came")
+        raise ProtocolError(f"{self.link.address}: no response arrived")
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
         """Send a notification. Raises like the link."""
-        await self.link.tell(encode_notification(method, params), self._headers(method))
+        await self.link.send_message(encode_notification(method, params), self._headers(method))
 
     async def tools(self) -> list[Any]:
         """All tools that the server lists."""
@@ -150,7 +150,7 @@ class Session:
             page = await self.call("tools/list", params)
             listed = page.get("tools")
             if not isinstance(listed, list):
-                raise ProtocolError(f"{self.link.address}: its list of tools is none: {str(page)[:120]!a}")
+                raise ProtocolError(f"{self.link.address}: its list of tools is not a list: {str(page)[:120]!a}")
             tools += listed
             if not isinstance(cursor := page.get("nextCursor"), str):
                 return tools

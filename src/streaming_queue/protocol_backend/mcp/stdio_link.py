@@ -1,4 +1,4 @@
-"""A server that we start; it reads and writes a message a line on its standard input and output."""
+"""A server that we start; it reads and writes one message per line on its standard input and output."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ STDIO = "stdio"
 SCHEMES = ("http", "https", STDIO)
 
 NOISE_BYTES = 120
-"""How much is repeated of a line that is no message."""
+"""The shown length of a line that is not a message."""
 SMALLEST_BYTES = UNREAD_BYTES // 4096
-"""The least size that an unread message counts for: 4096 of them may wait for a slow reader."""
+"""The smallest counted size of an unread message: at most 4096 may wait for a slow reader."""
 
 
 class StdioLink:
-    """A server that is begun with the first agreement, again when it has ended, and ended with this link."""
+    """A server. The first agreement starts it; a later one starts it again after it has ended; `close` ends it."""
 
     lasting = True
     probe_s = 10.0
@@ -56,30 +56,30 @@ class StdioLink:
 
     @property
     def alive(self) -> bool:
-        """Whether the server runs and is understood."""
+        """Whether the server runs and follows the protocol."""
         return self._alive
 
     @property
     def pid(self) -> int | None:
-        """The server's process, None where there is none."""
+        """The id of the server's process, None if it does not run."""
         return None if self._child is None else self._child.pid
 
     @property
     def starting(self) -> str | None:
-        """The command, and how long it has been waited for."""
+        """The starting command and its time so far, as text."""
         waited_s = time.monotonic() - self._began_at
         return f"waiting for `{self.address.partition(':')[2]}` to start, {waited_s:.0f} s of {self.patience_s:g} s"
 
     @property
     def remarks(self) -> str:
-        """The text on its standard output that is no message, and the last line of its standard error."""
+        """The text on its standard output that is not a message, and the last line of its standard error."""
         words = self._child.last_words if self._child is not None else ""
         noise = self._noise.decode("utf-8", "replace").strip()
-        said = [("on its standard output, which is no MCP", noise), ("last on its standard error", words)]
+        said = [("on its standard output, not MCP", noise), ("last on its standard error", words)]
         return "".join(f"; {where}: {without(text, self._secrets)!a}" for where, text in said if text)
 
     async def begin(self) -> None:
-        """Start the server anew. Raises ConfigError where the command cannot be run."""
+        """Start the server again. Raises ConfigError if the command cannot be run."""
         await self._end()
         if self._closed:
             raise BackendClosedError(f"{self.address}: the mcp backend is closed")
@@ -104,11 +104,11 @@ class StdioLink:
             await child.end()
 
     async def exchange(self, request: Request) -> AsyncGenerator[Message, None]:
-        """Write a request, and yield its messages; a request of the server is declined.
+        """Write a request, and yield its messages; decline requests of the server.
 
         Raises:
             ConnectError: the server ended.
-            ProtocolError: it writes what is no MCP, or more than a reader or our limits take.
+            ProtocolError: its output is not MCP, or is over the limits.
         """
         replies = self._waiting[request.call_id] = Replies(self.address)
         self._highest = max(self._highest, request.call_id)
@@ -123,8 +123,8 @@ class StdioLink:
             if self._waiting.get(request.call_id) is replies:
                 del self._waiting[request.call_id]
 
-    async def tell(self, body: bytes, headers: Mapping[str, str]) -> None:
-        """Write a notification or a response. Raises ConnectError where the server ended."""
+    async def send_message(self, body: bytes, headers: Mapping[str, str]) -> None:
+        """Write a notification or a response. Raises ConnectError if the server has ended."""
         del headers
         await self._write(body)
 
@@ -141,7 +141,7 @@ class StdioLink:
             raise await self._farewell(child) from error
 
     async def _read(self, child: Child) -> None:
-        """Give each message to its request, until the server ends, or breaks the protocol and is ended."""
+        """Pass each message to its request, until the server ends; end it if it breaks the protocol."""
         try:
             while line := await child.output.readuntil(b"\n"):
                 await self._take(line)
@@ -156,7 +156,7 @@ class StdioLink:
             await child.end()
 
     async def _farewell(self, child: Child) -> CommError:
-        """Why there is no server any more, in its own last words."""
+        """The error for a server that ended, with the last line of its standard error."""
         code = await child.end()
         words = without(child.last_words, self._secrets)
         said = f": {words!a}" if words else self.remarks
@@ -166,11 +166,11 @@ class StdioLink:
         try:
             messages = decode_messages(line, self.address)
         except ProtocolError as error:
-            if not error.retryable:  # too much of a message to know whose it is
+            if not error.retryable:  # the message is too large: its request is not known
                 raise
             if line.strip():
                 self._noise = line[:NOISE_BYTES]
-                logger.warning("%s: a line on its standard output is no message: %a", self.address, line[:NOISE_BYTES])
+                logger.warning("%s: not a message on its standard output: %a", self.address, line[:NOISE_BYTES])
             return
         for message in messages:
             if is_response(message):
@@ -184,20 +184,20 @@ class StdioLink:
                 self._give(token, message, len(line))
 
     def _id_of(self, response: Message) -> Any:
-        """The id of a response. Raises ProtocolError when no request had this id."""
+        """The id of a response. Raises ProtocolError if no request had this id."""
         number = response.get("id")
         if isinstance(number, int) and not isinstance(number, bool) and 0 < number <= self._highest:
             return number
-        raise ProtocolError(f"{self.address}: answered request {str(number)[:40]!a}, which was never made")
+        raise ProtocolError(f"{self.address}: answered request {str(number)[:40]!a}, which was never sent")
 
     def _give(self, number: Any, message: Message, size: int) -> None:
-        """Hand a message to the reader of its request, where it waits."""
+        """Pass a message to the reader of its request, if it still waits."""
         replies = self._waiting.get(number) if isinstance(number, int) else None
         if replies is not None:
             replies.put(message, max(size, SMALLEST_BYTES))
 
     def _fail(self, error: CommError) -> None:
-        """Nothing more comes of this server: every request that waits fails for this reason."""
+        """Fail all pending requests for this reason."""
         self._alive = False
         waiting, self._waiting = self._waiting, {}
         for replies in waiting.values():
@@ -205,9 +205,9 @@ class StdioLink:
 
 
 def command_of(agent_id: str, address: str) -> tuple[str, ...] | None:
-    """The command in `stdio:python server.py`, split like a shell does; None where the address is a URL.
+    """The command in `stdio:python server.py`, split like in a shell; None if the address is a URL.
 
-    Raises ConfigError where it is neither.
+    Raises ConfigError if it is neither.
     """
     scheme, _, rest = address.partition(":")
     if scheme != STDIO:

@@ -1,4 +1,4 @@
-"""The tool to ask and its argument for the question: by the configuration, else by the schemas."""
+"""Chooses the tool and its argument for the question: by the configuration, else by the schemas."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Choice:
 
     def __post_init__(self) -> None:
         if self.argument is not None and self.argument in self.arguments:
-            raise ConfigError(f"mcp.arguments has {self.argument!r}, which mcp.argument leaves to the question")
+            raise ConfigError(f"mcp.arguments has {self.argument!r}, but mcp.argument uses it for the question")
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool that can be asked. `mirrored` are the arguments that HTTP headers repeat, by their path."""
+    """A usable tool. `mirrored` are the arguments that HTTP headers repeat, by their path."""
 
     name: str
     argument: str
@@ -53,7 +53,7 @@ class Tool:
 
 
 def header_value(value: str) -> str:
-    """A text as a header takes it: base64 in a mark of its own where it could not be sent as it is."""
+    """A text for a header; in marked base64 if a header cannot carry it unchanged."""
     plain = value.isascii() and value.isprintable() and value == value.strip()
     if plain and not (value.startswith("=?base64?") and value.endswith("?=")):
         return value
@@ -61,15 +61,15 @@ def header_value(value: str) -> str:
 
 
 def choose(listed: Sequence[Any], choice: Choice, address: str) -> Tool:
-    """The tool to ask among those that a server lists.
+    """Choose a tool from a server's list.
 
-    Raises ConfigError, with the tools and the key to set, where there is none or more than one.
+    Raises ConfigError, with the tools and the key to set, if no tool or more than one fits.
     """
     tools = [tool for tool in listed if isinstance(tool, dict) and isinstance(tool.get("name"), str)]
     if choice.tool is not None:
         tools = [tool for tool in tools if tool["name"] == choice.tool]
         if not tools:
-            raise ConfigError(f"{address}: it has no tool {choice.tool!r} (mcp.tool); it has {_shown(listed)}")
+            raise ConfigError(f"{address}: no tool {choice.tool!r} (mcp.tool); it has {_shown(listed)}")
     fit = [(tool, names[0]) for tool in tools if len(names := _arguments(tool, choice)) == 1]
     if len(fit) == 1:
         tool, argument = fit[0]
@@ -77,17 +77,17 @@ def choose(listed: Sequence[Any], choice: Choice, address: str) -> Tool:
     if len(tools) == 1:
         key = "argument" if choice.argument is None else "argument and mcp.arguments"
         raise ConfigError(
-            f"{address}: which argument of {_shown(tools)} takes the question is not clear: "
-            f"set mcp.{key}; what else it needs belongs in mcp.arguments"
+            f"{address}: it is not clear which argument of {_shown(tools)} takes the question: "
+            f"set mcp.{key}; set its other arguments in mcp.arguments"
         )
     raise ConfigError(
-        f"{address}: {'more than one tool' if fit else 'no tool'} of it can be asked by one text: "
+        f"{address}: {'more than one tool' if fit else 'no tool'} takes just one text: "
         f"set mcp.tool (and mcp.argument); it has {_shown(listed)}"
     )
 
 
 def _arguments(tool: Mapping[str, Any], choice: Choice) -> list[str]:
-    """The arguments that may take the question; none where something else would be missing."""
+    """The arguments that may take the question; none if another required argument would be missing."""
     properties, required = _schema(tool)
     open_names = [name for name in required if name not in choice.arguments]
     if choice.argument is not None:
@@ -133,7 +133,7 @@ def _shown(tools: Sequence[Any]) -> str:
 
 
 def _mirrored(schema: Any) -> dict[tuple[str, ...], str]:
-    """The arguments marked `x-mcp-header`, by path. A schema with a mark that is no header's name has none."""
+    """The arguments marked `x-mcp-header`, by path; none if a mark in the schema is not a header name."""
     found = dict(_marks(schema, ()))
     return found if all(_TOKEN.fullmatch(name) for name in found.values()) else {}
 

@@ -16,7 +16,7 @@ _TOKENS = re.compile(r"[^\s.*>\x00-\x1f\x7f]+(\.[^\s.*>\x00-\x1f\x7f]+)*")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server's address without credentials, safe to show. The scheme `tls` sends nothing in the clear."""
+    """A server's address without credentials, safe to show. The scheme `tls` encrypts everything."""
 
     scheme: str
     host: str
@@ -52,15 +52,15 @@ def parse_server(url: str, credentials: str | None = None) -> tuple[Server, Logi
     parts = _split(url)
     if parts is None or parts.path.strip("/"):
         raise ConfigError(
-            "nats.url must be nats://host:port or tls://host:port, before the host user:password@ or token@ where the "
-            "server asks for it (percent-encoded where it has signs of a URL)"
+            "nats.url must be nats://host:port or tls://host:port, with user:password@ or token@ before the host if "
+            "the server needs it (percent-encode special characters)"
         )
     user = unquote(parts.username) if parts.username else None
     password = unquote(parts.password) if parts.password is not None else None
     login = Login(user, password) if password is not None else Login(token=user)
     if credentials is not None:
         if user is not None:
-            raise ConfigError("nats.url has a user or token and nats.credentials is set, too: give one of them")
+            raise ConfigError("nats.url has a user or token, and nats.credentials is set, too: remove one of them")
         login = Login(credentials=credentials)
     return _server(parts), login
 
@@ -72,18 +72,18 @@ def parse_agent(agent_id: str, address: str) -> tuple[Server, str]:
     if parts is None or parts.username is not None or _TOKENS.fullmatch(subject) is None:
         raise ConfigError(
             f"agent {agent_id!r}: address {address.rpartition('@')[2]!r} must be nats://host:port/subject or "
-            "tls://host:port/subject, without wildcards; a credential belongs in nats.url"
+            "tls://host:port/subject, without wildcards; set a credential in nats.url"
         )
     return _server(parts), subject
 
 
 def subject_of(prefix: str, agent_id: str) -> str:
-    """The subject of an agent: its id is one token, percent-encoded where NATS or a URL refuses a character."""
+    """The subject of an agent: its id is one token; characters that NATS or a URL refuses are percent-encoded."""
     return f"{prefix}.{_token(agent_id)}"
 
 
 def check_prefix(prefix: str) -> str:
-    """`prefix`, if subjects can begin with it. Raises ConfigError."""
+    """`prefix`, if it is a valid beginning of subjects; else raises ConfigError."""
     if _TOKENS.fullmatch(prefix) is None or quote(prefix, safe="") != prefix:
         raise ConfigError(f"nats.prefix {prefix!r} must be words of letters, digits, - and _, with dots between")
     return prefix

@@ -1,4 +1,4 @@
-"""The backend: its servers, the agents it asks there (`peer.py`) and the agents it hosts there (`host.py`)."""
+"""The backend: its servers, the remote agents (`peer.py`) and the hosted agents (`host.py`)."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 class NatsCommBackend(ExchangeBackend, PeerBackend[Peer]):
-    """Agents behind `nats://host:port/subject` addresses; one connection a server.
+    """Agents at `nats://host:port/subject` addresses; one connection for each server.
 
-    `url` is the server where agents are hosted, with its credential, or `credentials`, a file with a JWT and its seed;
-    they go to this server only. Without one, the backend starts a server of our own on loopback; `close` stops it.
-    `prefix` begins the subjects of the agents hosted here: with the same one, agents of one id in several processes are
-    instances of one agent. Without, the agents hosted here have subjects of their own.
+    `url` is the server for hosted agents, with its credential; or `credentials` is a file with a JWT and its seed. A
+    credential goes to this server only. Without `url`, the backend starts its own server on loopback; `close` stops it.
+    `prefix` is the first part of the hosted agents' subjects: agents with the same id and prefix in several processes
+    are instances of one agent. Without `prefix`, no other process has the subjects.
     """
 
     name = "nats"
@@ -59,7 +59,7 @@ class NatsCommBackend(ExchangeBackend, PeerBackend[Peer]):
     ) -> None:
         super().__init__(**options)
         if url is None and credentials is not None:
-            raise ConfigError("nats.credentials belong to a server: set nats.url, too")
+            raise ConfigError("nats.credentials need a server: set nats.url, too")
         self._server: Server | None = None
         self._login = Login()
         if url is not None:
@@ -85,13 +85,13 @@ class NatsCommBackend(ExchangeBackend, PeerBackend[Peer]):
         return inbox
 
     def _login_at(self, server: Server) -> Login:
-        """The login that we ask with there."""
+        """Our login at this server, for requests."""
         if server in self._local_logins:
             return self._local_logins[server].own
         return self._login if server == self._server else Login()
 
     async def connect(self, src_id: str, dst_id: str) -> None:
-        """Connect to the agent's server, and learn which instance answers there. Raises like `send`."""
+        """Connect to the agent's server, and find an instance of the agent. Raises like `send`."""
         del src_id
         await self._peer(dst_id).connect()
 
@@ -103,13 +103,13 @@ class NatsCommBackend(ExchangeBackend, PeerBackend[Peer]):
         return await peer.healthy()
 
     async def describe(self, agent_id: str) -> Mapping[str, Any]:
-        """The answer of an instance of the agent to a probe that shows our credential."""
+        """The answer of an instance of the agent to a probe with our credential."""
         return await self._peer(agent_id).describe()
 
     # --- hosting ---
 
     async def spawn_local_agent(self, agent_id: str, host: str, port: int, executor: Any) -> NatsAgent:
-        """Host `executor` at the configured server, else at one of our own on `host` and `port` (0: a free port).
+        """Host `executor` at the configured server, else at our own server on `host` and `port` (0: a free port).
 
         Raises:
             ConfigError: the address is not allowed.
@@ -129,7 +129,7 @@ class NatsCommBackend(ExchangeBackend, PeerBackend[Peer]):
         return agent
 
     async def _local_link(self, host: str, port: int, agent_id: str) -> Link:
-        """The link that answers at our own server; there is one server for each host and port."""
+        """The link for hosted agents at our own server; there is one server for each host and port."""
         name = f"agent {agent_id!r}"
         once = self._local.get((host, port))
         if once is None:
@@ -144,7 +144,7 @@ class NatsCommBackend(ExchangeBackend, PeerBackend[Peer]):
         return link
 
     async def close(self) -> None:
-        """Stop every agent hosted here, give up all connections, stop our own servers; messages in flight fail."""
+        """Stop all hosted agents, close all connections, stop our own servers; messages in flight fail."""
         await super().close()
         await asyncio.gather(*(inbox.close() for inbox in self._inboxes.values()))
         await asyncio.gather(*(link.close() for link in self._local_links.values()))

@@ -1,4 +1,4 @@
-"""Makes and closes the library's client: one attempt, a typed error, nothing left behind."""
+"""Creates and closes the library's client: one attempt, typed errors, no leftover tasks or sockets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PING_S = 3
 """The pause between two pings to the server; two without an answer end the connection."""
 
 _REFUSALS = ("authorization violation", "authentication expired", "authentication revoked", "authentication timeout")
-"""The words of an -ERR about credentials (the client protocol's own)."""
+"""The texts of an -ERR about credentials, from the client protocol."""
 _UNLIMITED = 2**62
 
 
@@ -41,20 +41,20 @@ class _Client(Client):
     tls_only = False
 
     def _connect_command(self) -> bytes:
-        """Refuse a server without TLS: the library's method sends it the credentials in the clear."""
+        """Refuse a server without TLS: the library's method would send the credentials unencrypted."""
         if self.tls_only and not self._server_info.get("tls_required"):
             raise errors.SecureConnWantedError
         return super()._connect_command()
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
-        """Write the pending bytes first: the library's PING overtakes them, so that `flush` promises nothing."""
+        """Write the pending bytes first: otherwise the library's PING overtakes them, and `flush` has no meaning."""
         if self._transport is not None and self._pending:
             self._transport.writelines(self._pending)
             self._pending, self._pending_data_size = [], 0
         await super()._send_ping(future)
 
     async def _process_pong(self) -> None:
-        """Accept the answer to a cancelled `flush`: the library takes it for an error that ends the connection."""
+        """Accept the answer to a cancelled `flush`: the library would treat it as an error and disconnect."""
         if self._pongs and self._pongs[0].done():
             self._pongs[0] = asyncio.get_running_loop().create_future()
         await super()._process_pong()
@@ -68,13 +68,13 @@ async def connect(
     complained: Callable[[Client, Exception], Awaitable[None]],
     disconnected: Callable[[Client], Awaitable[None]],
 ) -> Client:
-    """A connected client. It never reconnects: after a broken connection the caller makes a new client.
+    """A connected client. It never reconnects: after a broken connection the caller creates a new client.
 
     Raises:
         ConnectError: the server cannot be reached, or its certificate is not trusted.
-        AuthError: it refuses our credentials.
-        ProtocolError: the address answers, and is no NATS server.
-        ConfigError: the file of credentials cannot be used.
+        AuthError: the server refuses our credentials.
+        ProtocolError: the address answers, but is not a NATS server.
+        ConfigError: the file of credentials is not valid.
     """
     credentials = None if login.credentials is None else await asyncio.to_thread(_read, login.credentials)
     if tls is None and server.scheme == "tls":
@@ -85,7 +85,7 @@ async def connect(
 
     async def on_error(error: Exception) -> None:
         if connecting and not client.is_closed:
-            raise _translated(error, server, login)  # the first failure ends the attempt; the library would try on
+            raise _translated(error, server, login)  # the first failure ends the attempt; the library would try again
         await complained(client, error)
 
     async def on_disconnect() -> None:
@@ -104,7 +104,7 @@ async def connect(
                 reconnect_time_wait=0,
                 connect_timeout=CONNECT_TIMEOUT_S,
                 ping_interval=PING_S,
-                pending_size=_UNLIMITED,  # at a limit the library waits and forgets that it was cancelled meanwhile
+                pending_size=_UNLIMITED,  # at a limit, the library waits and loses a cancellation
                 user=login.user,
                 password=login.password,
                 token=login.token,
@@ -112,7 +112,7 @@ async def connect(
                 tls=tls,
                 name="streaming-queue",
             )
-            if not client.is_connected:  # the library takes anything that is no -ERR for the PONG it waits for
+            if not client.is_connected:  # the library takes any text but -ERR for the expected PONG
                 raise errors.ProtocolError
     except BaseException as error:
         await dispose(client, ())
@@ -124,14 +124,14 @@ async def connect(
 
 
 async def dispose(client: Client, subscriptions: Iterable[Subscription]) -> None:
-    """Close a client, whatever state it is in; bounded."""
+    """Close a client in any state; bounded."""
     closing = asyncio.create_task(client.close(), name="nats:close")
     _, hangs = await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
     if hangs:
         closing.cancel()
     elif not closing.cancelled():
-        closing.exception()  # it fails where a connection broke while it still had something to send
-    # After either, the library leaves the subscriptions' tasks and the socket open.
+        closing.exception()  # it fails if the connection broke with unsent bytes
+    # In both cases, the library leaves the subscriptions' tasks and the socket open.
     for subscription in subscriptions:
         subscription._stop_processing()  # noqa: SLF001
     if (writer := getattr(client._transport, "_io_writer", None)) is not None:  # noqa: SLF001
@@ -139,23 +139,23 @@ async def dispose(client: Client, subscriptions: Iterable[Subscription]) -> None
 
 
 def _translated(error: Exception, server: Server, login: Login) -> CommError:
-    """The library's error while it connected, as one of ours, most specific first."""
+    """The library's error from connecting, as one of ours, most specific first."""
     reason = str(error) or type(error).__name__
     if isinstance(error, errors.Error) and any(refusal in reason.lower() for refusal in _REFUSALS):
-        told = f"{server}: the server refuses our credentials; check nats.url and nats.credentials"
-        return AuthError(told if login != Login() else f"{told}: there is no login for it (docs/protocols/nats.md)")
+        failure = f"{server}: the server refuses our credentials; check nats.url and nats.credentials"
+        return AuthError(failure if login != Login() else f"{failure}: no login is set (docs/protocols/nats.md)")
     if isinstance(error, ssl.SSLError | errors.SecureConnWantedError):
-        told = f"{server}: no trust in its TLS: {reason}; check its certificate and the agent's tls option"
-        return ConnectError(told, retryable=False)
+        failure = f"the TLS certificate is not trusted: {reason}; check the certificate and the agent's tls option"
+        return ConnectError(f"{server}: {failure}", retryable=False)
     if isinstance(error, TimeoutError):
         return ConnectError(f"{server}: no connection within {CONNECT_TIMEOUT_S} s")
     if isinstance(error, OSError):
         return ConnectError(f"{server}: cannot connect: {os_reason(error)}")
-    return ProtocolError(f"{server}: what answers there is no NATS server: {reason}")
+    return ProtocolError(f"{server}: this is not a NATS server: {reason}")
 
 
 def _read(path: str) -> RawCredentials:
-    """The credentials in a file; the library would read it in the event loop."""
+    """The credentials in a file; the library itself would read the file in the event loop."""
     try:
         import nkeys
     except ImportError as error:
@@ -167,14 +167,14 @@ def _read(path: str) -> RawCredentials:
     jwt, seed = _block(text, "NATS USER JWT"), _block(text, "USER NKEY SEED")
     try:
         nkeys.from_seed(bytearray(seed.encode())).wipe()
-    except Exception:  # the library's own have no common class
+    except Exception:  # the library's errors have no common class
         seed = ""
     if not (jwt and seed):
-        raise ConfigError(f"nats.credentials: {path} has no valid JWT and seed of a user")
+        raise ConfigError(f"nats.credentials: {path} has no valid JWT and seed")
     return RawCredentials(text)
 
 
 def _block(text: str, name: str) -> str:
-    """The line after `-----BEGIN name-----`; empty where there is none."""
+    """The line after `-----BEGIN name-----`; may be empty."""
     lines = text.partition(f"BEGIN {name}")[2].splitlines()
     return lines[1].strip() if len(lines) > 1 else ""

@@ -1,4 +1,4 @@
-"""The host half: an executor behind a subject, which other instances of the same agent may share."""
+"""The host half: an executor behind a subject; other instances of the agent may share the subject."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from streaming_queue.protocol_backend.nats.codec import (
     decode_request,
     encode_event,
     encode_health,
-    is_nobody,
+    is_no_responders,
 )
 from streaming_queue.protocol_backend.nats.link import Link
 
 logger = logging.getLogger(__name__)
 
 FIRST_SIGN_S = 0.25
-"""Before a slower answer, a heartbeat shows the caller which process took the message."""
+"""If the answer takes longer, in seconds, a heartbeat first shows the caller which process has the message."""
 
 
 class _Reader:
-    """A caller that waits for an answer: the subject of its inbox, and the subject that shows when it left."""
+    """A waiting caller: the subject of its inbox, and the subject by which the host learns that it left."""
 
     __slots__ = ("cancelled", "control", "execution", "inbox", "task")
 
@@ -90,7 +90,7 @@ class NatsAgent(HostedAgent):
     # --- the subjects ---
 
     async def join(self, link: Link) -> None:
-        """Subscribe; questions only while they are taken."""
+        """Subscribe; to questions only while the agent takes them."""
         self._control = f"{link.inbox}.{token_hex(8)}"
         self._asides = [
             await link.subscribe(f"{self._control}.*", self._on_control),
@@ -103,20 +103,20 @@ class NatsAgent(HostedAgent):
             ]
 
     def broken(self, error: CommError) -> None:
-        """Every reader is lost; a caller that comes back finds the work by its key."""
+        """Drop all readers; a caller that returns finds the work by its key."""
         del error
         for reader in self._readers.values():
             reader.task.cancel()
 
     def denied(self, reason: str) -> None:
-        """A reply that we may not send."""
+        """Log that the server denied a reply."""
         logger.warning("agent %s: the server says: %s", self.agent_id, reason)
 
     # --- messages ---
 
     async def _on_message(self, message: Msg) -> None:
         if not message.reply:
-            logger.debug("agent %s: a message without a reply subject asks nothing", self.agent_id)
+            logger.debug("agent %s: ignoring a message without a reply subject", self.agent_id)
             return
         reader = _Reader(message.reply, f"{self._control}.{token_hex(8)}")
         self._readers[reader.inbox] = self._readers_by_control[reader.control] = reader
@@ -129,20 +129,20 @@ class NatsAgent(HostedAgent):
             del self._readers[reader.inbox]
 
     async def _on_cancel(self, message: Msg) -> None:
-        """Its reply subject is the inbox of the request to cancel."""
+        """Cancel a request: the message's reply subject is the inbox of the request."""
         reader = self._readers.get(message.reply)
         if reader is not None:
             self._begin(self._cancel(reader), "cancel")
 
     async def _on_control(self, message: Msg) -> None:
-        """A caller asks whether this process lives, and silence says so; or the server says that a reader left."""
+        """A caller's check of this process: silence means it lives. Or the server's report that a reader left."""
         reader = self._readers_by_control.get(message.subject)
-        if reader is not None and is_nobody(message.data, message.headers):
+        if reader is not None and is_no_responders(message.data, message.headers):
             reader.task.cancel()
 
     async def _on_health(self, message: Msg) -> None:
         if message.reply:
-            self._begin(self._tell_health(message.reply, message.headers or {}), "health")
+            self._begin(self._send_health(message.reply, message.headers or {}), "health")
 
     def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=f"{name}:{self.agent_id}")
@@ -160,15 +160,15 @@ class NatsAgent(HostedAgent):
             try:
                 await self._send(end, reader)
             except ProtocolError as error:
-                told = f"the answer cannot be sent: {error}"
-                await self._send(error_event(ProtocolError(told, retryable=False)), reader)
+                reason = f"the answer cannot be sent: {error}"
+                await self._send(error_event(ProtocolError(reason, retryable=False)), reader)
         except CommError as error:
-            logger.debug("agent %s: an answer did not leave: %s", self.agent_id, error)
+            logger.debug("agent %s: an answer was not sent: %s", self.agent_id, error)
 
     async def _answer(self, body: bytes, headers: Mapping[str, str], reader: _Reader) -> StreamEvent:
-        """The end of the answer, after the events before it are sent. Raises the fault of the message."""
+        """Send the events before the end, and return the end. Raises the fault of the message."""
         if len(self._readers) > self._limits.connections:
-            raise RateLimitedError("the host has too many requests under way", retry_after_s=1.0)
+            raise RateLimitedError("the host has too many requests in flight", retry_after_s=1.0)
         if len(body) > self._limits.body_bytes:
             raise ProtocolError(f"the message is over the limit of {self._limits.body_bytes} bytes", retryable=False)
         principal = None if self._admission.open else await self._identify(headers)
@@ -194,8 +194,8 @@ class NatsAgent(HostedAgent):
             raise known.error
         return known
 
-    async def _tell_health(self, inbox: str, headers: Mapping[str, str]) -> None:
-        """Answer every caller; a caller with a credential also learns whether it is wrong."""
+    async def _send_health(self, inbox: str, headers: Mapping[str, str]) -> None:
+        """Answer every caller; a caller with a wrong credential gets an error."""
         body = encode_health(self.agent_id, ready=self._executions.ready)
         if CREDENTIAL_HEADER in headers and not self._admission.open:
             try:
@@ -259,7 +259,7 @@ class NatsAgent(HostedAgent):
         self._link.remove(self)
 
     async def _answered(self, timeout_s: float) -> None:
-        """Wait until every end that is known was sent."""
+        """Wait until all known ends are sent."""
         if tasks := self._tasks():
             await asyncio.wait(tasks, timeout=timeout_s)
 

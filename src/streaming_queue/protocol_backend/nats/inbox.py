@@ -1,4 +1,4 @@
-"""One subscription for all replies to this process; each reply goes to its request."""
+"""One subscription for all replies to this process; it passes each reply to its request."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from secrets import token_hex
 from nats.aio.msg import Msg
 
 from streaming_queue.errors import AuthError, CommError
-from streaming_queue.protocol_backend.nats.codec import NOBODY_HEADERS
+from streaming_queue.protocol_backend.nats.codec import NO_RESPONDERS_HEADERS
 from streaming_queue.protocol_backend.nats.link import Link
 from streaming_queue.protocol_backend.nats.request import Instance, Request, ask_which, mourn
 
 WATCH_S = 0.5
-"""The pause between two looks for the instances of requests that are older than that."""
+"""The pause, in seconds, between two checks of the instances of requests; younger requests are not checked."""
 
 
 class Inbox:
@@ -34,9 +34,9 @@ class Inbox:
         link.guests.append(self)
 
     async def ask(self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Request:
-        """Send a message; `forget` its request in the end. Raises like `Link.publish`."""
+        """Send a message; the caller must `forget` its request at the end. Raises like `Link.publish`."""
         if not self.link.connected:
-            await self.link.open()  # `join` says where replies come to
+            await self.link.open()  # `join` sets the subject of replies
         inbox = f"{self._prefix}{next(self._numbers)}"
         request = Request(subject, inbox, self._server + subject, self._instance)
         self._takers[inbox] = request
@@ -50,7 +50,7 @@ class Inbox:
         return request
 
     def forget(self, request: Request) -> None:
-        """Take no more replies to it."""
+        """Accept no more replies to a request."""
         self._takers.pop(request.inbox, None)
 
     @property
@@ -68,12 +68,12 @@ class Inbox:
         taker = self._takers.get(message.subject)
         if taker is not None:
             taker.take(message)
-        elif message.reply:  # its sender works for a caller that left
+        elif message.reply:  # the sender works for a caller that left
             with suppress(CommError):
-                await self.link.publish(message.reply, headers=dict(NOBODY_HEADERS))
+                await self.link.publish(message.reply, headers=dict(NO_RESPONDERS_HEADERS))
 
     def broken(self, error: CommError) -> None:
-        """The connection broke: every request in flight is lost."""
+        """Mark all requests in flight as lost: the connection broke."""
         self._drop(list(self._instances.values()))
         for request in self._requests:
             request.lose(error)
@@ -87,7 +87,7 @@ class Inbox:
     # --- instances ---
 
     def _instance(self, reply: str, subject: str) -> Instance:
-        """The process that a reply subject belongs to: all of it but the last token."""
+        """The process of a reply subject: the subject without its last token names the process."""
         name = reply.rpartition(".")[0]
         instance = self._instances.get(name)
         if instance is None:
@@ -106,7 +106,7 @@ class Inbox:
             self._instances.pop(instance.control.rpartition(".")[0], None)
 
     async def _watch(self) -> None:
-        """Look for instances, while a request is in flight."""
+        """Check the instances while a request is in flight."""
         loop = asyncio.get_running_loop()
         while self._requests:
             await asyncio.sleep(WATCH_S)
@@ -116,7 +116,7 @@ class Inbox:
         self._watching = None
 
     async def close(self) -> None:
-        """Close the link, which ends the requests, and the watch."""
+        """Stop the checks and close the link; requests in flight fail."""
         await self.link.close()
         if self._watching is not None:
             self._watching.cancel()

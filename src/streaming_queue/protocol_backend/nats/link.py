@@ -1,4 +1,4 @@
-"""One connection to a server for all agents asked and hosted there; a new one after it broke."""
+"""One connection to a server for all its agents, remote and hosted; a new connection after it broke."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 FLUSH_TIMEOUT_S = 5
 KEPT_WITHIN_S = 0.5
 LOOK_AGAIN_S = 0.05
-"""The longest wait for a server's new logins, within the second of a probe, and the pause between two looks."""
+"""The longest wait for a server's new logins (a probe has one second), and the pause between two checks."""
 SHORTEST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
 
@@ -43,10 +43,10 @@ class Guest(Protocol):
         """Subscribe; called on each new connection."""
 
     def broken(self, error: CommError) -> None:
-        """The connection broke, and the messages on their way are lost."""
+        """Note that the connection broke and unanswered messages are lost."""
 
     def denied(self, reason: str) -> None:
-        """The server denied a right; `reason` has the subject in it, all in lower case."""
+        """Note that the server denied a right; `reason` contains the subject, in lower case."""
 
 
 class Link:
@@ -74,7 +74,7 @@ class Link:
     # --- opening ---
 
     async def open(self) -> None:
-        """Connect and let every guest join, unless that is done; all callers that wait connect once.
+        """Connect and let every guest join, unless the link is connected; concurrent callers connect once.
 
         Raises:
             BackendClosedError: the link was closed.
@@ -97,10 +97,10 @@ class Link:
             return client
 
     async def _connect(self) -> tuple[Client, Login]:
-        """A client, and its login: ours, else one that a process of this user keeps for the server.
+        """A client and its login: ours, else the login that a process of this user has stored for the server.
 
-        A server of ours that started again listens a moment before it keeps its new logins. It refuses the old
-        ones, so that we look them up again.
+        A restarted server of ours listens shortly before it stores its new logins. It refuses the old ones; then we
+        read them again.
         """
         until = asyncio.get_running_loop().time() + KEPT_WITHIN_S
         while True:
@@ -128,7 +128,7 @@ class Link:
                 raise
 
     def remove(self, guest: Guest) -> None:
-        """Tell `guest` nothing more; it has left its subscriptions."""
+        """Remove `guest`, which has left its subscriptions."""
         if guest in self.guests:
             self.guests.remove(guest)
 
@@ -153,7 +153,7 @@ class Link:
         """Send a message; wait only for the connection.
 
         Raises:
-            ProtocolError: it is larger than the server takes; not retryable.
+            ProtocolError: it is over the server's limit; not retryable.
             CommError: like `open`.
         """
         if not self._ready:
@@ -179,12 +179,12 @@ class Link:
         return subscription
 
     async def leave(self, subscriptions: Collection[Subscription], timeout_s: float) -> None:
-        """End these subscriptions; messages that the server has sent already still arrive. Bounded."""
+        """End these subscriptions; messages that the server has sent before still arrive. Bounded."""
         leaving = {asyncio.create_task(self._drain(subscription)) for subscription in subscriptions}
         if leaving:
             _, late = await asyncio.wait(leaving, timeout=timeout_s)
             for task in late:
-                task.cancel()  # `dispose` ends what it leaves
+                task.cancel()  # `dispose` ends the rest
 
     async def _drain(self, subscription: Subscription) -> None:
         try:
@@ -194,7 +194,7 @@ class Link:
             logger.debug("%s: leaving %s: %s", self.server, subscription.subject, error)
 
     async def flush(self, timeout_s: int) -> None:
-        """Return once the server has seen all that was sent before.
+        """Return when the server has received all earlier messages.
 
         Raises ConnectError, or the error that ended the connection meanwhile.
         """
@@ -213,13 +213,13 @@ class Link:
 
     def _live(self) -> Client:
         if self._client is None:
-            raise ConnectError(f"{self.server}: there is no connection")
+            raise ConnectError(f"{self.server}: no connection")
         return self._client
 
     # --- breaking ---
 
     async def _complained(self, client: Client, error: Exception) -> None:
-        """The library met an error on a connection that stands."""
+        """Handle an error that the library reports on an open connection."""
         if client is not self._client:
             return
         if isinstance(error, errors.SlowConsumerError):  # the library does not say which messages it dropped
@@ -234,7 +234,7 @@ class Link:
         self._lost(client, client.last_error)
 
     def _lost(self, client: Client, reason: Exception | None) -> ConnectError:
-        """Give the connection up and tell the guests; reconnect at once where a guest needs that."""
+        """Drop the connection and notify the guests; reconnect at once if a guest needs it."""
         error = ConnectError(f"{self.server}: the connection broke{f': {reason}' if reason else ''}")
         if client is self._client:
             self._give_up(error)
@@ -269,7 +269,7 @@ class Link:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def close(self) -> None:
-        """Give up the connection for good; idempotent, bounded."""
+        """Close the connection and open no new one; idempotent, bounded."""
         await self._opened.aclose(BackendClosedError(f"{self.server}: the nats backend is closed"))
         if self._returning is not None:
             self._returning.cancel()

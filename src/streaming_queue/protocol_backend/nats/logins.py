@@ -1,4 +1,4 @@
-"""The logins and rights at a server of our own, and where other processes of the user find theirs."""
+"""The logins and rights at our own server, and the file of logins for the user's other processes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from streaming_queue.protocol_backend.nats.codec import QUEUE_GROUP
 ASKERS = 8
 """The number of logins for other processes. Processes with the same login can read each other's answers."""
 AUTH_TIMEOUT_S = 10
-"""The time that a client on a busy machine has to log in."""
+"""The time, in seconds, for a client on a busy machine to log in."""
 
 _HOST = "host"
 
 
 @dataclass(frozen=True, slots=True)
 class Logins:
-    """The logins of one server: `host` answers, `own` asks in the process that started it, `others` ask elsewhere."""
+    """The logins of one server: `host` for hosted agents, `own` for requests of its process, `others` for others."""
 
     host: Login
     own: Login
@@ -36,7 +36,7 @@ class Logins:
         return cls(_new(_HOST), _new("own"), tuple(_new(f"ask-{number}") for number in range(ASKERS)))
 
     def authorization(self, prefix: str) -> dict[str, Any]:
-        """Their part of the server's configuration; the agents' subjects begin with `prefix`."""
+        """The logins' part of the server's configuration; the agents' subjects begin with `prefix`."""
         entries = [f"{prefix}.*", f"{prefix}.*.health"]
         cancel, controls = f"{prefix}.*.cancel", f"{self.host.inbox}.>"
         answering = _user(
@@ -65,9 +65,9 @@ def _user(login: Login, **permissions: list[str]) -> dict[str, Any]:
 
 
 async def find(server: Server) -> tuple[Server, Login]:
-    """The address and the login for a caller without a login, from the entry that a process of this user keeps.
+    """The address and the login for a caller without a login, from the file of a process of this user.
 
-    Raises AuthError where the entry's file cannot be used.
+    Raises AuthError if the file is not valid.
     """
     for host in _addresses(server):
         try:
@@ -86,7 +86,7 @@ def may_keep_logins(server: Server) -> bool:
 
 
 def _addresses(server: Server) -> tuple[str, ...]:
-    """The possible addresses of a server of our own. A name has several, and another user may listen at one."""
+    """The possible addresses of our own server. A name may have several, and another user may listen at one."""
     if server.scheme != "nats":
         return ()
     if server.host == "localhost":

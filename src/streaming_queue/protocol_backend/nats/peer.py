@@ -1,4 +1,4 @@
-"""One agent, asked: by its subject, over an inbox."""
+"""One remote agent, by its subject; replies arrive in an inbox."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from streaming_queue.protocol_backend.nats.request import Request
 
 PROBE_TIMEOUT_S = 1.0
 PATIENCE_S = 5.0
-"""How long a message that was lost waits for a server that went, and for the agent to be back there."""
+"""A lost message waits this long, in seconds, until the server and the agent are back."""
 SHORTEST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 0.5
 
@@ -40,17 +40,17 @@ class Peer:
         self.headers = headers
 
     async def connect(self) -> None:
-        """Connect to the server, and hear once of the agent, healthy or not. Raises like `send`."""
+        """Connect to the server, and probe the agent once, healthy or not. Raises like `send`."""
         await self.inbox.link.open()
         with suppress(CommError):
             await self.healthy()
 
     async def healthy(self) -> bool:
-        """Whether an instance of the agent says that it takes questions. Raises the reason why it does not answer."""
+        """Whether an instance of the agent reports that it takes questions. Raises the reason if none answers."""
         return (await self._probe({})).get("status") == "ok"
 
     async def describe(self) -> dict[str, Any]:
-        """The health of an instance. Raises CommError where none answers, or none takes our credential."""
+        """The health of an instance. Raises CommError if none answers, or none accepts our credential."""
         return await self._probe({CREDENTIAL_HEADER: "", **self.headers})
 
     async def _probe(self, headers: dict[str, str]) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class Peer:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 return decode_health(await request.get(), self.address)
         except TimeoutError as error:
-            raise SendTimeoutError(f"{self.address}: no sign of health within {PROBE_TIMEOUT_S:g} s") from error
+            raise SendTimeoutError(f"{self.address}: no answer to its probe within {PROBE_TIMEOUT_S:g} s") from error
         finally:
             self.inbox.forget(request)
 
@@ -76,7 +76,7 @@ class NatsExchange(Exchange):
         self._request: Request | None = None
 
     def resumes(self, error: Exception) -> bool:
-        """Whether the message, or the answer, was lost, and the message has a key."""
+        """Whether the message or the answer was lost, and the message has a key."""
         return self.key is not None and self._request is not None and error is self._request.lost
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
@@ -98,7 +98,7 @@ class NatsExchange(Exchange):
             raise
 
     async def ask(self) -> Reply:
-        """Send the message; return the answer. It makes no generators: they cost a twentieth of the CPU."""
+        """Send the message; return the answer. It avoids generators: they cost a twentieth of the CPU."""
         meter = AnswerMeter(self.address)
         try:
             request, body = await self._begin()
@@ -112,13 +112,13 @@ class NatsExchange(Exchange):
         return reply_of(event)
 
     async def _publish_cancel(self) -> None:
-        """Send the cancel. The agent answers it, or the server where no agent listens: that ends the request."""
+        """Send the cancel. The answer of the agent, or of the server if no agent listens, ends the request."""
         if self._request is not None and self.cancellable:
             with suppress(CommError):
                 await self._inbox.link.publish(f"{self._subject}.cancel", reply=self._request.inbox)
 
     async def _begin(self) -> tuple[Request, bytes]:
-        """Send the message; the first reply. After a loss, wait for a server that went, and for the agent."""
+        """Send the message; returns the first reply. After a loss, wait until the server and the agent are back."""
         loop, until, pause_s = asyncio.get_running_loop(), 0.0, SHORTEST_PAUSE_S
         if self.resumed and not self._inbox.link.connected:
             until = loop.time() + PATIENCE_S
@@ -135,17 +135,17 @@ class NatsExchange(Exchange):
 
     @property
     def cancellable(self) -> bool:
-        """Whether the agent may have the message and can be told; a command goes on."""
+        """Whether the agent may have the message and can get a cancel; a command goes on."""
         return self._request is not None and self._inbox.link.connected and not self.is_command
 
     async def cancel(self) -> None:
-        """See the work end; `events` has sent the cancel."""
+        """Wait for the end of the work; `events` has sent the cancel."""
         event = None
         while self._request is not None and (event is None or event["type"] != MESSAGE):
             event = decode_event(await self._request.get(), self.address)
 
     def release(self) -> None:
-        """Take no more replies to the message."""
+        """Accept no more replies to the message."""
         if self._request is not None:
             self._inbox.forget(self._request)
             self._request = None

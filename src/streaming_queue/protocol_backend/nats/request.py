@@ -1,8 +1,8 @@
 """The requests in flight, and the processes that work on them.
 
-NATS does not tell when a process ends, so the process is asked. Each message of a host of ours has a reply subject of
-that process. A message to it comes to the process, which says nothing. When no process listens there any more, the
-server answers at once.
+NATS does not report the end of a process, so we ask the process. Each message of a host of ours has a reply subject of
+that process. If we send a message to this subject, a living process does not answer. If the process has ended, the
+server answers at once that the subject has no receiver.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from nats.aio.msg import Msg
 
 from streaming_queue.comm.client.replies import Replies
 from streaming_queue.errors import CommError, ConnectError
-from streaming_queue.protocol_backend.nats.codec import is_nobody
+from streaming_queue.protocol_backend.nats.codec import is_no_responders
 
 SIGN_S = 1.0
-"""A process shows within 0.25 s what it took. So long after a process has gone, a message that no other process showed
-was taken by that one."""
+"""A process reports its messages within 0.25 s. If no other process has reported a message this long, in seconds, after
+a process ended, that process had the message."""
 SILENCE_S = 40.0
-"""How long a process that heartbeats every 15 s may say nothing of a request."""
+"""The longest silence about a request, in seconds; a process sends a heartbeat every 15 s."""
 
 
 class Instance:
-    """One process, and the subjects that it `serves`. A message to `control` asks it; the server answers to `inbox`."""
+    """One process, and the subjects that it `serves`. A message to `control` checks it; answers arrive at `inbox`."""
 
     def __init__(self, control: str, inbox: str, gone: Callable[[Instance], None]) -> None:
         self.control = control
@@ -34,16 +34,16 @@ class Instance:
 
     def take(self, message: Msg) -> None:
         """A message came to the inbox."""
-        if is_nobody(message.data, message.headers):
+        if is_no_responders(message.data, message.headers):
             self._gone(self)
 
 
 class Request(Replies[bytes]):
-    """A message that waits for replies. `inbox` is the subject they come to, `address` the address that was asked.
+    """A message that waits for replies. `inbox` is the subject of the replies, `address` the agent's address.
 
-    `instance` is the process that works on it, once that is known. `lost` is the error by which the message, or the
-    answer, was lost on the way: an agent may have the message, so that a second one needs a key. Times are the event
-    loop's: when it was asked, when a reply last came, and by when `instance` must be known.
+    `instance` is the process that works on it, when that is known. `lost` is the error if the message or the answer was
+    lost: an agent may have the message, so that a second one needs a key. Times are of the event loop: the time of the
+    message, of the last reply, and the time by which `instance` must be known.
     """
 
     __slots__ = ("_find", "asked_at", "doomed_at", "heard_at", "inbox", "instance", "lost", "subject")
@@ -61,8 +61,8 @@ class Request(Replies[bytes]):
     def take(self, message: Msg) -> None:
         """A message came to the inbox."""
         body = message.data
-        if is_nobody(body, message.headers):
-            self.fail(ConnectError(f"{self.address}: nobody listens there"))
+        if is_no_responders(body, message.headers):
+            self.fail(ConnectError(f"{self.address}: no agent listens there"))
             return
         self.heard_at = asyncio.get_running_loop().time()
         if self.instance is None and message.reply:
@@ -70,22 +70,22 @@ class Request(Replies[bytes]):
         self.put(body, len(body))
 
     def lose(self, error: CommError) -> None:
-        """Fail: the message, or the answer, was lost on the way."""
+        """Fail: the message or the answer was lost."""
         if self.lost is None:
             self.lost = error
             self.fail(error)
 
 
 def ask_which(requests: Collection[Request], known: Collection[Instance], now: float, age_s: float) -> set[Instance]:
-    """The instances that matter to requests older than `age_s`; fails those that are lost beyond doubt."""
+    """The instances to check for requests older than `age_s`; fails the requests that are certainly lost."""
     asked: set[Instance] = set()
     for request in requests:
         if now - request.asked_at < age_s:
             continue
         if request.instance is not None:
             if now - request.heard_at > SILENCE_S:
-                told = f"{request.address}: its host has said nothing for {SILENCE_S:g} s"
-                request.lose(ConnectError(told))
+                reason = f"{request.address}: its host was silent for {SILENCE_S:g} s"
+                request.lose(ConnectError(reason))
             asked.add(request.instance)
         elif request.doomed_at is not None and now > request.doomed_at:
             request.lose(_went(request))
@@ -95,7 +95,7 @@ def ask_which(requests: Collection[Request], known: Collection[Instance], now: f
 
 
 def mourn(instance: Instance, requests: Collection[Request], now: float) -> None:
-    """Fail the requests of `instance`, which ended; a request that it may have taken has until `SIGN_S` from now."""
+    """Fail the requests of the ended `instance`; a request that it may have had gets `SIGN_S` more."""
     for request in requests:
         if request.instance is instance:
             request.lose(_went(request))
@@ -104,4 +104,4 @@ def mourn(instance: Instance, requests: Collection[Request], now: float) -> None
 
 
 def _went(request: Request) -> ConnectError:
-    return ConnectError(f"{request.address}: the process that took the message has gone")
+    return ConnectError(f"{request.address}: the process with the message has ended")

@@ -1,4 +1,4 @@
-"""A `nats-server` of our own, where none is configured. It ends with its owner, also when the owner is killed."""
+"""Our own `nats-server`, if none is configured. It ends with its owner, also if the owner is killed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 3.0
 
 LOCAL_PREFIX = "stq"
-"""The default prefix of the agents' subjects here."""
+"""The default prefix of the agents' subjects at our own server."""
 
 _CONFIGURATION = {"max_payload": MAX_PAYLOAD_BYTES, "ping_interval": "5s", "ping_max": 2}
 """The settings without a flag: the largest message, and the pings that a client must answer."""
@@ -57,9 +57,9 @@ kill "$server"
 wait "$server"
 rm -rf "$directory"
 """
-"""Standard input is a pipe from the owner: `read` returns when the owner closes it, or dies.
+"""Standard input is a pipe from the owner: `read` returns when the owner closes it or dies.
 
-The owner first writes the path of the file with the logins, and its content: the file of another server stays.
+The owner first writes the path of the file with the logins, and its content: so the file of another server stays.
 """
 
 _FILE = "server.conf"
@@ -69,7 +69,7 @@ _LISTENING, _READY = "Listening for client connections on ", "Server is ready"
 class LocalServer:
     """A running server without JetStream, so that it stores nothing.
 
-    This machine reaches it at `address`. It has no other logins than `logins`.
+    `address` is its address on this machine. It has only the logins in `logins`.
     """
 
     def __init__(self, address: Server, logins: Logins, process: Process, directory: Path) -> None:
@@ -94,20 +94,20 @@ async def start(host: str, port: int, options: HostOptions, name: str, *, prefix
     It serves agents with subjects under `prefix`. Errors begin with `name`.
 
     Raises:
-        BackendNotInstalledError: there is no `nats-server` here.
+        BackendNotInstalledError: `nats-server` is not installed.
         ConfigError: the address is not allowed, or the server does not start.
         ConnectError: the port is in use.
     """
     program = await asyncio.to_thread(_program)
-    # A token would not help here: nothing is encrypted.
+    # A token would not help here: the connection is not encrypted.
     listener = await listen(host, port, replace(options, allow_public=True), name)
     address = listener.socket.getsockname()[0]
     listener.socket.close()
     ip = ip_address(address.partition("%")[0])
     if not (options.allow_public or ip.is_loopback):
         raise ConfigError(
-            f"{name}: refusing to start a server at {address} that other machines reach: nothing is encrypted there; "
-            "set nats.url to one with TLS, or allow_public (network.allow_public)"
+            f"{name}: refusing to start a server at {address} that other machines reach: it does not encrypt; set "
+            "nats.url to a server with TLS, or allow_public (network.allow_public)"
         )
     logins = Logins.new()
     directory = await asyncio.to_thread(_directory, logins.authorization(prefix))
@@ -137,7 +137,7 @@ def _directory(authorization: Mapping[str, Any]) -> Path:
 
 
 async def _keep(entry: Entry, process: Process) -> None:
-    """Keep the logins for this user's other processes; the supervisor removes them after the owner's end."""
+    """Store the logins for this user's other processes; the supervisor removes them after the owner's end."""
     cast("StreamWriter", process.stdin).write(bytes(entry.path) + b"\n" + entry.content)
     try:
         await asyncio.to_thread(entry.write)
@@ -146,18 +146,18 @@ async def _keep(entry: Entry, process: Process) -> None:
 
 
 def _program() -> str:
-    """The server that comes with the extra, else one on the path."""
+    """The program from the extra, else from the path."""
     places = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)))
     program = shutil.which("nats-server", path=places)
     if program is None:
         raise BackendNotInstalledError(
-            f"there is no nats-server: {install_command('nats')}, or set nats.url to one that runs"
+            f"nats-server is not installed: {install_command('nats')}, or set nats.url to a running server"
         )
     return program
 
 
 async def _ready(words: StreamReader, name: str) -> int:
-    """The port, once the server is ready."""
+    """Wait until the server is ready; returns its port."""
     port, last = 0, deque[str](maxlen=3)
     while said := await words.readline():
         line = said.decode("utf-8", "replace").strip()
@@ -170,7 +170,7 @@ async def _ready(words: StreamReader, name: str) -> int:
 
 
 async def _log(words: StreamReader) -> None:
-    """Log the server's lines; a full pipe would stop the server."""
+    """Log the server's lines; a full pipe would block the server."""
     while said := await words.read(4096):
         logger.debug("nats-server: %s", said.decode("utf-8", "replace").strip())
 

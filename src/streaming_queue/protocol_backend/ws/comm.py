@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class WsCommBackend(ExchangeBackend, PeerBackend[Peer]):
-    """Agents behind `ws://` or `wss://` addresses; one connection an agent, shared by all messages to it.
+    """Agents at `ws://` or `wss://` addresses; all messages to one agent share a connection.
 
-    There is no limit on an answer's time: the caller cancels `send`. The backend follows no redirects and uses no
-    proxies of the environment. A credential goes to its agent's address only.
+    An answer has no time limit: the caller cancels `send`. The backend follows no redirects and uses no proxies from
+    the environment. A credential goes to its agent's address only.
     """
 
     name = "ws"
@@ -35,9 +35,9 @@ class WsCommBackend(ExchangeBackend, PeerBackend[Peer]):
         await peer.close(BackendClosedError(f"{peer.address}: the ws backend was closed before the answer"))
 
     async def register_endpoint(self, agent_id: str, address: str) -> None:
-        """Remember where an agent is; idempotent. A connection to another address of the agent is closed.
+        """Register an agent's address; idempotent. Close a connection to an earlier address of the agent.
 
-        Raises ConfigError on an address or a header that cannot be used.
+        Raises ConfigError on an address or a header that is not valid.
         """
         former = self._peers.get(agent_id)
         await super().register_endpoint(agent_id, address)

@@ -1,4 +1,4 @@
-"""A connection as both ends want it beyond the library: signs of life, a peer that reads, no flood of pings."""
+"""The checks of both ends beyond the library's: signs of life, a peer that reads, a limit for pings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from websockets.protocol import Event, State
 
 CLOSE_TIMEOUT_S = 1.0
 MAX_REASON_BYTES = 123
-"""The room for a reason in a close frame (RFC 6455, 5.5)."""
+"""The largest reason in a close frame (RFC 6455, 5.5)."""
 TICK_S = 5.0
 PING_AFTER_S = 10.0
 DEAD_AFTER_S = 30.0
@@ -28,9 +28,9 @@ library_log.setLevel(logging.INFO)
 
 
 class WatchedConnection(Connection):
-    """A connection that ends when its peer is dead, does not read, or floods us; `given_up` says why.
+    """A connection that ends if its peer is dead, does not read, or sends too many pings; `given_up` is the reason.
 
-    Every byte that comes in is a sign of life: a pong may have to wait behind a long answer.
+    Every received byte is a sign of life: a pong may have to wait behind a long answer.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -65,17 +65,17 @@ class WatchedConnection(Connection):
         self.transport.abort()
 
     def pause_writing(self) -> None:
-        """The peer does not keep up: note since when."""
+        """Note the time from which the peer does not keep up."""
         super().pause_writing()
         self._stuck_since = self.loop.time()
 
     def resume_writing(self) -> None:
-        """The peer reads again."""
+        """Note that the peer reads again."""
         super().resume_writing()
         self._stuck_since = None
 
     async def write(self, data: bytes) -> None:
-        """Send a frame. When the peer does not keep up, wait for the frames before it. Raises ConnectionClosed."""
+        """Send a frame. If the peer does not keep up, wait for the earlier frames. Raises ConnectionClosed."""
         if self._stuck_since is None and self.given_up is None and self.state is State.OPEN:
             broadcast((self,), data, text=True)  # does the same as `send`, without waiting, at less cost
             return
@@ -97,10 +97,10 @@ class WatchedConnection(Connection):
             self._pings = 0
             now = self.loop.time()
             if now - self._heard_at > DEAD_AFTER_S:
-                self.give_up(f"nothing was heard for {DEAD_AFTER_S:g} s")
+                self.give_up(f"no sign of life for {DEAD_AFTER_S:g} s")
             elif self._stuck_since is not None:
                 if now - self._stuck_since > STALL_S:
-                    self.give_up(f"what was sent was not read for {STALL_S:g} s")
+                    self.give_up(f"the peer did not read for {STALL_S:g} s")
             elif now - self._heard_at > PING_AFTER_S:
                 await self.ping()
 

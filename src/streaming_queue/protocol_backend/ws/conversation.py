@@ -51,7 +51,7 @@ class Conversation:
         self._helpers: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
-        """Read frames until the connection ends. Then an execution without another reader is on its grace."""
+        """Read frames until the connection ends. Then the grace of executions without another reader begins."""
         self._start(self._helpers, self._connection.watch())
         self._start(self._helpers, self._heartbeats())
         try:
@@ -81,11 +81,11 @@ class Conversation:
             return
         if kind == REQUEST:
             if number in self._in_flight:
-                raise malformed(f"request {number} is under way already")
+                raise malformed(f"request {number} is already in flight")
             try:
                 payload = decode_payload(frame)
                 if len(self._executions) >= self._limit:
-                    raise RateLimitedError("the agent has too many requests under way", retry_after_s=1.0)
+                    raise RateLimitedError("the agent has too many requests in flight", retry_after_s=1.0)
             except StreamingQueueError as error:
                 await self._end(number, error_event(error))
                 return
@@ -95,12 +95,12 @@ class Conversation:
             self._in_flight[number] = None
             self._start(self._answers, self._answer(number, context))
         elif kind == CANCEL:
-            # A task, like each request: so a cancel comes after the requests before it, and before those after it.
+            # A cancel is a task, like each request: so it runs after the earlier requests and before the later ones.
             self._start(self._helpers, self._cancel(number))
         elif kind == PING:
             await self._connection.write(encode_pong(number, self._agent_id, ready=self._executions.ready))
         else:
-            await self._end(number, error_event(malformed(f"a frame of the type {kind[:50]!r} is not known here")))
+            await self._end(number, error_event(malformed(f"unknown frame type {kind[:50]!r}")))
 
     async def _answer(self, number: int, context: RequestContext) -> None:
         try:
@@ -149,6 +149,6 @@ class Conversation:
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:
-    """A task that ends with its connection ends well."""
+    """Log the failure of a task, unless its connection has ended."""
     if not task.cancelled() and (error := task.exception()) and not isinstance(error, ConnectionClosed):
         logger.error("%s failed", task.get_name(), exc_info=error)

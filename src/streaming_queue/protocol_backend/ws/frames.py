@@ -1,4 +1,4 @@
-"""The contract's frames: one JSON object each, in a text message (docs/protocols/ws.md). No I/O."""
+"""The contract's frames: each is a JSON object in a text message (docs/protocols/ws.md). No I/O."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from streaming_queue.messages import ERROR, StreamEvent, is_event
 
 SUBPROTOCOL = Subprotocol("streaming-queue.v1")
 LIMIT_HEADER = "stq-request-limit"
-"""Header of the handshake's answer: the largest frame that this host takes, in bytes."""
+"""Header of the handshake's answer: the largest frame that this host accepts, in bytes."""
 REQUEST_LIMIT = 1024 * 1024
-"""The limit of a host that states none."""
+"""The limit of a host without this header."""
 
 REQUEST, CANCEL, HEARTBEAT, PING, PONG = "request", "cancel", "heartbeat", "ping", "pong"
 MAX_ID = 2**53 - 1
-"""The largest integer that every JSON reader keeps as it is (RFC 8259, 6)."""
+"""The largest integer that every JSON reader keeps exactly (RFC 8259, 6)."""
 
 
 class RefusedCallError(ProtocolError):
-    """A frame that the host refuses; its id (`number`) tells the sender which."""
+    """A frame that the host refuses; `number` is the frame's id."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message, retryable=False)
@@ -50,12 +50,12 @@ def encode_request(number: int, payload: Mapping[str, Any], *, streaming: bool) 
 
 
 def encode_cancel(number: int) -> bytes:
-    """The caller of this request left."""
+    """The frame that cancels this request."""
     return orjson.dumps({"type": CANCEL, "id": number})
 
 
 def encode_ping(number: int) -> bytes:
-    """The question whether the agent takes questions."""
+    """The probe: the agent answers whether it takes questions."""
     return orjson.dumps({"type": PING, "id": number})
 
 
@@ -65,7 +65,7 @@ def encode_pong(number: int, agent_id: str, *, ready: bool) -> bytes:
 
 
 def encode_heartbeat(numbers: Collection[int]) -> bytes:
-    """These requests are in flight."""
+    """The frame that reports that these requests are in flight."""
     return orjson.dumps({"type": HEARTBEAT, "ids": list(numbers)})
 
 
@@ -88,16 +88,16 @@ def encode_event(number: int, event: StreamEvent) -> bytes:
 def decode_call(data: str | bytes) -> tuple[str, int, dict[str, Any]]:
     """A client's frame: its type, its id and itself.
 
-    Raises RefusedCallError when it has too many values, ProtocolError when it is none: it has no id to answer.
+    Raises RefusedCallError if it has too many values, ProtocolError if it is not a frame: then it has no id to answer.
     """
     if not isinstance(data, str):
-        raise malformed("frames are text, this one is binary")
+        raise malformed("frames must be text, this one is binary")
     try:
         frame = strict_json.loads(data.encode())
     except strict_json.OverBoundsError as error:
-        raise RefusedCallError(_number(_loaded(data)), f"the frame is too much to read: {error}") from error
+        raise RefusedCallError(_number(_loaded(data)), f"the frame is over the limits: {error}") from error
     except ValueError as error:
-        raise malformed(f"the frame is no valid JSON: {error}") from error
+        raise malformed(f"the frame is not valid JSON: {error}") from error
     number = _number(frame)
     return str(frame.get("type")), number, frame
 
@@ -112,28 +112,28 @@ def _number(frame: Any) -> int:
 
 
 def _loaded(data: str) -> Any:
-    """Read an oversized frame for its id: its connection has other requests in flight."""
+    """Read an oversized frame to get its id: its connection has other requests in flight."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise malformed(f"the frame is no valid JSON: {error}") from error
+        raise malformed(f"the frame is not valid JSON: {error}") from error
 
 
 def decode_answer(data: str | bytes) -> tuple[dict[str, Any], str]:
-    """A host's frame, and its text. Raises ProtocolError when it is none, not retryable when it has too many values."""
+    """A host's frame and its text. Raises ProtocolError on any other data, not retryable on too many values."""
     if not isinstance(data, str):
-        raise ProtocolError("frames are text, this one is binary")
+        raise ProtocolError("frames must be text, this one is binary")
     frame = strict_json.read_answer(data, "a frame")
     if not isinstance(frame, dict):
-        raise ProtocolError(f"a frame is no JSON object{excerpt(data[:120].encode())}")
+        raise ProtocolError(f"a frame is not a JSON object{excerpt(data[:120].encode())}")
     return frame, data
 
 
 def decode_event(frame: dict[str, Any], origin: str) -> StreamEvent:
-    """The event in a host's frame. Raises the error of an error event, and ProtocolError when it is no event."""
+    """The event in a host's frame. Raises the error of an error event, and ProtocolError if it is not an event."""
     if frame.get("type") == ERROR:
         raise error_from_event(frame, origin)
     event = {key: value for key, value in frame.items() if key != "id" and value is not None}
     if not is_event(event):
-        raise ProtocolError(f"{origin}: a frame is no event{excerpt(orjson.dumps(frame))}")
+        raise ProtocolError(f"{origin}: a frame is not an event{excerpt(orjson.dumps(frame))}")
     return event

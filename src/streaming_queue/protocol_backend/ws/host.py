@@ -83,7 +83,7 @@ class WsAgent(HostedAgent):
 
     async def _converse(self, connection: ServerConnection) -> None:
         if not isinstance(connection, HostSide):
-            raise TypeError("the server makes connections of our own class")
+            raise TypeError("the server must create connections of our own class")
         limit = self._options.limits.connections
         conversation = Conversation(self.agent_id, connection, self._executions, self._request, limit)
         self._conversations.add(conversation)
@@ -97,7 +97,7 @@ class WsAgent(HostedAgent):
         await asyncio.gather(self._executions.aclose(self._options.limits.stop_s), self._hang_up())
 
     async def _hang_up(self) -> None:
-        """Send the known answers to their callers, close every connection, and cut off the ones that stay open."""
+        """Send the known answers, close every connection, and cut off the connections that stay open."""
         goodbyes = [asyncio.create_task(conversation.close()) for conversation in self._conversations]
         if goodbyes:
             await asyncio.wait(goodbyes, timeout=0.8 * self._options.limits.stop_s)
@@ -110,11 +110,11 @@ class WsAgent(HostedAgent):
             async with asyncio.timeout(0.2 * self._options.limits.stop_s):
                 await self._server.wait_closed()
         except TimeoutError:
-            logger.warning("agent %r: connections do not end when they are cut off", self.agent_id)
+            logger.warning("agent %r: connections do not end after they were cut off", self.agent_id)
 
 
 class Handshake:
-    """A host's checks before a connection is a WebSocket, as the library's two hooks; every refusal is JSON.
+    """A host's checks before a connection becomes a WebSocket, for the library's two hooks; every refusal is JSON.
 
     `health` gives the agent's state, `connections` are the open ones.
     """
@@ -128,7 +128,7 @@ class Handshake:
         self._health = health
 
     async def on_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Refuse the request, answer it where it is for `/health`, or let the library go on (None)."""
+        """Refuse the request, answer a request for `/health`, or let the library go on (None)."""
         refusal = self._check(request.headers)
         if refusal is not None:
             return _refuse(refusal)
@@ -146,7 +146,7 @@ class Handshake:
         return None
 
     def on_response(self, connection: ServerConnection, request: Request, response: Response) -> Response | None:
-        """State the limit on a request, or put the library's own refusal into our words."""
+        """Add the header with the limit of a request, or turn the library's refusal into ours."""
         del connection, request
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             response.headers[LIMIT_HEADER] = str(self._limits.body_bytes)
@@ -165,7 +165,7 @@ class Handshake:
             return too_many_connections()
         host, origin, _ = (headers.get_all(name) for name in _ONCE)
         if len(host) != 1 or any(len(headers.get_all(name)) > 1 for name in _ONCE):
-            return Refusal(400, malformed(f"a request has one Host, and none of {', '.join(_ONCE)} twice"))
+            return Refusal(400, malformed(f"a request needs exactly one Host, and {', '.join(_ONCE)} at most once"))
         return self._admission.check(host[0].encode("latin-1"), origin[0].encode("latin-1") if origin else None)
 
 

@@ -28,7 +28,8 @@ Frame = dict[str, Any]
 class Link:
     """A connection after its handshake; `lost` is the error that ended it, None while it is open.
 
-    `request_limit` is the largest frame that the host takes, in bytes. `date` is its clock at the handshake, if stated.
+    `request_limit` is the largest frame that the host accepts, in bytes. `date` is its clock at the handshake, if
+    known.
     """
 
     def __init__(self, connection: ClientSide, address: str) -> None:
@@ -49,13 +50,13 @@ class Link:
         return self.lost is None and self._connection.state is State.OPEN
 
     def expect(self, number: int) -> Replies[Frame]:
-        """The replies to a request that the caller sends next; until `forget`."""
+        """The replies to a request that the caller sends next; the caller must call `forget` at the end."""
         inbox = self._inboxes[number] = Replies(self._address)
         self._last = max(self._last, number)
         return inbox
 
     def forget(self, number: int) -> None:
-        """Take no more frames for this request."""
+        """Accept no more frames for this request."""
         self._inboxes.pop(number, None)
 
     async def write(self, data: bytes) -> None:
@@ -79,11 +80,11 @@ class Link:
             self._end(reason if error.retryable else self._blamed(reason))
             await self._connection.hang_up(1002, str(error))
         finally:
-            self._end(ConnectError(f"{self._address}: the connection is not read any more"))
+            self._end(ConnectError(f"{self._address}: the connection is no longer read"))
             self._watcher.cancel()
 
     def _blamed(self, reason: StreamingQueueError) -> StreamingQueueError:
-        """The error for a frame with too many values; not retryable where it can belong to one request only."""
+        """The error for a frame with too many values; not retryable if only one request is in flight."""
         return ProtocolError(str(reason), retryable=len(self._inboxes) != 1)
 
     def _take(self, data: str | bytes) -> None:
@@ -95,7 +96,7 @@ class Link:
         elif frame.get("type") == HEARTBEAT:
             self._hear(frame.get("ids"))
         elif type(number) is not int or not 0 < number <= self._last:
-            raise ProtocolError("a frame belongs to no request that was made")
+            raise ProtocolError("a frame belongs to no request")
 
     def _hear(self, numbers: object) -> None:
         for number in numbers if isinstance(numbers, list) else ():
@@ -113,7 +114,7 @@ class Link:
             await self._connection.watch()
 
     async def ended(self) -> None:
-        """Return when the connection has ended: within a second after it was lost."""
+        """Wait for the end of the connection: within a second after its loss."""
         await asyncio.wait({self._reader, self._watcher})
 
     async def close(self, reason: StreamingQueueError) -> None:
@@ -124,6 +125,6 @@ class Link:
 
 
 def _request_limit(headers: Mapping[str, str]) -> int:
-    """The largest request that the host takes, as its handshake says, in bytes."""
+    """The largest request that the host accepts, from its handshake, in bytes."""
     value = headers.get(LIMIT_HEADER, "")
     return int(value) if value.isascii() and value.isdigit() and len(value) < 16 else REQUEST_LIMIT

@@ -1,4 +1,4 @@
-"""One agent, asked: its connection, and each exchange over it."""
+"""One remote agent: its connection, and each exchange over it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SCHEMES = ("ws", "wss")
 
 
 class _Connect(connect):
-    """The library's, without redirects: a credential goes to its agent's address only."""
+    """The library's `connect` without redirects: a credential goes to its agent's address only."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         """Treat a redirect as a refusal."""
@@ -44,7 +44,7 @@ class _Connect(connect):
 
 
 class Peer:
-    """One agent. All messages to it share a connection; the first message makes it, and the next one after a loss."""
+    """One agent. All messages share a connection; the first message opens it, and the next message after a loss."""
 
     def __init__(self, agent_id: str, address: str, options: EndpointOptions) -> None:
         self.address = address
@@ -58,7 +58,7 @@ class Peer:
         """The open connection.
 
         Raises:
-            ConnectError: no host is there, or its TLS is not trusted.
+            ConnectError: no host answers, or its TLS certificate is not trusted.
             AuthError: the host refused the credential.
             ProtocolError: the host does not speak the contract.
         """
@@ -88,13 +88,13 @@ class Peer:
             )
             if connection.subprotocol != SUBPROTOCOL:
                 await connection.hang_up(1002, f"this end speaks {SUBPROTOCOL}")
-                raise ProtocolError(f"{self.address}: does not speak {SUBPROTOCOL}: it names no such subprotocol")
+                raise ProtocolError(f"{self.address}: does not support the subprotocol {SUBPROTOCOL}")
             return Link(connection, self.address)
         except (OSError, WebSocketException) as error:
             raise not_connected(error, self.address) from error
 
     async def probe(self) -> bool:
-        """Whether the agent says that it takes questions. Raises like `connected`."""
+        """Whether the agent reports that it takes questions. Raises like `connected`."""
         pong = await self._ping(await self.connected())
         return pong.get("type") == PONG and pong.get("status") == "ok"
 
@@ -116,13 +116,13 @@ class Peer:
         link = await self.connected()
         pong = await self._ping(link)
         if pong.get("type") != PONG:
-            raise ProtocolError(f"{self.address}: the answer to a ping is no pong")
+            raise ProtocolError(f"{self.address}: the answer to a ping is not a pong")
         facts = {key: value for key, value in pong.items() if key not in ("type", "id", "date")}
         facts["request limit"] = f"{link.request_limit} bytes"
         return facts if link is before or link.date is None else {**facts, "date": link.date}
 
     async def close(self, reason: StreamingQueueError) -> None:
-        """Give up the connection; messages in flight, and later ones, fail for this reason."""
+        """Close the connection; messages in flight and later ones fail for this reason."""
         link = await self._connection.aclose(reason)
         if link is not None:
             await link.close(reason)
@@ -142,7 +142,7 @@ class WsExchange(Exchange):
         self._waits = False
 
     def resumes(self, error: Exception) -> bool:
-        """Whether an open connection broke under a message with a key."""
+        """Whether an open connection broke and the message has a key."""
         broke = self._link is not None and error is self._link.lost and isinstance(error, ConnectError)
         return broke and self.key is not None
 
@@ -153,7 +153,7 @@ class WsExchange(Exchange):
             yield await self._next(inbox)
 
     async def ask(self) -> Reply:
-        """Send a request frame; return the answer. It makes no generators: they cost a twentieth of the CPU."""
+        """Send a request frame; return the answer. It avoids generators: they cost a twentieth of the CPU."""
         inbox, meter = await self._begin(), AnswerMeter(self.address)
         while (event := await self._next(inbox))["type"] != MESSAGE:
             meter.take(event)
@@ -178,17 +178,17 @@ class WsExchange(Exchange):
 
     @property
     def cancellable(self) -> bool:
-        """Whether the agent works on the message and can be told."""
+        """Whether the agent works on the message and can get a cancel."""
         return self._waits and self._link is not None and self._link.open
 
     async def cancel(self) -> None:
-        """Send a cancel frame, and see the work end."""
+        """Send a cancel frame, and wait for the end of the work."""
         if self._link is not None:
             await self._link.write(encode_cancel(self._number))
             while (await self._inbox.get()).get("type") not in ENDS:
                 pass
 
     def release(self) -> None:
-        """Take no more frames for the request."""
+        """Accept no more frames for the request."""
         if self._link is not None:
             self._link.forget(self._number)
