@@ -49,7 +49,7 @@ def test_a_backend_that_hosts_may_be_asked_for_an_agent_of_others(address: str) 
     assert report.failed == ()
     outcomes = {line.line.id: line for line in report.lines}
     assert outcomes["send-3"].outcome == outcomes["fault-4"].outcome == outcomes["leak-1"].outcome == "held"
-    assert outcomes["cancel-1"].told == (f"the agent at {address} is not ours: what it does is not known",)
+    assert outcomes["cancel-1"].told == (f"the agent at {address} is not ours: its behaviour is not known",)
 
 
 def test_without_an_endpoint_all_that_needs_an_agent_is_skipped_with_the_reason() -> None:

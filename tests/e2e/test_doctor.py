@@ -113,7 +113,7 @@ def test_nobody_at_the_address(stq):
 def test_another_protocol_than_the_agents(stq, worker):
     done = stq("doctor", worker(protocol="http").address, "-p", "a2a", "--json")
     assert (done.returncode, problems(done)) == (69, ["agent"])
-    assert "there is no agent card" in findings(done)["agent"]["seen"]
+    assert "no agent card" in findings(done)["agent"]["seen"]
 
 
 def test_all_workers_elsewhere_are_looked_at(stq, worker):

@@ -164,7 +164,7 @@ def test_a_pool_by_itself_is_asked_tells_its_figures_and_drains(stq, worker, poo
     streamed = stq("ask", served.address, "What is 1 + 1?", "-p", "a2a", "--stream")
     assert streamed.stdout == told["text"] + "\n"
     status = stq("status", served.address, "-p", "a2a")
-    assert status.stdout.startswith("Sub-1: 2 of 2 members up, 0 of 16 slots busy, 0 questions waiting, 2 answered")
+    assert status.stdout.startswith("Sub-1: 2 of 2 workers up, 0 of 16 slots busy, 0 questions waiting, 2 answered")
     served.process.terminate()
     assert served.process.wait(60) == 0
 

@@ -105,7 +105,7 @@ def test_a_worker_whose_port_is_taken_or_whose_model_cannot_be_used_does_not_sta
     assert "the port is in use" in taken.stderr
     public = stq("serve", "worker", "--host", "0.0.0.0")
     assert public.returncode == 2
-    assert "nobody is authenticated" in public.stderr
+    assert "without authentication" in public.stderr
     no_key = stq("serve", "worker", "--llm", "openai")
     assert no_key.returncode == 2
     assert "Traceback" not in taken.stderr + public.stderr + no_key.stderr

@@ -313,5 +313,5 @@ async def test_a_hung_host_is_given_up(backend: Any, relay: Relay, ours: Any, mo
     asking = begin(backend, "send", **KEYED)
     await gate.started.wait()
     relay.swallow(new_ones_too=True)
-    with pytest.raises(ConnectError, match=f"{relay.url}: silent, and out of reach"):
+    with pytest.raises(ConnectError, match=f"{relay.url}: the agent is silent and cannot be reached"):
         await asking

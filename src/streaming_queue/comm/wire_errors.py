@@ -20,7 +20,7 @@ from streaming_queue.messages import ERROR
 def refusal(status: int, body: bytes, retry_after_s: float | None, address: str) -> StreamingQueueError:
     """The error for a status other than 2xx with an unknown body, often from a proxy."""
     if 300 <= status < 400:
-        remedy = "this client does not follow redirects: register the final address"
+        remedy = "redirects are not followed: register the final address"
         return RemoteError(f"{address}: answered {status}, a redirect; {remedy}", retryable=False)
     said = f"{address}: answered {status}{excerpt(body)}"
     if status in (401, 403):

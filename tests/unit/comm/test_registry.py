@@ -60,7 +60,7 @@ def test_a_class_may_be_named_by_its_path(modules: Path):
         ("registry_toy:text", UnknownProtocolError, "has no class 'text'"),
         ("registry_nowhere:X", UnknownProtocolError, "there is no module 'registry_nowhere'"),
         ("registry_toy.deeper:X", UnknownProtocolError, "there is no module"),
-        ("registry_toy:Nothing", ConfigError, "Nothing is no backend, it lacks send, health_check"),
+        ("registry_toy:Nothing", ConfigError, "Nothing is not a backend: it lacks send, health_check"),
         ("registry_hungry:X", BackendNotInstalledError, "needs 'no_such_library_at_all': install the package"),
     ],
 )

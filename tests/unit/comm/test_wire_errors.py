@@ -5,7 +5,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from streaming_queue.comm.wire_errors import excerpt, parse_retry_after, refusal, told_error
+from streaming_queue.comm.wire_errors import excerpt, parse_retry_after, refusal, reported_error
 from streaming_queue.errors import (
     AgentFailedError,
     AuthError,
@@ -45,18 +45,18 @@ def test_what_a_status_means(status: int, kind: type[Exception], retryable: bool
     "error", [AgentFailedError("no"), RateLimitedError("slow", retry_after_s=3.0), AuthError("no")]
 )
 def test_an_error_in_a_body_is_the_same_class(error: StreamingQueueError):
-    told = told_error({"error": error_event(error)}, 7.0, "http://peer")
+    told = reported_error({"error": error_event(error)}, 7.0, "http://peer")
     assert type(told) is type(error)
     assert told.retry_after_s == (3.0 if error.retry_after_s else 7.0)
     assert str(told) == f"http://peer: {error}"
 
 
 def test_an_error_in_a_body_needs_a_type_or_a_code_that_we_know():
-    assert isinstance(told_error({"error": {"type": "agent_error", "code": "?"}}, None, "a"), RemoteError)
+    assert isinstance(reported_error({"error": {"type": "agent_error", "code": "?"}}, None, "a"), RemoteError)
     code = AgentFailedError.code
-    assert isinstance(told_error({"error": {"type": "?", "code": code}}, None, "a"), AgentFailedError)
+    assert isinstance(reported_error({"error": {"type": "?", "code": code}}, None, "a"), AgentFailedError)
     for document in (None, [], {}, {"error": None}, {"error": "no"}, {"error": {}}, {"error": {"code": "?"}}):
-        assert told_error(document, None, "a") is None
+        assert reported_error(document, None, "a") is None
 
 
 def test_an_excerpt_commands_no_terminal():

@@ -154,9 +154,9 @@ async def test_in_a_mixed_network_a_worker_says_what_it_speaks() -> None:
     for worker_id, handle in (("Worker-1", one), ("Worker-2", two)):
         await network.register_agent(worker_id, handle.base_url)
     membership = Membership(network, "Coordinator-1", ["Worker-1", "Worker-2"])
-    with pytest.raises(ConfigError, match="http, inproc: say which"):
+    with pytest.raises(ConfigError, match="http, inproc: name the protocol"):
         await membership.add(three.base_url)
-    with pytest.raises(ConfigError, match="speaks ws, only http, inproc"):
+    with pytest.raises(ConfigError, match="speaks ws; their protocols: http, inproc"):
         await membership.add(three.base_url, protocol="ws")
     assert await membership.add(three.base_url, protocol="http") == "Worker-3"
     assert [each["protocol"] for each in membership.workers()] == ["inproc", "http", "http"]

@@ -135,7 +135,7 @@ def test_reasons_that_all_differ_are_bounded_too() -> None:
     addresses = {f"W{number}": f"http://h:{number}" for number in range(50)}
     text = str(unhealthy({agent: ConnectError(f"{agent} " + "x" * 5000) for agent in addresses}, addresses))
     assert len(text) < 6 * LONGEST
-    assert "and 45 reasons more" in text
+    assert "and 45 more reasons" in text
 
 
 def test_settings_at_fault_are_a_matter_of_settings() -> None:

@@ -188,7 +188,7 @@ async def test_a_members_death_costs_a_question_nothing_and_the_pools_death_is_t
     await house.handles["Worker-2"].stop()
     error = (await ask(network, "nobody"))["error"]
     assert isinstance(error, ConnectError)
-    assert "no member can be reached: Worker-1, Worker-2" in str(error)
+    assert "no worker can be reached: Worker-1, Worker-2" in str(error)
     assert not await healthy()
     await house.revive("Worker-1", members["Worker-1"])
     await until(healthy)
@@ -285,7 +285,7 @@ async def test_the_status_tells_the_pools_figures(house: House, protocols: tuple
     for number in range(4):
         await ask(network, f"q{number}")
     reply = await ask(network, "status", kind="command", idempotency_key=None)
-    assert reply["text"] == "Sub-1: 2 of 2 members up, 0 of 6 slots busy, 0 questions waiting, 4 answered"
+    assert reply["text"] == "Sub-1: 2 of 2 workers up, 0 of 6 slots busy, 0 questions waiting, 4 answered"
     member = {"state": "up", "slots": 3, "busy": 0, "answered": 2, "failed": 0}
     assert reply["metadata"] == {"slots": 6, "busy": 0, "waiting": 0, "members": dict.fromkeys(members, member)}
     assert (await ask(network, "status"))["text"].startswith("Worker-"), "untagged it is a question like any other"
@@ -358,5 +358,5 @@ async def test_pools_in_a_circle_end_at_the_hop_limit(house: House, protocol: st
         doors[pool_id].behave = sub.execute
     error = (await ask(network))["error"]
     assert type(error) is TopologyError
-    assert "may be passed on 8 times" in str(error)
+    assert "forwarded more than 8 times" in str(error)
     assert sum(len(door.asked) for door in doors.values()) == 9

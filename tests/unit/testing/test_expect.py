@@ -31,9 +31,9 @@ def test_values_are_told_harmless_and_not_too_long():
 def test_texts_that_differ_are_shown_where_they_part():
     with pytest.raises(UnmetError) as caught:
         expect_equal("a" * 1000 + "X" + "b" * 1000, "a" * 1000 + "Y" + "b" * 900, "the answer")
-    assert caught.value.expected == f"the answer '{'a' * 40}Y{'b' * 79}' (1901 characters; they part at 1000)"
-    assert caught.value.came == f"'{'a' * 40}X{'b' * 79}' (2001 characters; they part at 1000)"
-    with pytest.raises(UnmetError, match="they part at 3"):
+    assert caught.value.expected == f"the answer '{'a' * 40}Y{'b' * 79}' (1901 characters; they differ from 1000 on)"
+    assert caught.value.came == f"'{'a' * 40}X{'b' * 79}' (2001 characters; they differ from 1000 on)"
+    with pytest.raises(UnmetError, match="they differ from 3 on"):
         expect_equal("abc", "abcd", "the answer")
     expect_equal({"a": 1}, {"a": 1}, "it")
 

@@ -37,8 +37,8 @@ class WithUrl(InprocCommBackend):
     ("options", "need", "reason"),
     [
         ({}, "agent", "gives no `endpoint`"),
-        ({"endpoint": "http://peer:1"}, "host", "http://peer:1 is not ours: what it does is not known"),
-        ({"endpoint": "http://peer:1"}, "echo", "http://peer:1 is not ours: what it answers is not known"),
+        ({"endpoint": "http://peer:1"}, "host", "http://peer:1 is not ours: its behaviour is not known"),
+        ({"endpoint": "http://peer:1"}, "echo", "http://peer:1 is not ours: its answer is not known"),
         ({"endpoint": "http://peer:1", "echoes": True}, "identity", "not claimed: identity"),
     ],
 )
@@ -76,7 +76,7 @@ async def test_agents_are_asked_through_the_relay_unless_nothing_may_stand_betwe
         if relayed:
             assert b'{"text":"one"}' in agent.wire.sent
         else:
-            assert lab.wire() == [f"wire: none could be watched ({agent.address})"]
+            assert lab.wire() == [f"wire: no relay was possible ({agent.address})"]
             with pytest.raises(pytest.skip.Exception, match="no wire"):
                 _ = agent.wire
         await lab.close()

@@ -47,7 +47,7 @@ def interfaces(description: Any, address: str) -> Iterator[URL | dict[str, Any]]
     """The OpenRPC documents (or their URLs) in an agent description. Raises ProtocolError if it is not one."""
     offered = description.get("interfaces") if isinstance(description, dict) else None
     if not isinstance(offered, list):
-        raise ProtocolError(f"{address}: its agent description is not valid for ANP: no interfaces")
+        raise ProtocolError(f"{address}: this is not an agent description of ANP: no interfaces")
     for each in offered:
         if not isinstance(each, dict) or str(each.get("protocol", "")).lower() != "openrpc":
             continue

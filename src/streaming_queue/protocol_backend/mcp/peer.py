@@ -48,7 +48,7 @@ class Peer:
             ConfigError: the server has no usable tool, or several and none is configured.
             ConnectError: the server cannot be reached, or has no version in common with us.
         """
-        unreported, self._unreported = self._untold, None
+        unreported, self._unreported = self._unreported, None
         if unreported is not None:
             raise unreported
         try:

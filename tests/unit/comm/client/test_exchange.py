@@ -263,9 +263,9 @@ async def test_a_cancel_has_a_second() -> None:
 
     loop, cancels = asyncio.get_running_loop(), Cancels()
     began = loop.time()
-    await cancels.tell("w", lambda: cancel(0.9))
+    await cancels.send("w", lambda: cancel(0.9))
     assert loop.time() - began == pytest.approx(0.9)
-    await cancels.tell("w", lambda: cancel(1.1))
+    await cancels.send("w", lambda: cancel(1.1))
     assert loop.time() - began == pytest.approx(1.9)
     assert ended == [0.9]
     assert not cancels._tasks
@@ -276,7 +276,7 @@ async def test_a_cancel_that_fails_is_the_end_of_it(error: Exception) -> None:
     async def cancel() -> None:
         raise error
 
-    await Cancels().tell("w", cancel)
+    await Cancels().send("w", cancel)
 
 
 @virtually
@@ -289,14 +289,14 @@ async def test_closing_waits_for_the_cancels_in_flight_and_begins_none() -> None
 
     loop, cancels = asyncio.get_running_loop(), Cancels()
     began = loop.time()
-    telling = asyncio.create_task(cancels.tell("w", cancel))
+    sending = asyncio.create_task(cancels.send("w", cancel))
     await asyncio.sleep(0.1)
-    telling.cancel()
-    await telling  # the caller's own cancellation is its own to pass on
+    sending.cancel()
+    await sending  # the caller's own cancellation is its own to pass on
     await cancels.aclose()
     assert ended == ["cancelled"]
     assert loop.time() - began == pytest.approx(0.5)
-    await cancels.tell("w", cancel)
+    await cancels.send("w", cancel)
     await cancels.aclose()
     assert ended == ["cancelled"]
     assert loop.time() - began == pytest.approx(0.5)

@@ -375,7 +375,7 @@ async def test_draining_finishes_what_is_under_way_and_refuses_what_is_new():
         assert executions.ready
         draining = asyncio.create_task(executions.drain(5))
         await soon(lambda: not executions.ready)
-        with pytest.raises(ConnectError, match="about to stop"), executions.attach(request("new")):
+        with pytest.raises(ConnectError, match="drains"), executions.attach(request("new")):
             pass
         with executions.attach(request(idempotency_key="k")) as again:
             assert again is execution

@@ -165,7 +165,7 @@ async def test_a_member_is_used_again_when_its_probe_finds_it(bench: Bench) -> N
         return member
 
     bench.behave = behave
-    with calling(CallContext(question_id="first")), pytest.raises(ConnectError, match="no member can be reached: A, B"):
+    with calling(CallContext(question_id="first")), pytest.raises(ConnectError, match="no worker can be reached: A, B"):
         await bench.ask("first")
     assert not bench.balancer.ready
     with pytest.raises(ConnectError):
@@ -205,7 +205,7 @@ async def test_what_was_passed_on_in_part_is_not_asked_again(bench: Bench) -> No
         asked.append(member)
         raise ConnectError("reset")
 
-    with pytest.raises(AgentFailedError, match="member 'A' failed in the middle of its answer: reset"):
+    with pytest.raises(AgentFailedError, match="worker 'A' failed in the middle of its answer: reset"):
         await bench.balancer.ask(ask, may_repeat=lambda: False)
     assert asked == ["A"]
     assert [event.worker for event in bench.of(WorkerDown)] == ["A"]
@@ -352,7 +352,7 @@ async def test_a_pool_with_one_member_out_and_the_other_lost_waits_for_either(
         raise AuthError("401") if member == "A" else ConnectError("reset")
 
     bench.behave = behave
-    with pytest.raises(ConnectError, match="no member can be reached"):
+    with pytest.raises(ConnectError, match="no worker can be reached"):
         await bench.ask("one")
     assert not bench.balancer.ready
     mended = True

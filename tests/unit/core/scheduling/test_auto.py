@@ -8,7 +8,7 @@ import pytest
 from unit.core.scheduling.test_scheduler import Pool, fill
 
 from streaming_queue.config import Auto
-from streaming_queue.core.scheduling.auto import MOST_TOLD, ProtocolChoice
+from streaming_queue.core.scheduling.auto import MOST_EMITTED, ProtocolChoice
 from streaming_queue.core.scheduling.bandit import WINDOW
 from streaming_queue.errors import (
     AgentFailedError,
@@ -174,10 +174,10 @@ async def test_shifts_are_told_while_they_happen_but_not_without_end() -> None:
     (notice,) = events
     assert isinstance(notice, Notice)
     assert notice.text.startswith("auto: http is held back, slow: overhead 900.0 ms")
-    for _ in range(MOST_TOLD):
+    for _ in range(MOST_EMITTED):
         measure(choice, W2=1.0)
         measure(choice, W2=900.0)
-    assert len(events) == MOST_TOLD
+    assert len(events) == MOST_EMITTED
     assert "auto: http takes questions freely" in events[1].text
-    assert choice.report()["shift_count"] == 2 * MOST_TOLD + 1
+    assert choice.report()["shift_count"] == 2 * MOST_EMITTED + 1
     await asyncio.sleep(0)

@@ -566,8 +566,8 @@ async def test_when_all_that_are_left_keep_failing_few_questions_lose_an_attempt
     assert len(pool.of(Retried)) < 100
     assert len(pool.of(Answered)) > 800
     warning, good = pool.of(Notice)
-    assert "every worker that may still be asked keeps failing" in warning.text
-    assert good.text.endswith("answers again")
+    assert "all remaining workers keep failing" in warning.text
+    assert good.text.endswith("answer again")
     assert not len(pool.scheduler.pool._degraded_rate)
 
 

@@ -150,7 +150,7 @@ async def test_the_preferred_interface_is_used(connect: Any, caplog: pytest.LogC
 
 
 async def test_an_unknown_binding_is_refused():
-    with pytest.raises(ConfigError, match="binding 'SOAP': known are JSONRPC, HTTP\\+JSON, GRPC"):
+    with pytest.raises(ConfigError, match="binding 'SOAP' is unknown: choose one of JSONRPC, HTTP\\+JSON, GRPC"):
         A2ACommBackend(binding="SOAP")
 
 
@@ -174,7 +174,9 @@ async def test_a_card_without_it(connect: Any, caplog: pytest.LogCaptureFixture)
         assert await backend.health_check("w")
         assert len(logged(caplog)) == 1
         assert (await backend.send("c", "w", {"text": "hi"}))["text"] == "hi"
-    said = f"{handle.base_url}: asked by JSONRPC and not by GRPC: the card offers none that we may use"
+    said = (
+        f"{handle.base_url}: using JSONRPC instead of GRPC: the card has no interface of that binding that we may use"
+    )
     assert caplog.record_tuples == [(CLIENT, logging.WARNING, said)]
 
 
@@ -185,7 +187,7 @@ async def test_nobody_listens_there(connect: Any, caplog: pytest.LogCaptureFixtu
     assert await used(backend) == "JSONRPC 1.0"
     assert await backend.health_check("w")
     [record] = logged(caplog)
-    assert f"{handle.base_url}: asked by JSONRPC and not by GRPC: " in record.message
+    assert f"{handle.base_url}: using JSONRPC instead of GRPC: " in record.message
     assert f"cannot connect by gRPC to http://127.0.0.1:{door(handle).port}" in record.message
 
 
@@ -552,7 +554,7 @@ async def test_a_host_that_vanished_without_a_word_is_given_up(
         asked = asyncio.create_task(backend.send("c", "w", {"text": "q"}))
         await gate.started.wait()
         relay.swallow()
-        with pytest.raises(ConnectError, match="silent, and out of reach"):
+        with pytest.raises(ConnectError, match="silent and cannot be reached"):
             await asked
         await backend.close()
 
@@ -571,7 +573,7 @@ async def test_a_reader_that_reads_nothing_is_left(connect: Any):
     call = stub.SendStreamingMessage(request, metadata=(("a2a-version", "1.0"),))
     await call.read()
     await asyncio.sleep(0.6)  # it is the reader's own idleness that is tested
-    with pytest.raises(grpc.aio.AioRpcError, match=r"nobody read the stream for 0\.3 s"):
+    with pytest.raises(grpc.aio.AioRpcError, match=r"the caller did not read for 0\.3 s"):
         while await call.read() is not grpc.aio.EOF:
             pass
     await channel.close()

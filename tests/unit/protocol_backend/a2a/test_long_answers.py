@@ -90,7 +90,7 @@ async def test_a_task_whose_state_is_not_told_in_time_is_given_up(backend: Any, 
         return result(call, {"task": task()}) if call["method"] == "SendMessage" else b"HTTP/1.1 200 OK\r\n"
 
     async with Peer(respond, streaming=False) as peer:
-        with pytest.raises(ConnectError, match=f"{peer.url}: does not tell within"):
+        with pytest.raises(ConnectError, match=f"{peer.url}: no state of its task within"):
             await send(backend, peer.url)
 
 

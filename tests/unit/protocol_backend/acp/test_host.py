@@ -250,7 +250,7 @@ async def test_an_agent_that_is_not_here(spawn: Any):
     answer = await ask(port, run(agent_name="someone"))
     assert (answer.status, answer.json) == (
         404,
-        {"code": "not_found", "message": "there is no agent 'someone' here, but 'w-1'"},
+        {"code": "not_found", "message": "there is no agent 'someone' here, only 'w-1'"},
     )
 
 

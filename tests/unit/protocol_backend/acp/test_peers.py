@@ -477,7 +477,7 @@ async def test_many_who_need_the_manifest_at_once_read_it_once(backend: AcpCommB
 async def test_a_server_that_does_not_say_who_it_is(backend: AcpCommBackend, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("streaming_queue.protocol_backend.acp.peer.MANIFEST_TIMEOUT_S", 0.05)
     async with Server(GET_agents=b"") as server:
-        with pytest.raises(ConnectError, match=f"^{server.address}: it did not say within 0.05 s who it is"):
+        with pytest.raises(ConnectError, match=f"^{server.address}: no manifest within 0.05 s"):
             await send(backend, server)
 
 

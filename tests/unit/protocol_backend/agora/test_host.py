@@ -340,7 +340,7 @@ async def test_whoever_meets_an_agent_that_drains_is_told(spawn: Any):
     draining = asyncio.create_task(agent.drain(5))
     await asyncio.sleep(0)
     assert not await backend.health_check("w")
-    with pytest.raises(ConnectError, match="about to stop"):
+    with pytest.raises(ConnectError, match="drains"):
         await backend.connect("c", "w")
     assert (await tell(port, "another")).json["status"] == "failure"
     gate.open.set()

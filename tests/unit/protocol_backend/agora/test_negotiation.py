@@ -179,7 +179,7 @@ async def test_a_list_that_calls_another_document_by_our_hash_is_told(backend: A
                 await send(backend, peer)
             assert caught.value.retryable is False
         peer.listing = answer({HASH: ["data:"]})
-        with pytest.raises(ProtocolError, match=f"{peer.url}: lists what is no document"):
+        with pytest.raises(ProtocolError, match=f"{peer.url}: lists a source that is not a document"):
             await send(backend, peer)
         assert peer.requests == []
         peer.listing = answer({HASH: [data_uri(QUESTION_ANSWER)]})

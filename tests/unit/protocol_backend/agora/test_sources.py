@@ -113,7 +113,7 @@ async def test_a_name_that_leads_to_a_private_address_is_not_asked(spawn: Any, c
     port, _ = await spawn(Echo(), sources=(origin,))
     assert await status(port, f"{origin}/document.txt") == "rejected"
     assert canary.hits == 0
-    assert "which is no public address" in caplog.text
+    assert "which is not a public address" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ async def test_every_kind_of_private_address_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
     sources = Sources(["http://rebound.example"])
     assert await sources.find(NAME, ["http://rebound.example/x"]) is None
-    assert "which is no public address" in caplog.text
+    assert "which is not a public address" in caplog.text
     await sources.aclose()
 
 

@@ -331,7 +331,7 @@ async def test_a_token_is_no_identity(backend: Callable[..., AnpCommBackend]):
 async def test_other_machines_may_reach_an_agent_that_knows_its_callers(backend: Callable[..., AnpCommBackend]):
     handle = await backend().spawn_local_agent("w", "0.0.0.0", 0, Echo())
     await handle.stop()
-    with pytest.raises(ConfigError, match="nobody is authenticated"):
+    with pytest.raises(ConfigError, match="without authentication"):
         await backend(trusted=["*"]).spawn_local_agent("w", "0.0.0.0", 0, Echo())
     with pytest.raises(ConfigError, match=r"nothing\.json: cannot be read"):
         await backend(trusted=["nothing.json"]).spawn_local_agent("w", "127.0.0.1", 0, Echo())

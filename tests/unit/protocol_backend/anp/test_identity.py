@@ -33,7 +33,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path):
 def test_nothing_is_overwritten(tmp_path: Path):
     Identity.create("me").save(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    with pytest.raises(ConfigError, match="exists, and nothing is overwritten"):
+    with pytest.raises(ConfigError, match="exists and is not overwritten"):
         Identity.create("me").save(tmp_path)
     (tmp_path / "did.json").unlink()
     with pytest.raises(ConfigError, match=r"key\.pem: exists"):
@@ -45,13 +45,13 @@ def test_nothing_is_overwritten(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "é", "a:b", "a%2F"])
 def test_names_that_a_did_cannot_hold(name: str):
-    with pytest.raises(ConfigError, match="a name has letters"):
+    with pytest.raises(ConfigError, match="a name may have letters"):
         Identity.create(name)
 
 
 @pytest.mark.parametrize("host", ["", "127.0.0.1", "::1", "a/b", "-a", "user@host", "host:80"])
 def test_hosts_that_a_did_cannot_hold(host: str):
-    with pytest.raises(ConfigError, match="a DID needs the name of a host"):
+    with pytest.raises(ConfigError, match="a DID needs a host name"):
         Identity.create("me", host=host)
 
 
@@ -80,10 +80,10 @@ def without_keys(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (readable, "others can read this private key: chmod 600"), (of_another, "is not the private key of did:wba:"),
+        (readable, "other users can read this private key: chmod 600"), (of_another, "is not the private key of did:wba:"),
         (without("key.pem"), r"key\.pem: cannot be read"), (without("did.json"), r"did\.json: cannot be read.*identity new"),
-        (garbage("key.pem"), "is no private key that can sign"), (garbage("did.json"), "is no DID document"),
-        (without_keys, "is no DID document: it has no keys"),
+        (garbage("key.pem"), "is not a private key for signatures"), (garbage("did.json"), "is not a DID document"),
+        (without_keys, "is not a DID document: it has no keys"),
     ],
 )  # fmt: skip
 def test_directories_that_hold_no_identity(tmp_path: Path, spoil: Any, words: str):

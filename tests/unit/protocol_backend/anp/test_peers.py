@@ -60,10 +60,10 @@ async def test_the_method_that_takes_one_text_is_called(backend: Any, methods: A
 @pytest.mark.parametrize(
     ("methods", "wanted", "words"),
     [
-        ([QUERY, method("find", ("what", TEXT, True))], None, "name it in anp.method; those that take one text: find, query"),
-        ([TWO], None, "those that take one text: none"),
-        ([QUERY, TWO], "two", "'two' takes no single text here; those that do: query"),
-        ([], "x", "those that do: none"),
+        ([QUERY, method("find", ("what", TEXT, True))], None, "methods that take one text: find, query"),
+        ([TWO], None, "methods that take one text: none"),
+        ([QUERY, TWO], "two", "does not take one text; usable: query"),
+        ([], "x", "usable: none"),
     ],
 )  # fmt: skip
 async def test_what_to_call_may_have_to_be_said(backend: Any, methods: Any, wanted: Any, words: str):
@@ -145,23 +145,23 @@ ELSEWHERE = "http://127.0.0.1:9/rpc"
 @pytest.mark.parametrize(
     ("documents", "words"),
     [
-        ({"description": lambda url: {"interfaces": [{"protocol": "openrpc", "url": ELSEWHERE}]}}, "not of its own origin"),
-        ({"interface": lambda url: {"methods": [QUERY], "servers": [{"url": ELSEWHERE}]}}, "not of its own origin"),
-        ({"interface": lambda url: {"methods": [QUERY], "servers": [{"url": f"{url}:1"}]}}, "not of its own origin"),
-        ({"interface": lambda url: {"methods": [QUERY], "servers": [{}]}}, "not of its own origin"),
+        ({"description": lambda url: {"interfaces": [{"protocol": "openrpc", "url": ELSEWHERE}]}}, "not a URL of its own origin"),
+        ({"interface": lambda url: {"methods": [QUERY], "servers": [{"url": ELSEWHERE}]}}, "not a URL of its own origin"),
+        ({"interface": lambda url: {"methods": [QUERY], "servers": [{"url": f"{url}:1"}]}}, "not a URL of its own origin"),
+        ({"interface": lambda url: {"methods": [QUERY], "servers": [{}]}}, "not a URL of its own origin"),
         *(
-            (documents, "not of its own origin")
+            (documents, "not a URL of its own origin")
             for program in ("stdio:touch X", "stdio://bin/touch", "file:///etc/passwd", "os:system")
             for documents in (
                 {"description": lambda url, at=program: {"interfaces": [{"protocol": "openrpc", "url": at}]}},
                 {"interface": lambda url, at=program: {"methods": [QUERY], "servers": [{"url": at}]}},
             )
         ),
-        ({"interface": lambda url: {"methods": [QUERY]}}, "does not say where its server is"),
-        ({"interface": lambda url: []}, "no OpenRPC document"),
+        ({"interface": lambda url: {"methods": [QUERY]}}, "names no server"),
+        ({"interface": lambda url: []}, "not an OpenRPC document"),
         ({"description": lambda url: {"interfaces": []}}, "offers no OpenRPC interface"),
-        ({"description": lambda url: {}}, "no agent description"),
-        ({"description": lambda url: "x"}, "no agent description"),
+        ({"description": lambda url: {}}, "not an agent description"),
+        ({"description": lambda url: "x"}, "not an agent description"),
     ],
 )  # fmt: skip
 async def test_documents_that_lead_nowhere_or_elsewhere(backend: Any, documents: Any, words: str):
@@ -175,9 +175,9 @@ async def test_documents_that_lead_nowhere_or_elsewhere(backend: Any, documents:
     ("events", "words"),
     [
         (b"", "the stream ended without an answer"),
-        (b'data: {"jsonrpc":"2.0","method":"event","params":{"type":"agent_text_delta"}}\n\n', "is no event"),
-        (b"data: x\n\n", "no JSON object"),
-        (b'data: {"jsonrpc":"2.0","id":7,"result":"x"}\n\n', "of another call"),
+        (b'data: {"jsonrpc":"2.0","method":"event","params":{"type":"agent_text_delta"}}\n\n', "is not an event"),
+        (b"data: x\n\n", "not a JSON object"),
+        (b'data: {"jsonrpc":"2.0","id":7,"result":"x"}\n\n', "to another call"),
         (b'data: {"jsonrpc":"2.0",\r\ndata: "id":1,"result":"x"}\r\n\r\n', ""),
     ],
 )  # fmt: skip
@@ -259,7 +259,7 @@ async def test_an_identity_that_is_made_is_told(backend: Any, caplog: pytest.Log
     caplog.set_level(logging.INFO)
     made = backend()
     did = (await made.identity()).did
-    assert f"no anp.identity is set: calling as {did}, made for this process" in caplog.text
+    assert f"no anp.identity is set: calling as {did}, created for this process" in caplog.text
     assert did == (await made.identity()).did
     await made.close()
     with pytest.raises(BackendClosedError):

@@ -113,7 +113,7 @@ def test_a_directory_that_others_can_write_to_is_not_read(
     spoil(folder / level)
     (folder / "anp").mkdir(exist_ok=True)
     for attempt in (lambda: Neighbours().find(caller.did), lambda: Neighbours().announce(caller.document)):
-        with pytest.raises(ConfigError, match="alone can write to"):
+        with pytest.raises(ConfigError, match="that only this user can write to"):
             attempt()
 
 
@@ -123,7 +123,7 @@ async def test_who_cannot_be_announced_still_calls(
     (temporary_directory / f"streaming-queue-{os.getuid()}").write_text("in the way")
     url = await hosted(backend(trusted=[str(tmp_path / "caller")]))
     assert await asks(backend(identity=str(tmp_path / "caller")), url) == "hello"
-    assert "other processes of this user cannot learn who we are" in caplog.text
+    assert "other processes of this user cannot read our DID document" in caplog.text
 
 
 def test_what_a_killed_process_left_is_swept_away(temporary_directory: Path, caller: Identity):

@@ -112,7 +112,7 @@ async def test_an_agent_that_drains_is_not_serving_and_takes_no_question(spawn: 
     for service in ("", SERVICE):
         assert (await stub.Check(health_pb2.HealthCheckRequest(service=service))).status == NOT_SERVING
     assert not await backend.health_check("w")
-    with pytest.raises(ConnectError, match="about to stop"):
+    with pytest.raises(ConnectError, match="drains"):
         await backend.send("c", "w", {"text": "another"})
     gate.open.set()
     await draining

@@ -47,7 +47,7 @@ async def test_whoever_is_quicker_has_the_port(spawn: Any, monkeypatch: pytest.M
         return listener
 
     monkeypatch.setattr(grpc_wire, "listen", listen_elsewhere)
-    with pytest.raises(ConnectError, match="others took the port each time"):
+    with pytest.raises(ConnectError, match="another process took the port each time"):
         await backend.spawn_local_agent("v", "127.0.0.1", 0, Echo())
     assert tried == 3
 

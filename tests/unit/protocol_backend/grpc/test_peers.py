@@ -101,10 +101,10 @@ async def test_what_the_service_cannot_carry_is_not_sent(backend: GrpcCommBacken
 @pytest.mark.parametrize(
     ("answer", "what"),
     [
-        (b"\xff\xff", "no answer"),
-        (b"<html>", "no answer"),
-        (agent_pb2.Answer(text="x", metadata_json="[]").SerializeToString(), "no JSON object"),
-        (agent_pb2.Answer(text="x", metadata_json="{\x1b").SerializeToString(), r"no JSON object: '{\\x1b'"),
+        (b"\xff\xff", "not an answer"),
+        (b"<html>", "not an answer"),
+        (agent_pb2.Answer(text="x", metadata_json="[]").SerializeToString(), "not a JSON object"),
+        (agent_pb2.Answer(text="x", metadata_json="{\x1b").SerializeToString(), r"not a JSON object: '{\\x1b'"),
     ],
     ids=range(4),
 )
@@ -119,7 +119,7 @@ async def test_what_is_no_answer(backend: GrpcCommBackend, answer: bytes, what: 
         with pytest.raises(ProtocolError, match=what) as caught:
             await send(backend, port)
         assert caught.value.retryable is True
-        with pytest.raises(ProtocolError, match="no event"):
+        with pytest.raises(ProtocolError, match="not an event"):
             await stream(backend, port)
 
 
@@ -152,7 +152,9 @@ async def test_a_message_over_the_common_limit_is_not_sent_again(backend: GrpcCo
 @pytest.mark.parametrize("ask", [send, stream])
 async def test_another_service(backend: GrpcCommBackend, ask: Any):
     async with serving(service="other.Service", Send=fine) as port:
-        with pytest.raises(ConfigError, match=f"UNIMPLEMENTED.*nobody serves {SERVICE} there: correct the address"):
+        with pytest.raises(
+            ConfigError, match=f"UNIMPLEMENTED.*the server there does not have {SERVICE}: correct the address"
+        ):
             await ask(backend, port)
         assert not await backend.health_check("w")
 
@@ -228,7 +230,7 @@ async def test_a_time_to_wait_makes_it_a_rate_limit(backend: GrpcCommBackend):
         return await context.abort(StatusCode.RESOURCE_EXHAUSTED, "", ((PUSHBACK_KEY, "2500"),))
 
     async with serving(Send=refuse) as port:
-        with pytest.raises(RateLimitedError, match="RESOURCE_EXHAUSTED: without a word") as caught:
+        with pytest.raises(RateLimitedError, match="RESOURCE_EXHAUSTED: no text") as caught:
             await send(backend, port)
         assert caught.value.retry_after_s == 2.5
 
@@ -306,7 +308,7 @@ async def test_descriptions_of_others(backend: GrpcCommBackend):
     for answer in (b"\xff", out_of_time.SerializeToString()):
         async with serving(Describe=describing(answer)) as port:
             await backend.register_endpoint("w", f"grpc://127.0.0.1:{port}")
-            with pytest.raises(ProtocolError, match="no description"):
+            with pytest.raises(ProtocolError, match="not a description"):
                 await backend.describe("w")
     await backend.register_endpoint("w", "grpc://127.0.0.1:1")
     with pytest.raises(ConnectError):

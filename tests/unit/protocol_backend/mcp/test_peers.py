@@ -155,10 +155,10 @@ async def test_a_server_may_want_an_older_version(make: Any, version: str):
         ({"initialize": result({})}, "answers `initialize` without a `protocolVersion`"),
         ({"initialize": error(-32022, "400 Bad", data={"supported": ["2030-01-01"]})}, "it supports '2030-01-01'"),
         ({"initialize": error(-32603)}, "MCP error -32603"),
-        ({"initialize": answer(HTML, kind="text/html")}, "answered 'text/html', which is no MCP"),
+        ({"initialize": answer(HTML, kind="text/html")}, "answered 'text/html', not MCP"),
         ({"initialize": answer(HTML, "404 Not Found", kind="text/html")}, "404.*often at /mcp"),
         ({"initialize": answer(HTML, "502 Bad Gateway")}, "answered 502"),
-        ({"tools/list": result({})}, "its list of tools is none"),
+        ({"tools/list": result({})}, "its list of tools is not a list"),
         ({"tools/list": result({"tools": [], "nextCursor": "again"})}, "more than 100 pages"),
     ],
     ids=range(9),
@@ -235,9 +235,9 @@ async def test_the_tool_is_chosen_over_all_pages_and_its_headers_are_sent(make: 
 
 async def test_a_server_without_the_tool_is_a_mistake_in_the_configuration(make: Any):
     async with Peer(tools_list=result({"tools": []})) as peer:
-        with pytest.raises(ConfigError, match=f"^{peer.url}: no tool of it can be asked"):
+        with pytest.raises(ConfigError, match=f"^{peer.url}: no tool takes just one text"):
             await send(make(), peer)
-        with pytest.raises(ConfigError, match=rf"^{peer.url}: it has no tool 'x' \(mcp.tool\); it has none"):
+        with pytest.raises(ConfigError, match=rf"^{peer.url}: no tool 'x' \(mcp.tool\); it has none"):
             await send(make(tool="x"), peer)
 
 
@@ -280,16 +280,16 @@ async def test_an_answer(backend: McpCommBackend, document: Any, text: str):
         (texts("oh\x1b no", isError=True), AgentFailedError, r"the tool failed: 'oh\\x1b no'"),
         ({"content": [], "isError": True}, AgentFailedError, "the tool failed"),
         ({"resultType": "input_required", "inputRequests": {}}, AgentFailedError, "asks for further input"),
-        ({"resultType": "task", "content": []}, ProtocolError, "no result of a tool"),
-        ({"content": []}, ProtocolError, "has no text, it holds 'nothing'"),
-        ({"content": [{"type": "image"}]}, ProtocolError, "has no text, it holds 'image'"),
+        ({"resultType": "task", "content": []}, ProtocolError, "not the result of a tool"),
+        ({"content": []}, ProtocolError, "has no text; it has 'nothing'"),
+        ({"content": [{"type": "image"}]}, ProtocolError, "has no text; it has 'image'"),
         ({"content": [], "structuredContent": {"a": 1}}, ProtocolError, "nothing and structured content"),
         ({"content": [{"type": "text", "text": 7}]}, ProtocolError, "has no text"),
-        ({"content": ["fine"]}, ProtocolError, "no result of a tool"),
-        ({"content": "fine"}, ProtocolError, "no result of a tool"),
-        ({}, ProtocolError, "no result of a tool"),
-        ([], ProtocolError, "the result is no object"),
-        (None, ProtocolError, "the result is no object"),
+        ({"content": ["fine"]}, ProtocolError, "not the result of a tool"),
+        ({"content": "fine"}, ProtocolError, "not the result of a tool"),
+        ({}, ProtocolError, "not the result of a tool"),
+        ([], ProtocolError, "the result is not an object"),
+        (None, ProtocolError, "the result is not an object"),
         (texts("x", isError=True, _meta={"streaming-queue/error": "x"}), AgentFailedError, "the tool failed: 'x'"),
     ],
     ids=range(14),
@@ -487,7 +487,7 @@ async def test_parts_that_are_no_text_are_refused(backend: McpCommBackend):
     async with Peer() as peer:
         await backend.register_endpoint("w", peer.url)
         for payload in ({}, {"parts": [{"kind": "image", "data": ""}]}):
-            with pytest.raises(ConfigError, match="a tool is asked by a string"):
+            with pytest.raises(ConfigError, match="a tool takes a string"):
                 await backend.send("c", "w", payload)
         with pytest.raises(ProtocolError, match="cannot be sent as JSON"):
             await backend.send("c", "w", {"text": "\ud800"})

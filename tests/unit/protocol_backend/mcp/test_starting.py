@@ -115,7 +115,7 @@ async def test_a_command_that_only_babbles_is_given_up_with_its_words(made: Any,
     reason = await settled(backend)
     assert type(reason) is ConnectError
     told = str(reason)
-    assert r"on its standard output, which is no MCP: 'Welcome to the \x1b[31mstarter'" in told
+    assert r"on its standard output, not MCP: 'Welcome to the \x1b[31mstarter'" in told
     assert r"last on its standard error: 'opening the \x1b[31mbooks of KEY=***'" in told
     assert "sesame" not in told
     assert "\x1b" not in told

@@ -109,13 +109,13 @@ async def test_a_command_that_is_no_server(backend: McpCommBackend, address: str
 async def test_what_a_server_prints_besides_is_passed_over(backend: McpCommBackend, caplog: pytest.LogCaptureFixture):
     await backend.register_endpoint("w", f"{CLERK} chats")
     assert (await ask(backend, "x"))["text"] == "x"
-    assert "is no message: b'Welcome to the clerk!" in caplog.text
+    assert "not a message on its standard output: b'Welcome to the clerk!" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("strange id", "answered request '77', which was never made"),
+        ("strange id", "answered request '77', which was never sent"),
         ("large", f"a message is over the limit of {MAX_EVENT_BYTES} bytes"),
     ],
 )
@@ -139,7 +139,7 @@ async def test_a_reader_that_does_not_keep_up_fails_alone(backend: McpCommBacken
     events = backend.stream("c", "w", {"text": "flood"})
     assert (await anext(events))["data"] == "0"
     assert (await ask(backend, "x"))["text"] == "x"
-    with pytest.raises(ProtocolError, match="what waits to be read"):
+    with pytest.raises(ProtocolError, match="the unread part of the answer"):
         async for _ in events:
             pass
     assert (await ask(backend, "y"))["text"] == "y"

@@ -49,15 +49,15 @@ def test_the_choice_is_clear(tools: Any, choice: Any, found: tuple[str, str]):
 @pytest.mark.parametrize(
     ("tools", "choice", "told"),
     [
-        ([], {}, "no tool of it can be asked by one text: set mcp.tool .*; it has none"),
-        ([ADD, ADD], {}, r"no tool of it .*; it has add\(a, b\), add\(a, b\)"),
+        ([], {}, "no tool takes just one text: set mcp.tool .*; it has none"),
+        ([ADD, ADD], {}, r"no tool takes .*; it has add\(a, b\), add\(a, b\)"),
         (
             [ADD],
             {},
-            r"which argument of add\(a, b\) takes the question is not clear: set mcp.argument; .*mcp.arguments",
+            r"which argument of add\(a, b\) takes the question: set mcp.argument; .*mcp.arguments",
         ),
-        ([ASK, SEARCH], {}, r"more than one tool of it .* set mcp.tool .*; it has ask\(q\), search\(query, limit\)"),
-        ([ASK], {"tool": "other"}, r"has no tool 'other' \(mcp.tool\); it has ask\(q\)"),
+        ([ASK, SEARCH], {}, r"more than one tool takes .* set mcp.tool .*; it has ask\(q\), search\(query, limit\)"),
+        ([ASK], {"tool": "other"}, r"no tool 'other' \(mcp.tool\); it has ask\(q\)"),
         ([tool("t", "a", "b", a=TEXT, b=TEXT)], {}, "set mcp.argument;"),
         ([tool("t", text=TEXT, query=TEXT)], {}, "set mcp.argument;"),
         ([tool("t", "n", n={"type": "integer"}, text=TEXT)], {}, "set mcp.argument;"),

@@ -33,7 +33,7 @@ def test_a_server_and_its_login(url: str, server: Server, login: Login):
 
 def test_a_file_of_credentials_is_a_login_of_its_own():
     assert parse_server("nats://h", "a.creds")[1] == Login(credentials="a.creds")
-    with pytest.raises(ConfigError, match="give one of them"):
+    with pytest.raises(ConfigError, match="remove one of them"):
         parse_server("nats://s3cret@h", "a.creds")
 
 

@@ -359,7 +359,7 @@ async def test_an_id_that_is_under_way_is_not_given_twice(spawn: Any):
     port, _ = await spawn(Gate())
     async with dial(port) as peer:
         await tell(peer, asked(1), asked(1))
-        assert await close_of(peer) == (1002, "request 1 is under way already")
+        assert await close_of(peer) == (1002, "request 1 is already in flight")
 
 
 async def test_text_that_is_no_text_closes_the_connection(spawn: Any):
@@ -740,6 +740,6 @@ async def test_tls_and_a_stranger_certificate(spawn: Any, certificate: Path):
     assert address.startswith("wss://localhost:")
     assert (await backend.send("c", "w", {"text": "q"}))["text"] == "q"
     await backend.register_endpoint("stranger", address)
-    with pytest.raises(ConnectError, match=f"{address}: no trust in its TLS.*tls option") as caught:
+    with pytest.raises(ConnectError, match=f"{address}: the TLS certificate is not trusted.*tls option") as caught:
         await backend.send("c", "stranger", {"text": "q"})
     assert caught.value.retryable is False
