@@ -138,7 +138,7 @@ def test_a_provider_that_is_down_for_a_while_costs_time_and_no_answer(stq, histo
     wait_for_lines(stq.directory / "run" / "results.jsonl", 100)
     with provider.down():
         said = [process.stderr.readline()]
-        while "keeps failing, and is asked one question at a time" not in said[-1]:
+        while "keep failing, and now get one question at a time" not in said[-1]:
             assert said[-1], said
             said.append(process.stderr.readline())
     _, talk = process.communicate(timeout=90)

@@ -260,7 +260,7 @@ async def test_a_lost_reply_without_a_key_is_an_error(backend: Any, relay: Relay
     await gate.started.wait()
     relay.swallow()
     gate.open.set()
-    with pytest.raises(ConnectError, match=f"{relay.url}: its reply was lost"):
+    with pytest.raises(ConnectError, match=f"{relay.url}: the reply was lost"):
         await asking
     assert gate.runs == 1
 

@@ -193,7 +193,7 @@ def test_where_none_is_good_the_best_of_them_is_free_and_that_is_told():
     assert [name for name in ARMS if bandit.is_free(name)] == ["b"]
     bandit.reach({"a", "c"})
     assert [name for name in ("a", "c") if bandit.is_free(name)] == ["a"]
-    assert bandit.shifts[-1].because == "none that can be reached is better" or not bandit.is_free("b")
+    assert bandit.shifts[-1].because == "no reachable protocol is better" or not bandit.is_free("b")
     bandit.reach(set())
     bandit.reach(set(ARMS))
     assert [name for name in ARMS if bandit.is_free(name)] == ["b"]

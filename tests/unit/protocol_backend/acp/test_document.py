@@ -94,7 +94,7 @@ async def test_every_endpoint_is_listed(backend: AcpCommBackend):
         answer = await ask(port, get(filled) if method == "GET" else post(filled, b"{}"))
         known = {"/runs": 422}.get(path, 404 if "{id}" in path else 200)
         assert answer.status == known, path
-        assert "there is nothing here" not in answer.json.get("message", "") or path.startswith(
+        assert "there is nothing at" not in answer.json.get("message", "") or path.startswith(
             ("/sessions", "/resources")
         )
 
