@@ -266,7 +266,7 @@ def error_event(error: BaseException) -> FailureEvent:
     An exception that is not ours becomes `agent_failed` and keeps its text to itself: it may hold secrets.
     """
     if not isinstance(error, StreamingQueueError):
-        error = AgentFailedError(f"the agent failed on this message ({type(error).__name__}); its own log says why")
+        error = AgentFailedError(f"the agent failed on this message ({type(error).__name__}); its log has the reason")
     return {
         "type": "agent_error",
         "code": error.code,

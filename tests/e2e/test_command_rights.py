@@ -98,7 +98,7 @@ def test_the_token_of_the_workers_asks_and_the_operators_commands(stq, worker, m
     assert "stq workers add" in refused.stderr
     joined = stq.start(*join, env=TOKENS)
     assert joined.stderr
-    assert next(line for line in joined.stderr if "joined http" in line)
+    assert next(line for line in joined.stderr if f"joined {address}" in line)
     asked = stq("ask", address, "What is 1 + 1?", "-p", "http", env=TOKENS)
     assert (asked.returncode, asked.stdout) == (2, "")
     assert "stq run -q" in asked.stderr

@@ -273,7 +273,7 @@ def test_a_worker_joins_a_coordinator_and_leaves_it_politely(stq, held_worker, c
     stq.open_gate()
     _, talk = early.process.communicate(timeout=60)
     assert early.process.returncode == 0, talk
-    assert "joined http" in talk
+    assert f"joined {served.address}" in talk
     _, talk = follower.communicate(timeout=60)
     assert follower.returncode == 0, talk
     rows = stq.rows()

@@ -170,7 +170,7 @@ async def test_a_failure_is_an_error_without_a_strangers_text(connect: Any, wire
         raise next(errors)
 
     client = await connect(Agent(behave), streaming=streaming)
-    for said in ("slow down", "empty", "its own log says why"):
+    for said in ("slow down", "empty", "its log has the reason"):
         with pytest.raises((A2AError, A2AClientError), match="500" if wire == OLD_REST else said) as caught:
             await ask(client, question("q"))
         assert "sk-123" not in str(caught.value)
@@ -384,7 +384,7 @@ async def test_a_follow_up_stays_in_its_tasks_context(connect: Any):
 
 async def test_an_sdk_executors_exception_keeps_its_text(connect: Any, wire: Any):
     client = await connect(SdkTask())
-    said = "500" if wire == OLD_REST else "its own log says why"
+    said = "500" if wire == OLD_REST else "its log has the reason"
     with pytest.raises((A2AError, A2AClientError), match=said) as caught:
         await ask(client, question("raise"))
     assert "sk-123" not in str(caught.value)

@@ -31,7 +31,7 @@ def test_an_identity_is_made_and_what_to_do_next_is_said(stq, tmp_path):
     assert "PRIVATE" not in out
     code, out, err = stq("me", "-o", "ids/me")
     assert (code, out) == (2, "")
-    assert "nothing is overwritten" in err
+    assert "not overwritten" in err
 
 
 def test_as_json_and_for_a_host_of_ones_own(stq, tmp_path):

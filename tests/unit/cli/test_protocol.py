@@ -116,7 +116,7 @@ def test_an_agent_of_others(mine: Path) -> None:
     assert done.returncode == 3
     assert "send-4 does not hold" in done.stdout
     assert "inproc://w: no agent is hosted there" in done.stdout
-    assert "  the agent at inproc://w is not ours: what it does is not known (send-5, send-6, send-7," in done.stdout
+    assert "  the agent at inproc://w is not ours: its behaviour is not known (send-5, send-6, send-7," in done.stdout
 
 
 def test_a_name_that_cannot_be_used_writes_nothing(tmp_path: Path, capsys, monkeypatch) -> None:

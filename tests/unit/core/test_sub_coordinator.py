@@ -100,7 +100,15 @@ class House:
         """Host an agent again where it was."""
         port = urlsplit(self.handles[agent_id].base_url).port or 0
         backend = self.networks[agent_id].comm_backend
-        self.handles[agent_id] = await backend.spawn_local_agent(agent_id, "127.0.0.1", port, executor)
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    handle = await backend.spawn_local_agent(agent_id, "127.0.0.1", port, executor)
+                except ConnectError:  # a connection of another test has this port for a moment
+                    await asyncio.sleep(0.1)
+                else:
+                    self.handles[agent_id] = handle
+                    return
 
 
 @pytest.fixture
