@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 from collections.abc import AsyncIterator
@@ -13,7 +14,6 @@ import pytest
 from compat.conftest import environment
 
 from streaming_queue.messages import DELTA, STATUS
-from streaming_queue.protocol_backend.a2a import comm
 from streaming_queue.protocol_backend.a2a.comm import A2ACommBackend
 from streaming_queue.testing import Agent, message
 
@@ -44,7 +44,7 @@ async def _behave(context: Any, queue: Any) -> None:
 @pytest.fixture
 async def url(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     """The address of an agent of ours; an answer that is not there at once becomes a task."""
-    await asyncio.to_thread(comm._host_half)
+    await asyncio.to_thread(importlib.import_module, "streaming_queue.protocol_backend.a2a.host")
     from streaming_queue.protocol_backend.a2a import handler
 
     monkeypatch.setattr(handler, "TASK_AFTER_S", 0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,7 +18,7 @@ from streaming_queue.comm.client import liveness
 from streaming_queue.comm.context import listening
 from streaming_queue.errors import ConnectError
 from streaming_queue.messages import DELTA, MESSAGE, STATUS
-from streaming_queue.protocol_backend.a2a import comm, exchange
+from streaming_queue.protocol_backend.a2a import exchange
 from streaming_queue.protocol_backend.a2a.comm import A2ACommBackend
 
 WIRES = {"rpc": ("JSONRPC", "1.0"), "rest": ("HTTP+JSON", "1.0"), "0.3": ("JSONRPC", "0.3")}
@@ -31,7 +32,7 @@ def wire(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 @pytest.fixture(autouse=True)
 async def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    await asyncio.to_thread(comm._host_half)
+    await asyncio.to_thread(importlib.import_module, "streaming_queue.protocol_backend.a2a.host")
     from streaming_queue.protocol_backend.a2a import handler
 
     monkeypatch.setattr(exchange, "FIRST_PAUSE_S", 0.02)

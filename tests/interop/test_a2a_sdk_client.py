@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import time
 from typing import Any
 
@@ -40,7 +41,6 @@ from unit.comm.agents import Agent, Echo, Gate, message, soon
 from streaming_queue.comm.base import HostLimits, HostOptions
 from streaming_queue.errors import QuotaError, RateLimitedError
 from streaming_queue.messages import DELTA, STATUS
-from streaming_queue.protocol_backend.a2a import comm
 from streaming_queue.protocol_backend.a2a.comm import A2ACommBackend
 
 OLD_REST = ("HTTP+JSON", "0.3")
@@ -304,7 +304,7 @@ async def test_a_task_is_cancelled(connect: Any):
 
 
 async def test_a_silent_answer_becomes_a_task(connect: Any, monkeypatch: pytest.MonkeyPatch):
-    await asyncio.to_thread(comm._host_half)
+    await asyncio.to_thread(importlib.import_module, "streaming_queue.protocol_backend.a2a.host")
     from streaming_queue.protocol_backend.a2a import handler
 
     monkeypatch.setattr(handler, "TASK_AFTER_S", 0.05)

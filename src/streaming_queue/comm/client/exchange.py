@@ -206,6 +206,10 @@ class Cancels:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
+    def __len__(self) -> int:
+        """The number of cancels in flight."""
+        return len(self._tasks)
+
     async def send(self, address: str, cancel: Callable[[], Awaitable[object]]) -> None:
         """Await `cancel`, one second at most; only log a failure. After `aclose`, do nothing."""
         if self._closed:

@@ -83,7 +83,8 @@ class LoadBalancer:
         for worker_id in self._pool.slots_in_turn():
             self._free.offer(worker_id)
         self._watching: asyncio.Task[None] | None = None
-        self._failed_at: dict[str, set[str]] = {}
+        self.failed_at: dict[str, set[str]] = {}
+        """By the question's key: the workers where the question has failed, for the next attempt."""
 
     @property
     def ready(self) -> bool:
@@ -113,7 +114,7 @@ class LoadBalancer:
         if self._pool.fatal_error:
             for worker_id in self._pool.workers:
                 self._pool.readmit(worker_id)
-        question = _Question(set(self._failed_at.get(key or "", ())))
+        question = _Question(set(self.failed_at.get(key or "", ())))
         while True:
             if error := self._no_worker_for(question):
                 raise error
@@ -130,7 +131,7 @@ class LoadBalancer:
                     raise AgentFailedError(message) from error
             else:
                 self._pool.answered(worker_id, time.monotonic() - began)
-                self._failed_at.pop(key or "", None)
+                self.failed_at.pop(key or "", None)
                 return answer
             finally:
                 self._pool.left(call)
@@ -202,6 +203,6 @@ class LoadBalancer:
                 raise AgentFailedError(message, retryable=False) from error
 
     def _remember(self, worker_id: str, key: str) -> None:
-        self._failed_at.setdefault(key, set()).add(worker_id)
-        while len(self._failed_at) > FAILURES_KEPT:
-            del self._failed_at[next(iter(self._failed_at))]
+        self.failed_at.setdefault(key, set()).add(worker_id)
+        while len(self.failed_at) > FAILURES_KEPT:
+            del self.failed_at[next(iter(self.failed_at))]

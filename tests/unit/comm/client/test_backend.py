@@ -15,8 +15,8 @@ from yarl import URL
 
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.client.backend import HttpBackend, PeerBackend
-from streaming_queue.comm.client.exchange import CANCEL_TIMEOUT_S
-from streaming_queue.comm.client.http import agent_url, read_body
+from streaming_queue.comm.client.exchange import CANCEL_TIMEOUT_S, Cancels
+from streaming_queue.comm.client.http import HttpSession, agent_url, read_body
 from streaming_queue.errors import BackendClosedError, ConfigError, ConnectError, ProtocolError, UnknownAgentError
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
@@ -38,6 +38,17 @@ class PlainBackend(HttpBackend[Peer]):
 
     def _new_peer(self, agent_id: str, address: str, options: EndpointOptions) -> Peer:
         return Peer(agent_url(agent_id, address))
+
+    @property
+    def cancels(self) -> Cancels:
+        return self._cancels
+
+    @property
+    def session(self) -> HttpSession:
+        return self._session
+
+    def peer(self, agent_id: str) -> Peer:
+        return self._peer(agent_id)
 
     async def _get(self, peer: Peer, path: str) -> str:
         with self._session.translated(str(peer.url)):
@@ -131,15 +142,15 @@ async def test_a_probe_has_its_time_and_no_more(backend: PlainBackend, monkeypat
 
 
 async def test_the_same_address_again_keeps_what_is_known_and_another_does_not(backend: PlainBackend, server: Server):
-    first = backend._peer("w")
+    first = backend.peer("w")
     await backend.register_endpoint("w", server.url)
-    assert backend._peer("w") is first
+    assert backend.peer("w") is first
     await backend.register_endpoint("w", f"{server.url}/other")
-    second = backend._peer("w")
+    second = backend.peer("w")
     assert second is not first
     with pytest.raises(ConfigError, match="with at most a path"):
         await backend.register_endpoint("w", "ftp://somewhere")
-    assert backend._peer("w") is second
+    assert backend.peer("w") is second
     assert backend.endpoint("w") == f"{server.url}/other"
     await backend.close()
     assert (first.closed, second.closed) == (1, 1)
@@ -154,10 +165,10 @@ async def test_what_the_library_raises_is_ours(backend: PlainBackend):
 
 async def test_an_error_of_ours_passes_as_it_is(backend: PlainBackend):
     error = ProtocolError("as it is")
-    with pytest.raises(ProtocolError) as caught, backend._session.translated("w"):
+    with pytest.raises(ProtocolError) as caught, backend.session.translated("w"):
         raise error
     assert caught.value is error
-    with pytest.raises(ValueError, match="no concern"), backend._session.translated("w"):
+    with pytest.raises(ValueError, match="no concern"), backend.session.translated("w"):
         raise ValueError("no concern of HTTP")
 
 
@@ -175,7 +186,7 @@ async def test_a_closed_backend_asks_and_hosts_nobody_and_says_so(backend: Plain
     with pytest.raises(BackendClosedError, match=r"^the plain backend is closed$"):
         await backend.send("c", "w", {"text": "ok"})
     with pytest.raises(BackendClosedError, match=r"^the plain backend is closed$"):
-        backend._session.request("GET", URL(server.url), headers={}, tls=None)
+        backend.session.request("GET", URL(server.url), headers={}, tls=None)
     with pytest.raises(BackendClosedError, match=r"^the plain backend is closed$"):
         await backend.spawn_local_agent("a", "127.0.0.1", 0, None)
     assert not await backend.health_check("w")
@@ -187,7 +198,7 @@ async def test_closing_again_does_nothing(backend: PlainBackend):
         return Hosted(agent_id)
 
     agent = await backend.spawn_local_agent("a", "127.0.0.1", 0, spawn)
-    peer = backend._peer("w")
+    peer = backend.peer("w")
     await backend.close()
     await backend.close()
     assert (agent.stops, peer.closed) == (1, 1)
@@ -236,7 +247,7 @@ async def test_a_failure_while_the_agents_stop_is_the_end_of_the_backend(backend
 
     class Breaking(Hosted):
         async def stop(self) -> None:
-            failures.append(backend._session.failure(ClientPayloadError(), "http://peer"))
+            failures.append(backend.session.failure(ClientPayloadError(), "http://peer"))
 
     async def spawn(*_: Any) -> Hosted:
         return Breaking("a")
@@ -267,7 +278,7 @@ async def test_a_cancel_is_told_before_the_asker_leaves(backend: PlainBackend, s
     asking.cancel()  # whoever insists does not wait for it, but it goes on
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert len(backend._cancels._tasks) == 1
+    assert len(backend.cancels) == 1
 
 
 async def test_a_cancel_that_nobody_takes_has_a_second(
@@ -292,7 +303,7 @@ async def test_closing_waits_for_a_cancel_and_not_for_ever(backend: PlainBackend
     began = time.monotonic()
     await backend.close()
     assert CANCEL_TIMEOUT_S / 2 < time.monotonic() - began < CANCEL_TIMEOUT_S + 4
-    assert backend._cancels._tasks == set()
+    assert len(backend.cancels) == 0
     with pytest.raises(asyncio.CancelledError):
         await asking
 
@@ -304,5 +315,5 @@ async def test_nothing_is_told_after_the_end(backend: PlainBackend):
     async def cancel() -> None:
         told.append("cancel")
 
-    await backend._cancels.send("w", cancel)
+    await backend.cancels.send("w", cancel)
     assert told == []

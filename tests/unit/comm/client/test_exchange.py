@@ -268,7 +268,7 @@ async def test_a_cancel_has_a_second() -> None:
     await cancels.send("w", lambda: cancel(1.1))
     assert loop.time() - began == pytest.approx(1.9)
     assert ended == [0.9]
-    assert not cancels._tasks
+    assert not len(cancels)
 
 
 @pytest.mark.parametrize("error", [RemoteError("no"), ConnectionResetError("reset")])

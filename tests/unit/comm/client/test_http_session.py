@@ -6,7 +6,8 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from streaming_queue.comm.client.http import HttpSession
+from streaming_queue.comm.client import http
+from streaming_queue.comm.client.http import HttpSession, open_session
 from streaming_queue.errors import BackendClosedError, ConnectError, ProtocolError, RemoteError
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
@@ -70,16 +71,18 @@ async def test_closed_it_opens_nothing_and_until_then_ends_what_was_begun(peer):
     assert len(requests) == 2
 
 
-async def test_one_session_for_all_requests(peer):
+async def test_one_session_for_all_requests(peer, monkeypatch):
     url, _ = peer
+    made = []
+    monkeypatch.setattr(http, "open_session", lambda: made.append(open_session()) or made[-1])
     session = HttpSession("plain")
     async with session.request("GET", url, headers={}, tls=None):
-        opened = session._opened
+        pass
     async with session.request("GET", url, headers={}, tls=None):
-        assert session._opened is opened
+        assert len(made) == 1
     await session.close()
     assert session.closed
-    assert session._opened is None
+    assert made[0].closed
 
 
 @pytest.mark.parametrize(

@@ -393,7 +393,7 @@ async def test_what_a_member_answers_badly_is_the_callers_to_decide_and_goes_els
             assert await bench.ask(question, question) == "B"
     assert [member for member, _ in bench.asked].count("A") >= 2
     assert not bench.of(WorkerDown)
-    assert not bench.balancer._failed_at, "who was answered is forgotten"
+    assert not bench.balancer.failed_at, "who was answered is forgotten"
 
 
 async def test_a_question_that_comes_again_goes_elsewhere_each_time(virtual_time: Any, no_stray_tasks: None) -> None:
@@ -409,7 +409,7 @@ async def test_a_question_that_comes_again_goes_elsewhere_each_time(virtual_time
     assert sorted(member for member, _ in bench.asked) == ["A", "B", "C", "D"]
     with pytest.raises(ProtocolError):
         await bench.ask("hopeless", "hopeless")
-    assert list(bench.balancer._failed_at) == ["key"], "what cannot be asked again is not kept"
+    assert list(bench.balancer.failed_at) == ["key"], "what cannot be asked again is not kept"
     bench.balancer.close()
 
 
@@ -437,7 +437,7 @@ async def test_a_question_that_comes_again_waits_for_a_member_that_it_did_not_fa
     held.set()
     assert await asyncio.gather(holding, asking) == ["B", "B"]
     assert bench.balancer.figures()["members"]["B"]["answered"] == 2
-    assert not bench.balancer._failed_at
+    assert not bench.balancer.failed_at
     bench.balancer.close()
 
 
@@ -462,7 +462,7 @@ async def test_what_it_remembers_is_bounded(bench: Bench, monkeypatch: pytest.Mo
     for number in range(9):
         with pytest.raises(ProtocolError):
             await bench.ask("q", f"key{number}")
-    assert list(bench.balancer._failed_at) == ["key6", "key7", "key8"]
+    assert list(bench.balancer.failed_at) == ["key6", "key7", "key8"]
 
 
 async def test_a_cancelled_question_gives_its_slot_back_and_one_that_waits_leaves_nothing(bench: Bench) -> None:

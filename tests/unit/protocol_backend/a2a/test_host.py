@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import subprocess
@@ -19,7 +20,6 @@ from streaming_queue.comm.base import HostLimits, HostOptions
 from streaming_queue.comm.skills import Skill
 from streaming_queue.errors import ConfigError, RateLimitedError
 from streaming_queue.messages import DELTA, STATUS
-from streaming_queue.protocol_backend.a2a import comm
 from streaming_queue.protocol_backend.a2a.comm import A2ACommBackend
 from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION, CARD_PATH
 
@@ -30,7 +30,7 @@ V1 = "A2A-Version: 1.0"
 
 async def import_the_host() -> None:
     """Import blocks."""
-    await asyncio.to_thread(comm._host_half)
+    await asyncio.to_thread(importlib.import_module, "streaming_queue.protocol_backend.a2a.host")
 
 
 @pytest.fixture
