@@ -81,7 +81,7 @@ async def test_its_client_understands_our_host(backend: AcpCommBackend, python: 
     ]
     assert told["resume"][0] == "server_error"
     assert "awaits no input" in told["resume"][1]
-    assert told["nobody"] == ["not_found", "there is no agent 'nobody' here, but 'worker-1'"]
+    assert told["nobody"] == ["not_found", "there is no agent 'nobody' here, only 'worker-1'"]
     assert told["no run"][0] == "not_found"
 
 

@@ -74,7 +74,7 @@ async def test_our_client_asks_its_agent(python: str, tmp_path: Path):
                 assert (reply["text"], reply["raw"]["caller"]) == (f"Tokyo {number}: none", us.did)
             with pytest.raises(AuthError, match="401"):
                 await unknown.send("c", "w", {"text": "Tokyo"})
-            with pytest.raises(ConfigError, match="'book' takes no single text"):
+            with pytest.raises(ConfigError, match="'book'"):
                 await choosing.send("c", "w", {"text": "Tokyo"})
         finally:
             await asyncio.gather(known.close(), unknown.close(), choosing.close())
