@@ -17,8 +17,8 @@ from e2e.waiting import wait_for_lines
 CLERK = Path(__file__).parents[1] / "unit" / "protocol_backend" / "mcp" / "clerk.py"
 ADDRESS = f"stdio:{shlex.quote(sys.executable)} -S {shlex.quote(str(CLERK))}"
 WORKERS = ("-s", f"workers=[{{protocol: mcp, endpoints: [{json.dumps(ADDRESS)}]}}]")
-TOKENS = {"STQ_NETWORK__TOKEN": "asks-4711", "STQ_NETWORK__OPERATOR_TOKEN": "commands-4711"}
-ASKS = {"STQ_NETWORK__TOKEN": "asks-4711"}
+TOKENS = {"STQ_NETWORK__TOKEN": "asks-sesame", "STQ_NETWORK__OPERATOR_TOKEN": "commands-sesame"}
+ASKS = {"STQ_NETWORK__TOKEN": "asks-sesame"}
 
 
 def post(address: str, text: str, token: str | None = None, **metadata: str) -> dict:
@@ -42,16 +42,16 @@ def codes(stq, address: str, token: str | None) -> set[str]:
 def test_a_message_to_a_served_coordinator_starts_no_program(stq, coordinator) -> None:
     arguments = ("-p", "http", "-q", str(stq.questions(4)), *WORKERS)
     assert codes(stq, coordinator(*arguments).address, None) == {"auth"}
-    tokens = [part for name, secret in (("token", "asks-4711"), ("operator_token", "commands-4711"))
+    tokens = [part for name, secret in (("token", "asks-sesame"), ("operator_token", "commands-sesame"))
               for part in ("-s", f"network.{name}={secret}")]  # fmt: skip
     address = coordinator(*arguments, *tokens).address
     assert codes(stq, address, None) == {"auth"}
-    assert codes(stq, address, "asks-4711") == {"auth"}
-    assert codes(stq, address, "commands-4711") == {"config"}
-    assert "idle, 1 workers" in post(address, "status", "asks-4711")["text"]
+    assert codes(stq, address, "asks-sesame") == {"auth"}
+    assert codes(stq, address, "commands-sesame") == {"config"}
+    assert "idle, 1 workers" in post(address, "status", "asks-sesame")["text"]
 
 
-@pytest.mark.parametrize("token", [None, "asks-4711"])
+@pytest.mark.parametrize("token", [None, "asks-sesame"])
 def test_nor_does_one_to_a_run_which_commands_its_own_coordinator_all_the_same(stq, token: str | None) -> None:
     process = stq.start(
         "run", "-q", "-", "-p", "http", "-o", "run", *WORKERS,
@@ -74,7 +74,7 @@ def test_nor_does_one_to_a_run_which_commands_its_own_coordinator_all_the_same(s
 
 
 def test_the_token_of_the_workers_asks_and_the_operators_commands(stq, worker, monkeypatch) -> None:
-    monkeypatch.setenv("STQ_NETWORK__TOKEN", "asks-4711")
+    monkeypatch.setenv("STQ_NETWORK__TOKEN", "asks-sesame")
     first, second = (worker(protocol="http") for _ in range(2))
     arguments = ("serve", "coordinator", "-p", "http", "-q", str(stq.questions(4)), "--worker", first.address)
     alone = stq.start(*arguments, env=ASKS)
@@ -107,4 +107,4 @@ def test_the_token_of_the_workers_asks_and_the_operators_commands(stq, worker, m
     assert stq("attach", address, "-p", "http", env=TOKENS).returncode == 0
     assert stq("ask", second.address, "q", "-p", "http", env=TOKENS).returncode == 0
     written = "".join(path.read_text() for path in (stq.directory / "run").glob("*.json*"))
-    assert "4711" not in written + talk + done.stdout + done.stderr + refused.stderr
+    assert "sesame" not in written + talk + done.stdout + done.stderr + refused.stderr

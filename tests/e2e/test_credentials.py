@@ -10,7 +10,7 @@ from e2e.conftest import Stq
 from e2e.protocols import EVERY
 from e2e.waiting import until
 
-SECRET = "open-sesame-4711"
+SECRET = "open-sesame-sesame"
 
 
 @dataclass

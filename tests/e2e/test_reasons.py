@@ -81,7 +81,7 @@ def test_a_server_that_is_slow_to_start_is_waited_for(stq: Stq, gate: Path) -> N
 
 def test_a_command_that_ends_is_69_with_its_last_words_and_no_secret(stq: Stq, gate: Path) -> None:
     gate.touch()
-    endpoints = f"qa.worker.endpoints={json.dumps([command(gate, 'breaks', '--api-key', 'sesame-4711')])}"
+    endpoints = f"qa.worker.endpoints={json.dumps([command(gate, 'breaks', '--api-key', 'sesame-sesame')])}"
     for arguments in (("run", "-n", "2", "-o", "run", "-s", endpoints), ("doctor", json.loads(endpoints[20:])[0])):
         done = stq(*arguments, "-p", "mcp")
         assert done.returncode == 69, done

@@ -136,7 +136,7 @@ def test_a_log_of_json_is_json_line_by_line(stq) -> None:
 
 @pytest.mark.parametrize("protocol", TWO)
 def test_a_token_is_demanded_and_shown(stq, worker, monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
-    secret = "open-sesame-4711"
+    secret = "open-sesame-sesame"
     served = worker("-s", f"network.token={secret}", protocol=protocol)
     refused = stq("ask", served.address, "q", "-p", protocol)
     assert refused.returncode == 77, refused.stderr
@@ -246,7 +246,7 @@ def test_worker_processes_that_cannot_work_are_told_of(stq) -> None:
 # --- a coordinator ---
 
 
-OPERATOR = ("-s", "network.operator_token=commands-4711")
+OPERATOR = ("-s", "network.operator_token=commands-sesame")
 
 
 def operators(stq, protocol: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

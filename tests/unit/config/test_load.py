@@ -140,20 +140,20 @@ def test_a_nats_server_is_taken_from_natss_own_variables_and_not_written_down():
 
 
 def test_the_tokens_are_taken_from_the_environment_and_not_written_down():
-    environ = {"STQ_NETWORK__TOKEN": "asks-4711", "STQ_NETWORK__OPERATOR_TOKEN": "commands-4711"}
+    environ = {"STQ_NETWORK__TOKEN": "asks-sesame", "STQ_NETWORK__OPERATOR_TOKEN": "commands-sesame"}
     config = load_config(environ=environ)
-    assert "4711" not in f"{config!r} {config.public()}"
+    assert "sesame" not in f"{config!r} {config.public()}"
     network = resume_config(config.public(), "run", environ=environ).network
-    assert network.token.get_secret_value() == "asks-4711"
-    assert network.operator_token.get_secret_value() == "commands-4711"
+    assert network.token.get_secret_value() == "asks-sesame"
+    assert network.operator_token.get_secret_value() == "commands-sesame"
     assert resume_config(config.public(), "run", environ={}).network.operator_token is None
 
 
 def test_what_every_worker_holds_is_no_operators_token():
-    same = {"STQ_NETWORK__TOKEN": "same-4711", "STQ_NETWORK__OPERATOR_TOKEN": "same-4711"}
+    same = {"STQ_NETWORK__TOKEN": "same-sesame", "STQ_NETWORK__OPERATOR_TOKEN": "same-sesame"}
     reported = failure(environ=same)
     assert "network.operator_token is the same as network.token" in reported
-    assert "4711" not in reported
+    assert "sesame" not in reported
 
 
 def test_the_providers_key_is_not_for_a_local_model(tmp_path):

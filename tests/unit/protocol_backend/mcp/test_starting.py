@@ -85,7 +85,7 @@ async def test_the_network_waits_and_says_so(made: Any, gate: Path, monkeypatch:
         gate.touch()
 
     network = NetworkBase(made(start_timeout_s=20.0))
-    await network.register_agent("w", command(gate, "elder", "--api-key", "sesame-4711"))
+    await network.register_agent("w", command(gate, "elder", "--api-key", "sesame-sesame"))
     async with asyncio.timeout(20):
         await network.require_health(emit=emit)
     assert told[0].startswith("w: waiting for `")
@@ -96,7 +96,7 @@ async def test_the_network_waits_and_says_so(made: Any, gate: Path, monkeypatch:
 
 async def test_a_command_that_ends_is_told_at_once_and_once(made: Any, gate: Path):
     backend = made()
-    await backend.register_endpoint("w", command(gate, "breaks", "--token", "sesame-4711"))
+    await backend.register_endpoint("w", command(gate, "breaks", "--token", "sesame-sesame"))
     assert isinstance(await backend.probe("w"), StartingError)
     first = pid_of(backend)
     gate.touch()
@@ -111,7 +111,7 @@ async def test_a_command_that_ends_is_told_at_once_and_once(made: Any, gate: Pat
 
 async def test_a_command_that_only_babbles_is_given_up_with_its_words(made: Any, gate: Path):
     backend = made(start_timeout_s=0.7)
-    await backend.register_endpoint("w", command(gate, "babbles", "KEY=sesame-4711"))
+    await backend.register_endpoint("w", command(gate, "babbles", "KEY=sesame-sesame"))
     reason = await settled(backend)
     assert type(reason) is ConnectError
     told = str(reason)
