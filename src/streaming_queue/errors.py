@@ -10,6 +10,7 @@ StreamingQueueError
 │  └─ UnreachableError(PermissionError)
 ├─ CommError
 │  ├─ ConnectError
+│  │  └─ UnavailableError
 │  ├─ SendTimeoutError(TimeoutError)
 │  ├─ AuthError
 │  ├─ RemoteError
@@ -28,9 +29,9 @@ StreamingQueueError
    └─ BadResponseError
 ```
 
-Errors are raised where the fault is seen and decided on where its meaning is known: a backend raises, the
-coordinator retries, requeues or buries by class and `retryable`, the command line picks the exit code. Nobody
-reads words in a message.
+The code that sees a fault raises the error, the code that knows its meaning decides: a backend raises, the coordinator
+retries, requeues or gives up by class and `retryable`, the command line picks the exit code. No code reads the text of
+a message.
 """
 
 from __future__ import annotations
@@ -110,6 +111,12 @@ class ConnectError(CommError):
 
     code = "connect"
     retryable = True
+
+
+class UnavailableError(ConnectError):
+    """The message did not reach the agent, or the agent did not begin to work on it: asking again is safe."""
+
+    code = "unavailable"
 
 
 class SendTimeoutError(CommError, TimeoutError):

@@ -33,7 +33,8 @@ class ReplyMetadata(TypedDict, total=False):
     No key is sure, and a peer may send any value: the reader of a value checks its type.
     `llm_ms` is the model's time and `ttft_ms` the time until its first piece, in milliseconds; `usage` counts tokens;
     `mock` says that no model answered. A coordinator sends the rest, its `figures`: the counts are numbers of
-    questions, `round_id` and `directory` name the run, `error` is the failure that ended it, `summary` its result.
+    questions, `round_id` and `directory` name the run, `waiting` says why it can only wait, `error` is the failure that
+    ended it, `summary` its result.
     """
 
     llm_ms: float
@@ -47,6 +48,7 @@ class ReplyMetadata(TypedDict, total=False):
     total: int
     round_id: str | None
     directory: str
+    waiting: str
     error: FailureEvent
     summary: Mapping[str, Any] | None
 

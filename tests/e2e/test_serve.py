@@ -387,7 +387,8 @@ def test_a_coordinator_starts_workers_where_it_is_given_none_and_waits_for_those
         "-q", str(stq.questions(20)), "-s", "scheduler.no_worker_timeout_s=1", "--worker", "http://127.0.0.1:9"
     )
     done = stq("dispatch", lonely.address, "--follow")
-    assert done.returncode == 3, done.stderr
+    assert done.returncode == 69, done.stderr
+    assert "stopped, 0 answered, 0 failed of 20" in stq("status", lonely.address).stdout
 
 
 def alive(pid: int) -> bool:

@@ -104,18 +104,21 @@ def test_a_worker_that_comes_back_is_used_again(stq, history, worker, held_worke
     history.check(process.returncode, count=100)
 
 
-def test_with_no_worker_left_the_rest_fails_with_the_reason(stq, history, held_worker) -> None:
+def test_with_no_worker_left_a_run_waits_stops_and_can_be_resumed(stq, history, held_worker, worker) -> None:
     only = held_worker(protocol="http")
     process = stq.start(
         "run", "-p", "http", "-q", str(stq.questions(100)), "-o", "run",
-        "-s", f"qa.worker.endpoints=[{only.address}]", "-s", "scheduler.no_worker_timeout_s=1",
+        "-s", f"qa.worker.endpoints=[{only.address}]", "-s", "scheduler.no_worker_timeout_s=3",
     )  # fmt: skip
     wait_for_lines(stq.directory / "run" / "results.jsonl", 40)
     only.process.kill()
-    process.communicate(timeout=60)
-    history.check(process.returncode, expected=3, count=100)
-    failed = [row for row in stq.rows() if row["status"] == "failed"]
-    assert all("no worker was reachable" in row["error"]["message"] for row in failed)
+    _, talk = process.communicate(timeout=60)
+    assert "waiting for workers since" in talk
+    figures = history.check(process.returncode, expected=69)
+    assert figures["dead"] == 0
+    only.process.wait()
+    worker(latency_ms=1, port=only.port, protocol="http")
+    history.check(stq("resume", "run").returncode, count=100)
 
 
 def test_a_pipe_that_is_gone_keeps_what_was_read_and_says_so(stq, history) -> None:

@@ -103,6 +103,8 @@ def run_page(state: Mapping[str, Any], before: Mapping[str, Any] | None = None, 
         ("asked", f"{history['re_executions']:,} again, {late:,} answers too late, {history['losses']:,} workers lost"),
         ("source", f"{intake['questions']:,} read{so_far}, {intake['skipped']:,} skipped"),
     ]
+    if waiting := state.get("waiting"):
+        rows.insert(1, ("waiting", waiting.removeprefix("waiting ")))
     if before is not None:
         pace = sum(counts[key] - before["counts"][key] for key in ("done", "dead")) / seconds
         rows.append(("pace", f"{max(0.0, pace):,.0f}/s"))

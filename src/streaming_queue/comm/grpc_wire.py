@@ -60,6 +60,8 @@ _OWN_TEXTS = (
 """The beginnings of the texts of the library's own statuses. Only the text shows whether the library or the peer
 created a status: the metadata may be empty in both cases, and the channel's state may be late."""
 
+_NOT_CONNECTED = ("failed to connect to all addresses", "connections to all backends failing", "DNS resolution failed")
+
 _KEY = re.compile(r"[0-9a-z_.-]+")
 
 
@@ -110,6 +112,11 @@ def own_failure(error: grpc.aio.AioRpcError) -> type[ConnectError | ProtocolErro
         return None
     lost = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED) or "RST_STREAM" in details
     return ConnectError if lost else ProtocolError
+
+
+def is_unavailable(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the library sent nothing, since it had no connection."""
+    return not error.trailing_metadata() and (error.details() or "").startswith(_NOT_CONNECTED)
 
 
 def call_metadata(agent_id: str, options: EndpointOptions) -> tuple[tuple[str, str], ...]:

@@ -76,8 +76,9 @@ class Scheduler(Section):
     """Longest time of one attempt, in seconds. null: as long as the worker shows signs of life."""
     question_timeout_s: Positive | None = None
     """Longest time of a question from its first attempt on, with all retries, in seconds; null: no limit."""
-    no_worker_timeout_s: Positive = 30.0
-    """Longest time that a run waits without any worker, in seconds."""
+    no_worker_timeout_s: NotNegative = 600.0
+    """Longest time that a run waits while no worker can be reached, in seconds. Then it stops; `stq resume` goes on.
+    0: no limit."""
     drain_s: NotNegative = 30.0
     """Time that questions in flight have to finish when a run is stopped, in seconds."""
     lease_s: Positive = 60.0

@@ -52,7 +52,8 @@ class SchedulerControl(RecordControl):
     async def stats(self) -> dict[str, Any]:
         """See RunControl."""
         state = "draining" if self._run.draining else "paused" if self._scheduler.paused else "running"
-        return await self._stats(state=state, pid=os.getpid())
+        stats = await self._stats(state=state, pid=os.getpid())
+        return {**stats, "waiting": self._run.waiting} if self._run.waiting else stats
 
     async def pause(self) -> dict[str, Any]:
         """See RunControl."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from streaming_queue.config import Config
@@ -19,9 +19,9 @@ _NOTHING_READ = {"lines": 0, "questions": 0, "skipped": 0, "duplicates": 0, "com
 class Feed:
     """Copies a source into the queue; one transaction writes each batch and the position in the source.
 
-    While the window (`qa.coordinator.window`) is full of open questions, the feed does not read, and the writer of a
-    pipe waits, too. `done` is set when the feed has read all its questions. If the source could not be read to its end,
-    `error` then is the reason; the run still answers the questions read before.
+    While the window (`qa.coordinator.window`) is full of open questions, or no worker can be reached, the feed does not
+    read, and the writer of a pipe waits, too. `done` is set when the feed has read all its questions. If the source
+    could not be read to its end, `error` then is the reason; the run still answers the questions read before.
     """
 
     def __init__(self, config: Config, queue: WorkQueue, emit: EventListener) -> None:
@@ -32,9 +32,11 @@ class Feed:
         self._queue = queue
         self._emit = emit
         self._has_room = asyncio.Event()
+        self.is_wanted: Callable[[], bool] = lambda: True
+        """Whether a worker can take questions; while none can, the feed does not read on."""
 
     def make_room(self) -> None:
-        """Free a place in the window: a question has ended."""
+        """Look again whether to read on: a question has ended, or a worker is back."""
         self._has_room.set()
 
     async def run(self) -> None:
@@ -82,9 +84,9 @@ class Feed:
             self._emit(Notice(remark.level, remark.text))
 
     async def _room(self, size: int) -> None:
-        """Wait until `size` more questions fit into the window."""
+        """Wait until `size` more questions fit into the window, and a worker can take them."""
         window = self._coordinator.window
-        while window is not None and (await self._queue.counts()).open + size > window:
+        while not self.is_wanted() or (window is not None and (await self._queue.counts()).open + size > window):
             self._has_room.clear()
             await self._has_room.wait()
 

@@ -18,11 +18,11 @@ from streaming_queue.core.idle_timeout import IdleTimeouts
 from streaming_queue.core.network_health import NetworkHealth
 from streaming_queue.core.topology import Topology
 from streaming_queue.errors import (
-    ConnectError,
     ProtocolError,
     RemoteError,
     StreamingQueueError,
     TopologyError,
+    UnavailableError,
     UnreachableError,
     error_event,
     error_from_event,
@@ -238,7 +238,7 @@ class NetworkBase:
                     self._warm.add(edge)
             self._warming.pop(edge, None)
         if dst_id in self._killed:
-            raise ConnectError(f"agent {dst_id!r} was killed")
+            raise UnavailableError(f"agent {dst_id!r} was killed")
 
     async def broadcast_message(
         self, src_id: str, payload: Mapping[str, Any], *, exclude: Collection[str] = ()

@@ -221,7 +221,8 @@ class QACoordinatorBase:
     def figures(self) -> ReplyMetadata:
         """The state of the run: `state` (idle, running, done, stopped, failed), done, failed, total, `round_id`.
 
-        With a run also its `directory`, after a failure also `error`, an `errors.error_event`.
+        With a run also its `directory` and, while it can only wait, `waiting`: for what. After a failure also `error`,
+        an `errors.error_event`.
         """
         failure = self._running and self._running.done() and _failure(self._running)
         run = self._run
@@ -237,6 +238,8 @@ class QACoordinatorBase:
                 "round_id": run.round_id,
                 "directory": str(run.directory.path),
             }
+            if run.waiting:
+                figures["waiting"] = run.waiting
         if failure:
             figures["error"] = error_event(failure)
         return figures

@@ -38,6 +38,7 @@ from streaming_queue.telemetry.events import (
     RunStarted,
     Sent,
     WorkerJoined,
+    WorkerUp,
 )
 
 Steering = Callable[["Run", Scheduler, SQLiteQueue], AbstractAsyncContextManager[None]]
@@ -86,6 +87,11 @@ class Run:
         """Whether the run is paused: it sends no questions."""
         return self.state == "running" and self._scheduler is not None and self._scheduler.paused
 
+    @property
+    def waiting(self) -> str:
+        """Why the run can only wait (`events.Waiting`); empty while it works."""
+        return self._scheduler.waiting if self._scheduler else ""
+
     def drain(self) -> None:
         """Read and send no more questions; `run` ends when the questions in flight have ended."""
         self.draining = True
@@ -99,7 +105,7 @@ class Run:
 
         Raises:
             ConfigError: the source cannot be read to its end; all questions read before have ended.
-            AuthError, QuotaError: no worker can go on; the run is stopped and can be resumed.
+            AuthError, QuotaError, UnavailableError: no worker can go on; the run is stopped and can be resumed.
             QueueError: the queue failed.
         """
         started = time.monotonic()
@@ -154,6 +160,7 @@ class Run:
             choice=self._choice,
         )
         self.membership.scheduler = scheduler
+        feed.is_wanted = lambda: scheduler.pool.all_down_since is None
         steered = self._steering(self, scheduler, queue) if self._steering else nullcontext()
         try:
             async with steered, asyncio.TaskGroup() as tasks:
@@ -201,7 +208,7 @@ class Run:
             self.total -= event.count if kind is Purged else 0
         elif isinstance(event, WorkerJoined):
             self._worker_ids = tuple(dict.fromkeys((*self._worker_ids, event.worker)))
-        if self._feed and kind in (Answered, DeadLettered):
+        if self._feed and kind in (Answered, DeadLettered, WorkerUp, WorkerJoined):
             self._feed.make_room()
         if self._projection and kind in (Answered, DeadLettered, Replayed, Purged):
             self._projection.nudge()

@@ -36,6 +36,8 @@ _STYLES = {
 _LINES: Mapping[type[Event], tuple[str, str]] = {
     events.Paused: ("WARNING", "paused: questions in flight end; `stq resume {0.directory}` goes on"),
     events.Continued: ("SUCCESS", "no longer paused"),
+    events.Waiting: ("WARNING", "{0.text}"),
+    events.WaitOver: ("SUCCESS", "no longer waiting"),
     events.Replayed: ("INFO", "{0.count:,} failed questions are asked again"),
     events.Purged: ("WARNING", "{0.count:,} failed questions were deleted"),
     events.WorkerUp: ("SUCCESS", "{0.worker} is up"),

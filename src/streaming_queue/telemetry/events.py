@@ -150,6 +150,18 @@ class WorkerUp(Event):
 
 
 @record
+class Waiting(Event):
+    """The run can only wait until `WaitOver`; `text` says since when, for what, and what ends the wait."""
+
+    text: str
+
+
+@record
+class WaitOver(Event):
+    """A worker takes questions again."""
+
+
+@record
 class WorkerJoined(Event):
     """A worker joined the run."""
 

@@ -15,7 +15,7 @@ from streaming_queue.telemetry.progress import RunProgress, WorkerProgress
 from streaming_queue.telemetry.text import NONE, clock, figure, one_line, percent, rate
 
 MOST_WORKERS = 12
-_LINES_BESIDE_WORKERS = 9
+_LINES_BESIDE_WORKERS = 11
 _WIDE = 84
 WIDEST = 110
 _SPARKS = "▁▂▃▄▅▆▇█"
@@ -23,6 +23,7 @@ _HEADINGS = ("in flight", "answered", "errors", "response ms", "protocol ms")
 _SHORT_HEADINGS = ("flight", "answers", "errors", "resp ms", "prot ms")
 MOCK_BADGE = (" MOCK ", "bold black on yellow")
 PAUSED_BADGE = (" PAUSED ", "bold white on red")
+WAITING_BADGE = (" WAITING ", "bold black on yellow")
 
 
 class LiveView:
@@ -36,6 +37,8 @@ class LiveView:
         progress = self._progress
         room = max(1, min(MOST_WORKERS, (options.height or console.height) - _LINES_BESIDE_WORKERS))
         parts: list[RenderableType] = [_headline(progress), _figures(progress, wide=options.max_width >= _WIDE)]
+        if progress.waiting:
+            parts.append(Text(one_line(progress.waiting, 400), style="yellow"))
         if progress.workers:
             parts += ["", _workers(list(progress.workers.values()), room, wide=options.max_width >= _WIDE)]
         yield Panel(
@@ -58,6 +61,8 @@ def _title(progress: RunProgress) -> Text:
         title.append(" ").append(*MOCK_BADGE)
     if progress.state == "paused":
         title.append(" ").append(*PAUSED_BADGE)
+    elif progress.waiting:
+        title.append(" ").append(*WAITING_BADGE)
     return title
 
 

@@ -67,6 +67,7 @@ class RunProgress:
         self.retried = 0
         self.reading = True
         self.state = "running"
+        self.waiting = ""
         self.protocols: list[str] = []
         self.mock = False
         self.workers: dict[str, WorkerProgress] = {}
@@ -109,9 +110,9 @@ class RunProgress:
         return [(settled - before) / (now - then) for (then, before), (now, settled) in pairwise(list(self._samples))]
 
     def eta_s(self) -> float | None:
-        """Seconds to the end; None while they are unknown: the intake or a pause goes on, or no question ends."""
+        """Seconds to the end; None while they are unknown: the run reads, is paused or waits, or no question ends."""
         per_s = self.rate()
-        if self.reading or self.state == "paused" or not per_s:
+        if self.reading or self.state == "paused" or self.waiting or not per_s:
             return None
         return max(0, self.total - self.settled) / per_s
 
@@ -148,8 +149,8 @@ class RunProgress:
         known = f"{self.settled:,}/{self.total:,} ({self.share:.0%})"
         if self.reading:
             known = f"{self.settled:,} of {self.total:,} read so far"
-        if self.state == "paused":
-            known = f"paused, {known}"
+        if self.state == "paused" or self.waiting:
+            known = f"{'paused' if self.state == 'paused' else 'waiting'}, {known}"
         up = sum(worker.up for worker in self.workers.values())
         parts = [
             f"{known}, {self.answered:,} answered, {self.failed:,} failed, {self.in_flight} in flight",
@@ -204,6 +205,10 @@ class RunProgress:
                 self.total = max(self.total, event.total)
             case events.IntakeFinished():
                 self.reading = False
+            case events.Waiting():
+                self.waiting = event.text
+            case events.WaitOver():
+                self.waiting = ""
             case events.Paused():
                 self.state = "paused"
             case events.Continued():

@@ -159,7 +159,7 @@ def test_a_wrong_older_value_is_named_as_it_was_given():
         ("network.message_timeout=-1", "network.message_timeout must be"),
         ("scheduler.max_attempts=0", "scheduler.max_attempts must be"),
         ("scheduler.lease_s=.inf", "scheduler.lease_s must be a finite number"),
-        ("scheduler.no_worker_timeout_s=0", "scheduler.no_worker_timeout_s must be"),
+        ("scheduler.no_worker_timeout_s=-1", "scheduler.no_worker_timeout_s must be"),
         ("scheduler.drain_s=-1", "scheduler.drain_s must be"),
         ("scheduler.retry_cap_s=0.01", "scheduler.retry_cap_s 0.01 is below scheduler.retry_base_s 0.1"),
         ("mock.latency_ms=-1", "mock.latency_ms must be greater"),

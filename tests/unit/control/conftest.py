@@ -20,6 +20,7 @@ class Steered:
         self.directory = directory
         self.emit = events.append
         self.paused = self.draining = False
+        self.waiting = ""
 
     async def pause(self) -> None:
         self.paused = True

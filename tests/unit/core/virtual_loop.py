@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from streaming_queue.core.pool import breaker, load_balancer, stall_detector, worker_health, worker_pool
-from streaming_queue.core.scheduling import attempts, retry_budget, scheduler
+from streaming_queue.core.scheduling import attempts, retry_budget, scheduler, waiting
 
 MODULES: tuple[ModuleType, ...] = (
     attempts,
@@ -23,6 +23,7 @@ MODULES: tuple[ModuleType, ...] = (
     stall_detector,
     worker_health,
     worker_pool,
+    waiting,
 )
 
 

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 from streaming_queue.comm.answer_limit import AnswerMeter
 from streaming_queue.comm.base import BaseCommBackend
-from streaming_queue.errors import ProtocolError, StreamingQueueError
+from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError, UnavailableError
 from streaming_queue.messages import MESSAGE, Reply, StreamEvent, reply_of
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,8 @@ class Exchange(ABC):
 
     The exchange resumes once after a broken connection, and again after each connection that lasted a second: an answer
     may take an hour, and a network may break more than once an hour. `resumed` counts these. A backend sets `reply` if
-    the answer on the wire holds more than its event; `ask` returns `reply`.
+    the answer on the wire holds more than its event; `ask` returns `reply`. It sets `accepted` when the agent has the
+    message and further requests follow: after that, a failed connection attempt is a lost answer, a ConnectError.
     """
 
     leaves: ClassVar[tuple[type[BaseException], ...]] = ()
@@ -58,6 +59,7 @@ class Exchange(ABC):
         self.metadata: Mapping[str, Any] = payload.get("metadata") or {}
         self.streaming = False
         self.resumed = 0
+        self.accepted = False
         self.reply: Reply | None = None
         self._cancels = cancels
         self._translated = translated
@@ -125,6 +127,7 @@ class Exchange(ABC):
         except BaseException as error:
             if isinstance(error, (asyncio.CancelledError, *self.leaves)):
                 await self._leave()
+            self._check_sent(error)
             raise
         finally:
             self.release()
@@ -157,9 +160,15 @@ class Exchange(ABC):
         except BaseException as error:
             if not ended and isinstance(error, (asyncio.CancelledError, GeneratorExit, *self.leaves)):
                 await self._leave()
+            self._check_sent(error)
             raise
         finally:
             self.release()
+
+    def _check_sent(self, error: BaseException) -> None:
+        """Raise ConnectError if an attempt to connect failed after the agent may have had the message."""
+        if isinstance(error, UnavailableError) and (self.resumed or self.accepted):
+            raise ConnectError(str(error), retry_after_s=error.retry_after_s) from error
 
     def _begins_again(self, error: Exception, began: float) -> bool:
         if not self.resumes(error):

@@ -31,6 +31,7 @@ from streaming_queue.errors import (
     ProtocolError,
     SendTimeoutError,
     StreamingQueueError,
+    UnavailableError,
     os_reason,
 )
 
@@ -233,13 +234,13 @@ def translate(error: Exception, address: str) -> CommError:
     reason = str(error) or type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
         failure = f"the TLS certificate is not trusted: {reason}; check the agent's tls option"
-        return ConnectError(f"{address}: {failure}", retryable=False)
+        return UnavailableError(f"{address}: {failure}", retryable=False)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return ConnectError(f"{address}: no connection within {CONNECT_TIMEOUT_S:g} s")
+        return UnavailableError(f"{address}: no connection within {CONNECT_TIMEOUT_S:g} s")
     if isinstance(error, TimeoutError):
         return SendTimeoutError(f"{address}: the connection timed out: {reason}")
     if isinstance(error, aiohttp.ClientConnectorError):
-        return ConnectError(f"{address}: cannot connect: {os_reason(error.os_error)}")
+        return UnavailableError(f"{address}: cannot connect: {os_reason(error.os_error)}")
     if isinstance(error, BROKEN):
         return ConnectError(f"{address}: the connection broke before the answer: {reason}")
     return ProtocolError(f"{address}: the answer is not HTTP: {reason}")

@@ -18,6 +18,7 @@ from streaming_queue.errors import (
     ProtocolError,
     SendTimeoutError,
     StreamingQueueError,
+    UnavailableError,
     error_event,
     whole_error_event,
 )
@@ -242,7 +243,7 @@ class Executions:
 
         Raises:
             ProtocolError: the key is in use for another text; not retryable.
-            ConnectError: the agent was stopped, or drains and this is a new question.
+            UnavailableError: the agent was stopped, or drains and this is a new question.
         """
         execution = self._find(context) or self._start(context)
         _end_grace(execution)
@@ -255,7 +256,7 @@ class Executions:
 
     def _find(self, context: RequestContext) -> Execution | None:
         if self._closed:
-            raise ConnectError(f"agent {context.agent_id!r} was stopped")
+            raise UnavailableError(f"agent {context.agent_id!r} was stopped")
         key = context.call_context.idempotency_key
         execution = self._by_identity.get((context.principal, key)) if key else None
         if execution is not None:
@@ -270,7 +271,7 @@ class Executions:
             _same_question(key, question, context)
             executor = Repeat(end)
         elif self._draining and context.call_context.kind != "command":
-            raise ConnectError(f"agent {context.agent_id!r} drains and takes no new questions")
+            raise UnavailableError(f"agent {context.agent_id!r} drains and takes no new questions")
         execution = Execution(executor, context)
         self._running.add(execution)
         if context.call_context.idempotency_key:

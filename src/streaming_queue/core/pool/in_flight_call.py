@@ -24,6 +24,11 @@ class InFlightCall:
         self._is_out = True
         self._reason: StreamingQueueError | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the answer may still come: the call has no result, and was not given up."""
+        return self._is_out and self._reason is None
+
     async def run(self, asking: Awaitable[T]) -> T:
         """The result of `asking`. Raises the error of `asking`, or the reason of `give_up`."""
         try:
@@ -37,6 +42,6 @@ class InFlightCall:
 
     def give_up(self, reason: StreamingQueueError) -> None:
         """Cancel the question at the worker, if it is still in flight."""
-        if self._is_out and self._reason is None:
+        if self.is_open:
             self._reason = reason
             self._task.cancel()

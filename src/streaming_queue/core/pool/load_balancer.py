@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from streaming_queue.core.pool.in_flight_call import InFlightCall
-from streaming_queue.core.pool.worker_pool import UNFIT, WorkerPool, poison
+from streaming_queue.core.pool.worker_pool import UNFIT, WorkerPool, is_loss, poison
 from streaming_queue.core.scheduling.handoff import Handoff
 from streaming_queue.errors import (
     AgentFailedError,
     ConnectError,
     RateLimitedError,
     StreamingQueueError,
+    UnavailableError,
     error_event,
     error_from_event,
 )
@@ -105,7 +106,8 @@ class LoadBalancer:
 
         Raises:
             StreamingQueueError: the worker's own error.
-            ConnectError: no worker can be reached. RateLimitedError: all workers in reach ask to slow down.
+            ConnectError: no worker can be reached; it is an UnavailableError if the question reached none.
+            RateLimitedError: all workers in reach ask to slow down.
             AuthError, QuotaError, ConfigError: no worker can work.
             AgentFailedError: too many workers were lost on the question, not retryable; or it may not be repeated.
         """
@@ -183,7 +185,8 @@ class LoadBalancer:
             return error_from_event(error_event(error))  # each question raises its own
         if (paused_s := self._pool.paused_s) is not None:
             return RateLimitedError("every worker that can be reached asks to slow down", retry_after_s=paused_s)
-        return ConnectError(f"no worker can be reached: {', '.join(self._pool.workers)}")
+        cls = ConnectError if question.losses else UnavailableError
+        return cls(f"no worker can be reached: {', '.join(self._pool.workers)}")
 
     def _on_change(self) -> None:
         self._free.turn_away(self._no_worker_for)
@@ -197,7 +200,7 @@ class LoadBalancer:
             raise error
         if isinstance(error, UNFIT):
             question.unfit[worker_id] = error
-        elif isinstance(error, ConnectError):
+        elif is_loss(error):
             question.losses += 1
             if message := poison(error, question.losses, self._max_losses):
                 raise AgentFailedError(message, retryable=False) from error

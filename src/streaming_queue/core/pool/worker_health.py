@@ -20,11 +20,11 @@ class WorkerHealth:
     """One worker; times are of the monotonic clock.
 
     The worker gets no questions until `paused_until`; `ejected` says that its failures are the cause. `strikes` counts
-    its losses without an answer in between. `out` is the reason if the worker is out; `reason` and `since` are the
-    reason and the time if it is not up. `busy` questions are in flight. `seen_at` is the last sign of life, `probed_at`
-    the last good probe. `began_anew` is the time of the worker's return, until it has all its slots again; `proven`
-    counts its answers since then, `answers` and `failures` all its attempts. A `draining` worker gets no more questions
-    and then leaves.
+    its losses without an answer in between. `out` is the reason if the worker is out; `reason`, `since` and `down_at`
+    are the reason and the time if it is not up. `busy` questions are in flight. `seen_at` is the last sign of life,
+    `probed_at` the last good probe. `began_anew` is the time of the worker's return, until it has all its slots again;
+    `proven` counts its answers since then, `answers` and `failures` all its attempts. A `draining` worker gets no more
+    questions and then leaves.
     """
 
     worker_id: str
@@ -37,6 +37,7 @@ class WorkerHealth:
     out: StreamingQueueError | None = None
     reason: str | None = None
     since: datetime | None = None
+    down_at: float | None = None
     busy: int = 0
     seen_at: float = field(default_factory=time.monotonic)
     probed_at: float = -math.inf

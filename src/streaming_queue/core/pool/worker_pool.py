@@ -23,6 +23,7 @@ from streaming_queue.errors import (
     QuotaError,
     RateLimitedError,
     StreamingQueueError,
+    UnavailableError,
     UnknownAgentError,
     UnreachableError,
 )
@@ -44,9 +45,14 @@ WORKERS_OWN = (*UNFIT, ConnectError, RateLimitedError)
 """Errors of the worker, not of the question."""
 
 
+def is_loss(error: StreamingQueueError) -> bool:
+    """Whether the worker was lost with the question; a worker that never had the question was not."""
+    return isinstance(error, ConnectError) and not isinstance(error, UnavailableError)
+
+
 def poison(error: StreamingQueueError, losses: int, most: int) -> str | None:
     """The reason to give up a question after `error` and `losses` lost workers in a row; None: ask another worker."""
-    if isinstance(error, ConnectError) and losses >= most:
+    if is_loss(error) and losses >= most:
         return f"lost {losses} workers in a row, last: {error}"
     return None
 
@@ -345,7 +351,7 @@ class WorkerPool:
 
     def _down(self, worker: WorkerHealth, reason: str, *, final: bool) -> None:
         if worker.up:
-            worker.since = datetime.now(UTC)
+            worker.since, worker.down_at = datetime.now(UTC), time.monotonic()
         worker.up, worker.reason = False, reason
         self._degraded_rate.end(worker.worker_id)
         self._note_all_down()
@@ -361,7 +367,7 @@ class WorkerPool:
     def _back(self, worker: WorkerHealth) -> None:
         self._probing.pop(worker.worker_id, None)
         worker.up, worker.ejected, worker.proven = True, False, 0
-        worker.out = worker.paused_until = worker.reason = worker.since = None
+        worker.out = worker.paused_until = worker.reason = worker.since = worker.down_at = None
         worker.began_anew = worker.seen_at = time.monotonic()
         self.all_down_since = None
         self._emit(WorkerUp(worker.worker_id))

@@ -9,17 +9,17 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 
 from streaming_queue.core.pool.in_flight_call import InFlightCall
-from streaming_queue.core.pool.worker_pool import WorkerPool, poison
+from streaming_queue.core.pool.worker_pool import WorkerPool, is_loss, poison
 from streaming_queue.core.scheduling.auto import ProtocolChoice
 from streaming_queue.core.scheduling.hedging import Hedging
 from streaming_queue.core.scheduling.retry_budget import RetryBudget
 from streaming_queue.core.scheduling.settings import SchedulerSettings
 from streaming_queue.errors import (
-    ConnectError,
     LeaseLostError,
     RateLimitedError,
     SendTimeoutError,
     StreamingQueueError,
+    UnavailableError,
 )
 from streaming_queue.messages import Failure, ReplyMetadata, Result
 from streaming_queue.queue.base import Lease, WorkQueue
@@ -117,6 +117,7 @@ class Attempts:
         lease, seconds = attempt.lease, time.perf_counter() - attempt.began
         result = self._result(attempt, answer, metadata, queue_ms=queue_ms, seconds=seconds)
         self._pool.answered(attempt.worker_id, seconds)
+        self._budget.ended(failed=False)
         if self._choice:
             self._choice.answered(attempt.worker_id, result)
         self._forget(lease.id)
@@ -154,7 +155,7 @@ class Attempts:
             if now - attempt.began < after_s:
                 return None
             taken = attempt.lease.id in but or self._rivals(attempt)
-            if attempt.worker_id != worker_id and not taken:
+            if attempt.worker_id != worker_id and attempt.is_open and not taken:
                 return attempt.lease
         return None
 
@@ -195,6 +196,9 @@ class Attempts:
         workers_own = self._pool.blame(worker_id, error, suspect=lease.attempt > 1)
         if not workers_own:
             self._forgive(lease.id)
+            self._budget.ended(failed=True)
+        elif isinstance(error, UnavailableError) and lease.attempt == 1 and not lease.losses:
+            self._deadlines.pop(lease.id, None)  # the time of a question begins when a worker gets it
         if self.hedging and any(rival.lease.fence >= lease.fence for rival in self._rivals(attempt)):
             return  # another attempt still has the question, with a lease that is not older
         seconds = time.perf_counter() - attempt.began
@@ -208,7 +212,8 @@ class Attempts:
                 await self.bury(lease, failure)
             else:
                 self.failed_at.setdefault(lease.id, set()).add(worker_id)
-                await self._queue.retry(lease, max(self._jitter_s(lease.attempt), self._budget.reserve()), failure)
+                later_s = self._budget.reserve() if self._budget.holds else 0.0
+                await self._queue.retry(lease, max(self._jitter_s(lease.attempt), later_s), failure)
                 self._emit(Retried(lease.id, failure, lease.attempt, counted=True))
         except LeaseLostError:
             return
@@ -229,7 +234,7 @@ class Attempts:
         if message := poison(error, lease.losses + 1, self._settings.max_attempts):
             await self.bury(lease, replace(failure, message=message))
             return
-        lost = isinstance(error, ConnectError)
+        lost = is_loss(error)
         delay_s = self._budget.reserve() if isinstance(error, RateLimitedError) else 0.0
         await self._queue.release(lease, delay_s, failure=failure if lost else None)
         self._emit(Retried(lease.id, failure, lease.attempt, counted=False))

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
+from bisect import insort
 from collections import deque
 from collections.abc import Callable
 
 WINDOW_S = 10.0
+WEIGHT = 1 / 16
+"""The weight of the newest attempt in the share of failures."""
+MOST_FAILURES = 0.5
+"""Below this share of failures, the questions are their cause; from it on, the workers or their provider."""
 
 
 class RetryBudget:
     """In any ten seconds, it allows `per_s` retries per second plus `share` of the questions sent.
 
-    Pure except for `clock`. A retry over the budget is not refused: it gets a later time.
+    While most attempts succeed, the questions cause the failures, and their retries are free: they cost no more than
+    other questions. Pure except for `clock`. A retry over the budget is not refused: it gets a later time.
     """
 
     def __init__(self, *, share: float = 0.1, per_s: float = 3.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -20,7 +26,8 @@ class RetryBudget:
         self._per_s = per_s
         self._clock = clock
         self._asked: deque[tuple[int, int]] = deque()  # whole seconds, and the questions asked in each
-        self._retries: deque[float] = deque()
+        self._retries: list[float] = []
+        self._failures = 0.0
 
     def asked(self) -> None:
         """Count a question that is sent."""
@@ -31,6 +38,15 @@ class RetryBudget:
             self._asked.append((second, 1))
             while self._asked[0][0] <= second - WINDOW_S:
                 self._asked.popleft()
+
+    def ended(self, *, failed: bool) -> None:
+        """Count the end of an attempt."""
+        self._failures += WEIGHT * (failed - self._failures)
+
+    @property
+    def holds(self) -> bool:
+        """Whether retries must keep to the budget, since most attempts fail."""
+        return self._failures >= MOST_FAILURES
 
     @property
     def allowed(self) -> int:
@@ -43,9 +59,9 @@ class RetryBudget:
         """Reserve the next time for a retry; returns the seconds until then."""
         now, allowed = self._clock(), self.allowed
         while self._retries and self._retries[0] <= now - WINDOW_S:
-            self._retries.popleft()
+            del self._retries[0]
         moment = now
         if len(self._retries) >= allowed:
             moment = max(now, self._retries[-allowed] + WINDOW_S)
-        self._retries.append(moment)
+        insort(self._retries, moment)  # `allowed` may have grown, so that this retry is not the last
         return moment - now

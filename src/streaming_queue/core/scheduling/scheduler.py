@@ -9,20 +9,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
 from typing import Any
 
-from streaming_queue.core.network_health import MOST_NAMES
 from streaming_queue.core.pool.worker_pool import WorkerPool
 from streaming_queue.core.scheduling.attempts import Ask, Attempts
 from streaming_queue.core.scheduling.auto import ProtocolChoice
 from streaming_queue.core.scheduling.handoff import Handoff
 from streaming_queue.core.scheduling.settings import SchedulerSettings
-from streaming_queue.errors import ConnectError, LeaseLostError, QueueClosedError
-from streaming_queue.messages import Failure
+from streaming_queue.core.scheduling.waiting import waiting_text, why_down
+from streaming_queue.errors import ConnectError, LeaseLostError, QueueClosedError, UnavailableError
 from streaming_queue.queue.base import Lease, WorkQueue
-from streaming_queue.telemetry.events import EventListener, WorkerJoined, WorkerLeft
+from streaming_queue.telemetry.events import EventListener, Waiting, WaitOver, WorkerJoined, WorkerLeft
 
 __all__ = ["Ask", "Scheduler", "SchedulerSettings"]
 
 LEASE_WAIT_S = 1.0
+WAITING_TOLD_S = 30.0
+"""Pause between two texts about one wait, in seconds."""
 
 
 class Scheduler:
@@ -42,6 +43,8 @@ class Scheduler:
         choice: ProtocolChoice | None = None,
     ) -> None:
         self.paused = False
+        self.waiting = ""
+        """Why the run can only wait (`Waiting`); empty while it works."""
         self.may_end: Callable[[], Awaitable[bool]] | None = None
         """It decides whether all questions have ended: a question may just be given back."""
         self._queue = queue
@@ -72,6 +75,7 @@ class Scheduler:
         self._news = asyncio.Event()
         self._draining = False
         self._over = False
+        self._waiting_told_at = 0.0
 
     def drain(self) -> None:
         """Send no more questions: `run` returns when the questions in flight have ended, or after `drain_s`."""
@@ -96,6 +100,7 @@ class Scheduler:
 
         Raises:
             AuthError, QuotaError, ConfigError: no worker can work; the questions keep their place.
+            UnavailableError: no worker was reachable for `no_worker_timeout_s`; the questions keep their place.
             QueueError: the queue failed.
         """
         try:
@@ -135,7 +140,7 @@ class Scheduler:
                 return True
             if error := self.pool.fatal_error:
                 raise error
-            await self._bury_without_workers()
+            self._wait_for_workers()
             if self.pool.warming_up:
                 self._on_change()
             at_the_end = self._intake_done.is_set() and not len(self._handoff)
@@ -161,29 +166,20 @@ class Scheduler:
         ended = idle and (await self._queue.counts()).open == 0
         return ended and (self.may_end is None or await self.may_end())
 
-    async def _bury_without_workers(self) -> None:
-        since = self.pool.all_down_since
-        if since is None or time.monotonic() - since < self._settings.no_worker_timeout_s or self._attempts.in_flight:
-            return
-        reason = Failure(
-            ConnectError.__name__,
-            f"no worker was reachable for {self._settings.no_worker_timeout_s:g} s (scheduler.no_worker_timeout_s); "
-            f"last: {self._why_down()}",
-        )
-        while leases := self._handoff.drop() or await self._queue.lease(self._settings.batch_size):
-            for lease in leases:
-                if self.pool.all_down_since is None or self._draining:
-                    self._handoff.offer(lease)
-                else:
-                    with contextlib.suppress(LeaseLostError):
-                        await self._attempts.bury(lease, reason)
-            if self.pool.all_down_since is None or self._draining:
-                return
-
-    def _why_down(self) -> str:
-        down = [f"{worker.worker_id} is down: {worker.reason}" for worker in self.pool.workers.values()]
-        more = [f"and {len(down) - MOST_NAMES} more"] if len(down) > MOST_NAMES else []
-        return "; ".join(down[:MOST_NAMES] + more)
+    def _wait_for_workers(self) -> None:
+        """Report that the run can only wait. Raises UnavailableError if it waits for longer than it may."""
+        limit_s, since = self._settings.no_worker_timeout_s or None, self.pool.all_down_since
+        can_only_wait = not self._attempts.in_flight and not self.paused
+        workers = list(self.pool.workers.values())
+        text = waiting_text(workers, None if since is None else limit_s) if can_only_wait else ""
+        if can_only_wait and since is not None and limit_s and time.monotonic() - since >= limit_s:
+            raise UnavailableError(
+                f"no worker was reachable for {limit_s:g} s (scheduler.no_worker_timeout_s); last: {why_down(workers)}"
+            )
+        is_new = bool(text) != bool(self.waiting) or time.monotonic() - self._waiting_told_at > WAITING_TOLD_S
+        if text != self.waiting and is_new:
+            self.waiting, self._waiting_told_at = text, time.monotonic()
+            self._emit(Waiting(text) if text else WaitOver())
 
     async def _give_back(self) -> None:
         # A question may be here twice: sent to two workers, or leased again while its old lease was in flight.

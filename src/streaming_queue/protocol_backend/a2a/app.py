@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from streaming_queue.comm import strict_json
 from streaming_queue.comm.host.asgi import cancelled_on_disconnect, read_body
 from streaming_queue.comm.host.respond import Header, send_json
-from streaming_queue.errors import ConnectError, error_event
+from streaming_queue.errors import UnavailableError, error_event
 from streaming_queue.protocol_backend.a2a.dialect import CARD_PATH, RPC_MEMBERS, V03, V1, VERSION_HEADER, known_version
 from streaming_queue.protocol_backend.a2a.event_stream import plain_routes
 from streaming_queue.protocol_backend.a2a.handler import AgentHandler, ContextBuilder
@@ -75,7 +75,7 @@ class A2AApp:
 
     async def _serve_card(self, scope: Scope, send: Send, headers: Mapping[bytes, bytes]) -> None:
         if not self._handler.ready:
-            away = ConnectError(f"agent {self._agent_id!r} takes no questions now: it drains, or is not ready")
+            away = UnavailableError(f"agent {self._agent_id!r} takes no questions now: it drains, or is not ready")
             later = (b"retry-after", b"%d" % RETRY_AFTER_S)
             await send_json(send, 503, orjson.dumps({"error": error_event(away)}), later)
             return

@@ -14,7 +14,14 @@ from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.client.http import HttpPeer, HttpSession, peer_date, read_body
 from streaming_queue.comm.client.once import Once
 from streaming_queue.comm.grpc_wire import load_part
-from streaming_queue.errors import BackendClosedError, ConfigError, ConnectError, ProtocolError, RemoteError
+from streaming_queue.errors import (
+    BackendClosedError,
+    ConfigError,
+    ConnectError,
+    ProtocolError,
+    RemoteError,
+    UnavailableError,
+)
 from streaming_queue.protocol_backend.a2a.card import GRPC, JSONRPC, MAX_CARD_BYTES, Card, about, read_card
 from streaming_queue.protocol_backend.a2a.dialect import CARD_PATH, GRPC_SETTINGS
 from streaming_queue.protocol_backend.a2a.failures import http_error
@@ -77,7 +84,7 @@ class Peer(HttpPeer):
             body, _ = await self._fetch_card()
             return await self._choose(body)
         except (ProtocolError, RemoteError) as error:
-            raise ConnectError(str(error), retry_after_s=error.retry_after_s) from error
+            raise UnavailableError(str(error), retry_after_s=error.retry_after_s) from error
 
     async def _fetch_card(self) -> tuple[bytes, datetime | None]:
         """The body of the agent's card, and the agent's clock. Raises CommError: unreachable, refused, no card."""

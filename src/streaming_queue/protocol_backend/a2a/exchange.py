@@ -88,7 +88,7 @@ class A2AExchange(Exchange):
                                 await read_out(results)
                             yield event
         if progress.running:
-            self._following = True
+            self._following = self.accepted = True
             async with aclosing(self._follow(interface, subscribe=follows)) as events:
                 async for event in events:
                     if follows:

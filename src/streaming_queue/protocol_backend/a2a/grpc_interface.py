@@ -23,9 +23,17 @@ from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.client.http import HttpSession
 from streaming_queue.comm.client.liveness import Watch
 from streaming_queue.comm.context import heard
-from streaming_queue.comm.grpc_wire import COMMON_LIMIT_BYTES, call_metadata, open_channel, own_failure
+from streaming_queue.comm.grpc_wire import COMMON_LIMIT_BYTES, call_metadata, is_unavailable, open_channel, own_failure
 from streaming_queue.comm.strict_json import MAX_ANSWER_VALUES
-from streaming_queue.errors import AuthError, ConfigError, ConnectError, ProtocolError, RemoteError, StreamingQueueError
+from streaming_queue.errors import (
+    AuthError,
+    ConfigError,
+    ConnectError,
+    ProtocolError,
+    RemoteError,
+    StreamingQueueError,
+    UnavailableError,
+)
 from streaming_queue.protocol_backend.a2a.card import Card
 from streaming_queue.protocol_backend.a2a.codec import Result, decode_result, encode_json
 from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION, EXTENSIONS_HEADER, VERSION_HEADER
@@ -91,11 +99,11 @@ class GrpcInterface:
                 state = self._channel.get_state(try_to_connect=True)
                 while state is not ChannelConnectivity.READY:
                     if state is ChannelConnectivity.TRANSIENT_FAILURE:
-                        raise ConnectError(f"{self.address}: cannot connect by gRPC to {self.card.url}")
+                        raise UnavailableError(f"{self.address}: cannot connect by gRPC to {self.card.url}")
                     await self._channel.wait_for_state_change(state)
                     state = self._channel.get_state(try_to_connect=True)
         except TimeoutError:
-            raise ConnectError(
+            raise UnavailableError(
                 f"{self.address}: no connection by gRPC to {self.card.url} within {CONNECT_TIMEOUT_S:g} s"
             ) from None
 
@@ -214,6 +222,8 @@ def status_error(error: AioRpcError, address: str, sent_bytes: int) -> Streaming
     text = f"{address}: gRPC {status.name}: {(error.details() or '')[:300]!a}"
     if cls is RemoteError and (own := own_failure(error)) is not None:
         return own(text, retryable=True)
+    if is_unavailable(error):
+        return UnavailableError(text)
     if status is StatusCode.RESOURCE_EXHAUSTED and sent_bytes > COMMON_LIMIT_BYTES:
         return ProtocolError(f"{text}; the message has {sent_bytes} bytes", retryable=False)
     return cls(text, retryable=retryable)

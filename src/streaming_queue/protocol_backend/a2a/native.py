@@ -16,7 +16,7 @@ from a2a.server.request_handlers.default_request_handler_v2 import DefaultReques
 from a2a.types.a2a_pb2 import AgentCard, Message, SendMessageRequest, Task
 from a2a.utils.errors import A2AError, InternalError
 
-from streaming_queue.errors import ConnectError, error_event
+from streaming_queue.errors import UnavailableError, error_event
 from streaming_queue.protocol_backend.a2a.agent_errors import to_a2a
 from streaming_queue.protocol_backend.a2a.task_store import BoundedTaskStore, Busy
 
@@ -116,7 +116,7 @@ class NativeHandler(DefaultRequestHandlerV2):
 
     async def _setup_active_task(self, params: SendMessageRequest, call_context: ServerCallContext) -> Any:
         if not self.ready:
-            stopping = ConnectError(f"agent {self._agent_id!r} drains and takes no new messages")
+            stopping = UnavailableError(f"agent {self._agent_id!r} drains and takes no new messages")
             raise to_a2a(error_event(stopping))
         message = params.message
         if message.task_id and not message.context_id:

@@ -123,6 +123,7 @@ class AcpExchange(HttpExchange[Peer]):
 
     async def _known(self, *path: str) -> dict[str, Any]:
         """The known run, or its events. Raises ConnectError if the agent has forgotten the run."""
+        self.accepted = True
         try:
             return await self.peer.ask("GET", self.peer.runs.joinpath(str(self.run_id), *path))
         except NotFoundError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streaming_queue.comm.skills import declared
-from streaming_queue.errors import ConnectError, ProtocolError
+from streaming_queue.errors import ProtocolError, UnavailableError
 from streaming_queue.protocol_backend.acp.codec import CALL_EXTENSION, agent_name
 
 _PROMISE = (
@@ -79,14 +79,14 @@ def choose(document: Mapping[str, Any], agent_id: str, name: str | None, address
     if name is not None:
         if name in by_name:
             return Manifest.of(by_name[name])
-        raise ConnectError(f"{address}: it has no agent {name!r}{_those(by_name)}")
+        raise UnavailableError(f"{address}: it has no agent {name!r}{_those(by_name)}")
     for wanted in (agent_id, agent_name(agent_id)):
         if wanted in by_name:
             return Manifest.of(by_name[wanted])
     if len(listed) == 1:
         return Manifest.of(listed[0])
     remedy = f"name one in the address: {address}/agents/NAME"
-    raise ConnectError(f"{address}: which of its agents is {agent_id!r}?{_those(by_name)}; {remedy}")
+    raise UnavailableError(f"{address}: which of its agents is {agent_id!r}?{_those(by_name)}; {remedy}")
 
 
 def _those(names: Collection[str]) -> str:

@@ -13,7 +13,7 @@ from yarl import URL
 from streaming_queue.comm.base import EndpointOptions
 from streaming_queue.comm.client.http import HttpPeer, HttpSession, peer_date, read_body
 from streaming_queue.comm.client.once import Once
-from streaming_queue.errors import ConnectError, ProtocolError, RemoteError
+from streaming_queue.errors import ProtocolError, RemoteError, UnavailableError
 from streaming_queue.protocol_backend.acp.codec import decode_object
 from streaming_queue.protocol_backend.acp.failures import NotFoundError, http_error
 from streaming_queue.protocol_backend.acp.manifest import Manifest, choose
@@ -60,9 +60,9 @@ class Peer(HttpPeer):
                 with self.translated:
                     return (await self.probe())[0]
         except TimeoutError as error:
-            raise ConnectError(f"{self.address}: no manifest within {MANIFEST_TIMEOUT_S:g} s") from error
+            raise UnavailableError(f"{self.address}: no manifest within {MANIFEST_TIMEOUT_S:g} s") from error
         except (ProtocolError, RemoteError) as error:
-            raise ConnectError(str(error), retry_after_s=error.retry_after_s) from error
+            raise UnavailableError(str(error), retry_after_s=error.retry_after_s) from error
 
     async def probe(self) -> tuple[Manifest, datetime | None]:
         """The agent's manifest, and its clock. Raises the library's errors and CommError."""
@@ -79,7 +79,7 @@ class Peer(HttpPeer):
                 raise http_error(response, body, origin)
             return decode_object(body, str(url)), peer_date(response.headers)
 
-    def gone(self, error: NotFoundError) -> ConnectError:
+    def gone(self, error: NotFoundError) -> UnavailableError:
         """The error for a host that no longer has the agent; the next message reads the manifest again."""
         self.manifest.value = None
-        return ConnectError(str(error))
+        return UnavailableError(str(error))

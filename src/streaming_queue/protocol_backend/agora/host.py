@@ -19,7 +19,7 @@ from streaming_queue.comm.host.asgi import cancelled_on_disconnect
 from streaming_queue.comm.host.asgi_agent import GET, POST, AsgiAgent, RefusedError, Route
 from streaming_queue.comm.host.idempotency_cache import ExpiringCache
 from streaming_queue.comm.host.respond import Answer, send_end, send_json
-from streaming_queue.errors import ConnectError, ProtocolError, StreamingQueueError, error_event
+from streaming_queue.errors import ProtocolError, StreamingQueueError, UnavailableError, error_event
 from streaming_queue.messages import End
 from streaming_queue.protocol_backend.agora import routine
 from streaming_queue.protocol_backend.agora.body_formats import BODY_FORMATS, BodyFormat, Followed
@@ -102,7 +102,7 @@ class AgoraAgent(AsgiAgent):
         status, listing = 200, _LISTING
         if not self._executions.ready:
             about_to_stop = f"agent {self.agent_id!r} takes no questions: it is not ready, or drains"
-            status, listing = 503, self.error_body(ConnectError(about_to_stop))
+            status, listing = 503, self.error_body(UnavailableError(about_to_stop))
         await send_json(send, status, listing, (AGENT_ID_HEADER.encode(), quote(self.agent_id).encode()))
 
     async def _open(self, scope: Scope, body: bytes, send: Send) -> None:

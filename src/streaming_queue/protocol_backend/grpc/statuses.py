@@ -13,7 +13,7 @@ import orjson
 from grpc import StatusCode
 from grpc.aio import AioRpcError
 
-from streaming_queue.comm.grpc_wire import COMMON_LIMIT_BYTES, own_failure
+from streaming_queue.comm.grpc_wire import COMMON_LIMIT_BYTES, is_unavailable, own_failure
 from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.errors import (
     AgentFailedError,
@@ -25,6 +25,7 @@ from streaming_queue.errors import (
     RemoteError,
     SendTimeoutError,
     StreamingQueueError,
+    UnavailableError,
     error_event,
     error_from_event,
 )
@@ -58,6 +59,7 @@ STATUS_BY_CODE: Mapping[str, StatusCode] = {
     "agent_failed": StatusCode.INTERNAL,
     "protocol": StatusCode.INTERNAL,
     "connect": StatusCode.UNAVAILABLE,
+    "unavailable": StatusCode.UNAVAILABLE,
     "backend_closed": StatusCode.UNAVAILABLE,
     "queue": StatusCode.UNAVAILABLE,
     "queue_closed": StatusCode.UNAVAILABLE,
@@ -137,6 +139,8 @@ def decode_error(error: AioRpcError, address: str, sent_bytes: int = 0) -> Strea
     own = own_failure(error) if cls is RemoteError else None
     if own is not None:
         cls, retryable = own, True
+    elif is_unavailable(error):
+        cls = UnavailableError
     elif status is StatusCode.RESOURCE_EXHAUSTED:
         if retry_after_s is not None:
             cls = RateLimitedError

@@ -34,6 +34,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "llm": 502,
     "bad_response": 502,
     "connect": 503,
+    "unavailable": 503,
     "backend_closed": 503,
     "queue": 503,
     "queue_full": 503,

@@ -11,7 +11,7 @@ from streaming_queue.comm.base import About, Capabilities
 from streaming_queue.comm.context import heard
 from streaming_queue.comm.host.execution import HEARTBEAT_S, Executions
 from streaming_queue.comm.probing import ProbingBackend
-from streaming_queue.errors import BackendClosedError, ConfigError, ConnectError, error_from_event
+from streaming_queue.errors import BackendClosedError, ConfigError, UnavailableError, error_from_event
 from streaming_queue.messages import ERROR, Reply, StreamEvent, TextEvent, reply_of
 
 
@@ -52,7 +52,7 @@ class InprocCommBackend(ProbingBackend):
         try:
             return self.hosted[address]
         except KeyError:
-            raise ConnectError(f"{address}: no agent is hosted there") from None
+            raise UnavailableError(f"{address}: no agent is hosted there") from None
 
     async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Reply:
         """Run the agent's executor on `payload`; `raw` is the terminal event."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
-from streaming_queue.errors import ConnectError, ProtocolError, RemoteError
+from streaming_queue.errors import ConnectError, ProtocolError, RemoteError, UnavailableError
 from streaming_queue.protocol_backend.mcp.dialect import HANDSHAKES, MODERN, SERVER_KEY, VERSIONS
 from streaming_queue.protocol_backend.mcp.session import CLIENT, Link, Session
 
@@ -34,9 +34,9 @@ async def negotiate(link: Link, version: str = MODERN) -> Session:
         if isinstance(error, ConnectError):
             raise
         said = f"{link.address}: did not agree on a version within {link.patience_s:g} s{link.remarks}"
-        raise ConnectError(said) from error
+        raise UnavailableError(said) from error
     except (ProtocolError, RemoteError) as error:
-        raise ConnectError(f"{error}{link.remarks}", retry_after_s=error.retry_after_s) from error
+        raise UnavailableError(f"{error}{link.remarks}", retry_after_s=error.retry_after_s) from error
 
 
 async def _newest(link: Link) -> Session:

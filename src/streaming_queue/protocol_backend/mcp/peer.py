@@ -9,7 +9,7 @@ from typing import Any
 
 from streaming_queue.comm.client.once import Once
 from streaming_queue.comm.probing import StartingError
-from streaming_queue.errors import BackendClosedError, CommError, ConnectError, ProtocolError
+from streaming_queue.errors import BackendClosedError, CommError, ConnectError, ProtocolError, UnavailableError
 from streaming_queue.protocol_backend.mcp.dialect import READY_KEY
 from streaming_queue.protocol_backend.mcp.negotiation import negotiate
 from streaming_queue.protocol_backend.mcp.session import Link, LostSessionError, Session
@@ -75,7 +75,7 @@ class Peer:
             if isinstance(error, CommError):
                 raise
             said = f"{address}: does not list its tools within {patience_s:g} s{self.link.remarks}"
-            raise ConnectError(said) from error
+            raise UnavailableError(said) from error
         return Agreement(session, choose(listed, self._choice, address), self._choice.arguments, listed)
 
     def forget(self, agreement: Agreement) -> None:

@@ -17,9 +17,9 @@ from streaming_queue.errors import (
     BackendNotInstalledError,
     CommError,
     ConfigError,
-    ConnectError,
     ProtocolError,
     StreamingQueueError,
+    UnavailableError,
     os_reason,
 )
 from streaming_queue.extras import install_command
@@ -146,11 +146,11 @@ def _translated(error: Exception, server: Server, login: Login) -> CommError:
         return AuthError(failure if login != Login() else f"{failure}: no login is set (docs/protocols/nats.md)")
     if isinstance(error, ssl.SSLError | errors.SecureConnWantedError):
         failure = f"the TLS certificate is not trusted: {reason}; check the certificate and the agent's tls option"
-        return ConnectError(f"{server}: {failure}", retryable=False)
+        return UnavailableError(f"{server}: {failure}", retryable=False)
     if isinstance(error, TimeoutError):
-        return ConnectError(f"{server}: no connection within {CONNECT_TIMEOUT_S} s")
+        return UnavailableError(f"{server}: no connection within {CONNECT_TIMEOUT_S} s")
     if isinstance(error, OSError):
-        return ConnectError(f"{server}: cannot connect: {os_reason(error)}")
+        return UnavailableError(f"{server}: cannot connect: {os_reason(error)}")
     return ProtocolError(f"{server}: this is not a NATS server: {reason}")
 
 

@@ -15,7 +15,14 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from streaming_queue.comm.client.once import Once
-from streaming_queue.errors import AuthError, BackendClosedError, CommError, ConnectError, ProtocolError
+from streaming_queue.errors import (
+    AuthError,
+    BackendClosedError,
+    CommError,
+    ConnectError,
+    ProtocolError,
+    UnavailableError,
+)
 from streaming_queue.protocol_backend.nats.address import Login, Server
 from streaming_queue.protocol_backend.nats.connecting import connect, dispose
 from streaming_queue.protocol_backend.nats.logins import find, may_keep_logins
@@ -213,7 +220,7 @@ class Link:
 
     def _live(self) -> Client:
         if self._client is None:
-            raise ConnectError(f"{self.server}: no connection")
+            raise UnavailableError(f"{self.server}: no connection")
         return self._client
 
     # --- breaking ---

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from nats.aio.msg import Msg
 
 from streaming_queue.comm.client.replies import Replies
-from streaming_queue.errors import CommError, ConnectError
+from streaming_queue.errors import CommError, ConnectError, UnavailableError
 from streaming_queue.protocol_backend.nats.codec import is_no_responders
 
 SIGN_S = 1.0
@@ -62,7 +62,7 @@ class Request(Replies[bytes]):
         """A message came to the inbox."""
         body = message.data
         if is_no_responders(body, message.headers):
-            self.fail(ConnectError(f"{self.address}: no agent listens there"))
+            self.fail(UnavailableError(f"{self.address}: no agent listens there"))
             return
         self.heard_at = asyncio.get_running_loop().time()
         if self.instance is None and message.reply:

@@ -10,7 +10,15 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatu
 from streaming_queue.comm.client.http import CONNECT_TIMEOUT_S
 from streaming_queue.comm.strict_json import read_or_none
 from streaming_queue.comm.wire_errors import excerpt, parse_retry_after, refusal, reported_error
-from streaming_queue.errors import AuthError, CommError, ConnectError, ProtocolError, StreamingQueueError, os_reason
+from streaming_queue.errors import (
+    AuthError,
+    CommError,
+    ConnectError,
+    ProtocolError,
+    StreamingQueueError,
+    UnavailableError,
+    os_reason,
+)
 
 ERROR_BY_CLOSE_CODE: Mapping[int, type[CommError]] = {
     1002: ProtocolError,
@@ -28,15 +36,15 @@ def not_connected(error: Exception, address: str) -> StreamingQueueError:
     """The error for a failed connection attempt."""
     if isinstance(error, ssl.SSLError):
         failure = f"the TLS certificate is not trusted: {error}; check the agent's tls option"
-        return ConnectError(f"{address}: {failure}", retryable=False)
+        return UnavailableError(f"{address}: {failure}", retryable=False)
     if isinstance(error, TimeoutError):
-        return ConnectError(f"{address}: no connection within {CONNECT_TIMEOUT_S:g} s")
+        return UnavailableError(f"{address}: no connection within {CONNECT_TIMEOUT_S:g} s")
     if isinstance(error, OSError):
-        return ConnectError(f"{address}: cannot connect: {os_reason(error)}")
+        return UnavailableError(f"{address}: cannot connect: {os_reason(error)}")
     if isinstance(error, InvalidStatus):
         return _refused(error, address)
     if isinstance(error, InvalidMessage) and isinstance(error.__cause__, EOFError):
-        return ConnectError(f"{address}: the connection broke during the handshake")
+        return UnavailableError(f"{address}: the connection broke during the handshake")
     return ProtocolError(f"{address}: the answer is not a WebSocket handshake{_text_of(error)}")
 
 

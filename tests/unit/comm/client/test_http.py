@@ -33,6 +33,7 @@ from streaming_queue.errors import (
     ConnectError,
     ProtocolError,
     SendTimeoutError,
+    UnavailableError,
 )
 
 pytestmark = pytest.mark.usefixtures("no_stray_tasks")
@@ -175,12 +176,12 @@ def key(error: OSError | None = None) -> tuple[Any, OSError]:
 @pytest.mark.parametrize(
     ("error", "kind", "retryable", "broken"),
     [
-        (aiohttp.ClientConnectorSSLError(*key()), ConnectError, False, False),
-        (aiohttp.ClientConnectorCertificateError(key()[0], ValueError("expired")), ConnectError, False, False),
-        (aiohttp.ConnectionTimeoutError(), ConnectError, True, False),
+        (aiohttp.ClientConnectorSSLError(*key()), UnavailableError, False, False),
+        (aiohttp.ClientConnectorCertificateError(key()[0], ValueError("expired")), UnavailableError, False, False),
+        (aiohttp.ConnectionTimeoutError(), UnavailableError, True, False),
         (aiohttp.SocketTimeoutError(), SendTimeoutError, True, False),
         (TimeoutError(errno.ETIMEDOUT, "late"), SendTimeoutError, True, False),
-        (aiohttp.ClientConnectorError(*key()), ConnectError, True, False),
+        (aiohttp.ClientConnectorError(*key()), UnavailableError, True, False),
         (aiohttp.ServerDisconnectedError(), ConnectError, True, True),
         (aiohttp.ClientPayloadError("half"), ConnectError, True, True),
         (ConnectionResetError(errno.ECONNRESET, "reset"), ConnectError, True, True),

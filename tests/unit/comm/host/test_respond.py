@@ -15,7 +15,7 @@ from streaming_queue.comm.host.asgi import cancelled_on_disconnect
 from streaming_queue.comm.host.asgi_agent import GET, POST, AsgiAgent, RefusedError
 from streaming_queue.comm.host.respond import Answer, send_end, send_stream
 from streaming_queue.comm.payload import decode_payload
-from streaming_queue.errors import ConnectError, RateLimitedError, StreamingQueueError, error_event
+from streaming_queue.errors import ConnectError, RateLimitedError, StreamingQueueError, UnavailableError, error_event
 from streaming_queue.messages import DELTA, MESSAGE
 from streaming_queue.protocol_backend.inproc.comm import InprocCommBackend
 
@@ -127,7 +127,7 @@ async def test_an_error_before_the_head_is_an_answer(host: Any):
     port, agent = await host(Echo())
     await agent.drain(0)
     answer = await ask(port, question("/whole"))
-    assert (answer.status, answer.json["code"]) == (503, ConnectError.code)
+    assert (answer.status, answer.json["code"]) == (503, UnavailableError.code)
     assert (await ask(port, get("/health"))).status == 503
 
 

@@ -22,6 +22,7 @@ from streaming_queue.errors import (
     RemoteError,
     SendTimeoutError,
     StreamingQueueError,
+    UnavailableError,
 )
 from streaming_queue.messages import Failure, Question, Result
 from streaming_queue.queue.base import Lease
@@ -266,16 +267,29 @@ async def test_what_cannot_be_retried_ends_the_question() -> None:
 async def test_in_a_storm_a_retry_waits_for_its_budget() -> None:
     bench = Bench(retry_base_s=0.0, retry_per_s=0.2, retry_share=0.0)
     bench.fails(BAD)
-    for number in range(5):
+    for number in range(16):
         await bench.make(lease=bench.lease(f"q{number}"))
-    assert [told[2] for told in bench.queue.told] == [0, 0, 10, 10, 20]
-    bench = Bench(retry_base_s=0.0, retry_per_s=0.1, retry_share=0.5)
-    bench.fails(BAD)
-    for number in range(4):
-        await bench.make(lease=bench.lease(f"q{number}"))
-    assert [told[2] for told in bench.queue.told] == [0, 0, 10, 10], (
-        "one in ten seconds and one of two: two, then three"
-    )
+    delays = [told[2] for told in bench.queue.told]
+    assert delays[:10] == [0] * 10, "few failures may be the questions' own"
+    assert delays[10:] == [0, 0, 10, 10, 20, 20]
+
+
+@virtually
+async def test_a_question_that_no_worker_got_has_all_its_time_again() -> None:
+    bench = Bench(question_timeout_s=5.0)
+    bench.fails(UnavailableError("refused"))
+    await bench.make()
+    await asyncio.sleep(60)
+    await bench.make()
+    assert [told[0] for told in bench.queue.told] == ["release", "release"]
+
+
+@virtually
+async def test_a_refused_connection_is_no_loss() -> None:
+    bench = Bench(max_attempts=2)
+    bench.fails(UnavailableError("refused"))
+    await bench.make(lease=bench.lease(losses=1))
+    assert bench.queue.told == [("release", "q", 0.0, None)]
 
 
 @virtually

@@ -22,6 +22,7 @@ from streaming_queue.errors import (
     RateLimitedError,
     RemoteError,
     StreamingQueueError,
+    UnavailableError,
 )
 from streaming_queue.messages import Question
 from streaming_queue.queue.base import Lease
@@ -196,6 +197,13 @@ class Interleavings(RuleBasedStateMachine):
                 asked.future.set_exception(ConnectError("connection reset"))
 
     @rule(worker=st.sampled_from(WORKERS))
+    def a_worker_refuses(self, worker: str) -> None:
+        self.healthy.discard(worker)
+        for asked in self.under_way:
+            if asked.worker == worker and not asked.future.done():
+                asked.future.set_exception(UnavailableError("connection refused"))
+
+    @rule(worker=st.sampled_from(WORKERS))
     def a_worker_falls_silent(self, worker: str) -> None:
         self.healthy.discard(worker)
 
@@ -250,6 +258,8 @@ class Interleavings(RuleBasedStateMachine):
             finished = running.result()
         except QuotaError:
             return None  # nobody is left who could work
+        except UnavailableError:
+            return None  # nobody was in reach for as long as a run waits
         assert finished or self.drained
         return finished
 

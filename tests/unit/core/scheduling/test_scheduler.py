@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -20,6 +21,7 @@ from streaming_queue.errors import (
     RateLimitedError,
     RemoteError,
     StreamingQueueError,
+    UnavailableError,
 )
 from streaming_queue.messages import Question
 from streaming_queue.queue.base import Lease
@@ -255,24 +257,25 @@ async def test_a_lost_worker_is_asked_again_when_its_probe_succeeds(queue: Memor
     assert len(pool.of(WorkerUp)) == 1
 
 
-async def test_with_no_worker_left_the_rest_fails_with_the_reason(queue: MemoryQueue) -> None:
+async def test_with_no_worker_left_the_run_stops_and_the_questions_keep_their_place(queue: MemoryQueue) -> None:
     await fill(queue, 150)
     pool = Pool(queue, workers=2)
 
     async def behave(worker_id: str, lease: Lease) -> str:
         if len(pool.asked) > 20:
-            raise ConnectError(f"{worker_id} is gone")
+            raise UnavailableError(f"{worker_id} is gone")
         return "yes"
 
     pool.behave = behave
     started = now()
-    assert await pool.run()
+    with pytest.raises(UnavailableError, match=r"no worker was reachable for 0\.2 s"):
+        await pool.run()
     assert now() - started >= 0.2
-    counts = await queue.counts()
-    assert counts.open == 0
+    counts, stats = await queue.counts(), await queue.stats()
+    assert (counts.dead, counts.leased, counts.done + counts.ready) == (0, 0, 150)
     assert counts.done >= 15
-    assert counts.dead == 150 - counts.done
-    assert "no worker was reachable for 0.2 s" in pool.of(DeadLettered)[-1].failure.message
+    assert (stats["losses"], stats["re_executions"]) == (0, 0)
+    assert len(pool.asked) <= 21 + 4, "without a worker no question is tried"
 
 
 async def test_poison_is_buried_after_it_outlived_as_many_workers_as_attempts_are_allowed(queue: MemoryQueue) -> None:
@@ -443,28 +446,6 @@ async def test_a_rate_limit_of_zero_seconds_is_no_busy_loop(queue: MemoryQueue) 
     assert len(pool.asked) <= 10
 
 
-async def test_a_worker_that_comes_back_while_the_rest_is_buried_gets_what_is_left(queue: MemoryQueue) -> None:
-    await fill(queue, 200)
-    pool = Pool(queue, workers=1, batch_size=8, no_worker_timeout_s=0.02, probe_interval_s=0.2)
-    bury = queue.bury
-
-    async def slow_bury(lease: Lease, failure: Any) -> None:
-        pool.healthy.add("W1")
-        await asyncio.sleep(0.01)
-        await bury(lease, failure)
-
-    async def behave(worker_id: str, lease: Lease) -> str:
-        if not pool.healthy:
-            raise ConnectError("refused")
-        return "yes"
-
-    queue.bury = slow_bury  # type: ignore[method-assign]
-    pool.behave = behave
-    assert await pool.run()
-    assert pool.of(DeadLettered)
-    assert len(pool.of(Answered)) > 100
-
-
 async def test_the_pause_before_a_retry_is_capped_at_any_number_of_attempts(queue: MemoryQueue) -> None:
     await fill(queue, 1)
     pool = Pool(queue, workers=1, max_attempts=1100, retry_cap_s=0.0001, retry_per_s=1e6)
@@ -539,7 +520,7 @@ async def test_in_a_storm_of_failures_retries_keep_to_their_budget(queue: Memory
     pool = Pool(queue, workers=1, drain_s=0.1, retry_per_s=3.0, retry_share=0.1)
 
     async def behave(worker_id: str, lease: Lease) -> str:
-        if int(lease.id[1:]) % 2:
+        if int(lease.id[1:]) % 4:
             raise RemoteError("503")
         return "yes"
 
@@ -547,6 +528,27 @@ async def test_in_a_storm_of_failures_retries_keep_to_their_budget(queue: Memory
     asyncio.get_running_loop().call_later(1.0, pool.scheduler.drain)
     assert not await pool.run()
     assert 200 < len(pool.asked) <= 200 + 30 + 0.1 * len(pool.asked) + 1
+
+
+async def test_retries_are_free_while_most_questions_are_answered(queue: MemoryQueue) -> None:
+    await fill(queue, 2000)
+    pool = Pool(queue, workers=3, concurrency=8, retry_base_s=0.1)
+    pool.healthy = {"W1", "W2", "W3"}
+    dice = random.Random(7)
+
+    async def behave(worker_id: str, lease: Lease) -> str:
+        await asyncio.sleep(0.1)
+        if dice.random() < 0.2:
+            raise ProtocolError("garbage")
+        return "yes"
+
+    pool.behave = behave
+    began = now()
+    async with asyncio.timeout(60):
+        assert await pool.scheduler.run()
+    ideal = 2000 / 0.8 / 24 * 0.1
+    assert now() - began < 1.5 * ideal
+    assert (await queue.counts()).done > 1990
 
 
 async def test_when_all_that_are_left_keep_failing_few_questions_lose_an_attempt(queue: MemoryQueue) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from unit.core.scheduling.test_scheduler import Pool, fill, now, queue
 
-from streaming_queue.errors import AuthError, ConnectError, LeaseLostError, ProtocolError
+from streaming_queue.errors import AuthError, LeaseLostError, ProtocolError, RateLimitedError, UnavailableError
 from streaming_queue.queue.base import Lease
 from streaming_queue.queue.memory import MemoryQueue
-from streaming_queue.telemetry.events import DeadLettered, Hedged
+from streaming_queue.telemetry.events import DeadLettered, Hedged, Waiting, WaitOver
 
 __all__ = ["queue"]
 pytestmark = pytest.mark.usefixtures("virtual_time", "no_stray_tasks")
@@ -165,50 +165,79 @@ async def test_a_lease_that_is_lost_keeps_no_other_from_going_back(queue: Memory
     await asyncio.wait({running})
 
 
-@pytest.mark.parametrize("lost", [False, True])
-async def test_without_workers_all_batches_are_given_up_at_one_moment(queue: MemoryQueue, lost: bool) -> None:
-    await fill(queue, 50)
-    pool = Pool(queue, workers=1, batch_size=8, no_worker_timeout_s=1.12, drain_s=0.0)
-    calls = noted(queue, "bury")
-    kept = queue.bury
-
-    async def bury(lease: Lease, failure: Any) -> None:
-        await kept(lease, failure)
-        if lost:
-            raise LeaseLostError("another has it")
+async def away(pool: Pool, seconds: float) -> list[Any]:
+    """The only worker refuses connections from the second question on, for so long; returns who was asked then."""
+    refused: list[Any] = []
 
     async def behave(worker_id: str, lease: Lease) -> str:
-        raise ConnectError("refused")
+        if len(pool.asked) > 1 and not pool.healthy:
+            refused.append(lease)
+            raise UnavailableError("http://w: cannot connect: connection refused")
+        return "yes"
 
-    queue.bury = bury  # type: ignore[method-assign]
     pool.behave = behave  # type: ignore[method-assign]
-    assert await pool.run()
-    moments = [moment for moment, _ in calls]
-    assert len(moments) == 50
-    assert max(moments) - min(moments) < 0.01
-    assert 1.12 <= min(moments) <= 1.65
-    assert {failure.type for _, (_, failure) in calls} == {"ConnectError"}
-    assert len(pool.of(DeadLettered)) == (0 if lost else 50)
+    asyncio.get_running_loop().call_later(seconds, pool.healthy.add, "W1")
+    return refused
 
 
-async def test_a_drain_ends_the_giving_up(queue: MemoryQueue) -> None:
+async def test_a_run_waits_for_its_only_worker_and_goes_on(queue: MemoryQueue) -> None:
+    await fill(queue, 300)
+    pool = Pool(queue, workers=1, no_worker_timeout_s=600.0)
+    refused = await away(pool, 50.0)
+    began = now()
+    async with asyncio.timeout(100):
+        assert await pool.scheduler.run()
+    assert 50 < now() - began < 60
+    assert (await queue.counts()).done == 300
+    assert len(refused) <= 2, "a worker that is away is probed, not asked"
+    assert (await queue.stats())["re_executions"] == 0
+    (event,) = pool.of(Waiting)
+    assert "1 of 1 unreachable: cannot connect: connection refused" in event.text
+    assert len(pool.of(WaitOver)) == 1
+
+
+async def test_the_wait_is_reported_within_five_seconds(queue: MemoryQueue) -> None:
+    await fill(queue, 3)
+    pool = Pool(queue, workers=1, no_worker_timeout_s=0.0)
+    await away(pool, 1e9)
+    running = asyncio.create_task(pool.scheduler.run())
+    await asyncio.sleep(5)
+    assert pool.scheduler.waiting == pool.of(Waiting)[0].text
+    assert "stops at" not in pool.scheduler.waiting
+    await asyncio.sleep(2000)
+    assert not running.done(), "0: no limit"
+    pool.scheduler.drain()
+    assert not await running
+
+
+async def test_after_the_timeout_it_stops_with_all_questions_in_their_place(queue: MemoryQueue) -> None:
     await fill(queue, 50)
-    pool = Pool(queue, workers=1, batch_size=8, no_worker_timeout_s=0.1, drain_s=0.0)
-    calls = noted(queue, "bury")
-    kept = queue.bury
+    pool = Pool(queue, workers=1, batch_size=8, no_worker_timeout_s=600.0, drain_s=0.0)
+    await away(pool, 1e9)
+    began = now()
+    with pytest.raises(UnavailableError):
+        await pool.scheduler.run()
+    assert 600 <= now() - began <= 601
+    assert (await queue.counts()).ready == 50
+    assert pool.of(DeadLettered) == []
+    assert "stops at" in pool.of(Waiting)[0].text
 
-    async def bury(lease: Lease, failure: Any) -> None:
-        await kept(lease, failure)
-        pool.scheduler.drain()
+
+async def test_a_run_whose_workers_ask_to_wait_says_until_when(queue: MemoryQueue) -> None:
+    await fill(queue, 1)
+    pool = Pool(queue, workers=1)
 
     async def behave(worker_id: str, lease: Lease) -> str:
-        raise ConnectError("refused")
+        if len(pool.asked) == 1:
+            raise RateLimitedError("slow down", retry_after_s=60.0)
+        return "yes"
 
-    queue.bury = bury  # type: ignore[method-assign]
     pool.behave = behave  # type: ignore[method-assign]
-    assert not await pool.run()
-    assert len(calls) == 1
-    assert (await queue.counts()).ready == 49
+    async with asyncio.timeout(100):
+        assert await pool.scheduler.run()
+    (event,) = pool.of(Waiting)
+    assert "1 of 1 ask to wait: slow down" in event.text
+    assert "the next try is at" in event.text
 
 
 async def test_a_question_waits_for_a_worker_that_it_did_not_fail_at(queue: MemoryQueue) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from unit.core.scheduling.test_scheduler import Pool, fill, queue
 
-from streaming_queue.errors import ConnectError, ProtocolError
+from streaming_queue.errors import ConnectError, ProtocolError, UnavailableError
 from streaming_queue.queue.base import Lease
 from streaming_queue.queue.memory import MemoryQueue
 from streaming_queue.telemetry.events import Answered, Hedged, Retried, Sent
@@ -288,7 +288,7 @@ async def test_why_the_workers_are_down_is_told_of_three(
     queue: MemoryQueue, workers: int, named: int, more: bool
 ) -> None:
     await fill(queue, 1)
-    pool = Pool(queue, workers=workers, no_worker_timeout_s=0.0)
+    pool = Pool(queue, workers=workers, no_worker_timeout_s=0.001)
 
     async def behave(worker_id: str, lease: Lease) -> str:
         for number in range(workers):
@@ -297,7 +297,8 @@ async def test_why_the_workers_are_down_is_told_of_three(
         raise ConnectError("refused")
 
     pool.behave = behave  # type: ignore[method-assign]
-    await pool.run()
-    why = (await queue.dead())[0].failure.message
+    with pytest.raises(UnavailableError) as caught:
+        await pool.run()
+    why = str(caught.value)
     assert [f"reason {number}" in why for number in range(workers)] == [number < named for number in range(workers)]
     assert (f"{workers - 3} more" in why) == more

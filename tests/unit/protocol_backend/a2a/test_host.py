@@ -207,7 +207,7 @@ async def test_a_draining_host_is_not_healthy_and_ends_what_it_has(spawn: Any):
     await soon(lambda: not handle._handler.ready)
     card = await ask(port, get(CARD_PATH))
     assert (card.status, card.headers["retry-after"]) == (503, "5")
-    assert card.json["error"]["code"] == "connect"
+    assert card.json["error"]["code"] == "unavailable"
     health = await ask(port, get("/health"))
     assert (health.status, health.json["status"]) == (503, "draining")
     refused = (await ask(port, rpc(**params(messageId="m-2")))).json["error"]

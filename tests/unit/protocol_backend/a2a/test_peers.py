@@ -29,6 +29,7 @@ from streaming_queue.errors import (
     QuotaError,
     RateLimitedError,
     RemoteError,
+    UnavailableError,
 )
 from streaming_queue.protocol_backend.a2a.comm import A2ACommBackend
 from streaming_queue.protocol_backend.a2a.dialect import CALL_EXTENSION
@@ -68,7 +69,7 @@ async def test_an_agent_whose_card_cannot_be_used_is_out_of_reach(backend: Any, 
         for ask in (send, stream):
             with pytest.raises(ConnectError, match=f"^{peer.url}.*{said}") as caught:
                 await ask(backend, peer.url)
-            assert type(caught.value) is ConnectError
+            assert type(caught.value) is UnavailableError
             assert caught.value.retryable is True
         assert not await backend.health_check("w")
         assert peer.calls == []

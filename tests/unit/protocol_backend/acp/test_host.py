@@ -134,7 +134,7 @@ async def test_an_agent_that_drains_answers_no_ping_and_takes_no_run(spawn: Any)
     await asyncio.sleep(0)
     assert (await ask(port, get("/ping"))).status == 503
     refused = await ask(port, run())
-    assert (refused.status, refused.json["code"], refused.json["data"]["code"]) == (503, "server_error", "connect")
+    assert (refused.status, refused.json["code"], refused.json["data"]["code"]) == (503, "server_error", "unavailable")
     gate.open.set()
     await draining
     assert (await asked).json["output"][0]["parts"][0]["content"] == "answer 1"

@@ -331,7 +331,7 @@ async def test_an_agent_that_drains_says_so(spawn: Any):
     assert result(await ask(port, older("ping")))["_meta"] == {READY_KEY: False}
     assert not await backend.health_check("w")
     said = result(await ask(port, older("tools/call", call())))
-    assert said["_meta"][ERROR_KEY]["code"] == "connect"
+    assert said["_meta"][ERROR_KEY]["code"] == "unavailable"
     gate.open.set()
     assert (await asked)["text"] == "answer 1"
     await draining

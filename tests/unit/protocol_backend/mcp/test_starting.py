@@ -12,7 +12,7 @@ import pytest
 
 from streaming_queue.comm.probing import StartingError
 from streaming_queue.core.network_base import NetworkBase
-from streaming_queue.errors import ConnectError
+from streaming_queue.errors import ConnectError, UnavailableError
 from streaming_queue.protocol_backend.mcp.comm import McpCommBackend
 from streaming_queue.telemetry.events import Event, Notice
 
@@ -102,7 +102,7 @@ async def test_a_command_that_ends_is_told_at_once_and_once(made: Any, gate: Pat
     gate.touch()
     await backend._peers["w"].agreed.settle()  # no probe waits meanwhile
     reason = await backend.probe("w")
-    assert type(reason) is ConnectError
+    assert isinstance(reason, ConnectError)
     assert "the server ended (exit code 1): 'no such key: --token ***'" in str(reason)
     assert "sesame" not in str(reason)
     assert await settled(backend) is not None
@@ -113,7 +113,7 @@ async def test_a_command_that_only_babbles_is_given_up_with_its_words(made: Any,
     backend = made(start_timeout_s=0.7)
     await backend.register_endpoint("w", command(gate, "babbles", "KEY=sesame-sesame"))
     reason = await settled(backend)
-    assert type(reason) is ConnectError
+    assert type(reason) is UnavailableError
     told = str(reason)
     assert r"on its standard output, not MCP: 'Welcome to the \x1b[31mstarter'" in told
     assert r"last on its standard error: 'opening the \x1b[31mbooks of KEY=***'" in told

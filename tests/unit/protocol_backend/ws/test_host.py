@@ -180,7 +180,7 @@ async def test_a_ping_frame_asks_for_the_agents_state(spawn: Any):
         await tell(peer, {"type": "ping", "id": 3}, asked(4))
         assert (await hear(peer))["status"] == "draining"
         refused = await hear(peer)
-        assert (refused["id"], refused["type"], refused["code"]) == (4, ERROR, "connect")
+        assert (refused["id"], refused["type"], refused["code"]) == (4, ERROR, "unavailable")
         assert not await backend.health_check("w")
         answer = await ask(port, get("/health"))
         assert (answer.status, answer.json) == (503, {"status": "draining", "agent_id": "w"})
