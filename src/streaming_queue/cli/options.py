@@ -46,5 +46,6 @@ Concurrency = Annotated[
 Limit = Annotated[int | None, typer.Option("--limit", "-n", help="Take the first N questions only.")]
 Llm = Annotated[Literal["mock", "openai"] | None, typer.Option("--llm", help="Provider of the answers.")]
 Model = Annotated[str | None, typer.Option("--model", help="Model of the provider.")]
+RequireAll = Annotated[bool, typer.Option("--require-all", help="Begin only if every worker answers.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON Lines: each result, then the summary.")]

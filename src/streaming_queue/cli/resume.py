@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streaming_queue.cli.options import Concurrency, JsonLines, Limit, RunPath, Sets, Trust, Workers
+from streaming_queue.cli.options import Concurrency, JsonLines, Limit, RequireAll, RunPath, Sets, Trust, Workers
 from streaming_queue.cli.run import execute
 from streaming_queue.cli.steer import on_run, unpause
 from streaming_queue.exit_codes import ExitCode
@@ -15,6 +15,7 @@ def resume(
     limit: Limit = None,
     sets: Sets = None,
     trust: Trust = False,
+    require_all: RequireAll = False,
     json: JsonLines = False,
 ) -> int:
     """Go on with a run that was paused, stopped or killed.
@@ -29,6 +30,7 @@ def resume(
     from streaming_queue.report.run_directory import RunDirectory
 
     flags = {"qa.worker.count": workers, "qa.worker.concurrency": concurrency, "qa.coordinator.limit": limit}
+    flags["network.require_all"] = require_all or None
     run = RunDirectory.open(directory)
     manifest = run.manifest
     if (owner := find_owner(run.queue_path)) is not None:

@@ -14,6 +14,7 @@ from streaming_queue.cli.options import (
     Llm,
     Model,
     ProtocolName,
+    RequireAll,
     Sets,
     Workers,
 )
@@ -41,6 +42,7 @@ def run(
     ] = None,
     sets: Sets = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse input with an unusable line.")] = False,
+    require_all: RequireAll = False,
     json: JsonLines = False,
 ) -> int:
     """Answer a set of questions, each recorded exactly once."""
@@ -56,6 +58,7 @@ def run(
         "qa.coordinator.limit": limit,
         "output.dir": output,
         "output.strict": strict or None,
+        "network.require_all": require_all or None,
     }
     return execute(load_config(config, flags=flags, sets=sets or ()), json=json)
 

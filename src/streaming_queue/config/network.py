@@ -35,6 +35,9 @@ class Network(Section):
     operator_token: SecretStr | None = None
     """Bearer credential for commands to a coordinator: dispatch, attach, join, leave. Only messages to
     coordinators carry it. Better given as STQ_NETWORK__OPERATOR_TOKEN. Never shown."""
+    require_all: bool = False
+    """Begin a run only if every agent answers. false: begin with the workers that answer, and take in the others when
+    they answer."""
     metrics: bool = True
     """Whether run.json has the message metrics."""
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from streaming_queue.comm.composite import CompositeBackend, backend_of
+from streaming_queue.comm.probing import answers
 from streaming_queue.comm.wire_address import check_wire_address
 from streaming_queue.config.redaction import redacted
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.core.scheduling.scheduler import Scheduler
-from streaming_queue.errors import ConfigError, UnknownAgentError
+from streaming_queue.errors import ConfigError, StreamingQueueError, UnknownAgentError
 
 _IDLE = {
     "state": "idle", "busy": 0, "limit": 0, "answered": 0, "failed": 0, "reason": None, "since": None,
@@ -59,6 +60,11 @@ class Membership:
     def _with_reason(self, worker_id: str, state: Mapping[str, Any]) -> Mapping[str, Any]:
         last = self.network.health.last_reason(worker_id) if state["state"] == "down" else None
         return state if last is None else {**state, "reason": str(last)}
+
+    def missing(self, worker_ids: Iterable[str]) -> dict[str, StreamingQueueError]:
+        """Those of the workers that did not answer their last probe, with the reasons."""
+        reasons = {worker_id: self.network.health.last_reason(worker_id) for worker_id in worker_ids}
+        return {worker_id: why for worker_id, why in reasons.items() if why is not None and not answers(why)}
 
     async def add(self, address: str, *, protocol: str | None = None, worker_id: str | None = None) -> str:
         """Add the worker at `address`; returns its id. A worker that was added before keeps its id.

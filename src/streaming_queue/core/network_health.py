@@ -111,6 +111,23 @@ class NetworkHealth:
                 await asyncio.sleep(START_POLL_S)
             agent_ids = starting
 
+    async def missing(
+        self, agent_ids: Collection[str], *, emit: EventListener | None = None
+    ) -> dict[str, StreamingQueueError]:
+        """The agents that do not answer their probe, with the reasons.
+
+        While no agent answers and the process of one starts, it waits like `require`.
+        """
+        noted_at: dict[str, float] = {}
+        while True:
+            reasons = await self.probe(agent_ids)
+            missing = {agent: why for agent, why in reasons.items() if why is not None and not answers(why)}
+            starting = {agent: why for agent, why in missing.items() if isinstance(why, StartingError)}
+            if len(missing) < len(reasons) or not starting:
+                return missing
+            _report(starting, noted_at, emit)
+            await asyncio.sleep(START_POLL_S)
+
     async def require_credential(self, agent_id: str) -> None:
         """Raise AuthError if the agent refuses our credential for its probe or its description."""
         reason = self.last_reason(agent_id)
@@ -146,9 +163,16 @@ def _report(
 def unhealthy(reasons: Mapping[str, StreamingQueueError], addresses: Mapping[str, str]) -> StreamingQueueError:
     """One error for all agents in `reasons`; `addresses` has all agents of the network.
 
-    The message has a line for each reason: `A at ADDRESS: reason`, or `3 of 4 agents: reason (A at ADDRESS, ...)`.
     It is a ConfigError if all reasons are wrong settings, since starting an agent does not help; else a ConnectError.
     """
+    text = grouped(reasons, addresses)
+    if all(isinstance(reason, ConfigError) for reason in reasons.values()):
+        return ConfigError(f"no agent can be asked: {text}")
+    return ConnectError(f"no healthy agent answers: {text}; start the agent or correct its address")
+
+
+def grouped(reasons: Mapping[str, StreamingQueueError], addresses: Mapping[str, str]) -> str:
+    """Each reason once: `A at ADDRESS: reason`, or `3 of 4 agents: reason (A at ADDRESS, ...)`; bounded."""
     groups: dict[str, list[str]] = {}
     for agent_id, reason in reasons.items():
         groups.setdefault(_bare(str(reason), addresses.get(agent_id, "")), []).append(agent_id)
@@ -161,10 +185,7 @@ def unhealthy(reasons: Mapping[str, StreamingQueueError], addresses: Mapping[str
             whole = str(reasons[agent_ids[0]]).removeprefix(f"{masked(addresses.get(agent_ids[0], ''))}: ")
             lines.append(f"{names[0]}: {_short(whole)}")
     more = [f"and {len(lines) - MOST_GROUPS} more reasons"] if len(lines) > MOST_GROUPS else []
-    text = "; ".join(lines[:MOST_GROUPS] + more)
-    if all(isinstance(reason, ConfigError) for reason in reasons.values()):
-        return ConfigError(f"no agent can be asked: {text}")
-    return ConnectError(f"no healthy agent answers: {text}; start the agent or correct its address")
+    return "; ".join(lines[:MOST_GROUPS] + more)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -158,6 +158,7 @@ class Run:
             settings=settings,
             intake_done=feed.done,
             choice=self._choice,
+            down=self.membership.missing(workers),
         )
         self.membership.scheduler = scheduler
         feed.is_wanted = lambda: scheduler.pool.all_down_since is None

@@ -25,6 +25,7 @@ from streaming_queue.errors import ConfigError, StreamingQueueError
 from streaming_queue.exit_codes import exit_code
 from streaming_queue.llm.choice import choose
 from streaming_queue.messages import ReplyMetadata
+from streaming_queue.runner.available import require_some
 from streaming_queue.runner.backends import create_network_backend
 from streaming_queue.runner.event_loop import first, run_fast
 from streaming_queue.runner.following import POLL_S, RemoteCoordinator
@@ -195,11 +196,19 @@ class RunnerBase:
         return figures
 
     async def _require_health(self) -> None:
-        """Wait until every agent answers; a signal ends the wait for agents whose processes start."""
+        """Wait until the agents answer; a signal ends the wait for agents whose processes start.
+
+        With `network.require_all` every agent must answer, else the coordinator and one worker. The run begins with the
+        workers that answer, and probes the others.
+        """
         emit = fan_out((self.output, *self.listeners))
-        for network in (*(sub.network for sub in self._subs), self.network):
-            if not self._stopping.is_set():
-                await first(network.require_health(emit=emit), self._stopping.wait())
+        networks = (*(sub.network for sub in self._subs), self.network)
+        if self.config.network.require_all:
+            for network in networks:
+                if not self._stopping.is_set():
+                    await first(network.require_health(emit=emit), self._stopping.wait())
+        elif not self._stopping.is_set():
+            await first(require_some(self.config, networks, emit), self._stopping.wait())
 
     # --- pieces ---
 

@@ -299,6 +299,13 @@ class WorkerPool:
         self._down(worker, str(error), final=False)
         self._begin(worker, self._until_healthy(worker))
 
+    def down_at_start(self, worker_id: str, error: StreamingQueueError) -> None:
+        """Note that a worker did not answer before the first question: it is out, or probed until it answers."""
+        if isinstance(error, UNFIT):
+            self.expel(worker_id, error)
+        else:
+            self.lost(worker_id, error)
+
     def pause(self, worker_id: str, delay_s: float, reason: str) -> None:
         """Send a worker no questions for `delay_s`."""
         worker = self.workers[worker_id]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -15,7 +15,7 @@ from streaming_queue.core.scheduling.auto import ProtocolChoice
 from streaming_queue.core.scheduling.handoff import Handoff
 from streaming_queue.core.scheduling.settings import SchedulerSettings
 from streaming_queue.core.scheduling.waiting import waiting_text, why_down
-from streaming_queue.errors import ConnectError, LeaseLostError, QueueClosedError, UnavailableError
+from streaming_queue.errors import ConnectError, LeaseLostError, QueueClosedError, StreamingQueueError, UnavailableError
 from streaming_queue.queue.base import Lease, WorkQueue
 from streaming_queue.telemetry.events import EventListener, Waiting, WaitOver, WorkerJoined, WorkerLeft
 
@@ -41,7 +41,9 @@ class Scheduler:
         settings: SchedulerSettings,
         intake_done: asyncio.Event,
         choice: ProtocolChoice | None = None,
+        down: Mapping[str, StreamingQueueError] | None = None,
     ) -> None:
+        """`down` has the workers that did not answer their last probe, with the reasons."""
         self.paused = False
         self.waiting = ""
         """Why the run can only wait (`Waiting`); empty while it works."""
@@ -75,6 +77,7 @@ class Scheduler:
         self._news = asyncio.Event()
         self._draining = False
         self._over = False
+        self._down_at_start = down or {}
         self._waiting_told_at = 0.0
 
     def drain(self) -> None:
@@ -112,6 +115,8 @@ class Scheduler:
                 ]
                 for worker_id in self.pool.slots_in_turn():
                     self._open_slot(worker_id)
+                for worker_id, reason in self._down_at_start.items():
+                    self.pool.down_at_start(worker_id, reason)
                 try:
                     return await self._until_over()
                 finally:
