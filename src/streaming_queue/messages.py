@@ -32,7 +32,7 @@ class ReplyMetadata(TypedDict, total=False):
 
     No key is sure, and a peer may send any value: the reader of a value checks its type.
     `llm_ms` is the model's time and `ttft_ms` the time until its first piece, in milliseconds; `usage` counts tokens;
-    `mock` says that no model answered. A coordinator sends the rest, its `figures`: the counts are numbers of
+    `mock` says that no model answered, `truncated` that a limit of tokens ended the answer. A coordinator sends the rest, its `figures`: the counts are numbers of
     questions, `round_id` and `directory` name the run, `waiting` says why it can only wait, `error` is the failure that
     ended it, `summary` its result.
     """
@@ -42,6 +42,7 @@ class ReplyMetadata(TypedDict, total=False):
     usage: Mapping[str, Any]
     model: str
     mock: bool
+    truncated: bool
     state: str
     done: int
     failed: int
@@ -153,7 +154,8 @@ class Result:
 
     `response_time_s` runs from sending to the whole answer. `queue_ms` is the wait from the moment the question
     could have been leased, `llm_ms` and `ttft_ms` are the worker's own figures, and `protocol_ms` is the rest of the
-    response time: what the protocol cost. Bytes count the UTF-8 text of question and answer.
+    response time: what the protocol cost. Bytes count the UTF-8 text of question and answer. `truncated` is True if the
+    worker says that a limit of tokens ended the answer.
     """
 
     answer: str
@@ -169,6 +171,7 @@ class Result:
     model: str | None = None
     mock: bool | None = None
     usage: Mapping[str, Any] | None = None
+    truncated: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +240,7 @@ class Outcome:
             "model": result.model if result else None,
             "mock": result.mock if result else None,
             "usage": result.usage if result else None,
+            "truncated": result.truncated if result else None,
         }
 
 

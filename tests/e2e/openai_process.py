@@ -45,6 +45,9 @@ async def complete(request: web.Request) -> web.StreamResponse:
             "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}],
         }
         await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+    if "max_tokens" in asked:
+        cut = [{"index": 0, "delta": {}, "finish_reason": "length"}]
+        await response.write(f"data: {json.dumps({**chunk, 'choices': cut})}\n\n".encode())
     usage = {"prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16}
     end = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": asked["model"], "choices": []}
     await response.write(f"data: {json.dumps(end | {'usage': usage})}\n\ndata: [DONE]\n\n".encode())

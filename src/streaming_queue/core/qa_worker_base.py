@@ -49,7 +49,7 @@ class QAWorkerBase:
         """The answer in deltas, as the model sends them; closing the generator cancels the model's work.
 
         After the last delta it annotates the reply with `llm_ms`, `ttft_ms` (the time to the first delta), `model`,
-        `mock`, and with `usage` if the provider reports it.
+        `mock`, with `usage` if the provider reports it, and with `truncated` if the limit of tokens ended the answer.
 
         Raises:
             LLMError: the provider failed; the class gives the kind. BadResponseError: the answer is empty.
@@ -60,12 +60,13 @@ class QAWorkerBase:
         call = current_call()
         usage: dict[str, Any] | None = None
         ttft_s: float | None = None
-        blank = True
+        blank, truncated = True, False
         start = time.perf_counter()
         async with aclosing(llm.stream(question, question_id=call.question_id if call else None)) as chunks:
             async for chunk in chunks:
                 if chunk.usage is not None:
                     usage = chunk.usage
+                truncated = truncated or chunk.truncated
                 if chunk.text:
                     if ttft_s is None:
                         ttft_s = time.perf_counter() - start
@@ -80,7 +81,11 @@ class QAWorkerBase:
             "model": llm.model,
             "mock": llm.is_mock,
         }
-        annotate(**figures, **({} if usage is None else {"usage": usage}))
+        if usage is not None:
+            figures["usage"] = usage
+        if truncated:
+            figures["truncated"] = True
+        annotate(**figures)
 
     def status(self) -> str:
         """A short text that the worker is ready; costs no model call. Raises ConfigError if it is not ready."""

@@ -11,10 +11,14 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of an answer. The last one may have `usage` (token counts under the provider's own keys)."""
+    """A piece of an answer. The last one may have `usage` (token counts under the provider's own keys).
+
+    `truncated`: the limit of tokens ended the answer.
+    """
 
     text: str
     usage: dict[str, Any] | None = None
+    truncated: bool = False
 
 
 class KeyState(StrEnum):

@@ -97,7 +97,7 @@ class OpenAILLM(LLM):
         self._client: tuple[openai.AsyncOpenAI, Translator] | None = None
 
     async def stream(self, question: str, *, question_id: str | None = None) -> AsyncGenerator[Chunk, None]:
-        """The answer as the server sends it; the usage, if any, comes last, with an empty text.
+        """The answer as the server sends it; usage and truncation, if any, come last, with an empty text.
 
         Raises:
             AuthError: the server refused the key (401, 403).
@@ -133,8 +133,8 @@ class OpenAILLM(LLM):
         except ValueError as error:
             reason = translator.redact(str(error))
             raise BadResponseError(f"{self.origin}: the stream is malformed: {reason}") from None
-        if reader.usage:
-            yield Chunk("", reader.usage)
+        if reader.usage or reader.truncated:
+            yield Chunk("", reader.usage, reader.truncated)
 
     async def listing(self, within_s: float) -> ModelListing:
         """See LLM. A server that lists its models without our key too has not checked the key."""

@@ -19,6 +19,11 @@ class ChunkReader:
         self._ended = False
         self._refusal = ""
 
+    @property
+    def truncated(self) -> bool:
+        """Whether the limit of tokens ended the answer."""
+        return self._finish == "length"
+
     def text(self, chunk: Any) -> str:
         """The chunk's text, often empty. Raises BadResponseError if it is no chat completion chunk."""
         choices = getattr(chunk, "choices", None)

@@ -18,6 +18,7 @@ class _Group:
         self.answered = 0
         self.failed = 0
         self.mock_answers = 0
+        self.truncated = 0
         self.protocol_ms = 0.0
         self.response_ms = 0.0
         self.values = {metric: Distribution() for metric in METRICS}
@@ -28,6 +29,7 @@ class _Group:
             return
         self.answered += 1
         self.mock_answers += row["mock"] is True
+        self.truncated += row.get("truncated") is True
         for metric, values in self.values.items():
             if row[metric] is not None:
                 values.add(row[metric])
@@ -55,6 +57,11 @@ class Performance:
     def mock_answers(self) -> int:
         """Answers of the mock provider."""
         return sum(group.mock_answers for group in self._groups.values())
+
+    @property
+    def truncated(self) -> int:
+        """Answers that a limit of tokens ended."""
+        return sum(group.truncated for group in self._groups.values())
 
     def report(self, seconds: float) -> dict[str, Any]:
         """The `performance` of results.json; `seconds` is the working time of the run.

@@ -49,7 +49,7 @@ async def write_results(
     manifest on disk does not change: the caller calls `directory.update`.
 
     Returns the summary, for run.json and the terminal: run_id, protocol, provider, state, finished, questions,
-    answered, failed, open, seconds, questions_per_s, overhead_share, mock, mock_answers, load_balance_variance, the
+    answered, failed, open, seconds, questions_per_s, overhead_share, mock, mock_answers, truncated, load_balance_variance, the
     queue's stats, `timings` (each metric described), `workers` and `protocols` (the main figures of each) and `files`.
 
     Raises:
@@ -115,7 +115,7 @@ def _write(
             for line in lines:
                 rows.add(orjson.loads(line))
         performance = rows.report(metadata["seconds"])
-        metadata["mock_answers"] = rows.mock_answers
+        metadata |= {"mock_answers": rows.mock_answers, "truncated": rows.truncated}
         with replacing(target) as file, directory.results_jsonl.open("rb") as lines:
             _write_report(file, metadata, performance, lines)
         if copy is not None and copy != target.resolve():
@@ -165,6 +165,7 @@ def _summary(metadata: Mapping[str, Any], counts: Counts, performance: Mapping[s
         "overhead_share": overall["overhead_share"],
         "mock": bool(isinstance(provider, Mapping) and provider.get("mock")) or metadata["mock_answers"] > 0,
         "mock_answers": metadata["mock_answers"],
+        "truncated": metadata["truncated"],
         "load_balance_variance": performance["load_balance_variance"],
         **metadata["stats"],
         "timings": {metric: overall[metric] for metric in METRICS},

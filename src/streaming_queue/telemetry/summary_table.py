@@ -110,6 +110,8 @@ def _facts(summary: Mapping[str, Any]) -> RenderableType:
     line.append(duration(summary.get("seconds")), style="bold")
     line.append("   ")
     line.append(rate(summary.get("questions_per_s")), style="bold cyan")
+    if truncated := summary.get("truncated"):
+        line.append(f"\n{truncated:,} of the answers were cut by a limit of tokens (core.max_tokens)", style="yellow")
     mock = _mock_note(summary)
     return Group(mock, "", line) if mock is not None else line
 

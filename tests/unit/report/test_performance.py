@@ -75,3 +75,7 @@ def test_mock_answers_are_counted():
         rows(("Worker-1", "a", {"mock": True}), ("Worker-1", "b", {"mock": False}), ("Worker-1", "c", {})).mock_answers
         == 1
     )
+
+
+def test_truncated_answers_are_counted():
+    assert rows(("Worker-1", "a", {"truncated": True}), ("Worker-1", "b", {})).truncated == 1

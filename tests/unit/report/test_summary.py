@@ -57,6 +57,7 @@ async def test_the_summary_is_the_report_in_short(directory):
         "questions_per_s": 45.0,
         "mock": True,
         "mock_answers": 90,
+        "truncated": 0,
         "re_executions": 3,
         "late_duplicates_rejected": 2,
         "losses": 1,

@@ -161,3 +161,8 @@ def test_an_ascii_stream_gets_ascii():
     assert raw.getvalue().isascii()
     assert b"\\u" not in raw.getvalue()
     assert b"MOCK" in raw.getvalue()
+
+
+def test_truncated_answers_are_shown():
+    assert "3 of the answers were cut by a limit of tokens" in shown(SUMMARY | {"truncated": 3})
+    assert "cut by" not in shown(SUMMARY)

@@ -15,6 +15,7 @@ from streaming_queue.core.scheduling.hedging import Hedging
 from streaming_queue.core.scheduling.retry_budget import RetryBudget
 from streaming_queue.core.scheduling.settings import SchedulerSettings
 from streaming_queue.errors import (
+    BadResponseError,
     LeaseLostError,
     RateLimitedError,
     SendTimeoutError,
@@ -91,6 +92,8 @@ class Attempts:
         try:
             try:
                 answer, metadata = await attempt.run(self._answer(attempt))
+                if not answer or answer.isspace():
+                    raise BadResponseError(f"worker {worker_id!r}: the answer is blank")
             except StreamingQueueError as error:
                 await self._failed(attempt, error)
             else:
@@ -184,6 +187,7 @@ class Attempts:
             model=model if isinstance(model, str) else None,
             mock=mock if isinstance(mock, bool) else None,
             usage=usage if isinstance(usage, Mapping) else None,
+            truncated=True if metadata.get("truncated") is True else None,
         )
 
     async def _failed(self, attempt: Attempt, error: StreamingQueueError) -> None:

@@ -285,6 +285,34 @@ async def test_a_question_that_no_worker_got_has_all_its_time_again() -> None:
 
 
 @virtually
+async def test_a_blank_answer_is_a_failure() -> None:
+    for blank in ("", " \n\t"):
+        bench = Bench()
+
+        async def answer(worker: str, lease: Lease, blank: str = blank) -> tuple[str, dict[str, Any]]:
+            return blank, {}
+
+        bench.answer = answer  # type: ignore[method-assign]
+        await bench.make()
+        ((what, _, _, failure),) = bench.queue.told
+        assert (what, failure.type) == ("retry", "BadResponseError")
+
+
+@virtually
+async def test_a_truncated_answer_is_marked() -> None:
+    for said, kept in ((True, True), (False, None), ("yes", None)):
+        bench = Bench()
+
+        async def answer(worker: str, lease: Lease, said: Any = said) -> tuple[str, dict[str, Any]]:
+            return "half an", {"truncated": said}
+
+        bench.answer = answer  # type: ignore[method-assign]
+        await bench.make()
+        ((_, _, result),) = bench.queue.told
+        assert result.truncated is kept
+
+
+@virtually
 async def test_a_refused_connection_is_no_loss() -> None:
     bench = Bench(max_attempts=2)
     bench.fails(UnavailableError("refused"))
