@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from types import NoneType
 from typing import Any, Final, Literal, NotRequired, TypedDict, TypeGuard
 
+import orjson
+
 from streaming_queue.errors import FailureEvent, StreamingQueueError
 from streaming_queue.record import record
 
@@ -32,9 +34,9 @@ class ReplyMetadata(TypedDict, total=False):
 
     No key is sure, and a peer may send any value: the reader of a value checks its type.
     `llm_ms` is the model's time and `ttft_ms` the time until its first piece, in milliseconds; `usage` counts tokens;
-    `mock` says that no model answered, `truncated` that a limit of tokens ended the answer. A coordinator sends the rest, its `figures`: the counts are numbers of
-    questions, `round_id` and `directory` name the run, `waiting` says why it can only wait, `error` is the failure that
-    ended it, `summary` its result.
+    `mock` says that no model answered, `truncated` that a limit of tokens ended the answer. A coordinator sends the
+    rest, its `figures`: the counts are numbers of questions, `round_id` and `directory` name the run, `waiting` says
+    why it can only wait, `error` is the failure that ended it, `summary` its result.
     """
 
     llm_ms: float
@@ -137,6 +139,16 @@ def payload_text(payload: Mapping[str, Any]) -> str:
         return text
     parts = payload.get("parts") or ()
     return "\n".join(str(part.get("text", "")) for part in parts if part.get("kind", "text") == "text")
+
+
+MAX_QUESTION_BYTES = 1_000_000
+"""The longest question: its text as a JSON string, in UTF-8. With the rest of a message it fits into 1 MiB."""
+
+
+def is_too_long(text: str) -> bool:
+    """Whether a text is over `MAX_QUESTION_BYTES`, and so not every protocol carries it."""
+    # JSON needs six bytes for a character at most: short texts need no encoding.
+    return len(text) * 6 > MAX_QUESTION_BYTES and len(orjson.dumps(text)) > MAX_QUESTION_BYTES
 
 
 @record

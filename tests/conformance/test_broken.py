@@ -32,6 +32,7 @@ BROKEN = {
     "answers:CutsLongAnswers": {"send-6"},
     "answers:WantsWholeErrors": {"error-7"},
     "answers:TakesAnyNumberOfValues": {"send-7"},
+    "answers:CutsLongQuestions": {"send-8"},
     "errors:LosesTheClass": {"error-1", "error-2", "error-6"},
     "errors:DropsRetryAfter": {"error-3"},
     "errors:TellsEverything": {"error-4"},

@@ -12,7 +12,7 @@ from streaming_queue.intake.jsonl import JsonlDecoder
 from streaming_queue.intake.lines import LineBuffer
 from streaming_queue.intake.remarks import Remarks
 from streaming_queue.intake.table import TableDecoder, is_header
-from streaming_queue.messages import Question
+from streaming_queue.messages import MAX_QUESTION_BYTES, Question, is_too_long
 
 Format = Literal["jsonl", "table"]
 
@@ -90,6 +90,8 @@ class Parser:
             self.remarks.line = self.line
             try:
                 question = self._decoder.take(line)
+                if question is not None and is_too_long(question.text):
+                    raise RecordError(f"the question is over {MAX_QUESTION_BYTES:,} bytes as JSON")
             except RecordError as error:
                 yield self.line, self._problem(error)
             else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from streaming_queue.errors import QueueError, QueueFullError
-from streaming_queue.messages import PutReport, Question
+from streaming_queue.messages import MAX_QUESTION_BYTES, PutReport, Question, is_too_long
 from streaming_queue.queue.base import candidate_ids
 
 Lookup = Callable[[Sequence[str]], Mapping[str, str]]
@@ -84,7 +84,7 @@ class Namer:
         """Give each new question an id. The store holds `held` open questions.
 
         Raises:
-            QueueError: a text is not valid Unicode.
+            QueueError: a text is not valid Unicode, or a question is too long.
             QueueFullError: the new questions exceed the limit.
         """
         for question in questions:
@@ -151,3 +151,8 @@ def _check(question: Question) -> None:
                     f"question {question.id!r}: its {what} is not valid Unicode at position {error.start}; "
                     "repair or skip it, nothing of its batch was stored"
                 ) from None
+    if is_too_long(question.text):
+        raise QueueError(
+            f"question {question.id!r} is over {MAX_QUESTION_BYTES:,} bytes as JSON, which not every protocol carries; "
+            "shorten or skip it, nothing of its batch was stored"
+        )

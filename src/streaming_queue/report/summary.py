@@ -49,8 +49,9 @@ async def write_results(
     manifest on disk does not change: the caller calls `directory.update`.
 
     Returns the summary, for run.json and the terminal: run_id, protocol, provider, state, finished, questions,
-    answered, failed, open, seconds, questions_per_s, overhead_share, mock, mock_answers, truncated, load_balance_variance, the
-    queue's stats, `timings` (each metric described), `workers` and `protocols` (the main figures of each) and `files`.
+    answered, failed, open, seconds, questions_per_s, overhead_share, mock, mock_answers, truncated,
+    load_balance_variance, the queue's stats, `timings` (each metric described), `workers` and `protocols` (the main
+    figures of each) and `files`.
 
     Raises:
         StreamingQueueError: a file cannot be read or written.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
-KIT_VERSION = "2.0"
+KIT_VERSION = "2.1"
 """Version of the contract.
 
 The first number grows when a line is added or promises more, so that a backend may fail now. The second number grows
@@ -65,6 +65,8 @@ send-5 send host: `send` gives the agent a context whose `streaming` is False.
 send-6 send host: An answer over 16 MiB raises ProtocolError by `send` and `stream`.
 send-7 send host metadata: A message of 20,000 values raises ProtocolError, not retryable, and does not run; the agent
     is healthy within 1 s.
+send-8 send host: The longest question, 1,000,000 bytes as JSON, arrives whole: plain, and of characters that JSON
+    escapes.
 address-1 send: A message to an unregistered id raises UnknownAgentError with the id in its text.
 address-2 register_endpoint: An address whose scheme the protocol does not have raises ConfigError.
 address-3 register_endpoint host: Registering an agent twice is the same as once; a new address replaces the old one.

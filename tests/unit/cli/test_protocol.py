@@ -50,7 +50,7 @@ def test_a_backend_that_holds(mine: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[:2] == [f"fine (mine:Fine), contract {KIT_VERSION}", "claims host, streaming, cancel, metadata"]
-    assert "send      Messages                 6 held  1 skipped" in lines
+    assert "send      Messages                 7 held  1 skipped" in lines
     assert "fault     Faults of a network      1 held  6 skipped" in lines
     assert "  not claimed: identity (claim-2)" in lines
     assert " held, 0 failed, " in lines[-1]

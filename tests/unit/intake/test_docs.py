@@ -60,6 +60,7 @@ async def test_the_reasons(write, read):
         b'{"q": null}',
         b'{"q": " "}',
         b'{"q": "a", "id": "\\n"}',
+        b'{"q": "' + b"x" * 999_999 + b'"}',
         b"x" * 1_048_577,
     ]
     reading = await read(write(b'{"q": "good"}\n' + b"\n".join(bad)))

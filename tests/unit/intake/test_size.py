@@ -71,3 +71,12 @@ def test_a_long_line_in_single_bytes_takes_linear_time():
     for _ in range(300_000):
         assert buffer.feed(b"x") == []
     assert buffer.feed(b"\n") == [b"x" * 300_000]
+
+
+async def test_a_question_that_not_every_protocol_carries_is_skipped_with_its_line(write):
+    lines = [b'{"q": "a"}', b'{"q": "' + b"x" * 999_999 + b'"}', b'{"q": "b"}']
+    async with await open_source(write(b"\n".join(lines))) as source:
+        batches = [batch async for batch in source.batches()]
+    assert [question.text for batch in batches for question in batch.questions] == ["a", "b"]
+    ((problem,),) = [batch.problems for batch in batches if batch.problems]
+    assert problem.location.endswith(":2")

@@ -136,6 +136,14 @@ async def test_a_text_that_is_not_unicode_is_refused_with_its_batch(queue, quest
     assert await queue.bookmark() is None
 
 
+@pytest.mark.parametrize("text", ["x" * 999_999, "\x01" * 170_000, "漢" * 334_000])
+async def test_a_question_that_not_every_protocol_carries_is_refused_with_its_batch(queue, text):
+    with pytest.raises(QueueError, match="over 1,000,000 bytes as JSON"):
+        await queue.put([Question("fine", "fine"), Question(text, "q")])
+    assert await queue.counts() == Counts()
+    assert (await queue.put([Question(text[: len(text) // 2], "q")])).added == 1
+
+
 async def test_a_bookmark_may_hold_any_mapping(queue):
     await queue.put([], bookmark=MappingProxyType({"at": MappingProxyType({"line": 3})}))
     assert await queue.bookmark() == {"at": {"line": 3}}

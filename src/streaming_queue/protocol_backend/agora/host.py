@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -74,6 +74,8 @@ class AgoraAgent(AsgiAgent):
 
     def __init__(self, agent_id: str, executor: Executor, backend: BaseCommBackend, sources: Sources) -> None:
         super().__init__(agent_id, executor, backend)
+        limits = self._options.limits  # the question is JSON within JSON, and so up to twice as long
+        self._options = replace(self._options, limits=replace(limits, body_bytes=2 * limits.body_bytes))
         self._sources = sources
         self.conversations = ExpiringCache[str, Conversation](MAX_CONVERSATIONS, kept_s=CONVERSATION_S)
         self.routes = {

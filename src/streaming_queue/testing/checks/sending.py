@@ -10,6 +10,7 @@ import pytest
 
 from streaming_queue.comm.answer_limit import MAX_ANSWER_BYTES
 from streaming_queue.errors import ProtocolError
+from streaming_queue.messages import MAX_QUESTION_BYTES
 from streaming_queue.testing.executors import Agent, Recorder, message, pieces, whole
 from streaming_queue.testing.expect import SLACK_S, expect, expect_equal, expect_error, within
 from streaming_queue.testing.lab import WAYS, Lab
@@ -26,6 +27,13 @@ TEXTS: Mapping[str, str] = {
     "500 kB": "x" * 500_000,
     "500 kB of three bytes each": "\u5b57" * 170_000,
 }
+
+LONGEST: Mapping[str, str] = {
+    "plain": "x" * (MAX_QUESTION_BYTES - 2),
+    "quotes": '"' * (MAX_QUESTION_BYTES // 2 - 1),
+    "controls": "\x01" * (MAX_QUESTION_BYTES // 6 - 1),
+}
+"""Questions of `MAX_QUESTION_BYTES` as JSON."""
 
 MEGABYTE = "m" * 1024 * 1024
 TRANSFER_S = 15.0
@@ -107,3 +115,12 @@ class Sending:
         healthy = await within(HEALTHY_S + SLACK_S, lab.backend.health_check(agent.agent_id), "a sign of health")
         expect_equal(healthy, True, "the probe")
         expect_equal(recorder.seen, [], "questions at the agent:")
+
+    @pytest.mark.parametrize("text", LONGEST.values(), ids=LONGEST)
+    @holds("send-8")
+    async def test_the_longest_question_arrives(self, lab: Lab, text: str) -> None:
+        await lab.host(
+            Agent(lambda context, queue: queue.enqueue_event(message(str(context.get_user_input() == text))))
+        )
+        answer = (await within(TRANSFER_S, lab.send(text), "an answer"))["text"]
+        expect_equal(answer, "True", "the question is whole:")

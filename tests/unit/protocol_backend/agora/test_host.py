@@ -310,7 +310,7 @@ async def test_other_paths_and_methods(spawn: Any, path: str, status: int, allow
 
 async def test_a_large_body_is_refused(spawn: Any):
     port, _ = await spawn(Echo())
-    answer = await tell(port, "x" * 1_100_000)
+    answer = await tell(port, "x" * 2_100_000)
     assert (answer.status, answer.code) == (413, "protocol")
 
 
