@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streaming_queue.comm.context import progressed
 from streaming_queue.errors import ProtocolError
 from streaming_queue.messages import DELTA, MESSAGE, StreamEvent
 
@@ -29,7 +30,7 @@ def check_size(size: int, origin: str) -> None:
 
 
 class AnswerMeter:
-    """Counts the text of one answer as it arrives. The error shows `origin`."""
+    """Counts the text of one answer as it arrives, in the caller's task. The error shows `origin`."""
 
     __slots__ = ("_origin", "_size")
 
@@ -38,8 +39,9 @@ class AnswerMeter:
         self._size = 0
 
     def take(self, event: StreamEvent) -> None:
-        """Count an event. Raises ProtocolError when its answer is over the limit."""
+        """Count an event, and report a delta as content. Raises ProtocolError when its answer is over the limit."""
         if event["type"] == DELTA:
+            progressed()
             self._size += text_bytes(event["data"])
             check_size(self._size, self._origin)
         elif event["type"] == MESSAGE:

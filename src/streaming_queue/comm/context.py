@@ -176,6 +176,12 @@ def heard() -> None:
         listener()
 
 
+def progressed() -> None:
+    """Report content: the next piece of the answer. It is a sign of life, too; a heartbeat is no content."""
+    if (listener := _listener.get()) is not None:
+        getattr(listener, "progressed", listener)()
+
+
 def listener() -> Callable[[], None]:
     """The listener for signs of life of the message in flight, for a task other than the caller's."""
     return _listener.get() or _ignore

@@ -27,6 +27,8 @@ class Network(Section):
     """Time between health checks of a worker, in seconds."""
     message_timeout: NotNegative = 600.0
     """Longest silence within one attempt, in seconds. 0: no limit."""
+    idle_timeout_s: NotNegative = 120.0
+    """Longest pause between two pieces of a streamed answer, in seconds; a heartbeat is no piece. 0: no limit."""
     allow_public: bool = False
     """Allow agents to listen on other addresses than loopback without a credential."""
     token: SecretStr | None = None
@@ -75,7 +77,7 @@ class Scheduler(Section):
 
     max_attempts: AtLeastOne = 5
     """Attempts of a question before it becomes a dead letter."""
-    attempt_timeout_s: Positive | None = None
+    attempt_timeout_s: Positive | None = 3600.0
     """Longest time of one attempt, in seconds. null: as long as the worker shows signs of life."""
     question_timeout_s: Positive | None = None
     """Longest time of a question from its first attempt on, with all retries, in seconds; null: no limit."""

@@ -6,13 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Protocol, cast
 
 from streaming_queue.comm.base import BaseCommBackend
-from streaming_queue.comm.context import current_call
+from streaming_queue.comm.context import current_call, progressed
 from streaming_queue.comm.probing import answers
 from streaming_queue.core.idle_timeout import IdleTimeouts
 from streaming_queue.core.network_health import NetworkHealth
@@ -29,7 +29,7 @@ from streaming_queue.errors import (
     typed,
 )
 from streaming_queue.masking import masked
-from streaming_queue.messages import MESSAGE, End, Reply, ReplyMetadata, StreamEvent
+from streaming_queue.messages import DELTA, MESSAGE, End, Reply, ReplyMetadata, StreamEvent
 from streaming_queue.telemetry.events import EventListener
 
 logger = logging.getLogger(__name__)
@@ -81,12 +81,16 @@ class MessageMetrics:
 class NetworkBase:
     """Agents, edges and routing over one backend (a composite in a mixed network).
 
-    `message_timeout_s` bounds the silence of a question's peer (0: no bound); a command has no bound.
+    `message_timeout_s` bounds the silence of a question's peer, `idle_timeout_s` the pause after a piece of its answer
+    (0: no bound); a command has no bound.
     """
 
-    def __init__(self, comm_backend: BaseCommBackend, *, message_timeout_s: float = 600.0) -> None:
+    def __init__(
+        self, comm_backend: BaseCommBackend, *, message_timeout_s: float = 600.0, idle_timeout_s: float = 120.0
+    ) -> None:
         self.comm_backend = comm_backend
         self.message_timeout_s = message_timeout_s
+        self.idle_timeout_s = idle_timeout_s
         self.services: list[Service] = []
         self._topology = Topology()
         self._watch = IdleTimeouts()
@@ -213,6 +217,8 @@ class NetworkBase:
                         if event["type"] == MESSAGE:
                             end = event
                             break
+                        if event["type"] == DELTA:
+                            progressed()
                         yield event
             answer_text(end.get("data"), dst_id)
         except Exception as error:
@@ -224,7 +230,9 @@ class NetworkBase:
     def _silence(self, dst_id: str) -> AbstractContextManager[None]:
         call = current_call()
         is_command = call is not None and call.kind == "command"
-        return self._watch.bound(None if is_command else self.message_timeout_s, partial(self._where, dst_id))
+        if is_command:
+            return nullcontext()
+        return self._watch.bound(self.message_timeout_s, self.idle_timeout_s, partial(self._where, dst_id))
 
     def _where(self, agent_id: str) -> str:
         return f"agent {agent_id!r} at {masked(self._addresses.get(agent_id, 'no address'))}"

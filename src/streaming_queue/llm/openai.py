@@ -60,7 +60,7 @@ class OpenAILLM(LLM):
         max_tokens: int | None = None,
         timeout_s: float = 300.0,
     ) -> None:
-        """`base_url` None is OpenAI's own; `timeout_s` bounds the silence of the server, not the whole answer.
+        """`base_url` None is OpenAI's own; `timeout_s` bounds the time to each piece of text, not the whole answer.
 
         The default of `model` is `DEFAULT_MODEL` at OpenAI's own address, and the first listed model at others.
 
@@ -116,9 +116,8 @@ class OpenAILLM(LLM):
         try:
             model = self.model or await self._first_model(client)
             async with await self._request(client, model, question) as completion:
-                async for chunk in completion:
-                    if text := reader.text(chunk):
-                        yield Chunk(text)
+                async for text in self._texts(completion, reader):
+                    yield Chunk(text)
             reader.finish(completion.response.headers.get("content-type", "no content type"), self._max_tokens)
         except openai.OpenAIError as error:
             # The SDK's error holds the request with its key, and the server's words unchanged.
@@ -135,6 +134,26 @@ class OpenAILLM(LLM):
             raise BadResponseError(f"{self.origin}: the stream is malformed: {reason}") from None
         if reader.usage or reader.truncated:
             yield Chunk("", reader.usage, reader.truncated)
+
+    async def _texts(
+        self, completion: openai.AsyncStream[ChatCompletionChunk], reader: ChunkReader
+    ) -> AsyncGenerator[str, None]:
+        """The texts of the chunks. The server has `timeout_s` for each; a comment or an empty chunk is none."""
+        chunks, loop = aiter(completion), asyncio.get_running_loop()
+        until = loop.time() + self._timeout_s
+        while True:
+            try:
+                async with asyncio.timeout_at(until):
+                    text = reader.text(await anext(chunks))
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise LLMTimeoutError(
+                    f"{self.origin}: no text for so long (core.timeout_s is {self._timeout_s:g})"
+                ) from None
+            if text:
+                yield text
+                until = loop.time() + self._timeout_s
 
     async def listing(self, within_s: float) -> ModelListing:
         """See LLM. A server that lists its models without our key too has not checked the key."""

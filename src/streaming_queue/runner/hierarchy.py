@@ -106,7 +106,11 @@ async def _sub_coordinator(
     pool_id: str, protocol: str, slots: Mapping[str, int], config: Config, emit: EventListener
 ) -> SubCoordinatorExecutor:
     await asyncio.to_thread(registry.load, protocol)  # its library may be slow to import
-    network = NetworkBase(create_backend(config, protocol), message_timeout_s=config.network.message_timeout)
+    network = NetworkBase(
+        create_backend(config, protocol),
+        message_timeout_s=config.network.message_timeout,
+        idle_timeout_s=config.network.idle_timeout_s,
+    )
     return SubCoordinatorExecutor(
         pool_id,
         network,

@@ -143,7 +143,9 @@ class RunnerBase:
             await asyncio.to_thread(self.output.prepare)
             await preflight(await asyncio.to_thread(lambda: self.config))
             self._network = await self.create_network()
-            self._network.message_timeout_s = self.config.network.message_timeout
+            network = self.config.network
+            self._network.message_timeout_s = network.message_timeout
+            self._network.idle_timeout_s = network.idle_timeout_s
             try:
                 with stop_signals(self._drain):
                     worker_ids = await self.setup_agents()
@@ -173,6 +175,7 @@ class RunnerBase:
         for core, worker_group in config.answering.items():
             name = "" if len(worker_group) == len(config.roster) else f"{', '.join(worker_group)}: "
             output.system(f"{name}{choose(core, config.mock).describe()}")
+        output.system(limits_line(config))
         await self._require_health()
         output.info(str((await self.send_command_to_coordinator("status") or {}).get("result")))
         if self._signal is not None:  # no run has begun, so there is nothing to drain
@@ -271,6 +274,15 @@ class RunnerBase:
         self._processes += processes
         addresses = await asyncio.gather(*(process.start() for process in processes))
         return dict(zip(worker_ids, addresses, strict=True))
+
+
+def limits_line(config: Config) -> str:
+    """The limits of an attempt, for people."""
+    network, attempt_s = config.network, config.scheduler.attempt_timeout_s
+    parts = [f"{attempt_s:g} s in all"] if attempt_s else []
+    parts += [f"{network.idle_timeout_s:g} s between two pieces"] if network.idle_timeout_s else []
+    parts += [f"{network.message_timeout:g} s of silence"] if network.message_timeout else []
+    return f"an attempt may take {', '.join(parts) or 'any time'}"
 
 
 def run_async(runner: RunnerBase) -> int:

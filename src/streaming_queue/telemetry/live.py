@@ -37,8 +37,8 @@ class LiveView:
         progress = self._progress
         room = max(1, min(MOST_WORKERS, (options.height or console.height) - _LINES_BESIDE_WORKERS))
         parts: list[RenderableType] = [_headline(progress), _figures(progress, wide=options.max_width >= _WIDE)]
-        if progress.waiting:
-            parts.append(Text(one_line(progress.waiting, 400), style="yellow"))
+        if note := progress.waiting or progress.slowest():
+            parts.append(Text(one_line(note, 400), style="yellow"))
         if progress.workers:
             parts += ["", _workers(list(progress.workers.values()), room, wide=options.max_width >= _WIDE)]
         yield Panel(

@@ -15,6 +15,8 @@ from streaming_queue.telemetry.text import clock, rate
 
 _RATE_WINDOW_S = 15.0
 _SAMPLES = 60
+_SLOW_S = 60.0
+_SLOW_TIMES = 5.0
 _SAMPLE_S = 1.0
 
 
@@ -72,6 +74,7 @@ class RunProgress:
         self.mock = False
         self.workers: dict[str, WorkerProgress] = {}
         self._asked: dict[str, list[str]] = {}
+        self._asked_at: dict[str, float] = {}
         self._started = clock()
         self._base = 0
         self._samples: deque[tuple[float, int]] = deque([(self._started, 0)], maxlen=_SAMPLES)
@@ -116,6 +119,16 @@ class RunProgress:
             return None
         return max(0, self.total - self.settled) / per_s
 
+    def slowest(self) -> str:
+        """The question that has been at a worker for much longer than the others took; empty if there is none."""
+        for question_id, asked_at in list(self._asked_at.items())[:1]:  # the first one was asked first
+            seconds = self._clock() - asked_at
+            took_s = sum(worker.response_s for worker in list(self.workers.values()))
+            usual_s = took_s / self.answered if self.answered else 0.0
+            if seconds > max(_SLOW_S, _SLOW_TIMES * usual_s):
+                return f"{', '.join(self._asked.get(question_id, ()))}: {question_id} for {seconds:.0f} s"
+        return ""
+
     def sample(self) -> None:
         """Keep the present figures for `rate` and `history`, at most once a second."""
         now = self._clock()
@@ -128,6 +141,7 @@ class RunProgress:
             case events.Sent() | events.Hedged():
                 self._worker(event.worker).in_flight += 1
                 self._asked.setdefault(event.question_id, []).append(event.worker)
+                self._asked_at.setdefault(event.question_id, self._clock())
             case events.Answered():
                 self._on_answered(event)
             case events.Duplicate():
@@ -157,6 +171,8 @@ class RunProgress:
             f"{rate(self.rate())}, ETA {clock(self.eta_s())}",
             f"{up} of {len(self.workers)} workers up",
         ]
+        if slowest := self.slowest():
+            parts.append(slowest)
         return " | ".join(parts)
 
     def _worker(self, name: str) -> WorkerProgress:
@@ -171,7 +187,9 @@ class RunProgress:
         back = asked if worker is None else [name for name in asked if name == worker]
         for name in back:
             self.workers[name].in_flight -= 1
-        if len(back) < len(asked):
+        if len(back) == len(asked):
+            self._asked_at.pop(question_id, None)
+        else:
             self._asked[question_id] = [name for name in asked if name != worker]
         return back
 

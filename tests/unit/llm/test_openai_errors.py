@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
@@ -198,6 +199,23 @@ async def test_silence_is_a_timeout(make_llm, provider, after):
     assert type(error) is LLMTimeoutError
     assert "core.timeout_s is 0.2" in str(error)
     assert time.perf_counter() - started < 3
+
+
+@pytest.mark.parametrize("line", [": keepalive\n\n", f"data: {json.dumps(delta(''))}\n\n"])
+async def test_signs_of_life_are_no_text(make_llm, provider, line):
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(f"data: {json.dumps(delta('Hel'))}\n\n".encode())
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(line.encode())
+                await asyncio.sleep(0.02)
+        return response
+
+    provider.handler = handle
+    error = await failure(make_llm(timeout_s=0.3))
+    assert type(error) is LLMTimeoutError
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux drops what a full backlog cannot take")

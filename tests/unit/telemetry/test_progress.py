@@ -168,3 +168,22 @@ def test_dead_letters_that_are_put_back_or_deleted_have_not_ended(progress, cloc
     assert (progress.failed, progress.total, progress.rate()) == (1, 10, rate)
     feed(progress, Purged(1))
     assert (progress.failed, progress.total, progress.rate()) == (0, 9, rate)
+
+
+def test_a_question_far_beyond_the_others_is_shown(progress, clock):
+    feed(progress, Sent("q17", "Worker-3", 1), Sent("q18", "Worker-1", 1), answered("q18"))
+    clock.now += 59
+    assert progress.slowest() == ""
+    clock.now += 253
+    assert progress.slowest() == "Worker-3: q17 for 312 s"
+    assert "Worker-3: q17 for 312 s" in progress.line()
+    feed(progress, answered("q17"))
+    assert progress.slowest() == ""
+
+
+def test_where_all_questions_are_slow_none_is_shown(progress, clock):
+    for number in range(3):
+        feed(progress, Sent(f"q{number}", "Worker-1", 1), answered(f"q{number}", response_time_s=100.0))
+    feed(progress, Sent("q9", "Worker-1", 1))
+    clock.now += 300
+    assert progress.slowest() == ""

@@ -38,6 +38,8 @@ MOST_EJECTED = 0.5
 """The largest share of the living workers that the pool ejects for their failures at a time."""
 RATE_LIMIT_PAUSE_S = 1.0
 SHORTEST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 600.0
+"""The longest pause that a worker's own wish gets: a worker that asks for a day is asked again after ten minutes."""
 
 UNFIT = (AuthError, QuotaError, ConfigError, UnknownAgentError, UnreachableError, BackendClosedError)
 """Errors that every question would get: the worker is out for this run."""
@@ -260,7 +262,7 @@ class WorkerPool:
             if worker.adaptive is not None:
                 worker.adaptive.failed(worker.busy)
             wish_s = RATE_LIMIT_PAUSE_S if error.retry_after_s is None else error.retry_after_s
-            self.pause(worker_id, max(SHORTEST_PAUSE_S, wish_s), str(error))
+            self.pause(worker_id, min(max(SHORTEST_PAUSE_S, wish_s), LONGEST_PAUSE_S), str(error))
         else:
             worker.seen_at = time.monotonic()
             if not suspect:

@@ -29,6 +29,9 @@ from streaming_queue.telemetry.events import Answered, DeadLettered, Duplicate, 
 TOO_LATE_S = 0.05
 """With less time left, in seconds, no question is sent: its answer would be too late."""
 
+MOST_TIMEOUTS = 2
+"""A question is given up after so many attempts that timed out: a third one would only take as long again."""
+
 Ask = Callable[[str, Lease, float | None], Awaitable[tuple[str, ReplyMetadata]]]
 """Asks a worker a leased question, until a time of the monotonic clock; returns the answer and its metadata.
 
@@ -78,6 +81,7 @@ class Attempts:
         self._choice = choice
         self._budget = RetryBudget(share=settings.retry_share, per_s=settings.retry_per_s)
         self._deadlines: dict[str, float] = {}
+        self._timeouts: dict[str, int] = {}
 
     async def make(self, worker_id: str, lease: Lease, *, is_duplicate: bool = False) -> None:
         """Ask the worker in the caller's task, and settle the lease by the outcome. Raises QueueError only."""
@@ -212,7 +216,7 @@ class Attempts:
                 await self.bury(lease, _overdue(failure, self._settings.question_timeout_s))
             elif workers_own:
                 await self._elsewhere(lease, error, failure)
-            elif not error.retryable or lease.attempt >= self._settings.max_attempts:
+            elif not error.retryable or lease.attempt >= self._settings.max_attempts or self._hangs(lease, error):
                 await self.bury(lease, failure)
             else:
                 self.failed_at.setdefault(lease.id, set()).add(worker_id)
@@ -221,6 +225,13 @@ class Attempts:
                 self._emit(Retried(lease.id, failure, lease.attempt, counted=True))
         except LeaseLostError:
             return
+
+    def _hangs(self, lease: Lease, error: StreamingQueueError) -> bool:
+        """Whether too many attempts of the question have timed out."""
+        if not isinstance(error, SendTimeoutError):
+            return False
+        self._timeouts[lease.id] = self._timeouts.get(lease.id, 0) + 1
+        return self._timeouts[lease.id] >= MOST_TIMEOUTS
 
     def _forgive(self, question_id: str) -> None:
         """Forgive the first worker if the question fails at a second one: the question is the cause."""
@@ -252,6 +263,7 @@ class Attempts:
     def _forget(self, question_id: str) -> None:
         self.failed_at.pop(question_id, None)
         self._deadlines.pop(question_id, None)
+        self._timeouts.pop(question_id, None)
 
 
 def _overdue(failure: Failure, timeout_s: float | None) -> Failure:

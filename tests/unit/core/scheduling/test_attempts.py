@@ -424,8 +424,28 @@ async def test_an_error_of_the_queue_goes_up() -> None:
 
 
 @virtually
-async def test_without_limits_a_worker_has_for_ever() -> None:
+async def test_an_honest_slow_worker_is_not_cut() -> None:
     bench = Bench()
+    bench.takes({"A": 1800.0, "B": 1800.0})
+    await bench.make()
+    assert bench.queue.told[0][0] == "commit"
+
+
+@virtually
+async def test_a_question_that_hangs_twice_is_given_up() -> None:
+    bench = Bench(max_attempts=5)
+    bench.takes({"A": 1e9, "B": 1e9})
+    began = bench.workers.now
+    for number, worker in enumerate("AB", 1):
+        await bench.make(worker, bench.lease(attempt=number))
+    assert [told[0] for told in bench.queue.told] == ["retry", "bury"]
+    assert bench.queue.told[1][2].type == "SendTimeoutError"
+    assert bench.workers.now - began == pytest.approx(7200, abs=1)
+
+
+@virtually
+async def test_without_limits_a_worker_has_for_ever() -> None:
+    bench = Bench(attempt_timeout_s=None)
     bench.takes({"A": 1e6})
     await bench.make()
     assert bench.deadlines == [None]

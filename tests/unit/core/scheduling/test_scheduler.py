@@ -737,7 +737,7 @@ async def test_one_silent_worker_does_not_delay_finding_the_next(
 
 async def test_an_attempt_has_its_time_and_a_question_too(queue: MemoryQueue) -> None:
     await fill(queue, 1)
-    pool = Pool(queue, workers=2, attempt_timeout_s=0.05, question_timeout_s=0.3, max_attempts=1000)
+    pool = Pool(queue, workers=2, attempt_timeout_s=0.2, question_timeout_s=0.3, max_attempts=1000)
     deadlines: list[float] = []
     ask = pool.ask
 
