@@ -29,6 +29,8 @@ from streaming_queue.telemetry.events import Answered, DeadLettered, Duplicate, 
 TOO_LATE_S = 0.05
 """With less time left, in seconds, no question is sent: its answer would be too late."""
 
+LONG_S = 60.0
+"""A shorter time of an attempt is exact, and goes along with the question; a longer one is checked now and then."""
 MOST_TIMEOUTS = 2
 """A question is given up after so many attempts that timed out: a third one would only take as long again."""
 
@@ -118,7 +120,7 @@ class Attempts:
             if isinstance(error, StreamingQueueError):
                 raise
             seconds = time.perf_counter() - attempt.began
-            raise SendTimeoutError(f"worker {attempt.worker_id!r}: no answer within {seconds:.3g} s") from None
+            raise _no_answer(attempt.worker_id, seconds) from None
 
     async def _answered(self, attempt: Attempt, answer: str, metadata: ReplyMetadata, queue_ms: float) -> None:
         lease, seconds = attempt.lease, time.perf_counter() - attempt.began
@@ -140,11 +142,23 @@ class Attempts:
     def _until(self, lease: Lease) -> float | None:
         """The end of an attempt's time, by the monotonic clock; None: no limit."""
         settings, now = self._settings, time.monotonic()
-        until = None if settings.attempt_timeout_s is None else now + settings.attempt_timeout_s
+        limit_s = settings.attempt_timeout_s
+        until = None if limit_s is None or limit_s >= LONG_S else now + limit_s
         if settings.question_timeout_s is not None:
             deadline = self._deadlines.setdefault(lease.id, now + settings.question_timeout_s)
             until = deadline if until is None else min(until, deadline)
         return until
+
+    def expire(self) -> None:
+        """Give up the attempts that have taken too long. A timer for each would cost a tenth of a question's CPU."""
+        limit_s = self._settings.attempt_timeout_s
+        if limit_s is None or limit_s < LONG_S:
+            return
+        now = time.perf_counter()
+        for attempt in list(self.in_flight):  # in the order of their start
+            if now - attempt.began < limit_s:
+                return
+            attempt.give_up(_no_answer(attempt.worker_id, limit_s))
 
     def _is_over(self, lease: Lease) -> bool:
         """Whether too little time is left for another attempt."""
@@ -264,6 +278,10 @@ class Attempts:
         self.failed_at.pop(question_id, None)
         self._deadlines.pop(question_id, None)
         self._timeouts.pop(question_id, None)
+
+
+def _no_answer(worker_id: str, seconds: float) -> SendTimeoutError:
+    return SendTimeoutError(f"worker {worker_id!r}: no answer within {seconds:.4g} s (scheduler.attempt_timeout_s)")
 
 
 def _overdue(failure: Failure, timeout_s: float | None) -> Failure:

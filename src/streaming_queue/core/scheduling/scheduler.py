@@ -146,6 +146,7 @@ class Scheduler:
             if error := self.pool.fatal_error:
                 raise error
             self._wait_for_workers()
+            self._attempts.expire()
             if self.pool.warming_up:
                 self._on_change()
             at_the_end = self._intake_done.is_set() and not len(self._handoff)
