@@ -65,8 +65,9 @@ def test_a_bad_agents_questions_are_answered_elsewhere(stq, worker, bad_agent, k
     assert {row["worker"] for row in rows} == {"Worker-2"}
     assert all(row["answer"].startswith("[mock]") for row in rows)
     with closing(sqlite3.connect(stq.directory / "run" / "queue.db")) as database:
-        failures = [json.loads(row[0]) for row in database.execute("SELECT failure FROM attempt")]
-    assert {failure["type"] for failure in failures} == ERRORS[kind]
+        failures = [json.loads(row[0]) for row in database.execute("SELECT failure FROM attempt") if row[0]]
+    never_sent = kind.endswith(" later")  # the card is gone by then, and a question that nobody got has not failed
+    assert {failure["type"] for failure in failures} == (set() if never_sent else ERRORS[kind])
     assert all(address in failure["message"] for failure in failures)
 
 
@@ -94,9 +95,9 @@ def test_a_failure_that_nobody_can_mend_stands_in_the_results_with_the_address(s
 
 
 @pytest.mark.parametrize("kind", some_of([*CARDS, "gone"], "card html", "gone"))
-def test_an_agent_without_a_usable_card_is_named_before_anything_is_asked(stq, worker, bad_agent, kind: str) -> None:
+def test_an_agent_without_a_usable_card_is_named_before_anything_is_asked(stq, bad_agent, kind: str) -> None:
     address = "http://127.0.0.1:9" if kind == "gone" else bad_agent(kind)
-    done = run(stq, address, worker().address)
+    done = run(stq, address)
     assert done.returncode == 69, done.stderr
     assert address in done.stderr
     assert not (stq.directory / "run" / "results.jsonl").exists()

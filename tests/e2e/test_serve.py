@@ -388,7 +388,7 @@ def test_a_coordinator_starts_workers_where_it_is_given_none_and_waits_for_those
     )
     done = stq("dispatch", lonely.address, "--follow")
     assert done.returncode == 69, done.stderr
-    assert "stopped, 0 answered, 0 failed of 20" in stq("status", lonely.address).stdout
+    assert "stopped, 0 answered, 0 failed" in stq("status", lonely.address).stdout
 
 
 def alive(pid: int) -> bool:

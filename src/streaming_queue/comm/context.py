@@ -177,9 +177,9 @@ def heard() -> None:
 
 
 def progressed() -> None:
-    """Report content: the next piece of the answer. It is a sign of life, too; a heartbeat is no content."""
-    if (listener := _listener.get()) is not None:
-        getattr(listener, "progressed", listener)()
+    """Report content: the next piece of the answer, to a listener with a method `progressed`. A heartbeat is none."""
+    if (report := getattr(_listener.get(), "progressed", None)) is not None:
+        report()
 
 
 def listener() -> Callable[[], None]:
