@@ -1,18 +1,28 @@
 """An OpenAI-compatible server that knows one key, `right-key`; prints its base URL.
 
-python openai_process.py [port] [seconds to an answer]
+python openai_process.py [port] [seconds to an answer] [log of what was asked and answered]
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sys
+from pathlib import Path
 
 from aiohttp import web
 
 PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 0
 PAUSE_S = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
+LOG = Path(sys.argv[3]) if len(sys.argv) > 3 else None
+numbers = itertools.count(1)
+
+
+def note(what: str, question: str, answer: str | None = None) -> None:
+    if LOG:
+        with LOG.open("a") as log:
+            log.write(json.dumps([what, question, answer]) + "\n")
 
 
 def refusal(request: web.Request) -> web.Response | None:
@@ -33,10 +43,14 @@ async def complete(request: web.Request) -> web.StreamResponse:
     if refused := refusal(request):
         return refused
     asked = await request.json()
+    question = asked["messages"][-1]["content"]
+    texts = ("The answer to ", question, f" is {next(numbers)}." if LOG else " is 42.")
+    note("asked", question)
     await asyncio.sleep(PAUSE_S)
+    note("answered", question, "".join(texts))
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await response.prepare(request)
-    for text in ("The answer to ", asked["messages"][-1]["content"], " is 42."):
+    for text in texts:
         chunk = {
             "id": "x",
             "object": "chat.completion.chunk",
