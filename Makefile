@@ -14,7 +14,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(ARGS)
 
 faults: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 -m 'faults or not interop' tests/faults tests/unit/core/scheduling/test_interleavings.py $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m 'faults or not interop' tests/faults tests/crashpoints tests/unit/core/scheduling/test_interleavings.py $(ARGS)
 
 interop: $(VENV)/.dev
 	$(BIN)/python -m pytest -m interop $(ARGS)

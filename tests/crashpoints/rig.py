@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from crashpoints.points import ALL, Point, every, traced
 from e2e.conftest import Stq
 from faults.history import History
 
-from crashpoints.points import ALL, Point, every, traced
 from streaming_queue.exit_codes import ExitCode
 
 COUNT = 14
@@ -165,7 +165,9 @@ class Rig:
         assert all((row["question"], row["answer"]) in given for row in rows), "an answer was recorded that nobody gave"
         again = then.asked()
         for row in rows:
-            assert row["question_id"] not in told or not again[row["question"]], "an acknowledged question was asked again"
+            assert row["question_id"] not in told or not again[row["question"]], (
+                "an acknowledged question was asked again"
+            )
         assert all(count <= commands for count in log.asked().values()), "a question was asked twice by one command"
         if self.name == "purge":
             assert len(rows) == COUNT - len(range(0, COUNT, 3))

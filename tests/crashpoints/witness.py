@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 LOG, REFUSE = Path(os.environ["WITNESS_LOG"]), Path(os.environ["WITNESS_REFUSE"])
+PAUSE_S = float(os.environ.get("WITNESS_PAUSE_S", "0"))
 numbers = itertools.count(1)
 
 
@@ -25,6 +27,7 @@ class Witness:
         note("asked", question)
         if REFUSE.exists() and int(question.split()[2]) % 3 == 0:
             raise ValueError(question)
+        await asyncio.sleep(PAUSE_S)
         answer = f"answer {next(numbers)} to {question}"
         note("answered", question, answer)
         await event_queue.enqueue_event({"type": "agent_text_message", "data": answer})

@@ -25,7 +25,7 @@ def resume(
     this machine, or --trust.
     """
     from streaming_queue.config import resume_config
-    from streaming_queue.errors import ConfigError
+    from streaming_queue.errors import ConfigError, ConnectError, SendTimeoutError
     from streaming_queue.queue.lock import find_owner
     from streaming_queue.report.run_directory import RunDirectory
 
@@ -38,7 +38,14 @@ def resume(
             raise ConfigError(
                 f"{directory}: a process works on the run, so it takes no new settings; `stq stop {directory}` first"
             )
-        if on_run(directory, lambda live: live.stats())["state"] == "paused":
+        try:
+            state = on_run(directory, lambda live: live.stats())["state"]
+        except (ConnectError, SendTimeoutError) as error:
+            raise ConfigError(
+                f"{run.queue_path} is in use by {owner}, which does not answer: if it is stopped, `kill -CONT "
+                f"{owner.pid or 'PID'}` continues it; if it hangs, kill it; then resume"
+            ) from error
+        if state == "paused":
             unpause(directory, as_json=json)
             return ExitCode.OK
         raise ConfigError(f"{run.queue_path} is in use by {owner}: `stq stop {directory}` stops the run")
