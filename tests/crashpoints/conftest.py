@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from crashpoints.points import strace
 from crashpoints.rig import COUNT, Log, Rig
-from e2e.conftest import Stq, serve, stq, worker
+from e2e.conftest import Stq, stq
 from faults.conftest import history
 
-__all__ = ["history", "stq", "worker"]
+__all__ = ["history", "stq"]
 
 E2E = Path(__file__).parents[1] / "e2e"
 
 
+@dataclass
+class Witness:
+    """A worker of the test's own: its address, its log, the file that makes it refuse, its process."""
+
+    address: str
+    log: Log
+    refuse: Path
+    process: subprocess.Popen[str]
+
+
 @pytest.fixture
-def witness(stq: Stq, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Log]:
-    """Address and log of a worker of the test's own."""
-    shutil.copy(Path(__file__).with_name("witness.py"), stq.directory)
-    monkeypatch.setenv("WITNESS_LOG", str(stq.directory / "witness.txt"))
-    monkeypatch.setenv("WITNESS_REFUSE", str(stq.directory / "refuse"))
-    served = serve(stq, "worker", "-p", "http", "--port", "0", "--executor", "witness:Witness")
-    return served.address, Log(stq.directory / "witness.txt")
+def witness(tmp_path: Path) -> Iterator[Callable[..., Witness]]:
+    """`witness(seconds=0)` starts a worker whose answers take so long."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(seconds: float = 0) -> Witness:
+        log, refuse = tmp_path / f"witness-{len(started)}.txt", tmp_path / "refuse"
+        command = [sys.executable, Path(__file__).with_name("witness.py"), log, refuse, str(seconds)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout
+        return Witness(process.stdout.readline().strip(), Log(log), refuse, process)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate(timeout=60)
 
 
 @pytest.fixture
@@ -52,9 +71,9 @@ def rig(stq: Stq, request: pytest.FixtureRequest) -> Callable[[str], Rig]:
             env = {"OPENAI_API_KEY": "right-key", "OPENAI_BASE_URL": url}
             made = Rig(name, stq, log, [*questions, "-p", "inproc", "--llm", "openai", "--model", "test-model"], env)
         else:
-            address, log = request.getfixturevalue("witness")
-            start = [*questions, "-p", "http", "-s", f"qa.worker.endpoints=[{address}]"]
-            made = Rig(name, stq, log, start, refuse=stq.directory / "refuse")
+            peer = request.getfixturevalue("witness")()
+            start = [*questions, "-p", "http", "-s", f"qa.worker.endpoints=[{peer.address}]"]
+            made = Rig(name, stq, peer.log, start, refuse=peer.refuse)
         made.prepare()
         return made
 

@@ -66,9 +66,9 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 @pytest.mark.faults
 @pytest.mark.parametrize("moment", ["run.json", "queue.db", 1, 60, 150, 250])
 def test_a_power_cut_loses_nothing_acknowledged(stq, witness, disk, moment) -> None:
-    (address, log), run = witness, disk.point / "run"
+    peer, run = witness(0.02), disk.point / "run"
     history = History(run)
-    start = ["run", "-q", stq.questions(COUNT), "-p", "http", "-s", f"qa.worker.endpoints=[{address}]", "-o", run]
+    start = ["run", "-q", stq.questions(COUNT), "-p", "http", "-s", f"qa.worker.endpoints=[{peer.address}]", "-o", run]
     process = stq.start(*start)
     until((run / moment).exists if isinstance(moment, str) else lambda: history.look() >= moment)
     disk.cut()
@@ -78,6 +78,6 @@ def test_a_power_cut_loses_nothing_acknowledged(stq, witness, disk, moment) -> N
     assert not disk.mount()
     done = stq(*(["resume", run] if (run / "queue.db").exists() else start))
     history.check(done.returncode, count=COUNT)
-    given = {answer for _, answer in log.answers()}
+    given = {answer for _, answer in peer.log.answers()}
     assert {answer for _, answer in ids(run / "results.jsonl")} <= given
-    assert max(log.asked().values()) <= 2
+    assert max(peer.log.asked().values()) <= 2
