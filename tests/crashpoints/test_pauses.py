@@ -107,7 +107,7 @@ def test_a_clock_that_jumps_delays_nothing(stq, history, witness, clock, seconds
     until(lambda: max(log.asked().values(), default=0) >= 2 and history.look() == 8)
     jump(seconds)
     asked = log.asked().total()
-    until(lambda: log.asked().total() >= asked + 8)
+    until(lambda: log.asked().total() >= asked + 4)
     process.kill()
     process.communicate(timeout=60)
     jump(3 * seconds)
