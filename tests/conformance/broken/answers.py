@@ -25,7 +25,9 @@ class CutsLongQuestions(InprocCommBackend):
     """Takes so much of a question as a small buffer holds."""
 
     async def send(self, src_id: str, dst_id: str, payload: dict[str, Any]) -> Any:
-        return await super().send(src_id, dst_id, {**payload, "text": payload.get("text", "")[:600_000]})
+        if "text" in payload:
+            payload = {**payload, "text": payload["text"][:600_000]}
+        return await super().send(src_id, dst_id, payload)
 
 
 class SwapsAnswers(InprocCommBackend):
