@@ -78,7 +78,8 @@ class Scheduler(Section):
     max_attempts: AtLeastOne = 5
     """Attempts of a question before it becomes a dead letter."""
     attempt_timeout_s: Positive | None = 3600.0
-    """Longest time of one attempt, in seconds. null: as long as the worker shows signs of life."""
+    """Longest time of one attempt, in seconds. A limit under 60 s is exact, and the worker gets it too; a longer one
+    is checked twice a second. null: as long as the worker shows signs of life."""
     question_timeout_s: Positive | None = None
     """Longest time of a question from its first attempt on, with all retries, in seconds; null: no limit."""
     no_worker_timeout_s: NotNegative = 600.0

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from streaming_queue.core.pool.in_flight_call import InFlightCall
-from streaming_queue.core.pool.worker_pool import UNFIT, WorkerPool, is_loss, poison
+from streaming_queue.core.pool.worker_faults import UNFIT, is_loss, poison
+from streaming_queue.core.pool.worker_pool import WorkerPool
 from streaming_queue.core.scheduling.handoff import Handoff
 from streaming_queue.errors import (
     AgentFailedError,

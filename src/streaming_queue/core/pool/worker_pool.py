@@ -14,18 +14,12 @@ from streaming_queue.core.pool.adaptive_limit import AdaptiveLimit
 from streaming_queue.core.pool.degraded_rate import PAUSE_S, DegradedRate
 from streaming_queue.core.pool.in_flight_call import InFlightCall
 from streaming_queue.core.pool.stall_detector import PROBE_TIMEOUT_S, StallDetector, Tasks
+from streaming_queue.core.pool.worker_faults import UNFIT, WORKERS_OWN
 from streaming_queue.core.pool.worker_health import WorkerHealth
 from streaming_queue.errors import (
-    AuthError,
-    BackendClosedError,
-    ConfigError,
     ConnectError,
-    QuotaError,
     RateLimitedError,
     StreamingQueueError,
-    UnavailableError,
-    UnknownAgentError,
-    UnreachableError,
 )
 from streaming_queue.telemetry.events import EventListener, Notice, WorkerDown, WorkerUp
 
@@ -40,23 +34,6 @@ RATE_LIMIT_PAUSE_S = 1.0
 SHORTEST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 600.0
 """The longest pause that a worker's own wish gets: a worker that asks for a day is asked again after ten minutes."""
-
-UNFIT = (AuthError, QuotaError, ConfigError, UnknownAgentError, UnreachableError, BackendClosedError)
-"""Errors that every question would get: the worker is out for this run."""
-WORKERS_OWN = (*UNFIT, ConnectError, RateLimitedError)
-"""Errors of the worker, not of the question."""
-
-
-def is_loss(error: StreamingQueueError) -> bool:
-    """Whether the worker was lost with the question; a worker that never had the question was not."""
-    return isinstance(error, ConnectError) and not isinstance(error, UnavailableError)
-
-
-def poison(error: StreamingQueueError, losses: int, most: int) -> str | None:
-    """The reason to give up a question after `error` and `losses` lost workers in a row; None: ask another worker."""
-    if is_loss(error) and losses >= most:
-        return f"lost {losses} workers in a row, last: {error}"
-    return None
 
 
 class WorkerPool:
@@ -120,6 +97,11 @@ class WorkerPool:
     def _add(self, worker_id: str, slots: int) -> None:
         adaptive = AdaptiveLimit(slots) if self._adaptive else None
         self.workers[worker_id] = WorkerHealth(worker_id, slots, adaptive=adaptive)
+
+    def wait_anew(self) -> None:
+        """Count the time without a reachable worker from now on."""
+        if self.all_down_since is not None:
+            self.all_down_since = time.monotonic()
 
     def drain(self, worker_id: str) -> None:
         """Send a worker no more questions."""
@@ -344,8 +326,7 @@ class WorkerPool:
         except TimeoutError:
             return False
         except StartingError:  # the backend bounds this wait
-            if self.all_down_since is not None:
-                self.all_down_since = time.monotonic()
+            self.wait_anew()
             return False
 
     def stop(self) -> None:

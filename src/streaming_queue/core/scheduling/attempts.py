@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 
 from streaming_queue.core.pool.in_flight_call import InFlightCall
-from streaming_queue.core.pool.worker_pool import WorkerPool, is_loss, poison
+from streaming_queue.core.pool.worker_faults import is_loss, poison
+from streaming_queue.core.pool.worker_pool import WorkerPool
 from streaming_queue.core.scheduling.auto import ProtocolChoice
 from streaming_queue.core.scheduling.hedging import Hedging
 from streaming_queue.core.scheduling.retry_budget import RetryBudget

@@ -96,6 +96,7 @@ class Scheduler:
     def unpause(self) -> None:
         """Send questions again."""
         self.paused = False
+        self.pool.wait_anew()  # a run does not stop for a wait that its pause hid
         self._queue.resume()
 
     async def run(self) -> bool:

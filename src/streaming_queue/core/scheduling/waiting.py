@@ -56,10 +56,12 @@ def _what(worker: WorkerHealth) -> str:
         return "leaving"
     where, separator, bare = (worker.reason or "").partition(": ")
     reason = bare if separator and "://" in where else worker.reason
-    return f"{_WORDS[worker.state]}: {reason}"
+    word = "ejected" if worker.ejected else _WORDS.get(worker.state, worker.state)
+    return f"{word}: {reason}"
 
 
-_WORDS = {"down": "unreachable", "paused": "ask to wait", "out": "out", "up": "up"}
+_WORDS = {"down": "unreachable", "paused": "ask to wait"}
+"""The states of workers that people read in other words."""
 
 
 def _clock(moment: datetime, later_s: float = 0.0) -> str:

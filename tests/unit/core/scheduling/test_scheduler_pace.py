@@ -223,6 +223,19 @@ async def test_after_the_timeout_it_stops_with_all_questions_in_their_place(queu
     assert "stops at" in pool.of(Waiting)[0].text
 
 
+async def test_the_time_of_a_pause_is_no_wait_for_workers(queue: MemoryQueue) -> None:
+    await fill(queue, 50)
+    pool = Pool(queue, workers=1, no_worker_timeout_s=600.0)
+    await away(pool, 3000.0)
+    running = asyncio.create_task(pool.scheduler.run())
+    await asyncio.sleep(10)
+    await pool.scheduler.pause()
+    await asyncio.sleep(2600)
+    pool.scheduler.unpause()
+    assert await running, "its worker came back 390 s later"
+    assert (await queue.counts()).done == 50
+
+
 async def test_a_run_whose_workers_ask_to_wait_says_until_when(queue: MemoryQueue) -> None:
     await fill(queue, 1)
     pool = Pool(queue, workers=1)
