@@ -19,6 +19,7 @@ from e2e.waiting import until
 
 def findings(done):
     """The findings of `--json`, by check."""
+    assert done.stdout, done.stderr
     report = json.loads(done.stdout)
     assert report["ok"] is (done.returncode == 0)
     return {finding["check"]: finding for finding in report["findings"]}

@@ -51,9 +51,10 @@ def init(
     """Write a commented configuration file of the defaults."""
     from streaming_queue.cli.config_file import default_file
 
+    text = default_file()  # before the file is opened: a failure leaves no empty file
     try:
         with path.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(default_file())
+            file.write(text)
     except FileExistsError:
         raise ConfigError(f"{path} exists already; --force overwrites it") from None
     except OSError as error:

@@ -113,7 +113,8 @@ def test_schema_knows_every_key_and_older_spelling(stq):
 
 
 def test_init_file_is_plain_yaml(stq, tmp_path):
-    stq("config", "init")
+    code, _, err = stq("config", "init")
+    assert (code, err) == (0, "")
     tree = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert tree["qa"]["worker"] == {
         "count": 4,
