@@ -182,7 +182,7 @@ async def away(pool: Pool, seconds: float) -> list[Any]:
 
 async def test_a_run_waits_for_its_only_worker_and_goes_on(queue: MemoryQueue) -> None:
     await fill(queue, 300)
-    pool = Pool(queue, workers=1, no_worker_timeout_s=600.0)
+    pool = Pool(queue, workers=1, no_worker_timeout_s=600.0, probe_interval_s=1.0)
     refused = await away(pool, 50.0)
     began = now()
     async with asyncio.timeout(100):
@@ -198,7 +198,7 @@ async def test_a_run_waits_for_its_only_worker_and_goes_on(queue: MemoryQueue) -
 
 async def test_the_wait_is_reported_within_five_seconds(queue: MemoryQueue) -> None:
     await fill(queue, 3)
-    pool = Pool(queue, workers=1, no_worker_timeout_s=0.0)
+    pool = Pool(queue, workers=1, no_worker_timeout_s=0.0, probe_interval_s=1.0)
     await away(pool, 1e9)
     running = asyncio.create_task(pool.scheduler.run())
     await asyncio.sleep(5)
@@ -212,7 +212,7 @@ async def test_the_wait_is_reported_within_five_seconds(queue: MemoryQueue) -> N
 
 async def test_after_the_timeout_it_stops_with_all_questions_in_their_place(queue: MemoryQueue) -> None:
     await fill(queue, 50)
-    pool = Pool(queue, workers=1, batch_size=8, no_worker_timeout_s=600.0, drain_s=0.0)
+    pool = Pool(queue, workers=1, batch_size=8, no_worker_timeout_s=600.0, drain_s=0.0, probe_interval_s=1.0)
     await away(pool, 1e9)
     began = now()
     with pytest.raises(UnavailableError):
@@ -225,7 +225,7 @@ async def test_after_the_timeout_it_stops_with_all_questions_in_their_place(queu
 
 async def test_the_time_of_a_pause_is_no_wait_for_workers(queue: MemoryQueue) -> None:
     await fill(queue, 50)
-    pool = Pool(queue, workers=1, no_worker_timeout_s=600.0)
+    pool = Pool(queue, workers=1, no_worker_timeout_s=600.0, probe_interval_s=1.0)
     await away(pool, 3000.0)
     running = asyncio.create_task(pool.scheduler.run())
     await asyncio.sleep(10)
