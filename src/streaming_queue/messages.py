@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NotRequired, TypedDict, TypeGuard
 
 import orjson
 
+from streaming_queue.cursor import make_cursor
 from streaming_queue.errors import FailureEvent, StreamingQueueError
 from streaming_queue.record import record
 
@@ -211,9 +212,10 @@ class Failure:
 
 @record
 class Outcome:
-    """The recorded end of one question: a result, or the failure it was dead-lettered for.
+    """The newest record of one question: a result, the failure of a dead letter, or that the dead letter is no more.
 
-    `number` grows by one with each question that ends, so that a reader can go on after the last one it saw.
+    `number` grows with each record, so that a reader can go on after the last one it saw; `log` names the queue that
+    counts. `supersedes` is the number of the record that this one replaces. `purged`: the question was deleted.
     `settled_at` is seconds since the epoch.
     """
 
@@ -223,6 +225,21 @@ class Outcome:
     settled_at: float
     result: Result | None = None
     failure: Failure | None = None
+    supersedes: int | None = None
+    purged: bool = False
+    log: str = ""
+
+    @property
+    def status(self) -> str:
+        """`success`, `failed` (a dead letter), `open` (a dead letter was replayed) or `purged` (one was deleted)."""
+        if self.result:
+            return "success"
+        return "failed" if self.failure else "purged" if self.purged else "open"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the question has an end: an answer or a failure."""
+        return self.result is not None or self.failure is not None
 
     def row(self) -> dict[str, Any]:
         """The row of `results.jsonl`: the same keys in every row, None where nothing is known.
@@ -233,10 +250,10 @@ class Outcome:
         seconds = result.response_time_s if result else failure.response_time_s if failure else None
         return {
             "question_id": self.question.id,
-            "question": self.question.text,
+            "question": None if self.purged else self.question.text,
             "reference": self.question.reference,
             "answer": result.answer if result else None,
-            "status": "success" if result else "failed",
+            "status": self.status,
             "worker": result.worker if result else failure.worker if failure else None,
             "protocol": result.protocol if result else failure.protocol if failure else None,
             "attempts": self.attempts,
@@ -253,6 +270,8 @@ class Outcome:
             "mock": result.mock if result else None,
             "usage": result.usage if result else None,
             "truncated": result.truncated if result else None,
+            "cursor": make_cursor(self.log, self.number),
+            "supersedes": make_cursor(self.log, self.supersedes or 0),
         }
 
 

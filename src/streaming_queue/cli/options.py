@@ -47,5 +47,11 @@ Limit = Annotated[int | None, typer.Option("--limit", "-n", help="Take the first
 Llm = Annotated[Literal["mock", "openai"] | None, typer.Option("--llm", help="Provider of the answers.")]
 Model = Annotated[str | None, typer.Option("--model", help="Model of the provider.")]
 RequireAll = Annotated[bool, typer.Option("--require-all", help="Begin only if every worker answers.")]
+After = Annotated[
+    str | None,
+    typer.Option(
+        "--after", metavar="CURSOR", help="Print the rows after this `cursor`; '' for all.", show_default=False
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON Lines: each result, then the summary.")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streaming_queue.cli.options import Concurrency, JsonLines, Limit, RequireAll, RunPath, Sets, Trust, Workers
+from streaming_queue.cli.options import After, Concurrency, JsonLines, Limit, RequireAll, RunPath, Sets, Trust, Workers
 from streaming_queue.cli.run import execute
 from streaming_queue.cli.steer import on_run, unpause
 from streaming_queue.exit_codes import ExitCode
@@ -17,11 +17,13 @@ def resume(
     trust: Trust = False,
     require_all: RequireAll = False,
     json: JsonLines = False,
+    after: After = None,
 ) -> int:
     """Go on with a run that was paused, stopped or killed.
 
     Answers are kept; open questions are asked. New settings also hold for later resumes. A paused run goes on in its
-    own process and takes no new settings. Settings of RUN that start, import or write something need your mark from
+    own process and takes no new settings. --json prints the rows that results.jsonl lacks, or with --after the rows
+    after a cursor. Settings of RUN that start, import or write something need your mark from
     this machine, or --trust.
     """
     from streaming_queue.config import resume_config
@@ -31,12 +33,19 @@ def resume(
 
     flags = {"qa.worker.count": workers, "qa.worker.concurrency": concurrency, "qa.coordinator.limit": limit}
     flags["network.require_all"] = require_all or None
+    if after is not None and not json:
+        raise ConfigError("--after selects the rows that --json prints: add --json")
     run = RunDirectory.open(directory)
     manifest = run.manifest
     if (owner := find_owner(run.queue_path)) is not None:
         if sets or any(value is not None for value in flags.values()):
             raise ConfigError(
                 f"{directory}: a process works on the run, so it takes no new settings; `stq stop {directory}` first"
+            )
+        if after is not None:
+            raise ConfigError(
+                f"{directory}: a process works on the run; `stq results {directory} --after CURSOR --follow` prints "
+                "its rows"
             )
         try:
             state = on_run(directory, lambda live: live.stats())["state"]
@@ -58,4 +67,4 @@ def resume(
         mark=manifest.get("mark"),
         trust=trust,
     )
-    return execute(config, json=json)
+    return execute(config, json=json, rows_after=after)

@@ -63,8 +63,11 @@ def run(
     return execute(load_config(config, flags=flags, sets=sets or ()), json=json)
 
 
-def execute(config: Config, *, json: bool) -> int:
-    """Run with `config`, print for people or, with `json`, for scripts, and return the exit code."""
+def execute(config: Config, *, json: bool, rows_after: str | None = None) -> int:
+    """Run with `config`, print for people or, with `json`, for scripts, and return the exit code.
+
+    With `json`, the rows begin after the cursor `rows_after`; None: at the rows that results.jsonl lacks.
+    """
     from streaming_queue.runner.runner_base import RunnerBase, run_async
     from streaming_queue.telemetry.console import Output
     from streaming_queue.telemetry.events import Event, RunFinished
@@ -81,6 +84,7 @@ def execute(config: Config, *, json: bool) -> int:
             summaries.append(event.summary)
 
     runner.on_row = printer.result
+    runner.rows_after = rows_after
     runner.listeners.append(keep_summary)
     code = run_async(runner)
     for summary in summaries:

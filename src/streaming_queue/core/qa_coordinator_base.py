@@ -47,6 +47,8 @@ class QACoordinatorBase:
         self.listeners: list[EventListener] = [output] if callable(output) else []
         self.on_row: Callable[[dict[str, Any]], None] | None = None
         """Receives each recorded row of results, in its own thread."""
+        self.rows_after: str | None = None
+        """The cursor after which `on_row` begins; None: at the rows that results.jsonl lacks."""
         self.steering: Steering | None = None
         """Opens the control of each run (`control.scheduler_control.steer`); None: a run takes no commands."""
         self._run: Run | None = None
@@ -165,6 +167,7 @@ class QACoordinatorBase:
             ask=self._asker,
             emit=fan_out(self.listeners),
             on_row=self.on_row,
+            rows_after=self.rows_after,
             steering=self.steering,
         )
         if self._draining:

@@ -57,9 +57,13 @@ class Run:
         ask: Callable[[str], Ask],
         emit: EventListener,
         on_row: Callable[[dict[str, Any]], None] | None = None,
+        rows_after: str | None = None,
         steering: Steering | None = None,
     ) -> None:
-        """`ask` creates the function that asks questions, by run id; `on_row` receives each row, in its own thread."""
+        """`ask` creates the function that asks questions, by run id; `on_row` receives each row, in its own thread.
+
+        It begins after the cursor `rows_after`; None: at the rows that results.jsonl lacks.
+        """
         self.config = config
         self.directory = directory
         self.round_id = directory.run_id
@@ -74,6 +78,7 @@ class Run:
         self._ask = ask(self.round_id)
         self._listener = emit
         self._on_row = on_row
+        self._rows_after = rows_after
         self._steering = steering
         self._owned = False  # whether this run holds the queue's lock, and so the directory
         self._scheduler: Scheduler | None = None
@@ -104,7 +109,8 @@ class Run:
         """Work until all questions have ended or the drain is over; then `state` and the files are final.
 
         Raises:
-            ConfigError: the source cannot be read to its end; all questions read before have ended.
+            ConfigError: the source cannot be read to its end; all questions read before have ended. Or `rows_after` is
+                not a cursor of this run.
             AuthError, QuotaError, UnavailableError: no worker can go on; the run is stopped and can be resumed.
             QueueError: the queue failed.
         """
@@ -113,9 +119,11 @@ class Run:
             async with AsyncExitStack() as stack:
                 queue = await SQLiteQueue.open(self.directory.queue_path, lease_s=self.config.scheduler.lease_s)
                 stack.push_async_callback(queue.close)
+                after = None if self._rows_after is None else await queue.number_of(self._rows_after)
                 await asyncio.to_thread(self.directory.update, state="running", error=None)
                 self._owned = True
-                async with Projection(queue, self.directory.results_jsonl, also=self._on_row) as self._projection:
+                rows = Projection(queue, self.directory.results_jsonl, also=self._on_row, after=after)
+                async with rows as self._projection:
                     state = await self._work(queue)
                 await self._finish(queue, state, time.monotonic() - started)
             self.state = state

@@ -128,7 +128,7 @@ class _Export:
         self._counts["answered" if remains.result else "failed"] += 1
 
     def _copy(self, row: Mapping[str, Any]) -> None:
-        self._results.write(encode_line(row))
+        self._results.write(encode_line({**row, "cursor": None, "supersedes": None}))  # an export has no queue
         self._counts["answered" if row.get("status") == "success" else "failed"] += 1
         self._counts["from_rows"] += 1
 

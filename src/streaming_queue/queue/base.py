@@ -83,7 +83,7 @@ class AttemptRecord:
         return cls(lease.id, lease.attempt, lease.fence, worker, protocol, started, ended, outcome, failure)
 
 
-STATS = ("re_executions", "late_duplicates_rejected", "losses")
+STATS = ("re_executions", "leases_taken_ahead", "late_duplicates_rejected", "losses")
 """The keys of `Record.stats`."""
 
 
@@ -126,7 +126,11 @@ class Record(ABC):
 
     @abstractmethod
     async def stats(self) -> dict[str, int]:
-        """`re_executions` (leases after the first that were sent), `late_duplicates_rejected`, `losses`."""
+        """The counts `STATS`.
+
+        `re_executions`: sends of a question after its first. `leases_taken_ahead`: leases that ended without a send.
+        `late_duplicates_rejected`: answers after the recorded one. `losses`: attempts lost with their worker.
+        """
 
 
 class WorkQueue(Record):
@@ -147,6 +151,13 @@ class WorkQueue(Record):
     @abstractmethod
     async def lease(self, limit: int, wait_s: float = 0.0) -> list[Lease]:
         """Up to `limit` questions, by priority then age; waits up to `wait_s` for the first. May be empty."""
+
+    @abstractmethod
+    def sent(self, lease: Lease) -> None:
+        """Note for `stats` that the question is sent now. Never waits, never raises.
+
+        The note is durable with the next change, or after 0.25 s.
+        """
 
     @abstractmethod
     async def commit(self, lease: Lease, result: Result) -> bool:
@@ -176,16 +187,25 @@ class WorkQueue(Record):
 
     @abstractmethod
     async def results(self, after: int = 0, limit: int = 1000) -> list[Outcome]:
-        """Ended questions with `number` above `after`, by number.
+        """The newest record of each question with `number` above `after`, by number.
 
-        A dead letter gets a new, higher number if it is answered late, or replayed and ended again: see `revision`.
+        Every end, replay and purge is a record with a new number, which is never used again. It replaces the older
+        record of its question, and names it (`Outcome.supersedes`). A question that never ended has no record.
+        """
+
+    @abstractmethod
+    async def number_of(self, cursor: str) -> int:
+        """The number of the record whose row has this cursor; 0 for empty text, the beginning.
+
+        Raises:
+            ConfigError: it is no cursor, or not one of this queue.
         """
 
     @abstractmethod
     async def revision(self) -> int:
         """The number of recorded ends that a replay, a purge or a late answer took back.
 
-        If it grows, a reader with copies must start again.
+        If it grows, a reader that keeps the ended questions only must start again.
         """
 
     @abstractmethod

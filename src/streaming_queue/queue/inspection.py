@@ -13,19 +13,19 @@ from typing import Any
 
 from streaming_queue.errors import QueueError
 from streaming_queue.links import refuse_links
-from streaming_queue.messages import Counts, Outcome
+from streaming_queue.messages import Counts
 from streaming_queue.queue.codec import decode_bookmark
 from streaming_queue.queue.lock import owner_of
-from streaming_queue.queue.sqlite_reading import read_ended
 from streaming_queue.queue.sqlite_schema import (
+    VERSION_1_VIEWS,
     damaged,
     files_of,
-    has_tables,
     log_of,
     quick_check,
     refuse_truncated,
     storage_error,
     unclean_stop,
+    version_of,
 )
 from streaming_queue.queue.sqlite_state import Tally, read_tally
 
@@ -86,7 +86,7 @@ def _inspect(path: Path, owner: str | None) -> Inspection:
     unclean = owner is None and unclean_stop(path)
     if unclean and is_large_with_log(path):
         return Inspection(unclean=True)
-    with _open_reader(path, owner) as database:
+    with open_reader(path, owner) as database:
         tally = Tally() if database is None else read_tally(database)
         whole = owner is None and (database is None or quick_check(path, database))
     return Inspection(owner, unclean, tally.counts, whole, decode_bookmark(tally.bookmark))
@@ -97,24 +97,8 @@ def is_large_with_log(path: Path) -> bool:
     return unclean_stop(path) and path.stat().st_size + log_of(path).stat().st_size > MOST_COPIED_BYTES
 
 
-def outcomes(path: Path, page: int = 200) -> Iterator[Outcome]:
-    """The recorded ends of the database at `path`, in order; an active run may add more meanwhile. Blocks.
-
-    Memory is bounded by a page. Raises like `inspect`.
-    """
-    refuse_links(files_of(path), QueueError)
-    path = path.resolve(strict=True)
-    try:
-        with _open_reader(path, owner_of(path)) as database:
-            after = 0
-            while database is not None and (found := read_ended(database, after, page)):
-                yield from found
-                after = found[-1].number
-    except sqlite3.Error as error:
-        raise storage_error(path, error) from error
-
-
-def _open_reader(path: Path, owner: str | None) -> AbstractContextManager[sqlite3.Connection | None]:
+def open_reader(path: Path, owner: str | None) -> AbstractContextManager[sqlite3.Connection | None]:
+    """A database for reads in one thread, beside its `owner`, if there is one. As `reading`."""
     return reading(path) if owner is None else _reader(path, "mode=ro", path)
 
 
@@ -145,5 +129,7 @@ def _reader(path: Path, options: str, named: Path) -> Iterator[sqlite3.Connectio
     where = f"{path.as_uri()}?{options}"
     reader = sqlite3.connect(where, uri=True, isolation_level=None, timeout=1.0, check_same_thread=False)
     with closing(reader):
-        reader.executescript("PRAGMA query_only=1; PRAGMA wal_autocheckpoint=0;")
-        yield reader if has_tables(named, reader) else None
+        version = version_of(named, reader)
+        views = VERSION_1_VIEWS if version == 1 else ""
+        reader.executescript(f"{views} PRAGMA query_only=1; PRAGMA wal_autocheckpoint=0;")
+        yield reader if version else None

@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -16,36 +16,11 @@ from streaming_queue.errors import QueueClosedError
 from streaming_queue.messages import Counts, Failure, Outcome, PutReport, Question, Result
 from streaming_queue.queue.base import STATS, AttemptRecord, Lease, WorkQueue
 from streaming_queue.queue.codec import decode_bookmark, encode_bookmark
+from streaming_queue.queue.memory_log import MemoryEntry, MemoryLog
 from streaming_queue.queue.naming import Namer
 
 Waiter = tuple[int, asyncio.Future[list[Lease]]]
 """The limit and the future of a `lease` that found nothing yet."""
-
-
-@dataclass(slots=True, eq=False)
-class MemoryEntry:
-    """A question and its history.
-
-    `state` is ready, delayed, leased, done or dead. A lease is possible from the moment `since`. `sent`: a lease of the
-    question may have been executed.
-    """
-
-    name: str
-    question: Question
-    since: float
-    state: str = "ready"
-    attempts: int = 0
-    losses: int = 0
-    sent: bool = False
-    fence: int = 0
-    outcome: Outcome | None = None
-    history: list[AttemptRecord] = field(default_factory=list)
-
-    @property
-    def failure_type(self) -> str | None:
-        """The type of failure of a dead letter."""
-        failure = self.outcome and self.outcome.failure
-        return failure.type if failure else None
 
 
 class MemoryQueue(WorkQueue):
@@ -66,7 +41,7 @@ class MemoryQueue(WorkQueue):
         self._ready: list[int] = []
         self._delayed: list[tuple[float, int]] = []
         self._leases: dict[int, tuple[int, float]] = {}
-        self._ends: list[MemoryEntry | None] = []
+        self._log = MemoryLog()
         self._dead: dict[str, MemoryEntry] = {}
         self._counts = {"ready": 0, "delayed": 0, "leased": 0, "done": 0, "dead": 0}
         self._stats = dict.fromkeys(STATS, 0)
@@ -181,7 +156,8 @@ class MemoryQueue(WorkQueue):
                 break
             del self._leases[seq]
             entry = self._entries[seq]
-            entry.since, entry.sent = now, True
+            entry.since = now
+            self._end_lease(entry)
             lost = AttemptRecord(entry.name, entry.attempts + 1, entry.fence, None, None, None, time.time(), "lost")
             entry.history.append(lost)
             self._make_ready(seq)
@@ -199,7 +175,6 @@ class MemoryQueue(WorkQueue):
                 continue
             self._move(entry, "leased")
             entry.fence += 1
-            self._stats["re_executions"] += entry.sent
             self._leases[seq] = (entry.fence, now + self._lease_s)
             waited_ms = (now - entry.since) * 1000
             leases.append(Lease(entry.question, entry.attempts + 1, entry.fence, waited_ms, entry.losses, seq))
@@ -208,8 +183,7 @@ class MemoryQueue(WorkQueue):
     def _unclaim(self, leases: Sequence[Lease]) -> None:
         for lease in leases:
             if not self._closed and self._holds(lease):
-                entry = self._drop(lease)
-                self._stats["re_executions"] -= entry.sent
+                self._drop(lease).in_flight = False
                 self._make_ready(lease.payload)
         self._serve()
 
@@ -224,16 +198,20 @@ class MemoryQueue(WorkQueue):
         del self._leases[lease.payload]
         return self._entries[lease.payload]
 
-    def _end(self, entry: MemoryEntry, attempts: int, result: Result | None, failure: Failure | None) -> None:
-        entry.attempts = attempts
-        number = len(self._ends) + 1
-        entry.outcome = Outcome(number, entry.question, attempts, time.time(), result, failure)
-        self._ends.append(entry)
+    def sent(self, lease: Lease) -> None:
+        """See WorkQueue."""
+        entry = self._entries.get(lease.payload)
+        if entry is not None and entry.state == "leased":
+            self._stats["re_executions"] += entry.sent
+            entry.sent = entry.in_flight = True
+
+    def _end_lease(self, entry: MemoryEntry, *, failed: bool = False) -> None:
+        """Count a lease that ended without an answer and without a send."""
+        self._stats["leases_taken_ahead"] += not (entry.in_flight or failed)
+        entry.sent = entry.sent or failed
+        entry.in_flight = False
 
     def _take_end_back(self, entry: MemoryEntry) -> None:
-        if entry.outcome is not None:
-            self._ends[entry.outcome.number - 1] = None
-        entry.outcome = None
         del self._dead[entry.name]
         self._revision += 1
 
@@ -254,7 +232,9 @@ class MemoryQueue(WorkQueue):
             if entry.state == "dead":
                 self._take_end_back(entry)
             self._move(entry, "done")
-            self._end(entry, max(entry.attempts, lease.attempt), result, None)
+            entry.in_flight = False
+            entry.attempts = max(entry.attempts, lease.attempt)
+            self._log.add(entry, result)
         return first
 
     async def retry(self, lease: Lease, delay_s: float, failure: Failure) -> None:
@@ -270,7 +250,7 @@ class MemoryQueue(WorkQueue):
         entry.attempts += outcome == "retried"
         entry.losses += outcome == "lost"
         self._stats["losses"] += outcome == "lost"
-        entry.sent = entry.sent or failure is not None
+        self._end_lease(entry, failed=failure is not None)
         entry.since = self._clock()
         if delay_s > 0:
             entry.since += delay_s
@@ -284,9 +264,10 @@ class MemoryQueue(WorkQueue):
     async def bury(self, lease: Lease, failure: Failure) -> None:
         """See WorkQueue."""
         entry = self._drop(lease)
-        entry.sent = True
+        self._end_lease(entry, failed=True)
         self._move(entry, "dead")
-        self._end(entry, entry.attempts + 1, None, failure)
+        entry.attempts += 1
+        self._log.add(entry, failure=failure)
         self._dead[entry.name] = entry
         entry.history.append(AttemptRecord.of(lease, "buried", failure))
 
@@ -304,8 +285,12 @@ class MemoryQueue(WorkQueue):
     async def results(self, after: int = 0, limit: int = 1000) -> list[Outcome]:
         """See WorkQueue."""
         self._check_open()
-        ended = (self._ends[index] for index in range(max(0, after), len(self._ends)))
-        return list(islice((entry.outcome for entry in ended if entry and entry.outcome), max(0, limit)))
+        return list(islice(self._log.after(after), max(0, limit)))
+
+    async def number_of(self, cursor: str) -> int:
+        """See WorkQueue."""
+        self._check_open()
+        return self._log.number_of(cursor)
 
     async def revision(self) -> int:
         """See WorkQueue."""
@@ -340,6 +325,7 @@ class MemoryQueue(WorkQueue):
     def _chosen(self, ids: Sequence[str] | None, failure_type: str | None) -> list[MemoryEntry]:
         self._check_open()
         found = [self._dead[name] for name in dict.fromkeys(self._dead if ids is None else ids) if name in self._dead]
+        found.sort(key=lambda entry: entry.number)
         return [entry for entry in found if failure_type in (None, entry.failure_type)]
 
     async def replay(self, *, ids: Sequence[str] | None = None, failure_type: str | None = None) -> int:
@@ -348,6 +334,7 @@ class MemoryQueue(WorkQueue):
         for entry in chosen:
             self._take_end_back(entry)
             entry.attempts = entry.losses = 0
+            self._log.add(entry)
             entry.since = self._clock()
             self._make_ready(self._seqs[entry.name])
         self._serve()
@@ -358,6 +345,8 @@ class MemoryQueue(WorkQueue):
         chosen = self._chosen(ids, failure_type)
         for entry in chosen:
             self._take_end_back(entry)
+            entry.attempts = 0
+            self._log.add(entry, purged=True)
             self._counts["dead"] -= 1
             del self._entries[self._seqs.pop(entry.name)]
         self._namer.forget()

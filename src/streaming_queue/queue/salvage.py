@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from streaming_queue.messages import Failure, Result
-from streaming_queue.queue.sqlite_schema import connect, has_tables, log_of, page_size, stated_size
+from streaming_queue.queue.sqlite_schema import connect, log_of, page_size, stated_size, version_of
 
 CHUNK = 1024
 LEAST_BYTES = 32
@@ -163,9 +163,9 @@ def _has_first_page(copy: Path) -> bool:
         with closing(sqlite3.connect(copy, isolation_level=None)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
             if not tables.issuperset(_TABLES):
-                has_tables(copy, database)
+                version_of(copy, database)
             return tables.issuperset(_TABLES)
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return False
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from streaming_queue.cursor import read_cursor
 from streaming_queue.errors import QueueClosedError, QueueError
 from streaming_queue.messages import Failure, Outcome, PutReport, Question, Result
 from streaming_queue.queue.base import Lease, WorkQueue
 from streaming_queue.queue.codec import encode_bookmark, encode_end
-from streaming_queue.queue.sqlite_reading import SQLiteRecord, read_ended
+from streaming_queue.queue.sqlite_reading import SQLiteRecord, read_log_name, read_records
 from streaming_queue.queue.sqlite_state import Tally
 from streaming_queue.queue.sqlite_store import Store
 from streaming_queue.queue.sqlite_writer import Commit, Reply, Stop, Take, Writer, WriterCall
@@ -23,6 +26,8 @@ from streaming_queue.queue.sqlite_writer import Commit, Reply, Stop, Take, Write
 T = TypeVar("T")
 
 CLOSE_BOUND_S = 10.0
+SENDS_DELAY_S = 0.25
+"""Longest time before a send is written, if no other change takes it along."""
 LONGEST_DELAY_S = 1e9
 
 
@@ -40,6 +45,8 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
         self._writer: Writer | None = None
         self._closing: asyncio.Future[None] | None = None
         self._newest = Tally()
+        self._sends: deque[int] = deque()
+        self._sends_timer: asyncio.TimerHandle | None = None
 
     @classmethod
     async def open(
@@ -57,7 +64,7 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
                 on a network file system, or cannot be written; the text says which and what to do.
         """
         queue = cls(path)
-        await queue._start(partial(Store, queue.path, lease_s=lease_s, max_open=max_open, clock=clock))
+        await queue._start(partial(Store, queue.path, queue._sends, lease_s=lease_s, max_open=max_open, clock=clock))
         return queue
 
     async def _start(self, open_store: Callable[[], Store]) -> None:
@@ -137,6 +144,26 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
             return []
         return leases
 
+    def sent(self, lease: Lease) -> None:
+        """See WorkQueue."""
+        self._sends.append(lease.payload)
+        if self._sends_timer is None and self._writer is not None:
+            self._write_sends_later(self._writer, lease.payload)
+
+    def _write_sends_later(self, writer: Writer, oldest: int) -> None:
+        self._sends_timer = writer.loop.call_later(SENDS_DELAY_S, self._write_sends, writer, oldest)
+
+    def _write_sends(self, writer: Writer, oldest: int) -> None:
+        """Write the sends, unless a transaction has taken the `oldest` since the timer began."""
+        self._sends_timer = None
+        if self._closing is not None or writer.failed is not None:
+            return
+        with suppress(IndexError):  # the writer's thread takes sends meanwhile
+            if (now_oldest := self._sends[0]) != oldest:
+                self._write_sends_later(writer, now_oldest)
+            else:
+                writer.submit(WriterCall(None, lambda store: store.begin()))
+
     async def commit(self, lease: Lease, result: Result) -> bool:
         """See WorkQueue."""
         if not isinstance(lease.payload, int):
@@ -168,7 +195,12 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
 
     async def results(self, after: int = 0, limit: int = 1000) -> list[Outcome]:
         """See WorkQueue."""
-        return await self._read(lambda database: read_ended(database, after, limit), [])
+        return await self._read(lambda database: read_records(database, after, limit), [])
+
+    async def number_of(self, cursor: str) -> int:
+        """See WorkQueue."""
+        log = await self._read(read_log_name, "")
+        return read_cursor(cursor, log, (await self._tally()).last_number, self.path)
 
     async def revision(self) -> int:
         """See WorkQueue."""
@@ -206,6 +238,8 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
             return
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_future()
+            if self._sends_timer is not None:
+                self._sends_timer.cancel()
             self._writer.submit(Stop(self._closing))
         try:
             await asyncio.wait_for(asyncio.shield(self._closing), CLOSE_BOUND_S)

@@ -19,13 +19,21 @@ T = TypeVar("T")
 
 _OUTCOMES = """
 SELECT '[' || group_concat(line) || ']' FROM (
-    SELECT '[' || q.number || ',' || json_quote(q.qid) || ',' || json_quote(b.text) || ',' || json_quote(b.reference)
+    SELECT q.number AS number,
+        '[' || q.number || ',' || json_quote(q.qid) || ',' || json_quote(b.text) || ',' || json_quote(b.reference)
         || ',' || q.attempts || ',' || json_quote(q.settled_at) || ',' || coalesce(r.body, 'null')
-        || ',' || coalesce(q.failure, 'null') || ']' AS line
+        || ',' || coalesce(q.failure, 'null') || ',' || coalesce(q.supersedes, 'null') || ']' AS line
     FROM question q CROSS JOIN body b ON b.seq = q.seq LEFT JOIN result r ON r.seq = q.seq
-    WHERE {which} AND q.number > ?1 ORDER BY q.number LIMIT ?2)
+    WHERE {which} AND q.number > ?1 {or_purged} ORDER BY number LIMIT ?2)
 """
-_ENDED = _OUTCOMES.replace("{which}", "q.number IS NOT NULL")
+_PURGED = """
+    UNION ALL
+    SELECT p.number, '[' || p.number || ',' || json_quote(p.qid) || ',null,null,0,' || json_quote(p.settled_at)
+        || ',null,null,' || p.supersedes || ']'
+    FROM purged p WHERE p.number > ?1
+"""
+_RECORDS = _OUTCOMES.replace("{which}", "q.number IS NOT NULL").replace("{or_purged}", _PURGED)
+_OUTCOMES = _OUTCOMES.replace("{or_purged}", "")
 _DEAD = _OUTCOMES.replace("{which}", "q.state = 'dead' AND (?3 IS NULL OR json_extract(q.failure, '$.type') = ?3)")
 _DEAD_LETTER = _OUTCOMES.replace("{which}", "q.state = 'dead' AND q.qid = ?3")
 _REASONS = """
@@ -87,9 +95,14 @@ class SQLiteRecord(Record):
         return (await self._tally()).stats
 
 
-def read_ended(connection: sqlite3.Connection, after: int, limit: int) -> list[Outcome]:
+def read_records(connection: sqlite3.Connection, after: int, limit: int) -> list[Outcome]:
     """See `WorkQueue.results`."""
-    return _read_page(connection, _ENDED, after, limit)
+    return _read_page(connection, _RECORDS, after, limit)
+
+
+def read_log_name(connection: sqlite3.Connection) -> str:
+    """The name of the log in cursors; empty for a database of version 1, which has none."""
+    return str(connection.execute("SELECT log FROM meta").fetchone()[0])
 
 
 def _read_history(connection: sqlite3.Connection, question_id: str) -> list[AttemptRecord]:
@@ -103,9 +116,10 @@ def _read_history(connection: sqlite3.Connection, question_id: str) -> list[Atte
 def _read_page(
     connection: sqlite3.Connection, sql: str, after: int, limit: int, *parameters: str | None
 ) -> list[Outcome]:
-    """Up to `limit` ended questions with a number above `after`."""
+    """Up to `limit` records with a number above `after`."""
     outcomes: list[Outcome] = []
     size = PAGE
+    log = read_log_name(connection)
     while (wanted := min(size, limit - len(outcomes))) > 0:
         try:
             lines = read_json(connection, sql, after, wanted, *parameters)
@@ -114,11 +128,12 @@ def _read_page(
                 raise
             size = max(1, wanted // 8)
             continue
-        for number, qid, text, reference, attempts, settled_at, answer, reason in lines:
+        for number, qid, text, reference, attempts, settled_at, answer, reason, before in lines:
             result = None if answer is None else Result(**answer)
             failure = None if reason is None else Failure(**reason)
-            question = Question(text, qid, reference)
-            outcomes.append(Outcome(number, question, attempts, settled_at, result, failure))
+            purged = text is None
+            question = Question("" if purged else text, qid, reference)
+            outcomes.append(Outcome(number, question, attempts, settled_at, result, failure, before, purged, log))
         if len(lines) < wanted:
             break
         after = outcomes[-1].number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 from contextlib import closing, suppress
@@ -11,7 +12,7 @@ from pathlib import Path
 from streaming_queue.errors import DiskFullError, QueueError
 from streaming_queue.links import refuse_links
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x53545131
 QUICK_CHECK_S = 1.0
 """Longest check after an unclean stop. A larger database is checked in part."""
@@ -34,14 +35,15 @@ CREATE TABLE question(
     state TEXT NOT NULL DEFAULT 'ready' CHECK(state IN ('ready', 'delayed', 'leased', 'done', 'dead')),
     attempts INTEGER NOT NULL DEFAULT 0,
     losses INTEGER NOT NULL DEFAULT 0,
-    sent INTEGER NOT NULL DEFAULT 0,  -- a lease of it may have been executed
+    sent INTEGER NOT NULL DEFAULT 0,  -- it was sent under an earlier lease
     fence INTEGER NOT NULL DEFAULT 0,
     not_before REAL NOT NULL,       -- since when, or from when on, it may be leased; epoch seconds
     delay_s REAL,                   -- what was asked for while delayed: the wall clock may jump
     leased_at REAL,                 -- for people; a lease's clock is the process's own
-    number INTEGER,                 -- order of ending, done and dead alike
-    settled_at REAL,
-    failure TEXT                    -- JSON, of a dead letter
+    number INTEGER,                 -- of its newest record: its end, or the replay of its dead letter
+    settled_at REAL,                -- time of that record
+    failure TEXT,                   -- JSON, of a dead letter
+    supersedes INTEGER              -- the number of the record before
 ){strict};
 CREATE INDEX question_ready ON question(priority DESC, seq) WHERE state = 'ready';
 CREATE INDEX question_delayed ON question(seq) WHERE state = 'delayed';
@@ -91,10 +93,44 @@ CREATE TABLE meta(
     re_executions INTEGER NOT NULL DEFAULT 0,
     late_duplicates_rejected INTEGER NOT NULL DEFAULT 0,
     losses INTEGER NOT NULL DEFAULT 0,
-    bookmark TEXT                   -- JSON
+    bookmark TEXT,                  -- JSON
+    leases_taken_ahead INTEGER NOT NULL DEFAULT 0,
+    in_flight TEXT NOT NULL DEFAULT '[]',  -- JSON: the seqs that were sent under their present lease
+    log TEXT NOT NULL DEFAULT ''    -- the name of the log in cursors
 ){strict};
-INSERT INTO meta(only) VALUES (1);
+INSERT INTO meta(only, log) VALUES (1, lower(hex(randomblob(4))));
+
+CREATE TABLE purged(                -- the records of deleted questions
+    number INTEGER PRIMARY KEY,
+    qid TEXT NOT NULL,
+    supersedes INTEGER NOT NULL,
+    settled_at REAL NOT NULL
+){strict};
 """
+# New columns and tables go to the end: so a first page of a new database also fits an old one (`salvage`).
+
+MIGRATION = """
+ALTER TABLE question ADD COLUMN supersedes INTEGER;
+ALTER TABLE meta ADD COLUMN leases_taken_ahead INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE meta ADD COLUMN in_flight TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE meta ADD COLUMN log TEXT NOT NULL DEFAULT '';
+UPDATE meta SET log = lower(hex(randomblob(4))),
+    in_flight = (SELECT json_group_array(seq) FROM question WHERE state = 'leased');
+CREATE TABLE purged(
+    number INTEGER PRIMARY KEY,
+    qid TEXT NOT NULL,
+    supersedes INTEGER NOT NULL,
+    settled_at REAL NOT NULL
+){strict};
+"""
+"""From version 1. All leases count as sent, because version 1 did not record which were."""
+
+VERSION_1_VIEWS = """
+CREATE TEMP TABLE purged(number INTEGER PRIMARY KEY, qid TEXT, supersedes INTEGER, settled_at REAL);
+CREATE TEMP VIEW question AS SELECT *, NULL AS supersedes FROM main.question;
+CREATE TEMP VIEW meta AS SELECT *, 0 AS leases_taken_ahead, '[]' AS in_flight, '' AS log FROM main.meta;
+"""
+"""Show a database of version 1 to a reader as one of version 2, whose rows have no cursors."""
 
 _UNREADABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _FORBIDDEN = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
@@ -121,17 +157,16 @@ def connect(path: Path, *, unclean: bool) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise storage_error(path, error) from error
     try:
-        is_new = not has_tables(path, connection)
+        version = version_of(path, connection)
         if connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
             raise QueueError(f"{path}: its file system does not support SQLite's write-ahead log; use a local disk")
         connection.executescript(PRAGMAS)
         if unclean:
             quick_check(path, connection)
-        if is_new:
-            strict = " STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
+        if version != SCHEMA_VERSION:
             connection.executescript(
                 f"BEGIN IMMEDIATE; PRAGMA application_id={APPLICATION_ID};"
-                f"{SCHEMA.replace('{strict}', strict)} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
+                f"{_plain(MIGRATION if version else SCHEMA)} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
             )
     except sqlite3.Error as error:
         connection.close()
@@ -140,6 +175,12 @@ def connect(path: Path, *, unclean: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _plain(sql: str) -> str:
+    """`sql` without comments, because the first page must hold the schema (`salvage`), and for this SQLite."""
+    strict = " STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
+    return re.sub(r" +--.*", "", sql).replace("{strict}", strict)
 
 
 def files_of(path: Path) -> list[Path]:
@@ -239,23 +280,23 @@ def stated_size(header: bytes) -> int:
     return int.from_bytes(header[28:32]) * page_size(header)
 
 
-def has_tables(path: Path, connection: sqlite3.Connection) -> bool:
-    """Whether our tables are there; False for an empty database.
+def version_of(path: Path, connection: sqlite3.Connection) -> int:
+    """The version of our tables; 0 for an empty database.
 
     Raises:
-        QueueError: it is the database of another program, or of another version of ours.
+        QueueError: it is the database of another program, or of a newer version of ours.
     """
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if application == APPLICATION_ID and version != SCHEMA_VERSION:
+    if application == APPLICATION_ID and not 1 <= version <= SCHEMA_VERSION:
         raise QueueError(
-            f"{path} was written by another release (schema {version}, this one reads {SCHEMA_VERSION}): finish it "
-            "with that release, or give this one a database of its own"
+            f"{path} was written by another release (schema {version}, this one reads up to {SCHEMA_VERSION}): finish "
+            "it with that release, or give this one a database of its own"
         )
     if application != APPLICATION_ID and (tables or version or application):
         raise QueueError(f"{path} is the database of another program; name another file for the queue")
-    return bool(version)
+    return int(version)
 
 
 def quick_check(path: Path, connection: sqlite3.Connection) -> bool:

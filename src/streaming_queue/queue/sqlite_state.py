@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -38,6 +39,8 @@ class Tally:
     late_duplicates_rejected: int = 0
     losses: int = 0
     bookmark: str | None = None
+    leases_taken_ahead: int = 0
+    in_flight: str = "[]"
 
     @property
     def counts(self) -> Counts:
@@ -56,6 +59,7 @@ _READ_TALLY = "SELECT {columns} FROM meta".replace("{columns}", ", ".join(_COLUM
 _WRITE_TALLY = "UPDATE meta SET {columns}".replace("{columns}", ", ".join(f"{name}=?" for name in _COLUMNS))
 _READ_DELAYED = "SELECT json_group_array(json_array(seq, not_before, delay_s)) FROM question WHERE state='delayed'"
 _READ_LEASED = "SELECT json_group_array(json_array(seq, fence)) FROM question WHERE state='leased'"
+_READ_SENT = "SELECT json_group_array(seq) FROM question WHERE state='leased' AND sent"
 _READ_TAKEN = (
     "SELECT json_group_array(json_array(q.qid, b.text)) "
     "FROM question q CROSS JOIN body b ON b.seq = q.seq WHERE q.qid IN {keys}"
@@ -65,7 +69,8 @@ INSERT INTO attempt(seq, attempt, fence, ended, outcome)
 SELECT seq, attempts + 1, fence, ?, 'lost' FROM question WHERE seq IN (SELECT value FROM json_each(?))
 """
 _LOST_READY = """
-UPDATE question SET state='ready', sent=1, not_before=?, leased_at=NULL WHERE seq IN (SELECT value FROM json_each(?))
+UPDATE question SET state='ready', sent=sent OR seq IN (SELECT value FROM json_each(?)), not_before=?, leased_at=NULL
+WHERE seq IN (SELECT value FROM json_each(?))
 """
 _DUE_READY = "UPDATE question SET state='ready', delay_s=NULL WHERE seq IN (SELECT value FROM json_each(?))"
 
@@ -82,8 +87,13 @@ class State:
     monotonic).
     """
 
-    def __init__(self, path: Path, *, lease_s: float, max_open: int | None, clock: Callable[[], float]) -> None:
-        """Open or make the database. Leases of an earlier process are void. Raises QueueError."""
+    def __init__(
+        self, path: Path, sends: deque[int], *, lease_s: float, max_open: int | None, clock: Callable[[], float]
+    ) -> None:
+        """Open or make the database. Leases of an earlier process are void. Raises QueueError.
+
+        Other threads add the seqs of sent questions to `sends`; the next transaction takes them along.
+        """
         refuse_links(files_of(path), QueueError)
         self.path = path = path.resolve()
         refuse_network_file_system(path)
@@ -105,6 +115,12 @@ class State:
         """Seq -> fence and moment of expiry, the earliest first: all leases last equally long."""
         self.delayed: dict[int, float] = {}
         """Seq -> the moment from which a lease is possible."""
+        self.sent_before: set[int] = set()
+        """Leased questions that were sent under an earlier lease."""
+        self.in_flight: set[int] = set()
+        """Leased questions that were sent under their present lease."""
+        self._sends = sends
+        self._sends_taken: list[int] = []
         try:
             self._load()
             self._void_leases()
@@ -119,6 +135,7 @@ class State:
     def _load(self) -> None:
         self.tally = read_tally(self.db)
         self._written = _values(self.tally)
+        self.in_flight = set(orjson.loads(self.tally.in_flight))
         now, moment = self.now(), self.clock()
         rows = read_json(self.db, _READ_DELAYED)
         self.delayed = {seq: moment + min(delay, max(0.0, due - now)) for seq, due, delay in rows}
@@ -138,12 +155,29 @@ class State:
     def _lose(self, seqs: Sequence[int]) -> None:
         """Make leased questions ready again after the loss of their holders; uncounted."""
         keys = orjson.dumps(seqs).decode()
+        sent = self.in_flight.intersection(seqs)
         self.db.execute(_LOST, (time.time(), keys))
-        self.db.execute(_LOST_READY, (self.now(), keys))
+        self.db.execute(_LOST_READY, (orjson.dumps(list(sent)).decode(), self.now(), keys))
         self.tally.leased -= len(seqs)
         self.tally.ready += len(seqs)
+        self.tally.leases_taken_ahead += len(seqs) - len(sent)
         for seq in seqs:
-            self.leases.pop(seq, None)
+            self.end_lease(seq)
+
+    def end_lease(self, seq: int) -> bool:
+        """Forget a lease, if there is one. Return whether there was one."""
+        self.sent_before.discard(seq)
+        self.in_flight.discard(seq)
+        return self.leases.pop(seq, None) is not None
+
+    def _take_sends(self) -> None:
+        """Count the sends since the last transaction."""
+        while self._sends:
+            seq = self._sends.popleft()
+            self._sends_taken.append(seq)
+            if seq in self.leases:
+                self.tally.re_executions += seq in self.sent_before or seq in self.in_flight
+                self.in_flight.add(seq)
 
     @property
     def available(self) -> int:
@@ -186,26 +220,32 @@ class State:
         """Start a transaction unless one is open."""
         if not self.db.in_transaction:
             self.db.execute("BEGIN IMMEDIATE")
+            self._take_sends()
 
     def end(self) -> None:
         """Make the changes durable."""
         if not self.db.in_transaction:
             return
+        self.tally.in_flight = orjson.dumps(list(self.in_flight)).decode()
         values = _values(self.tally)
         if values != self._written:
             self.db.execute(_WRITE_TALLY, values)
         self.db.execute("COMMIT")
         self._written = values
+        self._sends_taken.clear()
 
     def undo(self) -> None:
         """Take back the changes, and load the state in memory from the database."""
         if self.db.in_transaction:
             self.db.execute("ROLLBACK")
         self.namer.forget()
+        self._sends.extendleft(reversed(self._sends_taken))
+        self._sends_taken.clear()
         self._load()
         new = self.clock() + self.lease_s
         known = {seq: self.leases.get(seq, (fence, new)) for seq, fence in read_json(self.db, _READ_LEASED)}
         self.leases = dict(sorted(known.items(), key=lambda lease: lease[1][1]))
+        self.sent_before = set(read_json(self.db, _READ_SENT))
 
     def close(self, *, clean: bool) -> None:
         """Close and release the lock; idempotent. `clean` checkpoints first, as far as readers allow it."""

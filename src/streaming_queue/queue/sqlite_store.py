@@ -26,14 +26,13 @@ INSERT INTO body(seq, text, reference) SELECT column1, column2, column3 FROM {ro
 """
 _CLAIM = "UPDATE question SET state='leased', fence=fence+1, leased_at=? WHERE seq IN (SELECT value FROM json_each(?))"
 _UNCLAIM = "UPDATE question SET state='ready', leased_at=NULL WHERE seq IN (SELECT value FROM json_each(?))"
-_COUNT_SENT = "SELECT count(*) FROM question WHERE sent AND seq IN (SELECT value FROM json_each(?))"
 _STATES = "SELECT json_group_array(json_array(seq, state)) FROM question WHERE seq IN (SELECT value FROM json_each(?))"
 _PUT_RESULT = """
 INSERT INTO result(seq, attempt, fence, committed_at, body)
 SELECT column1, column2, column3, ?, column4 FROM {rows} WHERE column1 IS NOT NULL
 """
 _SETTLE = """
-UPDATE question SET state='done', number=v.column2, attempts=max(attempts, v.column3), settled_at=?,
+UPDATE question SET state='done', supersedes=number, number=v.column2, attempts=max(attempts, v.column3), settled_at=?,
     delay_s=NULL, leased_at=NULL, failure=NULL
 FROM {rows} AS v WHERE question.seq = v.column1
 """
@@ -43,7 +42,8 @@ UPDATE question SET state=?, not_before=?, delay_s=?, attempts=attempts+?, losse
 WHERE seq=?
 """
 _BURY = """
-UPDATE question SET state='dead', number=?, settled_at=?, attempts=attempts+1, sent=1, failure=?, leased_at=NULL
+UPDATE question SET state='dead', supersedes=number, number=?, settled_at=?, attempts=attempts+1, sent=1,
+    failure=?, leased_at=NULL
 WHERE seq=?
 """
 _PUT_ATTEMPT = """
@@ -51,13 +51,18 @@ INSERT INTO attempt(seq, attempt, fence, worker, protocol, started, ended, outco
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _of_attempt = attrgetter("attempt", "fence", "worker", "protocol", "started", "ended", "outcome")
-_DEAD_SEQS = """
-SELECT json_group_array(seq) FROM question
+_DEAD = """
+SELECT json_group_array(json_array(number, seq, qid)) FROM question
 WHERE state='dead' AND (?1 IS NULL OR json_extract(failure, '$.type') = ?1)
 """
 _REPLAY = """
-UPDATE question SET state='ready', attempts=0, losses=0, not_before=?, number=NULL, settled_at=NULL, failure=NULL
-WHERE seq IN (SELECT value FROM json_each(?))
+UPDATE question SET state='ready', attempts=0, losses=0, not_before=?, supersedes=number, number=v.column2,
+    settled_at=?, failure=NULL
+FROM {rows} AS v WHERE question.seq = v.column1
+"""
+_PUT_PURGED = """
+INSERT INTO purged(number, qid, supersedes, settled_at)
+SELECT column1, column2, column3, ? FROM {rows} WHERE column1 IS NOT NULL
 """
 _PURGE = "DELETE FROM question WHERE seq IN (SELECT value FROM json_each(?))"
 
@@ -96,7 +101,8 @@ class Store(State):
             self.tally.leased += len(rows)
             for seq, qid, text, reference, attempts, fence, sent, not_before, losses in rows:
                 self.leases[seq] = (fence + 1, expires)
-                self.tally.re_executions += sent
+                if sent:
+                    self.sent_before.add(seq)
                 waited_ms = max(0.0, now - max(not_before, self.opened)) * 1000
                 leases.append(Lease(Question(text, qid, reference), attempts + 1, fence + 1, waited_ms, losses, seq))
         return leases
@@ -106,13 +112,11 @@ class Store(State):
         seqs = [lease.payload for lease in leases if self._holds(lease)]
         if seqs:
             self.begin()
-            keys = orjson.dumps(seqs).decode()
-            self.tally.re_executions -= self.db.execute(_COUNT_SENT, (keys,)).fetchone()[0]
-            self.db.execute(_UNCLAIM, (keys,))
+            self.db.execute(_UNCLAIM, (orjson.dumps(seqs).decode(),))
             self.tally.leased -= len(seqs)
             self.tally.ready += len(seqs)
             for seq in seqs:
-                del self.leases[seq]
+                self.end_lease(seq)
 
     def commit(self, answers: Sequence[Commit]) -> list[bool]:
         """Record answers. Return for each whether it was the first of its question."""
@@ -126,7 +130,7 @@ class Store(State):
         for answer in answers:
             lease = answer.lease
             seq: int = lease.payload
-            state = "leased" if self.leases.pop(seq, None) else states.get(seq)
+            state = "leased" if self.end_lease(seq) else states.get(seq)
             verdicts.append(state not in (None, "done"))
             if not verdicts[-1]:
                 tally.late_duplicates_rejected += 1
@@ -153,7 +157,7 @@ class Store(State):
 
     def give_back(self, lease: Lease, delay_s: float, outcome: str, failure: Failure | None) -> None:
         """Give back a lease; `outcome` is retried, released or lost."""
-        seq = self._drop(lease)
+        seq, sent = self._drop(lease, failure)
         delayed = delay_s > 0
         lost = outcome == "lost"
         self.db.execute(
@@ -164,20 +168,21 @@ class Store(State):
                 delay_s if delayed else None,
                 outcome == "retried",
                 lost,
-                failure is not None,
+                sent,
                 seq,
             ),
         )
         self.tally.leased -= 1
         self.tally.ready += 1
         self.tally.losses += lost
+        self.tally.leases_taken_ahead += not sent
         if delayed:
             self.delay(seq, delay_s)
         self._remember(lease, outcome, failure)
 
     def bury(self, lease: Lease, failure: Failure) -> None:
         """See `WorkQueue.bury`."""
-        seq = self._drop(lease)
+        seq, _ = self._drop(lease, failure)
         tally = self.tally
         tally.leased -= 1
         tally.dead += 1
@@ -194,43 +199,53 @@ class Store(State):
 
     def replay(self, ids: Sequence[str] | None, failure_type: str | None) -> int:
         """See `WorkQueue.replay`."""
-        seqs = self._dead_seqs(ids, failure_type)
-        if seqs:
+        dead = self._dead(ids, failure_type)
+        if dead:
             self.begin()
-            self.db.execute(_REPLAY, (self.now(), orjson.dumps(seqs).decode()))
-            self.tally.dead -= len(seqs)
-            self.tally.ready += len(seqs)
-            self.tally.revision += len(seqs)
-        return len(seqs)
+            rows = [(seq, number) for number, (_, seq, _) in enumerate(dead, self.tally.last_number + 1)]
+            write_rows(self.db, _REPLAY, rows, self.now(), time.time())
+            self._take_back(len(dead))
+            self.tally.ready += len(dead)
+        return len(dead)
 
     def purge(self, ids: Sequence[str] | None, failure_type: str | None) -> int:
         """See `WorkQueue.purge`."""
-        seqs = self._dead_seqs(ids, failure_type)
-        if seqs:
+        dead = self._dead(ids, failure_type)
+        if dead:
             self.begin()
-            self.db.execute(_PURGE, (orjson.dumps(seqs).decode(),))
-            self.tally.dead -= len(seqs)
-            self.tally.revision += len(seqs)
+            records = [(new, qid, old) for new, (old, _, qid) in enumerate(dead, self.tally.last_number + 1)]
+            write_rows(self.db, _PUT_PURGED, records, time.time())
+            self.db.execute(_PURGE, (orjson.dumps([seq for _, seq, _ in dead]).decode(),))
+            self._take_back(len(dead))
             self.namer.forget()
-        return len(seqs)
+        return len(dead)
 
-    def _dead_seqs(self, ids: Sequence[str] | None, failure_type: str | None) -> list[int]:
+    def _dead(self, ids: Sequence[str] | None, failure_type: str | None) -> list[tuple[int, int, str]]:
+        """Number, seq and id of dead letters, the oldest first."""
         if ids is None:
-            return read_json(self.db, _DEAD_SEQS, failure_type)
+            return sorted(read_json(self.db, _DEAD, failure_type))
         keys = list(dict.fromkeys(ids))
-        return list(read_by_keys(self.db, f"{_DEAD_SEQS} AND qid IN {{keys}}", keys, failure_type))
+        return sorted(read_by_keys(self.db, f"{_DEAD} AND qid IN {{keys}}", keys, failure_type))
+
+    def _take_back(self, count: int) -> None:
+        """Count dead letters that are no more, each with a new record."""
+        self.tally.dead -= count
+        self.tally.revision += count
+        self.tally.last_number += count
 
     def _holds(self, lease: Lease) -> bool:
         held = self.leases.get(lease.payload)
         return held is not None and held[0] == lease.fence
 
-    def _drop(self, lease: Lease) -> int:
+    def _drop(self, lease: Lease, failure: Failure | None) -> tuple[int, bool]:
+        """End a lease. Return the seq, and whether the question was sent under the lease: a failure proves it."""
         if not self._holds(lease):
             raise lease.lost_error()
         self.begin()
         seq: int = lease.payload
-        del self.leases[seq]
-        return seq
+        sent = failure is not None or seq in self.in_flight
+        self.end_lease(seq)
+        return seq, sent
 
     def _remember(self, lease: Lease, outcome: str, end: Result | Failure | None) -> None:
         attempt = AttemptRecord.of(lease, outcome, end)

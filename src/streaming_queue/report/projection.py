@@ -37,18 +37,24 @@ class Projection:
     number of the last row, that row equals the queue's byte for byte, and the file has no holes. Otherwise a new file
     is written in the background. First, an unfinished last line is cut off.
 
-    `also(row)` gets each row that was not in the file at the start, in order, in a thread of its own and at its own
-    pace. It gets a question again with its new end after the old end was taken back, and every row after a new file was
-    written at the start.
+    `also(row)` gets each row that was not in the file at the start, or each row after the number `after`, in order, in
+    a thread of its own and at its own pace. If an end is taken back, it gets a new row of that question. Without
+    `after` it gets every row if a new file is written at the start.
     """
 
     def __init__(
-        self, queue: WorkQueue, path: str | Path, *, also: Callable[[dict[str, Any]], None] | None = None
+        self,
+        queue: WorkQueue,
+        path: str | Path,
+        *,
+        also: Callable[[dict[str, Any]], None] | None = None,
+        after: int | None = None,
     ) -> None:
         self.path = Path(path)
         self._queue = queue
         self._also = also
-        self._passed = 0
+        self._passed = after or 0
+        self._after = after
         self._file: RowsFile
         self._revision = 0
         self._rewrite_wanted = False
@@ -84,7 +90,9 @@ class Projection:
         try:
             self._revision = await self._queue.revision()
             if await self._is_prefix(file):
-                file.last = self._passed = file.rows
+                file.last = file.rows
+                if self._after is None:
+                    self._passed = file.rows
             else:
                 self._rewrite_wanted = True
         except BaseException:

@@ -20,8 +20,8 @@ _CHUNK_BYTES = 1024 * 1024
 class RowsFile:
     """JSON Lines, one row per ended question, in the order of their numbers.
 
-    `rows` is the number of lines, `last` the number of the newest row. A write ends with a newline, and a failed
-    write is taken back. So a reader finds no half line between two writes. Calls may come from any thread.
+    `rows` is the number of lines; the file is complete up to the number `last`. A write ends with a newline, and a
+    failed write is taken back. So a reader finds no half line between two writes. Calls may come from any thread.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -55,7 +55,7 @@ class RowsFile:
         return cls(path, open_temporary(path))
 
     def append(self, outcomes: Iterable[Outcome]) -> None:
-        """Add a row for each outcome. Skip outcomes with a number up to `last`: the file has their rows.
+        """Add a row for each outcome that is an end. Skip numbers up to `last`: the file has their rows.
 
         Raises:
             OSError: nothing was added.
@@ -64,8 +64,9 @@ class RowsFile:
             fresh = [outcome for outcome in outcomes if outcome.number > self.last]
             if not fresh:
                 return
-            self._write(b"".join(encode_line(outcome.row()) for outcome in fresh))
-            self.rows += len(fresh)
+            ended = [outcome for outcome in fresh if outcome.has_ended]
+            self._write(b"".join(encode_line(outcome.row()) for outcome in ended))
+            self.rows += len(ended)
             self.last = fresh[-1].number
 
     def sync(self) -> None:

@@ -46,7 +46,8 @@ class RunnerBase:
     """Does one run from a configuration; `run()` ends the process with the documented exit code.
 
     `config_path` is a path or a ready `Config`; the default `config.yaml` may be missing, then defaults apply.
-    `listeners` get every event, as `output` does; `on_row` receives each row of results, in a thread of its own.
+    `listeners` get every event, as `output` does; `on_row` receives each row of results, in a thread of its own;
+    `rows_after` is the cursor after which it begins (None: at the rows that results.jsonl lacks).
     """
 
     protocol: ClassVar[str | None] = None
@@ -56,6 +57,7 @@ class RunnerBase:
         self.output = output or Output()
         self.listeners: list[EventListener] = []
         self.on_row: Callable[[dict[str, Any]], None] | None = None
+        self.rows_after: str | None = None
         self._network: NetworkBase | None = None
         self._subs: list[SubCoordinatorExecutor] = []
         self._workers: list[Any] = []
@@ -107,6 +109,7 @@ class RunnerBase:
         executor = coordinator_class(backend)(config, self.output)
         executor.coordinator.listeners.extend(self.listeners)
         executor.coordinator.on_row = self.on_row
+        executor.coordinator.rows_after = self.rows_after
         coordinator = config.qa.coordinator
         await spawn(network, coordinator.coordinator_id, coordinator.host, coordinator.port or 0, executor)
         if hierarchy := config.network.hierarchy:

@@ -19,7 +19,7 @@ async def test_the_figures(control, directory):
         "pid": os.getpid(),
         "counts": {"ready": 1, "leased": 0, "done": 1, "dead": 4, "total": 6},
         "reasons": {"AgentFailedError": 2, "ConnectError": 2},
-        "stats": {"re_executions": 0, "late_duplicates_rejected": 0, "losses": 0},
+        "stats": {"re_executions": 0, "leases_taken_ahead": 0, "late_duplicates_rejected": 0, "losses": 0},
         "intake": {"complete": True, "questions": 6, "skipped": 0, "duplicates": 0},
     }
 

@@ -83,7 +83,7 @@ def test_a_whole_run_is_exported_as_it_is(run, original):
     assert figures == Repaired(answered=ANSWERED, failed=FAILED, open=LEFT)
     assert figures.is_whole
     own = [json.loads(line) for line in original["results.jsonl"].splitlines()]
-    assert rows == {row["question_id"]: row for row in own}
+    assert rows == {row["question_id"]: row | {"cursor": None} for row in own}
     assert questions["q400"] == {"id": "q400", "question": "text 400 " + "x" * 100, "reference": "reference 400"}
 
 

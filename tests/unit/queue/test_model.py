@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from unit.queue.writer import in_writer
 
 from streaming_queue.errors import LeaseLostError, QueueFullError
 from streaming_queue.messages import Counts, Failure, Question, Result
@@ -37,7 +38,9 @@ class Item:
     losses: int = 0
     fence: int = 0
     sent: bool = False
+    in_flight: bool = False
     number: int = 0
+    supersedes: int | None = None
     end: str = ""
     history: list[str] = field(default_factory=list)
 
@@ -60,7 +63,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.now = 1000.0
         self.items: dict[str, Item] = {}
         self.given: list[Given] = []
-        self.numbers = self.revision = self.late = self.losses = self.re_executions = 0
+        self.numbers = self.revision = self.late = self.losses = self.re_executions = self.ahead = 0
+        self.purged: list[tuple[int, str, int | None]] = []
         self.mark: dict[str, Any] | None = None
         self.paused = False
         self.queue: Any = None
@@ -90,8 +94,17 @@ class QueueMachine(RuleBasedStateMachine):
         return [item for item in self.items.values() if item.state in states]
 
     def lose(self, item: Item) -> None:
-        item.state, item.sent = "ready", True
+        item.state = "ready"
+        self.end_lease(item)
         item.history.append("lost")
+
+    def end_lease(self, item: Item, *, failed: bool = False) -> None:
+        self.ahead += not (item.in_flight or failed)
+        item.sent, item.in_flight = item.sent or failed, False
+
+    def record(self, item: Item) -> None:
+        self.numbers += 1
+        item.number, item.supersedes = self.numbers, item.number or None
 
     @rule(
         questions=st.lists(QUESTIONS, max_size=4), mark=st.none() | st.dictionaries(st.just("line"), st.integers(0, 9))
@@ -134,7 +147,6 @@ class QueueMachine(RuleBasedStateMachine):
         assert [lease.id for lease in leases] == [item.name for item in expected]
         for lease, item in zip(leases, expected, strict=True):
             item.state, item.expires, item.fence = "leased", self.now + LEASE_S, item.fence + 1
-            self.re_executions += item.sent
             assert (lease.attempt, lease.fence, lease.question.text) == (item.attempts + 1, item.fence, item.text)
             assert lease.losses == item.losses
             self.given.append(Given(lease, item))
@@ -154,10 +166,21 @@ class QueueMachine(RuleBasedStateMachine):
                 item.history.append("late")
             return
         self.revision += item.state == "dead"
-        self.numbers += 1
-        item.state, item.end, item.number = "done", answer, self.numbers
+        self.record(item)
+        item.state, item.end, item.in_flight = "done", answer, False
         item.attempts = max(item.attempts, given.lease.attempt)
         item.history.append("answered")
+
+    @precondition(lambda self: self.given)
+    @rule(data=st.data())
+    def send(self, data: st.DataObject) -> None:
+        given = data.draw(st.sampled_from(self.given))
+        self.queue.sent(given.lease)
+        if self.durable:
+            self.run(in_writer(self.queue, lambda store: store.begin()))
+        if self.items.get(given.item.name) is given.item and given.item.state == "leased":
+            self.re_executions += given.item.sent
+            given.item.sent = given.item.in_flight = True
 
     @precondition(lambda self: self.given)
     @rule(
@@ -186,14 +209,14 @@ class QueueMachine(RuleBasedStateMachine):
         if verb == "extend":
             item.expires = self.now + LEASE_S
             return
-        item.sent = item.sent or verb != "release"
+        self.end_lease(item, failed=verb != "release")
         item.attempts += verb in ("retry", "bury")
         item.losses += verb == "lose"
         self.losses += verb == "lose"
         item.history.append({"retry": "retried", "release": "released", "lose": "lost", "bury": "buried"}[verb])
         if verb == "bury":
-            self.numbers += 1
-            item.state, item.end, item.number = "dead", kind, self.numbers
+            self.record(item)
+            item.state, item.end = "dead", kind
         else:
             item.state, item.due = ("delayed" if delay_s else "ready"), self.now + delay_s
 
@@ -210,11 +233,13 @@ class QueueMachine(RuleBasedStateMachine):
         ]
         assert self.run(getattr(self.queue, verb)(ids=ids, failure_type=kind)) == len(chosen)
         self.revision += len(chosen)
-        for item in chosen:
+        for item in sorted(chosen, key=lambda item: item.number):
+            self.record(item)
             if verb == "purge":
                 del self.items[item.name]
+                self.purged.append((item.number, item.name, item.supersedes))
             else:
-                item.state, item.attempts, item.losses, item.number = "ready", 0, 0, 0
+                item.state, item.end, item.attempts, item.losses = "ready", "", 0, 0
 
     @rule(on=st.booleans())
     def pause(self, on: bool) -> None:
@@ -240,7 +265,14 @@ class QueueMachine(RuleBasedStateMachine):
         states = [len(self.in_state(*names)) for names in (("ready", "delayed"), ("leased",), ("done",), ("dead",))]
         assert self.run(self.queue.counts()) == Counts(*states)
         ended = sorted(self.in_state("done", "dead"), key=lambda item: item.number)
-        outcomes = self.run(self.queue.results())
+        records = self.run(self.queue.results())
+        expected = [(item.number, item.name, item.supersedes) for item in self.items.values() if item.number]
+        assert [(o.number, o.question.id, o.supersedes) for o in records] == sorted(expected + self.purged)
+        assert [o.number for o in records if o.status == "open"] == sorted(
+            item.number for item in self.in_state("ready", "delayed", "leased") if item.number
+        )
+        assert [o.number for o in records if o.purged] == [number for number, _, _ in self.purged]
+        outcomes = [outcome for outcome in records if outcome.has_ended]
         assert [(o.number, o.question.id, o.attempts) for o in outcomes] == [
             (item.number, item.name, item.attempts) for item in ended
         ]
@@ -250,6 +282,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.run(self.queue.bookmark()) == self.mark
         assert self.run(self.queue.stats()) == {
             "re_executions": self.re_executions,
+            "leases_taken_ahead": self.ahead,
             "late_duplicates_rejected": self.late,
             "losses": self.losses,
         }

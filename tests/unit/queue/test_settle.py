@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pytest
 from unit.queue.writer import handed_over
 
-from streaming_queue.errors import LeaseLostError, QueueClosedError, QueueError
+from streaming_queue.errors import ConfigError, LeaseLostError, QueueClosedError, QueueError
 from streaming_queue.messages import Counts, Question
 
 
@@ -97,7 +97,7 @@ async def test_a_late_answer_revives_a_dead_letter(queue, result, failure):
     assert await queue.dead() == []
     (newest,) = await queue.results(after=2)
     assert (newest.number, newest.question.id, newest.failure) == (3, "q0", None)
-    assert [outcome.number for outcome in await queue.results()] == [2, 3]
+    assert [(outcome.number, outcome.supersedes) for outcome in await queue.results()] == [(2, None), (3, 1)]
     assert await queue.counts() == Counts(done=2)
     assert [entry.outcome for entry in await queue.attempts("q0")] == ["buried", "answered"]
 
@@ -154,15 +154,20 @@ async def test_replay_makes_dead_letters_ready_and_forgets_their_attempts(queue,
     assert await queue.replay() == 2
     assert await queue.replay() == 0
     assert await queue.revision() == 3
-    assert await queue.results() == []
+    assert [(row.question.id, row.status, row.number, row.supersedes) for row in await queue.results()] == [
+        ("q1", "open", 4, 2),
+        ("q0", "open", 5, 1),
+        ("q2", "open", 6, 3),
+    ]
     again = await queue.lease(3)
     assert [(lease.id, lease.attempt) for lease in again] == [("q0", 1), ("q1", 1), ("q2", 1)]
     assert again[0].losses == 0
     await queue.release(again[0])
+    queue.sent(again[1])
     await queue.commit(again[1], result())
-    assert [outcome.number for outcome in await queue.results()] == [4]
+    assert [(row.number, row.supersedes) for row in await queue.results()] == [(5, 1), (6, 3), (7, 4)]
     assert [entry.outcome for entry in await queue.attempts("q1")] == ["buried", "answered"]
-    assert (await queue.stats())["re_executions"] == 4
+    assert (await queue.stats())["re_executions"] == 1
 
 
 async def test_purge_deletes_dead_letters_only(queue, result, failure):
@@ -175,6 +180,9 @@ async def test_purge_deletes_dead_letters_only(queue, result, failure):
     assert await queue.counts() == Counts(leased=1)
     assert await queue.attempts("q0") == []
     assert await queue.revision() == 2
+    first_gone, second_gone = [outcome.row() for outcome in await queue.results()]
+    assert (first_gone["question_id"], first_gone["status"], first_gone["question"]) == ("q0", "purged", None)
+    assert (second_gone["question_id"], second_gone["status"], second_gone["answer"]) == ("q1", "purged", None)
     assert await queue.commit(first, result()) is False
     with pytest.raises(LeaseLostError):
         await queue.retry(first, 0, failure())
@@ -182,6 +190,42 @@ async def test_purge_deletes_dead_letters_only(queue, result, failure):
     assert await queue.commit(first, result()) is False
     assert [lease.id for lease in await queue.lease(3)] == ["q0", "q2#2"]
     assert await queue.commit(third, result())
+
+
+async def test_every_record_has_a_cursor_of_its_own_and_names_the_one_it_replaces(make_queue, result, failure):
+    queue, other = await make_queue(), await make_queue()
+    seen = {}
+    after = ""
+
+    async def read():
+        nonlocal after
+        for row in [outcome.row() for outcome in await queue.results(await queue.number_of(after))]:
+            assert row["cursor"] not in seen
+            assert row["supersedes"] is None or seen[row["supersedes"]] == row["question_id"]
+            seen[row["cursor"]] = row["question_id"]
+            after = row["cursor"]
+
+    answered, purged, replayed, late = await leases_of(queue, 4)
+    await queue.commit(answered, result())
+    for lease in (purged, replayed, late):
+        await queue.bury(lease, failure())
+    await read()
+    await queue.purge(ids=["q1"])
+    await queue.replay(ids=["q2"])
+    await read()
+    await queue.commit(late, result())
+    (again,) = await queue.lease(1)
+    await queue.commit(again, result())
+    await read()
+    assert list(seen.values()) == ["q0", "q1", "q2", "q3", "q1", "q2", "q3", "q2"]
+    assert await queue.number_of("") == 0
+    (lease,) = await leases_of(other, 1)
+    await other.commit(lease, result())
+    (foreign,) = await other.results()
+    newer = after.replace("-8", "-9")
+    for wrong in (foreign.row()["cursor"], newer, "8", "no cursor", f"{after} ", after.replace("-8", "-0")):
+        with pytest.raises(ConfigError):
+            await queue.number_of(wrong)
 
 
 async def test_a_purged_id_is_the_first_free_one_again(queue, failure):

@@ -91,6 +91,7 @@ class Attempts:
         attempt = Attempt(worker_id, lease)
         self.in_flight[attempt] = None
         self._pool.asked(attempt)
+        self._queue.sent(lease)
         self._budget.asked()
         if self.hedging:
             self.hedging.asked(duplicate=is_duplicate)
