@@ -71,7 +71,9 @@ async def answer_all(queue: SQLiteQueue, count: int, committers: int) -> None:
                         buffer.extend(reversed(await queue.lease(64)))
                 if not buffer:
                     return
-            assert await queue.commit(buffer.pop(), answer())
+            lease = buffer.pop()
+            queue.sent(lease)
+            assert await queue.commit(lease, answer())
 
     async def project() -> None:
         after = read = 0
@@ -108,6 +110,7 @@ async def answer_all_alone(queue: SQLiteQueue, count: int) -> None:
     done = 0
     while done < count:
         for lease in await queue.lease(64):
+            queue.sent(lease)
             assert await queue.commit(lease, answer())
             done += 1
 
