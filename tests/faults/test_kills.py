@@ -39,6 +39,8 @@ def test_nothing_is_lost_nothing_twice_and_no_more_is_asked_again_than_was_under
     figures = history.check(done.returncode, count=count)
     executed = (stq.directory / "runs.txt").read_bytes().count(b"\n")
     assert count <= executed <= count + SLOTS * kills
-    assert executed - count <= figures["re_executions"] <= (SLOTS + AHEAD) * kills
+    # A kill comes between a send and its record, and between the record and the agent.
+    assert abs(executed - count - figures["re_executions"]) <= SLOTS * kills
+    assert 0 < figures["leases_taken_ahead"] <= AHEAD * kills
     assert {row["attempts"] for row in stq.rows()} == {1}
     assert stq.manifest()["summary"]["answered"] == count

@@ -171,10 +171,13 @@ class WorkQueue(Record):
         """Count the attempt and give the question back, for a new lease after `delay_s`. Raises LeaseLostError."""
 
     @abstractmethod
-    async def release(self, lease: Lease, delay_s: float = 0.0, *, failure: Failure | None = None) -> None:
+    async def release(
+        self, lease: Lease, delay_s: float = 0.0, *, failure: Failure | None = None, refused: bool = False
+    ) -> None:
         """Give the question back without counting the attempt: after a restart, a drain, or a refusal by a full worker.
 
-        With `failure` the worker was lost, and the losses of the question grow by one. Raises LeaseLostError.
+        With `failure` the worker was lost, and the losses of the question grow by one. `refused`: the worker did not
+        take the question, so its send does not count. Raises LeaseLostError.
         """
 
     @abstractmethod

@@ -202,13 +202,17 @@ class MemoryQueue(WorkQueue):
         """See WorkQueue."""
         entry = self._entries.get(lease.payload)
         if entry is not None and entry.state == "leased":
-            self._stats["re_executions"] += entry.sent
-            entry.sent = entry.in_flight = True
+            self._stats["re_executions"] += entry.sent or entry.in_flight
+            entry.in_flight = True
 
-    def _end_lease(self, entry: MemoryEntry, *, failed: bool = False) -> None:
-        """Count a lease that ended without an answer and without a send."""
-        self._stats["leases_taken_ahead"] += not (entry.in_flight or failed)
-        entry.sent = entry.sent or failed
+    def _end_lease(self, entry: MemoryEntry, *, failed: bool = False, refused: bool = False) -> None:
+        """Note whether the question was sent under a lease that ended without an answer: a failure proves it."""
+        if refused:
+            self._stats["re_executions"] -= entry.in_flight and entry.sent
+        else:
+            sent = entry.in_flight or failed
+            self._stats["leases_taken_ahead"] += not sent
+            entry.sent = entry.sent or sent
         entry.in_flight = False
 
     def _take_end_back(self, entry: MemoryEntry) -> None:
@@ -241,16 +245,20 @@ class MemoryQueue(WorkQueue):
         """See WorkQueue."""
         self._give_back(lease, delay_s, "retried", failure)
 
-    async def release(self, lease: Lease, delay_s: float = 0.0, *, failure: Failure | None = None) -> None:
+    async def release(
+        self, lease: Lease, delay_s: float = 0.0, *, failure: Failure | None = None, refused: bool = False
+    ) -> None:
         """See WorkQueue."""
-        self._give_back(lease, delay_s, "released" if failure is None else "lost", failure)
+        self._give_back(lease, delay_s, "released" if failure is None else "lost", failure, refused=refused)
 
-    def _give_back(self, lease: Lease, delay_s: float, outcome: str, failure: Failure | None) -> None:
+    def _give_back(
+        self, lease: Lease, delay_s: float, outcome: str, failure: Failure | None, *, refused: bool = False
+    ) -> None:
         entry = self._drop(lease)
         entry.attempts += outcome == "retried"
         entry.losses += outcome == "lost"
         self._stats["losses"] += outcome == "lost"
-        self._end_lease(entry, failed=failure is not None)
+        self._end_lease(entry, failed=failure is not None, refused=refused)
         entry.since = self._clock()
         if delay_s > 0:
             entry.since += delay_s

@@ -17,7 +17,7 @@ class MemoryEntry:
     """A question and its history.
 
     `state` is ready, delayed, leased, done or dead. A lease is possible from the moment `since`. `sent`: the question
-    was sent before; `in_flight`: it was sent under its present lease. `outcome` is its newest record.
+    was sent under an earlier lease; `in_flight`: it was sent under its present one. `outcome` is its newest record.
     """
 
     name: str

@@ -177,13 +177,17 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
         """See WorkQueue."""
         await self._give_back(lease, delay_s, "retried", failure)
 
-    async def release(self, lease: Lease, delay_s: float = 0.0, *, failure: Failure | None = None) -> None:
+    async def release(
+        self, lease: Lease, delay_s: float = 0.0, *, failure: Failure | None = None, refused: bool = False
+    ) -> None:
         """See WorkQueue."""
-        await self._give_back(lease, delay_s, "lost" if failure else "released", failure)
+        await self._give_back(lease, delay_s, "lost" if failure else "released", failure, refused=refused)
 
-    async def _give_back(self, lease: Lease, delay_s: float, outcome: str, failure: Failure | None) -> None:
+    async def _give_back(
+        self, lease: Lease, delay_s: float, outcome: str, failure: Failure | None, *, refused: bool = False
+    ) -> None:
         delay_s = min(max(0.0, delay_s), LONGEST_DELAY_S)
-        await self._call(lambda store: store.give_back(lease, delay_s, outcome, failure))
+        await self._call(lambda store: store.give_back(lease, delay_s, outcome, failure, refused=refused))
 
     async def bury(self, lease: Lease, failure: Failure) -> None:
         """See WorkQueue."""

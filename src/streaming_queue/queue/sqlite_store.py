@@ -155,9 +155,11 @@ class Store(State):
             write_rows(self.db, _SETTLE, settled, now)
         return verdicts
 
-    def give_back(self, lease: Lease, delay_s: float, outcome: str, failure: Failure | None) -> None:
+    def give_back(
+        self, lease: Lease, delay_s: float, outcome: str, failure: Failure | None, *, refused: bool = False
+    ) -> None:
         """Give back a lease; `outcome` is retried, released or lost."""
-        seq, sent = self._drop(lease, failure)
+        seq, sent = self._drop(lease, failure, refused=refused)
         delayed = delay_s > 0
         lost = outcome == "lost"
         self.db.execute(
@@ -175,7 +177,7 @@ class Store(State):
         self.tally.leased -= 1
         self.tally.ready += 1
         self.tally.losses += lost
-        self.tally.leases_taken_ahead += not sent
+        self.tally.leases_taken_ahead += not (sent or refused)
         if delayed:
             self.delay(seq, delay_s)
         self._remember(lease, outcome, failure)
@@ -237,13 +239,16 @@ class Store(State):
         held = self.leases.get(lease.payload)
         return held is not None and held[0] == lease.fence
 
-    def _drop(self, lease: Lease, failure: Failure | None) -> tuple[int, bool]:
+    def _drop(self, lease: Lease, failure: Failure | None, *, refused: bool = False) -> tuple[int, bool]:
         """End a lease. Return the seq, and whether the question was sent under the lease: a failure proves it."""
         if not self._holds(lease):
             raise lease.lost_error()
         self.begin()
         seq: int = lease.payload
         sent = failure is not None or seq in self.in_flight
+        if refused:
+            self.tally.re_executions -= seq in self.in_flight and seq in self.sent_before
+            sent = False
         self.end_lease(seq)
         return seq, sent
 

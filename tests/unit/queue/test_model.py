@@ -100,7 +100,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def end_lease(self, item: Item, *, failed: bool = False) -> None:
         self.ahead += not (item.in_flight or failed)
-        item.sent, item.in_flight = item.sent or failed, False
+        item.sent, item.in_flight = item.sent or item.in_flight or failed, False
 
     def record(self, item: Item) -> None:
         self.numbers += 1
@@ -179,13 +179,13 @@ class QueueMachine(RuleBasedStateMachine):
         if self.durable:
             self.run(in_writer(self.queue, lambda store: store.begin()))
         if self.items.get(given.item.name) is given.item and given.item.state == "leased":
-            self.re_executions += given.item.sent
-            given.item.sent = given.item.in_flight = True
+            self.re_executions += given.item.sent or given.item.in_flight
+            given.item.in_flight = True
 
     @precondition(lambda self: self.given)
     @rule(
         data=st.data(),
-        verb=st.sampled_from(["retry", "release", "lose", "bury", "bury", "extend"]),
+        verb=st.sampled_from(["retry", "release", "refuse", "lose", "bury", "bury", "extend"]),
         delay_s=st.sampled_from([0.0, 0.0, 5.0, 90.0]),
         kind=st.sampled_from(["OneError", "OtherError"]),
     )
@@ -195,6 +195,7 @@ class QueueMachine(RuleBasedStateMachine):
         call = {
             "retry": lambda: self.queue.retry(lease, delay_s, failure),
             "release": lambda: self.queue.release(lease, delay_s),
+            "refuse": lambda: self.queue.release(lease, delay_s, refused=True),
             "lose": lambda: self.queue.release(lease, delay_s, failure=failure),
             "bury": lambda: self.queue.bury(lease, failure),
             "extend": lambda: self.queue.extend(lease),
@@ -209,11 +210,17 @@ class QueueMachine(RuleBasedStateMachine):
         if verb == "extend":
             item.expires = self.now + LEASE_S
             return
-        self.end_lease(item, failed=verb != "release")
+        if verb == "refuse":
+            self.re_executions -= item.in_flight and item.sent
+            item.in_flight = False
+        else:
+            self.end_lease(item, failed=verb != "release")
         item.attempts += verb in ("retry", "bury")
         item.losses += verb == "lose"
         self.losses += verb == "lose"
-        item.history.append({"retry": "retried", "release": "released", "lose": "lost", "bury": "buried"}[verb])
+        item.history.append(
+            {"retry": "retried", "release": "released", "refuse": "released", "lose": "lost", "bury": "buried"}[verb]
+        )
         if verb == "bury":
             self.record(item)
             item.state, item.end = "dead", kind

@@ -267,7 +267,7 @@ class Attempts:
             return
         lost = is_loss(error)
         delay_s = self._budget.reserve() if isinstance(error, RateLimitedError) else 0.0
-        await self._queue.release(lease, delay_s, failure=failure if lost else None)
+        await self._queue.release(lease, delay_s, failure=failure if lost else None, refused=not lost)
         self._emit(Retried(lease.id, failure, lease.attempt, counted=False))
 
     async def bury(self, lease: Lease, failure: Failure) -> None:

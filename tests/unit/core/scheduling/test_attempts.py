@@ -51,7 +51,13 @@ class NotedQueue:
     async def retry(self, lease: Lease, delay_s: float, failure: Failure) -> None:
         self._note("retry", lease.id, round(delay_s, 3), failure)
 
-    async def release(self, lease: Lease, delay_s: float = 0.0, *, failure: Failure | None = None) -> None:
+    def sent(self, lease: Lease) -> None:
+        pass
+
+    async def release(
+        self, lease: Lease, delay_s: float = 0.0, *, failure: Failure | None = None, refused: bool = False
+    ) -> None:
+        assert refused == (failure is None)
         self._note("release", lease.id, round(delay_s, 3), failure)
 
     async def bury(self, lease: Lease, failure: Failure) -> None:
