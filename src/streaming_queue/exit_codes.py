@@ -6,7 +6,7 @@
 3    done, but some questions failed
 4    a `--fail-if` holds, or a target is missed
 69   an endpoint is unavailable
-75   stopped, can be resumed: out of quota or budget, or drained by `stq stop`
+75   stopped, can be resumed: out of quota or budget, or drained by `stq stop`; `results --follow`: so, failed or killed
 77   an endpoint refused the credentials
 130  interrupted (SIGINT); `run` after it drained, `serve` ends with 0
 141  the reader of stdout went away

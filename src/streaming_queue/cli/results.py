@@ -32,7 +32,7 @@ def results(
     With --after or --follow, a row can also say that a dead letter was replayed or purged. --follow ends with 0 if the
     run is done, and with 75 if it was stopped or killed and can be resumed.
     """
-    from streaming_queue.report.following import RowFollower
+    from streaming_queue.control.following import RowFollower
     from streaming_queue.report.run_directory import RunDirectory
 
     follower = RowFollower(RunDirectory.open(directory), after)

@@ -17,7 +17,6 @@ from streaming_queue.messages import Counts
 from streaming_queue.queue.codec import decode_bookmark
 from streaming_queue.queue.lock import owner_of
 from streaming_queue.queue.sqlite_schema import (
-    VERSION_1_VIEWS,
     damaged,
     files_of,
     log_of,
@@ -28,6 +27,7 @@ from streaming_queue.queue.sqlite_schema import (
     version_of,
 )
 from streaming_queue.queue.sqlite_state import Tally, read_tally
+from streaming_queue.queue.sqlite_tables import VERSION_1_VIEWS
 
 MOST_COPIED_BYTES = 256 * 1024 * 1024
 """A larger database with a log beside it is not read."""

@@ -113,6 +113,67 @@ def test_results_before_the_first_question(stq, tmp_path):
     assert stq("results", "runs/new") == (0, "", "")
 
 
+def rows(output):
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def change(run, *calls):
+    """Do with the run's queue what `calls` say."""
+
+    async def make():
+        queue = await SQLiteQueue.open(run.queue_path)
+        for call in calls:
+            await call(queue)
+        await queue.close()
+
+    asyncio.run(make())
+
+
+def test_results_after_a_cursor_are_the_later_rows(stq, run):
+    first, second, *later = rows(stq("results", "runs/first")[1])
+    assert rows(stq("results", "runs/first", "--after", second["cursor"])[1]) == later
+    assert rows(stq("results", "runs/first", "--after", "")[1]) == [first, second, *later]
+    assert stq("results", "runs/first", "--after", later[-1]["cursor"]) == (0, "", "")
+    for wrong in ("nonsense", "00000000-1", second["cursor"].replace("-2", "-6")):
+        assert stq("results", "runs/first", "--after", wrong)[0] == 2
+
+
+def test_a_dead_letter_that_is_no_more_is_told_to_a_reader_who_may_know_it(stq, run):
+    before = rows(stq("results", "runs/first")[1])
+    change(run, lambda queue: queue.replay(ids=["q1"]), lambda queue: queue.purge(ids=["q2"]))
+    replayed, purged = rows(stq("results", "runs/first", "--after", before[-1]["cursor"])[1])
+    assert (replayed["question_id"], replayed["status"], replayed["supersedes"]) == ("q1", "open", before[1]["cursor"])
+    assert (purged["question_id"], purged["status"], purged["supersedes"]) == ("q2", "purged", before[2]["cursor"])
+    assert list(replayed) == list(purged) == list(before[0])
+    left = [row for row in before if row["question_id"] not in {"q1", "q2"}]
+    assert rows(stq("results", "runs/first")[1]) == left, "who begins now has nothing to take back"
+    assert rows(stq("results", "runs/first", "--after", before[2]["cursor"])[1]) == [*left[1:], replayed, purged]
+
+
+def test_following_an_ended_run_ends(stq, run):
+    code, out, err = stq("results", "runs/first", "--follow")
+    assert (code, rows(out)) == (75, rows(run.results_jsonl.read_text()))
+    assert "stq resume runs/first" in err
+    run.update(state="done")
+    code, out, err = stq("results", "runs/first", "--follow", "--after", rows(out)[-1]["cursor"])
+    assert (code, out, err) == (0, "", "")
+
+
+def test_rows_after_a_cursor_need_json_and_a_run_without_a_process(stq, run):
+    assert stq("resume", "runs/first", "--after", "")[0] == 2
+
+    async def with_owner():
+        queue = await SQLiteQueue.open(run.queue_path)
+        try:
+            return await asyncio.to_thread(stq, "resume", "runs/first", "--json", "--after", "")
+        finally:
+            await queue.close()
+
+    code, _, err = asyncio.run(with_owner())
+    assert code == 2
+    assert "--follow" in err
+
+
 @pytest.mark.parametrize("hostile", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx"])
 def test_no_cell_is_a_formula(stq, tmp_path, hostile):
     directory = new_run(tmp_path / "runs" / "second")

@@ -65,6 +65,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.given: list[Given] = []
         self.numbers = self.revision = self.late = self.losses = self.re_executions = self.ahead = 0
         self.purged: list[tuple[int, str, int | None]] = []
+        self.table: dict[str, tuple[str, str]] = {}
+        self.read = 0
         self.mark: dict[str, Any] | None = None
         self.paused = False
         self.queue: Any = None
@@ -247,6 +249,22 @@ class QueueMachine(RuleBasedStateMachine):
                 self.purged.append((item.number, item.name, item.supersedes))
             else:
                 item.state, item.end, item.attempts, item.losses = "ready", "", 0, 0
+
+    @rule(limit=st.integers(1, 4))
+    def consume(self, limit: int) -> None:
+        """A reader that keeps one row a question has the state of the queue whenever it has read all records."""
+        records = self.run(self.queue.results(self.read, limit))
+        for outcome in records:
+            self.read = outcome.number
+            if outcome.purged:
+                self.table.pop(outcome.question.id, None)
+            else:
+                end = outcome.result.answer if outcome.result else outcome.failure.type if outcome.failure else ""
+                self.table[outcome.question.id] = (outcome.status, end)
+        if len(records) < limit:
+            status = {"done": "success", "dead": "failed"}
+            expected = {i.name: (status.get(i.state, "open"), i.end) for i in self.items.values() if i.number}
+            assert self.table == expected
 
     @rule(on=st.booleans())
     def pause(self, on: bool) -> None:

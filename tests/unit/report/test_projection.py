@@ -14,6 +14,8 @@ from unit.comm.agents import until
 from unit.report.record import Record
 
 from streaming_queue.errors import QueueClosedError, StreamingQueueError
+from streaming_queue.messages import Failure, Question, Result
+from streaming_queue.queue.memory import MemoryQueue
 from streaming_queue.report import projection as module
 from streaming_queue.report import rows_file
 from streaming_queue.report.projection import Projection
@@ -430,3 +432,29 @@ async def test_large_answers_are_read_few_at_a_time(tmp_path):
     assert max(limits) <= 32
     assert limits[1] <= 5
     assert (tmp_path / "results.jsonl").read_bytes() == expected(record)
+
+
+async def test_also_is_told_of_a_dead_letter_that_is_no_more_and_the_file_has_ends_only(tmp_path):
+    queue, path, reported = MemoryQueue(), tmp_path / "results.jsonl", []
+    await queue.put([Question(f"text {number}", f"q{number}") for number in range(3)])
+    answered, replayed, purged = await queue.lease(3)
+    async with Projection(queue, path, also=reported.append):
+        await queue.commit(answered, Result("42", "Worker-1", "a2a", 0.1))
+        await queue.bury(replayed, Failure("RemoteError", "no"))
+        await queue.bury(purged, Failure("RemoteError", "no"))
+        await until(lambda: len(reported) == 3)
+        await queue.replay(ids=["q1"])
+        await queue.purge(ids=["q2"])
+        await until(lambda: len(reported) == 5)
+    assert [(row["question_id"], row["status"]) for row in reported[3:]] == [("q1", "open"), ("q2", "purged")]
+    assert [row["supersedes"] for row in reported[3:]] == [row["cursor"] for row in reported[1:3]]
+    assert [json.loads(line) for line in path.read_text().splitlines()] == reported[:1]
+
+
+async def test_also_begins_after_a_number_whatever_the_file_has(tmp_path):
+    path = tmp_path / "results.jsonl"
+    record, reported = record_of(10), []
+    path.write_bytes(expected(record))
+    async with Projection(record, path, also=reported.append, after=4):
+        record.end("q-11")
+    assert [row["question_id"] for row in reported] == [f"q-{number}" for number in range(5, 12)]
