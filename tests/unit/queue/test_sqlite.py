@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
+from e2e import waiting
 from unit.comm.agents import until
 from unit.queue.writer import handed_over, in_writer
 
@@ -413,4 +415,41 @@ async def test_commits_that_come_one_by_one_share_transactions(path, result):
 
     await asyncio.gather(*(slot(leases[start::32]) for start in range(32)))
     assert ends < 150
+    await queue.close()
+
+
+async def test_a_send_is_written_without_another_change_and_the_next_owner_knows_it(path):
+    queue = await SQLiteQueue.open(path)
+    await queue.put(questions(3))
+    first, second, _ = await queue.lease(3)
+    queue.sent(first)
+    queue.sent(second)
+
+    def written() -> bool:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            return database.execute("SELECT in_flight FROM meta").fetchone() == ("[1,2]",)
+
+    await asyncio.to_thread(waiting.until, written)
+    await queue.close()
+    again = await SQLiteQueue.open(path)
+    for lease in await again.lease(3):
+        again.sent(lease)
+        await again.release(lease)
+    stats = await again.stats()
+    assert (stats["re_executions"], stats["leases_taken_ahead"]) == (2, 1)
+    await again.close()
+
+
+async def test_a_transaction_that_fails_loses_no_send(path):
+    queue = await SQLiteQueue.open(path)
+    await queue.put(questions(1))
+    (lease,) = await queue.lease(1)
+    await in_writer(queue, lambda store: store.db.execute("PRAGMA max_page_count=20").fetchone())
+    queue.sent(lease)
+    queue.sent(lease)
+    with pytest.raises(DiskFullError):
+        await queue.put([Question("x" * 1000, f"more {number}") for number in range(500)])
+    await queue.release(lease)
+    stats = await queue.stats()
+    assert (stats["re_executions"], stats["leases_taken_ahead"]) == (1, 0)
     await queue.close()
