@@ -21,6 +21,8 @@ StreamingQueueError
 │  ├─ LeaseLostError
 │  ├─ QueueFullError
 │  │  └─ DiskFullError
+│  ├─ QueueInUseError
+│  ├─ QueueStalledError
 │  └─ QueueClosedError
 └─ LLMError
    ├─ LLMTimeoutError
@@ -36,6 +38,7 @@ a message.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NotRequired, TypedDict
@@ -183,6 +186,18 @@ class DiskFullError(QueueFullError):
     code = "disk_full"
 
 
+class QueueInUseError(QueueError):
+    """Another process owns the queue; the text names its pid."""
+
+    code = "queue_in_use"
+
+
+class QueueStalledError(QueueError):
+    """The disk did not answer for so long that the queue gave up; acknowledged changes are kept."""
+
+    code = "queue_stalled"
+
+
 class QueueClosedError(QueueError):
     """The queue was closed."""
 
@@ -232,6 +247,23 @@ def typed(error: Exception, where: str) -> StreamingQueueError:
         failure = ConnectError(text)
     else:
         failure = CommError(text, retryable=True)
+    failure.__cause__ = error
+    return failure
+
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+def disk_error(path: object, error: OSError) -> QueueError | None:
+    """The error for a disk that is full or failed while `path` was in use; None for another reason."""
+    if error.errno in _NO_SPACE:
+        failure: QueueError = DiskFullError(
+            f"{path} cannot be written: {error.strerror}; free some space, then `stq resume` goes on: no answer is lost"
+        )
+    elif error.errno == errno.EIO:
+        failure = QueueError(f"{path}: the disk failed ({error.strerror}); check it, acknowledged changes are kept")
+    else:
+        return None
     failure.__cause__ = error
     return failure
 

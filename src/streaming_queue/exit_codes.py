@@ -2,11 +2,12 @@
 
 0    all questions were answered; the command did what was asked
 1    an internal error, or an error without a code of its own
-2    wrong usage or configuration
+2    wrong usage or configuration; another process works on the run
 3    done, but some questions failed
 4    a `--fail-if` holds, or a target is missed
 69   an endpoint is unavailable
-75   stopped, can be resumed: out of quota or budget, or drained by `stq stop`; `results --follow`: so, failed or killed
+75   stopped, can be resumed: out of quota or budget, drained by `stq stop`, the disk is full, or the disk or the event
+     loop stood still; `results --follow`: so, failed or killed
 77   an endpoint refused the credentials
 130  interrupted (SIGINT); `run` after it drained, `serve` ends with 0
 141  the reader of stdout went away
@@ -22,6 +23,9 @@ from streaming_queue.errors import (
     AuthError,
     ConfigError,
     ConnectError,
+    DiskFullError,
+    QueueInUseError,
+    QueueStalledError,
     QuotaError,
     SendTimeoutError,
     StreamingQueueError,
@@ -51,6 +55,9 @@ BY_ERROR: Mapping[type[BaseException], ExitCode] = {
     ConnectError: ExitCode.UNAVAILABLE,
     SendTimeoutError: ExitCode.UNAVAILABLE,
     QuotaError: ExitCode.STOPPED,
+    DiskFullError: ExitCode.STOPPED,
+    QueueStalledError: ExitCode.STOPPED,
+    QueueInUseError: ExitCode.USAGE,
     AuthError: ExitCode.AUTH,
     StreamingQueueError: ExitCode.INTERNAL,
 }

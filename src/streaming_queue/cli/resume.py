@@ -27,7 +27,7 @@ def resume(
     this machine, or --trust.
     """
     from streaming_queue.config import resume_config
-    from streaming_queue.errors import ConfigError, ConnectError, SendTimeoutError
+    from streaming_queue.errors import ConfigError, ConnectError, QueueInUseError, SendTimeoutError
     from streaming_queue.queue.lock import find_owner
     from streaming_queue.report.run_directory import RunDirectory
 
@@ -50,14 +50,14 @@ def resume(
         try:
             state = on_run(directory, lambda live: live.stats())["state"]
         except (ConnectError, SendTimeoutError) as error:
-            raise ConfigError(
+            raise QueueInUseError(
                 f"{run.queue_path} is in use by {owner}, which does not answer: if it is stopped, `kill -CONT "
                 f"{owner.pid or 'PID'}` continues it; if it hangs, kill it; then resume"
             ) from error
         if state == "paused":
             unpause(directory, as_json=json)
             return ExitCode.OK
-        raise ConfigError(f"{run.queue_path} is in use by {owner}: `stq stop {directory}` stops the run")
+        raise QueueInUseError(f"{run.queue_path} is in use by {owner}: `stq stop {directory}` stops the run")
     config = resume_config(
         manifest["config"],
         directory,

@@ -8,7 +8,6 @@ from typing import Any
 
 from streaming_queue.config.trust import UnmarkedError, effects, is_marked
 from streaming_queue.control.record import Change, RecordControl
-from streaming_queue.errors import StreamingQueueError
 from streaming_queue.queue.base import Record, WorkQueue
 from streaming_queue.queue.snapshot import Snapshot
 from streaming_queue.queue.sqlite import SQLiteQueue
@@ -76,11 +75,4 @@ class StoppedRun(RecordControl):
         await self._note(**changes)
 
     async def _note(self, **changes: Any) -> None:
-        try:
-            await asyncio.to_thread(self._directory.update, **changes)
-        except OSError as error:
-            path = self._directory.path
-            raise StreamingQueueError(
-                f"{self._directory.manifest_path}: cannot be written: {error.strerror}; "
-                f"`stq top {path}` shows the changes, `stq resume {path}` writes all files again"
-            ) from error
+        await asyncio.to_thread(self._directory.update, **changes)

@@ -11,7 +11,8 @@ from streaming_queue.comm.context import CallContext, annotate, calling
 from streaming_queue.config import Config, Core
 from streaming_queue.core.membership import Membership
 from streaming_queue.core.network_base import NetworkBase, answer_text
-from streaming_queue.core.run import Run, Steering, open_directory
+from streaming_queue.core.run import Run, Steering
+from streaming_queue.core.run_start import open_directory
 from streaming_queue.core.scheduling.scheduler import Ask
 from streaming_queue.core.status_text import status_text
 from streaming_queue.errors import (

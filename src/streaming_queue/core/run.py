@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
-from pathlib import Path
 from typing import Any
 
 from streaming_queue.config import AUTO, Config
-from streaming_queue.config.kept_secrets import keep
-from streaming_queue.config.redaction import hidden
-from streaming_queue.config.trust import effects, mark_of
 from streaming_queue.core.feed import Feed
 from streaming_queue.core.membership import Membership
 from streaming_queue.core.scheduling.auto import ProtocolChoice
 from streaming_queue.core.scheduling.scheduler import Ask, Scheduler, SchedulerSettings
-from streaming_queue.errors import ConfigError, QueueError, StreamingQueueError, error_event
-from streaming_queue.llm.choice import choose
+from streaming_queue.errors import (
+    DiskFullError,
+    QueueError,
+    QueueStalledError,
+    StreamingQueueError,
+    disk_error,
+    error_event,
+)
 from streaming_queue.queue.base import WorkQueue
-from streaming_queue.queue.lock import refuse_owned
 from streaming_queue.queue.sqlite import SQLiteQueue
 from streaming_queue.report.projection import Projection
-from streaming_queue.report.run_directory import QUEUE_FILE, RunDirectory
+from streaming_queue.report.run_directory import RunDirectory
 from streaming_queue.report.summary import write_results
 from streaming_queue.telemetry.events import (
     Answered,
     DeadLettered,
     Event,
     EventListener,
+    Notice,
     Purged,
     Queued,
     Replayed,
@@ -43,6 +46,13 @@ from streaming_queue.telemetry.events import (
 
 Steering = Callable[["Run", Scheduler, SQLiteQueue], AbstractAsyncContextManager[None]]
 """Opens the control of a run; the run works inside the context."""
+
+FULL_S = 600.0
+"""How long a run waits for space on a full disk, in seconds."""
+LAST_WRITE_S = 5.0
+"""Longest time to write the end of a failed run, in seconds: its disk may hang."""
+
+logger = logging.getLogger(__name__)
 
 
 class Run:
@@ -80,6 +90,8 @@ class Run:
         self._on_row = on_row
         self._rows_after = rows_after
         self._steering = steering
+        self._queue: SQLiteQueue | None = None
+        self._full = ""
         self._owned = False  # whether this run holds the queue's lock, and so the directory
         self._scheduler: Scheduler | None = None
         self._choice: ProtocolChoice | None = None
@@ -95,7 +107,7 @@ class Run:
     @property
     def waiting(self) -> str:
         """Why the run can only wait (`events.Waiting`); empty while it works."""
-        return self._scheduler.waiting if self._scheduler else ""
+        return self._full or (self._scheduler.waiting if self._scheduler else "")
 
     def drain(self) -> None:
         """Read and send no more questions; `run` ends when the questions in flight have ended."""
@@ -104,6 +116,8 @@ class Run:
             self._scheduler.drain()
         if self._intake:
             self._intake.cancel()
+        if self._queue:
+            self._queue.end_waits(self.config.scheduler.drain_s)
 
     async def run(self) -> None:
         """Work until all questions have ended or the drain is over; then `state` and the files are final.
@@ -112,12 +126,22 @@ class Run:
             ConfigError: the source cannot be read to its end; all questions read before have ended. Or `rows_after` is
                 not a cursor of this run.
             AuthError, QuotaError, UnavailableError: no worker can go on; the run is stopped and can be resumed.
+            DiskFullError: the disk was full for ten minutes; the run can be resumed.
+            QueueStalledError: the disk did not answer; the run can be resumed.
             QueueError: the queue failed.
+            StreamingQueueError: a file of the run cannot be written, or another part of the run failed.
         """
         started = time.monotonic()
         try:
             async with AsyncExitStack() as stack:
-                queue = await SQLiteQueue.open(self.directory.queue_path, lease_s=self.config.scheduler.lease_s)
+                self._queue = queue = await SQLiteQueue.open(
+                    self.directory.queue_path,
+                    lease_s=self.config.scheduler.lease_s,
+                    full_s=FULL_S,
+                    on_full=self._on_full,
+                )
+                if self.draining:
+                    self.drain()
                 stack.push_async_callback(queue.close)
                 after = None if self._rows_after is None else await queue.number_of(self._rows_after)
                 await asyncio.to_thread(self.directory.update, state="running", error=None)
@@ -131,18 +155,45 @@ class Run:
             await self._ended("stopped", None)
             raise
         except Exception as error:
-            await self._ended("failed", error)
-            raise
+            failure = self._typed(error)
+            await self._ended(
+                "stopped" if isinstance(failure, DiskFullError | QueueStalledError) else "failed", failure
+            )
+            if failure is error:
+                raise
+            raise failure from error
         if self.error:
             raise self.error
 
-    async def _ended(self, state: str, error: Exception | None) -> None:
+    def _typed(self, error: Exception) -> StreamingQueueError:
+        """The end of the run as an error of ours."""
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        if isinstance(error, StreamingQueueError):
+            return error
+        if isinstance(error, OSError):
+            path = error.filename or self.directory.path
+            return disk_error(path, error) or StreamingQueueError(f"{path}: {error.strerror or error}; resume the run")
+        logger.error("the run failed", exc_info=error)
+        return StreamingQueueError(f"the run failed: {type(error).__name__}: {error}; the log has the traceback")
+
+    def _on_full(self, is_full: bool) -> None:
+        path = self.directory.path
+        self._full = f"the disk is full; waiting for space on {path}" if is_full else ""
+        if is_full:
+            more = f"for {FULL_S / 60:g} minutes at most; answers in flight are kept"
+            self._listener(Notice("warning", f"{self._full}, {more}"))
+        else:
+            self._listener(Notice("info", f"there is space again on {path}; the run goes on"))
+
+    async def _ended(self, state: str, error: StreamingQueueError | None) -> None:
         """Write an end without a report to our own directory. If the write fails, `run.json` still says running."""
         self.state = state
         if self._owned:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(StreamingQueueError, TimeoutError):
                 failure = error_event(error) if error else None
-                await asyncio.to_thread(self.directory.update, state=state, error=failure)
+                async with asyncio.timeout(LAST_WRITE_S):
+                    await asyncio.to_thread(self.directory.update, state=state, error=failure)
 
     async def _work(self, queue: SQLiteQueue) -> str:
         """Ask all questions of the queue; returns the final state, for when the files are written."""
@@ -174,10 +225,14 @@ class Run:
         try:
             async with steered, asyncio.TaskGroup() as tasks:
                 self._intake = tasks.create_task(feed.run(), name="intake")
+                if self._projection:
+                    watching = tasks.create_task(self._projection.watch(), name="watch:projection")
                 if self.draining:
                     self.drain()
                 finished = await scheduler.run()
                 self._intake.cancel()
+                if self._projection:
+                    watching.cancel()
             self.error = feed.error
         except* StreamingQueueError as group:
             self.error, finished = _first(group), False
@@ -246,88 +301,6 @@ class Run:
         await asyncio.to_thread(self.directory.update, state=state, summary=summary, error=failure)
         self.summary = summary
         self._listener(RunFinished(state, counts, summary))
-
-
-def check_directory(config: Config) -> None:
-    """Raise ConfigError if the directory of `config` is in use or holds another run. Changes nothing, blocks."""
-    if config.output.dir is None:
-        return
-    path = Path(config.output.dir)
-    try:
-        refuse_owned(path / QUEUE_FILE)
-    except (QueueError, OSError) as error:
-        raise ConfigError(str(error)) from error
-    if config.output.resume:
-        RunDirectory(path, {}).refuse_links()
-    else:
-        RunDirectory(path, {}).refuse_a_run()
-
-
-def open_directory(config: Config) -> RunDirectory:
-    """The directory of the run that `config` describes: a new directory, or the directory to resume. Blocks.
-
-    Raises:
-        ConfigError: another process uses the directory, it holds another run, or it cannot be read or written; or the
-            run's file in the user's state folder cannot be read or written.
-    """
-    check_directory(config)
-    if config.output.resume:
-        if config.output.dir is None:
-            raise ConfigError("output.resume needs output.dir: the directory of the run to resume")
-        directory = RunDirectory.open(config.output.dir)
-        earlier = directory.manifest
-        directory.manifest = {key: value for key, value in earlier.items() if key != "mark"}
-        directory.manifest |= _resumed(_facts(config), earlier)
-    else:
-        directory = RunDirectory.create(config.output.dir, config.protocol_name, _facts(config))
-    keep(directory.run_id, directory.manifest["config"], hidden(config))
-    return directory
-
-
-def _resumed(facts: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """The new facts of a resumed run: its settings and, if the model has changed, its provider."""
-    facts["config"]["output"] = earlier.get("config", {}).get("output", facts["config"]["output"])
-    was, now = earlier.get("provider"), facts["provider"]
-    if was and now and all(was[key] == now[key] for key in ("name", "model", "mock")):
-        facts["provider"] = was  # with the reason of its first choice
-    return facts
-
-
-def _facts(config: Config) -> dict[str, Any]:
-    """The facts in `run.json` before a run begins."""
-    coordinator = config.qa.coordinator
-    settings = config.public()
-    for key in ("data_file", "result_file"):  # a resume from another working directory finds them
-        path = settings["qa"]["coordinator"][key]
-        if path not in (None, "-"):
-            settings["qa"]["coordinator"][key] = str(Path(path).resolve())
-    mark = mark_of(effects(settings))
-    return ({} if mark is None else {"mark": mark}) | {
-        "config": settings,
-        "seed": config.mock.seed,
-        "provider": resolve_provider(config, settings),
-        "source": coordinator.data_file or "bundled questions",
-    }
-
-
-def resolve_provider(config: Config, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """The facts of the provider that answers; None if running workers answer, or several providers.
-
-    It writes each choice into `settings`, the public settings of `config`, so that a resume chooses the same.
-    """
-    for group, written in zip(config.workers, settings["workers"], strict=True):
-        if group.core and not group.endpoints:
-            (setup, *_) = group.setups(config.protocol, config.core, None)
-            written["core"]["type"] = choose(setup.core, config.mock).llm.provider
-    answering = config.answering
-    if config.core in answering:
-        settings["core"]["type"] = choose(config.core, config.mock).llm.provider
-    if len(answering) != 1 or any(setup.address is not None for setup in config.roster.values()):
-        return None
-    (core,) = answering
-    choice = choose(core, config.mock)
-    llm = choice.llm
-    return {"name": llm.provider, "model": llm.model, "mock": llm.is_mock, "reason": choice.reason}
 
 
 def _first(group: BaseExceptionGroup[StreamingQueueError]) -> StreamingQueueError:

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from streaming_queue.comm.commands import is_command
 from streaming_queue.config import AUTO, Config, load_config, resume_config
 from streaming_queue.config.trust import UnmarkedError
-from streaming_queue.core.run import check_directory
+from streaming_queue.core.run_start import check_directory
 from streaming_queue.doctor import disk, environment, extras, limits, ports, provider
 from streaming_queue.doctor.agent import agent, endpoint
 from streaming_queue.doctor.examination import Check, in_thread

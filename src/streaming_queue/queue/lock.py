@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from streaming_queue.errors import QueueError
+from streaming_queue.errors import QueueError, QueueInUseError, disk_error
 from streaming_queue.links import NO_LINK, refuse_links
 
 with suppress(ImportError):  # Windows has no fcntl; `check_system` refuses Windows later
@@ -93,16 +93,19 @@ class OwnerLock:
         """Take the lock without waiting. `left_behind` is then true if the previous owner did not release it.
 
         Raises:
-            QueueError: another process (its pid is named) has it, or the file cannot be made.
+            QueueInUseError: another process has it; its pid is named.
+            DiskFullError: no space is left for the file.
+            QueueError: the file cannot be made or locked.
         """
         refuse_links([self.path], QueueError)
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | NO_LINK, 0o600)
         except OSError as error:
-            raise QueueError(
+            text = (
                 f"{self.database}: cannot make its lock file ({error.strerror}: {self.path}); the folder must exist "
                 "and be writable"
-            ) from error
+            )
+            raise disk_error(self.path, error) or QueueError(text) from error
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -113,7 +116,8 @@ class OwnerLock:
             _write_line(fd, {"pid": os.getpid()})
         except OSError as error:
             os.close(fd)
-            raise QueueError(f"{self.database}: cannot lock {self.path}: {error.strerror}") from error
+            text = f"{self.database}: cannot lock {self.path}: {error.strerror}; use a local disk"
+            raise disk_error(self.path, error) or QueueError(text) from error
         except BaseException:
             os.close(fd)
             raise
@@ -126,7 +130,9 @@ class OwnerLock:
         try:
             _write_line(self._fd, {"pid": os.getpid()} | ({} if control is None else {"control": dict(control)}))
         except OSError as error:
-            raise QueueError(f"{self.path}: cannot be written: {error.strerror}") from error
+            raise disk_error(self.path, error) or QueueError(
+                f"{self.path}: cannot be written: {error.strerror}"
+            ) from error
 
     def release(self, *, clean: bool) -> None:
         """Release the lock; idempotent. `clean` False leaves the pid, so that the next owner checks the database."""
@@ -145,17 +151,22 @@ def find_owner(database: Path) -> Owner | None:
 
     Raises:
         OSError: the lock file cannot be read.
-        QueueError: the lock file is a link.
+        QueueError: the lock file is a link, or the disk failed.
     """
     lock = _lock_file(database)
     refuse_links([lock], QueueError)
-    if not lock.exists():
+    try:
+        fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | NO_LINK)
+    except FileNotFoundError:
         return None
-    fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | NO_LINK)
+    except OSError as error:
+        raise (disk_error(lock, error) or error) from None
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _read_owner(fd)
+    except OSError as error:
+        raise (disk_error(lock, error) or error) from None
     finally:
         os.close(fd)
     return None
@@ -176,7 +187,7 @@ def owner_of(database: Path) -> str | None:
 
 
 def refuse_owned(database: Path) -> None:
-    """Raise QueueError, naming the pid, while another process owns `database`; changes nothing."""
+    """Raise QueueInUseError, naming the pid, while another process owns `database`; changes nothing."""
     if owner := find_owner(database):
         raise _in_use(database, owner)
 
@@ -185,8 +196,10 @@ def _lock_file(database: Path) -> Path:
     return database.with_name(database.name + ".lock")
 
 
-def _in_use(database: Path, owner: Owner) -> QueueError:
-    return QueueError(f"{database} is in use by {owner}: stop that process, or give this one a database of its own")
+def _in_use(database: Path, owner: Owner) -> QueueInUseError:
+    return QueueInUseError(
+        f"{database} is in use by {owner}: stop that process, or give this one a database of its own"
+    )
 
 
 def _write_line(fd: int, content: Mapping[str, Any]) -> None:

@@ -21,7 +21,9 @@ from streaming_queue.queue.codec import encode_bookmark, encode_end
 from streaming_queue.queue.sqlite_reading import SQLiteRecord, read_log_name, read_records
 from streaming_queue.queue.sqlite_state import Tally
 from streaming_queue.queue.sqlite_store import Store
-from streaming_queue.queue.sqlite_writer import Commit, Reply, Stop, Take, Writer, WriterCall
+from streaming_queue.queue.sqlite_writer import OnFull, Reply, Writer
+from streaming_queue.queue.writer_jobs import Commit, Stop, Take, WriterCall
+from streaming_queue.queue.writer_watch import WriterWatch
 
 T = TypeVar("T")
 
@@ -36,8 +38,9 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
 
     A lease lasts `lease_s` of `clock` (seconds, monotonic). `put` refuses a batch that would make more than `max_open`
     questions open. Every method raises DiskFullError (nothing of the call was stored, the queue works on) or another
-    QueueError if the disk fails. After a failure that leaves the file in doubt the queue closes itself, and later calls
-    raise QueueClosedError. A cancelled call may take effect, whole; leases that no caller received go back.
+    QueueError if the disk fails. After a failure that leaves the file in doubt, or the death of its thread, the queue
+    closes itself, and later calls raise QueueClosedError. If the disk does not answer for a minute, pending and later
+    calls raise QueueStalledError. A cancelled call may take effect, whole; leases that no caller received go back.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
@@ -47,6 +50,7 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
         self._newest = Tally()
         self._sends: deque[int] = deque()
         self._sends_timer: asyncio.TimerHandle | None = None
+        self._watch: WriterWatch | None = None
 
     @classmethod
     async def open(
@@ -56,29 +60,39 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
         lease_s: float = 60.0,
         max_open: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        full_s: float = 0.0,
+        on_full: OnFull = lambda _: None,
     ) -> Self:
         """Open or make the queue in `path`; its folder must exist. Leases of an earlier process are void.
 
+        While the disk is full, calls that write wait for up to `full_s` seconds before they raise DiskFullError.
+        `on_full(True)` reports the first such wait, `on_full(False)` that there is space again.
+
         Raises:
-            QueueError: another process owns the file (its pid is named), it is damaged, foreign, of another version,
+            QueueInUseError: another process owns the file; its pid is named.
+            QueueError: it is damaged, foreign, of another version,
                 on a network file system, or cannot be written; the text says which and what to do.
         """
         queue = cls(path)
-        await queue._start(partial(Store, queue.path, queue._sends, lease_s=lease_s, max_open=max_open, clock=clock))
+        open_store = partial(Store, queue.path, queue._sends, lease_s=lease_s, max_open=max_open, clock=clock)
+        loop = asyncio.get_running_loop()
+        await queue._start(Writer(queue.path, open_store, loop, queue._receive, full_s=full_s, on_full=on_full))
         return queue
 
-    async def _start(self, open_store: Callable[[], Store]) -> None:
-        loop = asyncio.get_running_loop()
-        self._writer = Writer(self.path, open_store, loop, self._receive)
-        opened = loop.create_future()
+    async def _start(self, writer: Writer) -> None:
+        self._writer = writer
+        opened = writer.loop.create_future()
         self._writer.start(opened)
+        self._watch = WriterWatch(writer, self.path)
         try:
             await opened
         except asyncio.CancelledError:
             self._writer.submit(Stop(None))
+            self._watch.stop()
             raise
         except QueueError:
             self._writer = None
+            self._watch.stop()
             raise
 
     def _receive(self, replies: Sequence[Reply], tally: Tally | None) -> None:
@@ -99,7 +113,7 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
         if self._writer is None or self._closing is not None:
             raise QueueClosedError(f"the queue {self.path} is {'closed' if self._closing else 'not open'}")
         if self._writer.failed is not None:
-            raise QueueClosedError(f"the queue closed itself: {self._writer.failed}")
+            raise self._writer.closed_error()
         return self._writer
 
     async def _call(self, function: Callable[[Store], T]) -> T:
@@ -232,6 +246,11 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
         writer.paused = False
         writer.submit(WriterCall(None, lambda _: None))
 
+    def end_waits(self, within_s: float) -> None:
+        """Let no call wait for space on a full disk for longer than `within_s` from now on."""
+        if self._writer is not None:
+            self._writer.space.end_within(within_s)
+
     async def close(self) -> None:
         """Settle pending calls, checkpoint, close the file and release the lock; idempotent.
 
@@ -245,6 +264,8 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
             if self._sends_timer is not None:
                 self._sends_timer.cancel()
             self._writer.submit(Stop(self._closing))
+            if self._watch is not None:
+                self._watch.stop()
         try:
             await asyncio.wait_for(asyncio.shield(self._closing), CLOSE_BOUND_S)
         except TimeoutError:

@@ -8,7 +8,7 @@ import threading
 from contextlib import closing, suppress
 from pathlib import Path
 
-from streaming_queue.errors import DiskFullError, QueueError
+from streaming_queue.errors import DiskFullError, QueueError, disk_error
 from streaming_queue.links import refuse_links
 from streaming_queue.queue.sqlite_tables import APPLICATION_ID, MIGRATION, SCHEMA, SCHEMA_VERSION, plain
 
@@ -44,7 +44,8 @@ def connect(path: Path, *, unclean: bool) -> sqlite3.Connection:
     except FileExistsError:
         pass
     except OSError as error:
-        raise QueueError(f"{path}: cannot be made: {error.strerror}; its folder must exist and be writable") from error
+        text = f"{path}: cannot be made: {error.strerror}; its folder must exist and be writable"
+        raise disk_error(path, error) or QueueError(text) from error
     try:
         connection = sqlite3.connect(path, isolation_level=None, timeout=5.0, cached_statements=256)
     except sqlite3.Error as error:
@@ -126,6 +127,18 @@ def storage_error(path: Path, error: sqlite3.Error) -> QueueError:
     return QueueError(f"{path}: {error} ({name})")
 
 
+def as_queue_error(path: Path, error: BaseException) -> QueueError:
+    """Any error of the database's thread as ours."""
+    if isinstance(error, QueueError):
+        return error
+    if isinstance(error, sqlite3.Error):
+        ours = storage_error(path, error)
+    else:
+        ours = QueueError(f"{path}: {type(error).__name__}: {error}")
+    ours.__cause__ = error
+    return ours
+
+
 def damaged(path: Path, what: str) -> QueueError:
     """The error for a file that is not a whole database."""
     return QueueError(
@@ -144,9 +157,8 @@ def refuse_truncated(path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise QueueError(
-            f"{path}: cannot open it: {error.strerror}; it must be a file that is writable by this user"
-        ) from error
+        text = f"{path}: cannot open it: {error.strerror}; it must be a file that is writable by this user"
+        raise disk_error(path, error) or QueueError(text) from error
     if not header:
         return
     if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):

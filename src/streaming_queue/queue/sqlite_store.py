@@ -16,7 +16,7 @@ from streaming_queue.queue.sqlite_rows import CLAIMABLE, PAGE, read_by_keys, rea
 from streaming_queue.queue.sqlite_state import State
 
 if TYPE_CHECKING:
-    from streaming_queue.queue.sqlite_writer import Commit
+    from streaming_queue.queue.writer_jobs import Commit
 
 _PUT_QUESTION = """
 INSERT INTO question(seq, qid, not_before) SELECT column1, column2, ? FROM {rows} WHERE column1 IS NOT NULL

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from streaming_queue.errors import StreamingQueueError
+from streaming_queue.errors import QueueStalledError, StreamingQueueError, disk_error
 from streaming_queue.report.rows_file import RowsFile
 from streaming_queue.telemetry.json_lines import encode_line
 
@@ -21,6 +21,8 @@ PACE_S = 0.1
 """Longest time to notice a new end without `nudge`."""
 _PAUSE_S = 0.05
 _RETRY_S = 1.0
+STALLED_FINISH_S = 5.0
+"""Longest time to finish the file after the disk of the queue stood still, in seconds."""
 _BATCH_BYTES = 4 * 1024 * 1024
 _BATCH_ROWS = 512
 
@@ -62,12 +64,18 @@ class Projection:
         self._finishing = False
         self._wake: list[asyncio.Event] = []
         self._task: asyncio.Task[None] | None = None
+        self._broken: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
         await self.start()
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, QueueStalledError) and self._task is not None:
+            self._finishing = True
+            self.nudge()
+            await asyncio.wait({self._task}, timeout=STALLED_FINISH_S)  # it may hang with the disk
+            return
         try:
             await self.finish()
         except Exception as own:
@@ -98,7 +106,16 @@ class Projection:
         except BaseException:
             await asyncio.to_thread(file.close)
             raise
+        self._broken = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run(), name=f"projection to {self.path.name}")
+
+    async def watch(self) -> None:
+        """Wait for the error that ended the work on the file before `finish`, and raise it; wait forever without one.
+
+        An error of `also` ends only `also`, and `finish` raises it.
+        """
+        if self._broken is not None:
+            await asyncio.shield(self._broken)
 
     def nudge(self) -> None:
         """Report that questions have ended. It is cheap; call it from the event loop."""
@@ -157,6 +174,11 @@ class Projection:
             if self._finishing:
                 raise self._explained(error) from error
             await asyncio.sleep(_RETRY_S)
+        except Exception as error:
+            if self._broken is not None and not self._broken.done():
+                self._broken.set_exception(error)
+                self._broken.exception()  # without a `watch`, `finish` raises it
+            raise
 
     async def _follow(self) -> None:
         """Append the missing rows, or rewrite the file if a rewrite is due."""
@@ -234,7 +256,7 @@ class Projection:
         return bool(expected) and expected[0].number == file.rows and encode_line(expected[0].row()) == file.last_line
 
     def _explained(self, error: OSError) -> StreamingQueueError:
-        return StreamingQueueError(
+        return disk_error(self.path, error) or StreamingQueueError(
             f"{self.path} cannot be written: {error.strerror or error}; no answer is lost: the run's queue has them, "
             "and `stq resume` writes the file again"
         )

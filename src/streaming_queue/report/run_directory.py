@@ -16,7 +16,7 @@ from typing import Any, Self
 import orjson
 
 from streaming_queue import __version__
-from streaming_queue.errors import ConfigError
+from streaming_queue.errors import ConfigError, StreamingQueueError, disk_error
 from streaming_queue.links import NO_LINK, refuse_links
 from streaming_queue.report.files import replacing, sync_directory
 from streaming_queue.telemetry.json_lines import encode
@@ -78,6 +78,8 @@ class RunDirectory:
 
         Raises:
             ConfigError: the directory holds a run already, or cannot be written.
+            DiskFullError: no space is left.
+            QueueError: the disk failed.
         """
         now = datetime.now().astimezone()
         stamp = now.strftime("%Y%m%d-%H%M%S")
@@ -99,14 +101,14 @@ class RunDirectory:
                 directory = cls(wanted, {})
                 directory.refuse_a_run()
             directory.manifest = facts
-            directory.update(**manifest)
+            directory._replace({**facts, **manifest})
             for stale in (directory.results_jsonl, directory.results_json):
                 if stale.exists():
                     stale.replace(stale.with_name(f"{stale.name}.previous"))
         except OSError as error:
-            raise ConfigError(
-                f"{error.filename or wanted}: the run's directory cannot be written: {error.strerror}; "
-                "choose another -o"
+            path = error.filename or wanted
+            raise disk_error(path, error) or ConfigError(
+                f"{path}: the run's directory cannot be written: {error.strerror}; choose another -o"
             ) from error
         return directory
 
@@ -129,9 +131,19 @@ class RunDirectory:
 
         Raises:
             ConfigError: the state is not one of `STATES`.
-            OSError: the file cannot be written; nothing has changed.
+            DiskFullError: no space is left; nothing has changed.
+            StreamingQueueError: the file cannot be written; nothing has changed.
         """
-        manifest = self.manifest | changes
+        try:
+            self._replace(self.manifest | changes)
+        except OSError as error:
+            raise disk_error(self.manifest_path, error) or StreamingQueueError(
+                f"{self.manifest_path}: cannot be written: {error.strerror}; no answer is lost: "
+                f"`stq resume {self.path}` writes all files again"
+            ) from error
+
+    def _replace(self, manifest: dict[str, Any]) -> None:
+        """Replace `run.json`. Raises ConfigError and OSError."""
         if manifest["state"] not in STATES:
             raise ConfigError(f"{self.manifest_path}: state {manifest['state']!r} is not one of {', '.join(STATES)}")
         with replacing(self.manifest_path) as file:
@@ -146,7 +158,7 @@ class RunDirectory:
         except (FileNotFoundError, NotADirectoryError):
             raise ConfigError(f"{self.path} is not the directory of a run: it has no run.json") from None
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+            raise disk_error(path, error) or ConfigError(f"{path}: cannot be read: {error.strerror}") from error
         except orjson.JSONDecodeError as error:
             raise ConfigError(f"{path}: damaged, not valid JSON ({error}); restore it, or start a new run") from error
         if not isinstance(manifest, dict) or not isinstance(found := manifest.get("format"), int):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
-from streaming_queue.errors import ConfigError, StreamingQueueError
+from streaming_queue.errors import ConfigError, StreamingQueueError, disk_error
 from streaming_queue.report.files import open_temporary, replacing, temporary_name
 from streaming_queue.report.performance import METRICS, Performance
 from streaming_queue.report.run_directory import RunDirectory
@@ -77,7 +77,8 @@ def check_result_file(path: str | Path) -> None:
         os.close(open_temporary(target))
         temporary_name(target).unlink()
     except OSError as error:
-        raise ConfigError(f"result_file: {path} cannot be written: {error.strerror}; choose another path") from error
+        text = f"result_file: {path} cannot be written: {error.strerror}; choose another path"
+        raise disk_error(path, error) or ConfigError(text) from error
 
 
 def _metadata(
@@ -125,7 +126,7 @@ def _write(
             with replacing(target) as file, source.open("rb") as report:
                 shutil.copyfileobj(report, file, _COPY_BYTES)
     except OSError as error:
-        raise StreamingQueueError(
+        raise disk_error(error.filename or target, error) or StreamingQueueError(
             f"{error.filename or target}: the report cannot be written: {error.strerror}; no answer is lost: "
             f"`stq resume {directory.path}` writes it again"
         ) from error

@@ -6,7 +6,7 @@ import asyncio
 
 from streaming_queue.comm import registry
 from streaming_queue.config import AUTO, Config
-from streaming_queue.core.run import check_directory
+from streaming_queue.core.run_start import check_directory
 from streaming_queue.errors import ConfigError
 from streaming_queue.intake import is_pipe, open_source
 from streaming_queue.report.summary import check_result_file

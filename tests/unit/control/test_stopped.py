@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 
 import pytest
 from unit.control.runs import ids, manifest
 
 from streaming_queue.control.stopped import StoppedRun
-from streaming_queue.errors import ConfigError, QueueError, StreamingQueueError
+from streaming_queue.errors import ConfigError, DiskFullError, QueueError
 from streaming_queue.queue.sqlite import SQLiteQueue
 from streaming_queue.report.run_directory import RunDirectory, unfinished
 
@@ -107,10 +108,10 @@ async def test_a_run_that_just_began_again_is_left_alone(stopped):
 
 
 async def test_a_full_disk_raises_an_error_and_changes_nothing(stopped, monkeypatch):
-    def refuse(**_):
+    def refuse(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stopped, "update", refuse)
-    with pytest.raises(StreamingQueueError, match=r"run\.json: cannot be written: No space left.*stq resume"):
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(DiskFullError, match=r"run\.json"):
         await StoppedRun(stopped).replay()
     assert (await (await again(stopped)).stats())["counts"]["dead"] == 4

@@ -8,7 +8,7 @@ import pytest
 
 from streaming_queue.config import Config
 from streaming_queue.config.trust import effects, is_marked
-from streaming_queue.core.run import open_directory
+from streaming_queue.core.run_start import open_directory
 from streaming_queue.errors import ConfigError
 from streaming_queue.private_files import state_folder
 from streaming_queue.report.run_directory import RunDirectory

@@ -15,7 +15,8 @@ from streaming_queue.control.open_control import open_control
 from streaming_queue.control.scheduler_control import steer
 from streaming_queue.core.membership import Membership
 from streaming_queue.core.network_base import NetworkBase
-from streaming_queue.core.run import Run, open_directory, resolve_provider
+from streaming_queue.core.run import Run
+from streaming_queue.core.run_start import open_directory, resolve_provider
 from streaming_queue.errors import ConfigError, ProtocolError, QueueError, StreamingQueueError
 from streaming_queue.report import summary
 from streaming_queue.telemetry.events import (

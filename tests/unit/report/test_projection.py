@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from unit.comm.agents import until
 from unit.report.record import Record
 
-from streaming_queue.errors import QueueClosedError, StreamingQueueError
+from streaming_queue.errors import DiskFullError, QueueClosedError, StreamingQueueError
 from streaming_queue.messages import Failure, Question, Result
 from streaming_queue.queue.memory import MemoryQueue
 from streaming_queue.report import projection as module
@@ -322,7 +322,7 @@ async def test_a_disk_that_stays_full_is_an_error_that_names_the_file_and_the_re
 
     record.end("q-1")
     monkeypatch.setattr(rows_file.os, "write", full)
-    with pytest.raises(StreamingQueueError, match=r"results\.jsonl cannot be written: No space.*`stq resume`"):
+    with pytest.raises(DiskFullError, match=r"results\.jsonl cannot be written: No space.*`stq resume`"):
         await projection.finish()
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from streaming_queue.errors import ConfigError
+from streaming_queue.errors import ConfigError, DiskFullError
 from streaming_queue.report import run_directory
 from streaming_queue.report.run_directory import FORMAT, RunDirectory
 
@@ -153,7 +153,7 @@ def test_a_failed_update_leaves_the_old_manifest(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DiskFullError):
         directory.update(state="done")
     assert directory.manifest_path.read_bytes() == before
     assert directory.manifest["state"] == "running"

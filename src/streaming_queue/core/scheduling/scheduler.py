@@ -15,7 +15,15 @@ from streaming_queue.core.scheduling.auto import ProtocolChoice
 from streaming_queue.core.scheduling.handoff import Handoff
 from streaming_queue.core.scheduling.settings import SchedulerSettings
 from streaming_queue.core.scheduling.waiting import waiting_text, why_down
-from streaming_queue.errors import ConnectError, LeaseLostError, QueueClosedError, StreamingQueueError, UnavailableError
+from streaming_queue.errors import (
+    ConnectError,
+    DiskFullError,
+    LeaseLostError,
+    QueueClosedError,
+    QueueStalledError,
+    StreamingQueueError,
+    UnavailableError,
+)
 from streaming_queue.queue.base import Lease, WorkQueue
 from streaming_queue.telemetry.events import EventListener, Waiting, WaitOver, WorkerJoined, WorkerLeft
 
@@ -195,8 +203,8 @@ class Scheduler:
                 await self._queue.release(lease)
             except LeaseLostError:
                 continue
-            except QueueClosedError:
-                break
+            except (QueueClosedError, QueueStalledError, DiskFullError):
+                break  # the next process voids all leases
         self._attempts.in_flight.clear()
 
     # --- leases ---
