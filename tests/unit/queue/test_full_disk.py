@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 
 import pytest
+from unit.comm.agents import until
 from unit.queue.writer import in_writer
 
 from streaming_queue.errors import DiskFullError, QueueError
@@ -41,8 +42,7 @@ async def test_calls_that_write_wait_for_space_and_reads_go_on(tmp_path, result)
     putting = asyncio.create_task(queue.put(BIG, bookmark={"line": 540}))
     commits = [asyncio.create_task(queue.commit(lease, result("y" * 10_000))) for lease in leases]
     async with asyncio.timeout(20):
-        while not events:
-            await asyncio.sleep(0.005)
+        await until(lambda: bool(events))
         assert await queue.lease(10, 0.1) == [], "no lease while the disk is full"
         counts = await queue.counts()
         assert len(await queue.results()) == counts.done < 20
@@ -75,8 +75,7 @@ async def test_a_wait_ends_with(tmp_path, close) -> None:
     queue, _ = await full_queue(tmp_path / "queue.db", 600.0, events)
     putting = asyncio.create_task(queue.put(BIG))
     async with asyncio.timeout(20):
-        while not events:
-            await asyncio.sleep(0.005)
+        await until(lambda: bool(events))
         if close:
             await queue.close()
         else:
