@@ -9,17 +9,20 @@ import sys
 from collections.abc import Awaitable, Coroutine, Iterator
 from typing import Any, TypeVar
 
+from streaming_queue.runner.watchdog import Watchdog
+
 _T = TypeVar("_T")
 
 
 def run_fast(main: Coroutine[Any, Any, _T]) -> _T:
-    """Run `main` on the fastest event loop of the system."""
-    with _freeze_objects():
+    """Run `main` on the fastest event loop of the system, and watch the loop (`watchdog`)."""
+    watchdog = Watchdog()
+    with _freeze_objects(), contextlib.closing(watchdog):
         if sys.platform == "win32":
-            return asyncio.run(main)
+            return asyncio.run(watchdog.guard(main))
         import uvloop
 
-        return uvloop.run(main)
+        return uvloop.run(watchdog.guard(main))
 
 
 @contextlib.contextmanager

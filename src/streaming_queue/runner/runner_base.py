@@ -150,7 +150,7 @@ class RunnerBase:
             self._network.message_timeout_s = network.message_timeout
             self._network.idle_timeout_s = network.idle_timeout_s
             try:
-                with stop_signals(self._drain):
+                with stop_signals(self._drain, drain_s=self.config.scheduler.drain_s):
                     worker_ids = await self.setup_agents()
                     for coordinator in self._coordinators:
                         coordinator.steering = steer

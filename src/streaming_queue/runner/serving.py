@@ -91,7 +91,8 @@ async def serve_worker(
         else:
             worker = load_executor(executor, config, output)
             _refuse_foreign(worker, executor, backend)
-        stack.enter_context(stop_signals(received))
+        stop_s = config.scheduler.drain_s if drain_s is None else drain_s
+        stack.enter_context(stop_signals(received, drain_s=stop_s))
         handle = await backend.spawn_local_agent(agent_id, host, port, worker)
         if not is_network_address(handle.base_url):
             raise ConfigError(
@@ -104,7 +105,7 @@ async def serve_worker(
         if registration:
             await registration.leave()
         if drain := getattr(handle, "drain", None):
-            await drain(config.scheduler.drain_s if drain_s is None else drain_s)
+            await drain(stop_s)
         await handle.stop()
         output.system(f"{agent_id} has stopped")
     return ExitCode.OK
