@@ -28,12 +28,39 @@ def questions(stq, count):
     return path
 
 
-def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(stq, small_disk) -> None:
+def waits_for_space(process) -> list[str]:
+    """What the run says until it waits for space."""
+    talk: list[str] = []
+    while not talk or "waiting for space" not in talk[-1]:
+        talk.append(process.stderr.readline())
+        assert talk[-1], talk
+    return talk
+
+
+def test_a_full_disk_pauses_the_run_until_there_is_room(stq, small_disk) -> None:
     run = small_disk("size=1m") / "run"
     history = History(run)
-    done = stq("run", "-q", questions(stq, 3000), "-o", run, *FAST)
-    assert (done.returncode, "no space left for the queue's database" in done.stderr) == (ExitCode.INTERNAL, True)
-    assert "Traceback" not in done.stderr
+    process = stq.start("run", "-q", questions(stq, 3000), "-o", run, *FAST)
+    talk = waits_for_space(process)
+    history.look()
+    state = json.loads(stq("top", run, "--once", "--json").stdout)
+    assert "waiting for space" in state["waiting"]
+    small_disk("size=60m")
+    talk += process.communicate(timeout=90)[1]
+    assert "Traceback" not in "".join(talk)
+    assert "there is space again" in "".join(talk)
+    history.check(process.returncode, count=3000)
+
+
+def test_a_run_that_waits_for_space_can_be_stopped_and_resumed(stq, small_disk) -> None:
+    run = small_disk("size=1m") / "run"
+    history = History(run)
+    process = stq.start("run", "-q", questions(stq, 3000), "-o", run, *FAST, "-s", "scheduler.drain_s=1")
+    talk = waits_for_space(process)
+    process.terminate()
+    talk += process.communicate(timeout=60)[1]
+    assert process.returncode in {ExitCode.STOPPED, ExitCode.TERMINATED}
+    assert "Traceback" not in "".join(talk)
     history.look()
     small_disk("size=60m")
     assert stq("doctor", run).returncode == 0

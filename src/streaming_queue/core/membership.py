@@ -14,6 +14,7 @@ from streaming_queue.config.redaction import redacted
 from streaming_queue.core.network_base import NetworkBase
 from streaming_queue.core.scheduling.scheduler import Scheduler
 from streaming_queue.errors import ConfigError, StreamingQueueError, UnknownAgentError
+from streaming_queue.telemetry.background import log_failure
 
 _IDLE = {
     "state": "idle", "busy": 0, "limit": 0, "answered": 0, "failed": 0, "reason": None, "since": None,
@@ -112,6 +113,7 @@ class Membership:
         leaving = asyncio.create_task(self._remove(worker_id, at_once=at_once), name=f"leaving:{worker_id}")
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)
+        leaving.add_done_callback(log_failure)
         await (leaving if at_once else asyncio.sleep(0))  # now the removal has begun
 
     async def _remove(self, worker_id: str, *, at_once: bool) -> None:

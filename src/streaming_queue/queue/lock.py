@@ -157,7 +157,7 @@ def find_owner(database: Path) -> Owner | None:
     refuse_links([lock], QueueError)
     try:
         fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | NO_LINK)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise (disk_error(lock, error) or error) from None

@@ -17,7 +17,7 @@ import orjson
 from streaming_queue.config import Config
 from streaming_queue.config.load import OPERATOR_VARIABLE
 from streaming_queue.config.redaction import revealed
-from streaming_queue.errors import ConfigError, ConnectError, error_from_event
+from streaming_queue.errors import ConnectError, error_from_event
 from streaming_queue.telemetry.console import Output
 
 T = TypeVar("T")
@@ -114,7 +114,7 @@ class WorkerProcess:
         pause_s = FIRST_PAUSE_S
         while True:
             began = loop.time()
-            code = await process.wait()
+            code = await process.wait()  # at once, if the last start failed
             if loop.time() - began > self._lasted_s:
                 pause_s = FIRST_PAUSE_S
             self._output.warning(f"{self.agent_id}: its process {process.pid} ended ({code}); starting another")
@@ -127,8 +127,8 @@ class WorkerProcess:
                     await self._moved(self.agent_id, address)
                 self._started_again.set()
                 self._started_again = asyncio.Event()
-            except (ConfigError, ConnectError, OSError) as error:
-                self._output.error(str(error))
+            except Exception as error:  # this task is the only one that starts the worker again
+                self._output.error(f"{self.agent_id}: {error}")
 
     async def close(self) -> None:
         """End the process by its pipe; kill it after five seconds."""

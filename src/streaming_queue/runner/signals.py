@@ -61,15 +61,12 @@ class _SignalTap:
             os.close(self._read)
             os.close(self._write)
             raise
-        self._thread = threading.Thread(target=self._watch, name="signals", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
     def close(self) -> None:
         """Give the signals back to the loop; the thread ends."""
         signal.set_wakeup_fd(self._loops, warn_on_full_buffer=False)
         os.close(self._write)
-        self._thread.join()
-        os.close(self._read)
 
     def _watch(self) -> None:
         first_at = 0.0
@@ -85,6 +82,7 @@ class _SignalTap:
                 end_process(code, f"{name}: the process still runs {late}; it ends now")
             received = os.read(self._read, 64)
             if not received:
+                os.close(self._read)
                 return
             for number in received:
                 if number not in self._numbers:

@@ -27,6 +27,8 @@ END_LOOKS = 300
 ENDING_LOOKS = 30
 """Looks after the end of the work at which the process ends, even if a thread still hangs."""
 FLUSH_S = 1.0
+FRAMES = 8
+"""The innermost frames of a reported stack."""
 
 
 class Watchdog:
@@ -88,7 +90,7 @@ class Watchdog:
 def stack_of(thread: int) -> str:
     """Where a thread stands now; its files, lines and functions, no values."""
     frame = sys._current_frames().get(thread)  # noqa: SLF001 (documented for this use)
-    return "" if frame is None else "".join(traceback.format_stack(frame))
+    return "" if frame is None else "".join(traceback.format_stack(frame, FRAMES))
 
 
 def bounded(work: Callable[[], object]) -> None:

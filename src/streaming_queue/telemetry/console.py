@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -16,6 +17,8 @@ from streaming_queue.telemetry.events import Event
 from streaming_queue.telemetry.progress import RunProgress
 from streaming_queue.telemetry.streams import SafeStream
 from streaming_queue.telemetry.text import duration, lines
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -308,5 +311,10 @@ class _Display:
     def _run(self) -> None:
         while not self._stopped.wait(self._interval_s):
             with self._lock:
-                if not self._stopped.is_set():
+                if self._stopped.is_set():
+                    return
+                try:
                     self._show()
+                except Exception as error:  # the terminal went away; the run goes on without a picture
+                    logger.warning("the display ended: %r", error)
+                    return

@@ -83,6 +83,13 @@ class Watch:
             self._looking = asyncio.create_task(self._keep_looking(), name=f"watch:{self._address}")
 
     async def _keep_looking(self) -> None:
+        try:
+            await self._look_while_silent()
+        except Exception as error:  # without this task, a silent agent would never be noticed
+            logger.warning("%s: the look at the agent failed: %r", self._address, error)
+            self._give_up(ConnectError(f"{self._address}: the agent is silent, and the look at it failed"))
+
+    async def _look_while_silent(self) -> None:
         while self._error is None:
             if (left_s := self._interval_s - self._silence_s()) > 0:
                 self._misses = self._idle = 0

@@ -20,6 +20,7 @@ from streaming_queue.comm.host.asgi_guard import ErrorBody, Guard
 from streaming_queue.comm.host.asgi_protocol import GuardedProtocol, cancelled_on_disconnect
 from streaming_queue.comm.host.listener import BACKLOG, REMEDY, listen
 from streaming_queue.errors import ConfigError
+from streaming_queue.telemetry.background import log_failure
 
 __all__ = ["AsgiServer", "cancelled_on_disconnect", "read_body", "serve"]
 
@@ -42,6 +43,7 @@ class AsgiServer(StopsOnce):
         self._stop_s = stop_s
         self._name = name
         self._clock = asyncio.create_task(self._tick(), name=f"date:{name}")
+        self._clock.add_done_callback(log_failure)
 
     def __str__(self) -> str:
         return self._name

@@ -22,6 +22,7 @@ from streaming_queue.errors import (
     error_event,
     error_from_event,
 )
+from streaming_queue.telemetry.background import log_failure
 from streaming_queue.telemetry.events import EventListener
 
 Answer = TypeVar("Answer")
@@ -47,7 +48,9 @@ class _Background:
     """Tasks that go on after the question that started them, without its context."""
 
     def create_task(self, coro: Coroutine[None, None, None], /, *, name: str) -> asyncio.Task[None]:
-        return asyncio.get_running_loop().create_task(coro, name=name, context=Context())
+        task = asyncio.get_running_loop().create_task(coro, name=name, context=Context())
+        task.add_done_callback(log_failure)
+        return task
 
 
 class LoadBalancer:
@@ -112,7 +115,7 @@ class LoadBalancer:
             AuthError, QuotaError, ConfigError: no worker can work.
             AgentFailedError: too many workers were lost on the question, not retryable; or it may not be repeated.
         """
-        if self._watching is None:
+        if self._watching is None or (self._watching.done() and not self._watching.cancelled()):  # it failed
             self._watching = self._tasks.create_task(self._pool.watch(), name="pool:watch")
         if self._pool.fatal_error:
             for worker_id in self._pool.workers:
