@@ -149,3 +149,16 @@ def test_a_source_not_read_to_its_end_is_read_on(stq, history) -> None:
     process.communicate()
     done = stq("resume", "run", "-s", "mock.latency_ms=0", "-s", "qa.worker.count=4", "-s", "qa.worker.concurrency=8")
     history.check(done.returncode, count=3000)
+
+
+def test_two_resumes_at_the_same_time_have_one_winner(stq, history) -> None:
+    process = stq.start("run", "-p", "inproc", "-q", stq.questions(300), "-o", "run", "-s", "mock.latency_ms=50")
+    wait_for_lines(stq.directory / "run" / "results.jsonl", 20)
+    process.kill()
+    process.communicate(timeout=60)
+    both = [stq.start("resume", "run", "-s", "mock.latency_ms=20") for _ in range(2)]
+    talk = [each.communicate(timeout=60)[1] for each in both]
+    assert not any("Traceback" in words for words in talk)
+    codes = sorted(each.returncode for each in both)
+    assert codes in ([0, 0], [0, 2]), talk  # 0, 0: the second began when the first had ended
+    history.check(codes[0], count=300)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from unit.core.test_run import Stage, settings
 from unit.queue.writer import in_writer
 
 from streaming_queue.core import run as run_module
-from streaming_queue.errors import ConfigError, DiskFullError, QueueError, StreamingQueueError
+from streaming_queue.errors import ConfigError, DiskFullError, QueueError, QueueStalledError, StreamingQueueError
 from streaming_queue.exit_codes import ExitCode, exit_code
-from streaming_queue.queue import full_disk, lock
+from streaming_queue.queue import full_disk, lock, writer_watch
 from streaming_queue.report import projection, rows_file, run_directory
 from streaming_queue.telemetry.events import Notice
 
@@ -206,3 +207,30 @@ async def test_an_error_that_is_not_ours_ends_the_run_at_once_and_typed(
     assert stage.manifest()["state"] == "failed"
     assert stage.manifest()["error"]["code"] == "internal"
     assert any(record.exc_info for record in caplog.records)
+
+
+async def test_a_disk_that_hangs_stops_the_run_which_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_watch, "LOOK_S", 0.005)
+    stage = Stage(settings(tmp_path))
+    gate = threading.Event()
+    hanging: list[asyncio.Task[object]] = []
+
+    async def answer(question: str) -> str:
+        queue = stage.current._queue
+        if not hanging and queue is not None:
+            hanging.append(asyncio.create_task(in_writer(queue, lambda _: gate.wait(60))))
+        return question
+
+    stage.answer = answer
+    with pytest.raises(QueueStalledError) as caught:
+        await stage.run()
+    assert exit_code(caught.value) is ExitCode.STOPPED
+    assert isinstance(hanging[0].exception(), QueueStalledError)
+    assert stage.manifest()["state"] == "stopped"
+    assert stage.manifest()["error"]["code"] == "queue_stalled"
+    gate.set()
+    lock_file = tmp_path / "run" / "queue.db"
+    await until(lambda: asyncio.to_thread(lambda: lock.find_owner(lock_file) is None))
+    assert (await Stage(settings(tmp_path, output={"resume": True})).run()).done == 40

@@ -230,3 +230,10 @@ async def test_closing_ends_a_look_that_is_under_way() -> None:
         await watch.answer(after(11))
     assert (agent.looks, agent.left) == ([10], 1)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@virtually
+async def test_a_look_that_fails_by_itself_ends_the_wait() -> None:
+    async with watching(Agent(ValueError("a bug"))) as watch:
+        with pytest.raises(ConnectError):
+            await watch.answer(for_ever())
