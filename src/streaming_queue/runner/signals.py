@@ -37,30 +37,29 @@ def stop_signals(first: Callable[[int], None], *, drain_s: float | None = None) 
         elif time.monotonic() - first_at >= SAME_S:  # a library took the signals away from the tap
             end_process(128 + number)
 
+    def arrived(number: int, frame: object) -> None:
+        del frame
+        loop.call_soon_threadsafe(received, number)
+
     numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
-            for number in numbers:
-                loop.add_signal_handler(number, received, number)
-                stack.callback(loop.remove_signal_handler, number)
+        if threading.current_thread() is threading.main_thread():  # no other thread may handle signals
             stack.callback(_SignalTap(numbers, drain_s).close)
+            for number in numbers:
+                stack.callback(signal.signal, number, signal.signal(number, arrived))
+                signal.siginterrupt(number, False)
         yield
 
 
 class _SignalTap:
-    """Reads the numbers of signals as the interpreter receives them, in a thread, and passes them on to the loop."""
+    """Reads the numbers of signals as the interpreter receives them, in a thread, and wakes the loop for each."""
 
     def __init__(self, numbers: tuple[int, ...], drain_s: float | None) -> None:
         self._numbers = numbers
         self._drain_s = drain_s
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
-        try:
-            self._loops = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        except ValueError:
-            os.close(self._read)
-            os.close(self._write)
-            raise
+        self._loops = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
     def close(self) -> None:
@@ -92,5 +91,6 @@ class _SignalTap:
                     name, code, first_at = signal.Signals(number).name, 128 + number, now
                 elif now - first_at >= SAME_S:
                     end_process(128 + number)
+            others = bytes(0 if number in self._numbers else number for number in received)
             with contextlib.suppress(OSError):  # the loop has enough to read
-                os.write(self._loops, received)
+                os.write(self._loops, others)  # 0 only wakes the loop: our handler has the number
