@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from streaming_queue.exit_codes import ExitCode, exit_code
+from streaming_queue.telemetry.streams import writing
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +35,9 @@ FRAMES = 8
 class Watchdog:
     """Runs a coroutine and watches its event loop.
 
-    It counts looks, not time: a process that was stopped for a while (SIGSTOP, a sleeping machine) has done none. Code
-    that holds the interpreter's lock forever stops the watchdog, too.
+    It counts looks, not time: a process that was stopped for a while (SIGSTOP, a sleeping machine) has done none. A
+    loop that a paused terminal or a pager holds is left alone: somebody sits there and can go on. Code that holds the
+    interpreter's lock forever stops the watchdog, too.
     """
 
     def __init__(self) -> None:
@@ -71,7 +73,7 @@ class Watchdog:
     def _watch(self) -> None:
         seen = still = ending = 0
         while not self._closed.wait(LOOK_S):
-            still = still + 1 if self._turns == seen else 0
+            still = still + 1 if self._turns == seen and self._main_thread not in writing else 0
             seen = self._turns
             if still and still % REPORT_LOOKS == 0 and self._code is None:
                 bounded(lambda looks=still: self._report(looks * LOOK_S))  # type: ignore[misc]

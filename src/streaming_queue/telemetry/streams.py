@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
+from collections.abc import Iterator
 from typing import Any
+
+writing: set[int] = set()
+"""The threads that write to a stream now. A terminal that is paused holds them, which is no fault of theirs."""
 
 
 class SafeStream:
@@ -55,20 +60,27 @@ class SafeStream:
     def flush(self) -> None:
         """Write out the buffer."""
         if not self.broken and self._stream is not None:
-            try:
+            with self._held():
                 self._stream.flush()
-            except (OSError, ValueError) as error:
-                self._give_up(error)
 
     def _attempt(self, data: str | bytes) -> None:
         if self.broken or self._stream is None:
             return
-        try:
+        with self._held():
             self._stream.write(data)
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        thread = threading.get_ident()
+        writing.add(thread)
+        try:
+            yield
         except UnicodeEncodeError:
             raise
         except (OSError, ValueError) as error:
             self._give_up(error)
+        finally:
+            writing.discard(thread)
 
     def _give_up(self, error: OSError | ValueError) -> None:
         self.broken = True

@@ -70,3 +70,18 @@ sys.exit(run_fast(main()))
         process.send_signal(signal.SIGCONT)
         talk = process.communicate(timeout=60)[1]
     assert (process.returncode, talk) == (0, "")
+
+
+def test_a_loop_that_a_paused_reader_holds_is_left_alone() -> None:
+    with start("""
+from streaming_queue.telemetry.streams import SafeStream
+
+async def main():
+    SafeStream(sys.stdout).write("x" * 1_000_000)
+
+sys.exit(run_fast(main()))
+""") as process:
+        time.sleep(1.5)  # longer than the bound
+        assert process.poll() is None
+        written, talk = process.communicate(timeout=60)
+    assert (process.returncode, len(written), talk) == (0, 1_000_000, "")
