@@ -63,6 +63,8 @@ STATUS_BY_CODE: Mapping[str, StatusCode] = {
     "backend_closed": StatusCode.UNAVAILABLE,
     "queue": StatusCode.UNAVAILABLE,
     "queue_closed": StatusCode.UNAVAILABLE,
+    "queue_in_use": StatusCode.UNAVAILABLE,
+    "queue_stalled": StatusCode.UNAVAILABLE,
     "comm": StatusCode.UNKNOWN,
     "remote": StatusCode.UNKNOWN,
     "llm": StatusCode.UNKNOWN,

@@ -39,6 +39,8 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "queue": 503,
     "queue_full": 503,
     "queue_closed": 503,
+    "queue_in_use": 503,
+    "queue_stalled": 503,
     "disk_full": 503,
     "timeout": 504,
     "llm_timeout": 504,
