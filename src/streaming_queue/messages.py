@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import NoneType
-from typing import Any, Final, Literal, NotRequired, TypedDict, TypeGuard
+from typing import Any, ClassVar, Final, Literal, NotRequired, TypedDict, TypeGuard
 
 import orjson
 
@@ -293,6 +293,20 @@ class Counts:
     def total(self) -> int:
         """All questions known."""
         return self.ready + self.leased + self.done + self.dead
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChecks:
+    """Checks of a source's lines after the first `lines`, `SIZE` bytes each. They replace those stored after these."""
+
+    SIZE: ClassVar = 4
+
+    lines: int
+    checks: bytes
+
+    def put_into(self, stored: bytearray) -> None:
+        """Put the checks into `stored`, which holds the checks of all lines."""
+        stored[self.lines * self.SIZE :] = self.checks
 
 
 @dataclass(frozen=True, slots=True)

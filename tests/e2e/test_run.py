@@ -278,3 +278,21 @@ def run_module(stq, name: str, **variables: str) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "4 of 4 questions answered" in done.stderr
+
+
+def test_a_source_that_was_changed_is_refused_until_the_user_decides(stq) -> None:
+    source = Path(stq.directory / stq.questions(20))
+    assert stq("run", "-q", source, "-o", "run", "-n", "10", *INPROC).returncode == 0
+    lines = source.read_text().splitlines(keepends=True)
+    source.write_text("".join([*lines[:4], '{"id": "x", "q": "inserted?"}\n', *lines[4:]]))
+    done = stq("resume", "run", "-n", "30")
+    assert done.returncode == 2
+    assert "line 5 " in done.stderr
+    assert "--source-changed append" in done.stderr
+    done = stq("resume", "run", "-n", "40", "--source-changed", "append")
+    assert done.returncode == 0, done.stderr
+    assert len(stq.rows()) == 21
+    source.write_text('{"id": "x", "q": "the only one?"}\n')
+    assert stq("resume", "run", "--source-changed", "restart").returncode == 0
+    assert [row["question"] for row in stq.rows()] == ["the only one?"]
+    assert len(next(stq.directory.glob("run/before-*/results.jsonl")).read_text().splitlines()) == 21

@@ -53,5 +53,13 @@ After = Annotated[
         "--after", metavar="CURSOR", help="Print the rows after this `cursor`; '' for all.", show_default=False
     ),
 ]
+SourceChanged = Annotated[
+    Literal["append", "restart"] | None,
+    typer.Option(
+        "--source-changed",
+        help="If lines read before are changed: keep all rows and read on, or begin anew.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON Lines: each result, then the summary.")]

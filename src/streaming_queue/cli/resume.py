@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from streaming_queue.cli.options import After, Concurrency, JsonLines, Limit, RequireAll, RunPath, Sets, Trust, Workers
+from streaming_queue.cli.options import (
+    After,
+    Concurrency,
+    JsonLines,
+    Limit,
+    RequireAll,
+    RunPath,
+    Sets,
+    SourceChanged,
+    Trust,
+    Workers,
+)
 from streaming_queue.cli.run import execute
 from streaming_queue.cli.steer import on_run, unpause
 from streaming_queue.exit_codes import ExitCode
@@ -16,6 +27,7 @@ def resume(
     sets: Sets = None,
     trust: Trust = False,
     require_all: RequireAll = False,
+    source_changed: SourceChanged = None,
     json: JsonLines = False,
     after: After = None,
 ) -> int:
@@ -32,6 +44,7 @@ def resume(
     from streaming_queue.report.run_directory import RunDirectory
 
     flags = {"qa.worker.count": workers, "qa.worker.concurrency": concurrency, "qa.coordinator.limit": limit}
+    flags["output.source_changed"] = source_changed
     flags["network.require_all"] = require_all or None
     if after is not None and not json:
         raise ConfigError("--after selects the rows that --json prints: add --json")

@@ -121,3 +121,6 @@ class Output(Section):
     """Refuse the whole input for one unusable line."""
     resume: bool = False
     """Go on with the run in dir instead of starting one there."""
+    source_changed: Literal["refuse", "append", "restart"] = "refuse"
+    """What resume does if lines that the run has read are changed. refuse: end with an error; append: keep the rows and
+    read on from the first changed line; restart: put the rows aside and begin anew."""

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from streaming_queue.config import Config
 from streaming_queue.errors import ConfigError
 from streaming_queue.intake import Remark, Source, is_pipe, open_source
-from streaming_queue.queue.base import WorkQueue
+from streaming_queue.messages import Question
+from streaming_queue.queue.base import WorkQueue, candidate_ids
 from streaming_queue.telemetry.events import EventListener, IntakeFinished, Notice, Queued
 
 BATCH = 500
-_NOTHING_READ = {"lines": 0, "questions": 0, "skipped": 0, "duplicates": 0, "complete": False, "limited": False}
+_NOTHING_READ = {
+    "lines": 0,
+    "questions": 0,
+    "skipped": 0,
+    "duplicates": 0,
+    "complete": False,
+    "limited": False,
+    "again": False,  # the source was changed, so its next lines may be known
+}
 
 
 class Feed:
@@ -43,22 +54,33 @@ class Feed:
         """Read from the queue's bookmark on. Raises QueueError."""
         mark = _NOTHING_READ | (await self._queue.bookmark() or {})
         limit = self._coordinator.question_limit
-        more = mark["limited"] and (limit is None or limit > mark["questions"])
         try:
-            if not mark["complete"] or more:
+            if await self._may_have_more(mark):
                 mark |= {"complete": False, "limited": False}
                 if source := await self._open(mark):
                     async with source:
                         self._emit(Notice("info", source.describe()))
                         await self._copy(source, mark)
                 limited = limit is not None and mark["questions"] >= limit
-                await self._queue.put([], bookmark=mark | {"complete": True, "limited": limited})
+                await self._queue.put([], bookmark=mark | {"complete": True, "limited": limited, "again": False})
         except ConfigError as error:
             self.error = error
             self._emit(Notice("error", str(error)))
         self.done.set()
         total = (await self._queue.counts()).total
         self._emit(IntakeFinished(total, mark["skipped"], mark["duplicates"]))
+
+    async def _may_have_more(self, mark: Mapping[str, Any]) -> bool:
+        if not mark["complete"]:
+            return True
+        limit, path = self._coordinator.question_limit, self._coordinator.data_file
+        if limit is not None and limit <= mark["questions"]:
+            return False
+        if mark["limited"]:
+            return True
+        if not await self._queue.source_checks():  # a pipe, or a run of an earlier release
+            return False
+        return path is None or await asyncio.to_thread(Path(path).is_file)
 
     async def _copy(self, source: Source, mark: dict[str, Any]) -> None:
         window = self._coordinator.window
@@ -70,7 +92,8 @@ class Feed:
             mark["skipped"] += len(batch.problems)
             for problem in batch.problems:
                 self._emit(Notice("warning", f"{problem}: skipped"))
-            report = await self._queue.put(batch.questions, bookmark=mark)
+            questions = [_named(question) for question in batch.questions] if mark["again"] else batch.questions
+            report = await self._queue.put(questions, bookmark=mark, checks=batch.checks)
             mark["duplicates"] += report.known
             for wished, given in report.renamed:
                 self._emit(Notice("warning", f"id {wished!r} already has another text: stored as {given!r}"))
@@ -101,3 +124,8 @@ class Feed:
             self._emit(Notice("warning", f"{kept}; unread questions are lost"))
             return None
         return await open_source(path, strict=self._strict, limit=left, skip=mark["lines"])
+
+
+def _named(question: Question) -> Question:
+    """`question` with an id, so that it is known if it was read before."""
+    return question if question.id is not None else replace(question, id=next(iter(candidate_ids(question))))

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from typing import Any
 
 from streaming_queue.config import AUTO, Config
+from streaming_queue.core import source_change
 from streaming_queue.core.feed import Feed
 from streaming_queue.core.membership import Membership
 from streaming_queue.core.scheduling.auto import ProtocolChoice
@@ -124,7 +125,7 @@ class Run:
 
         Raises:
             ConfigError: the source cannot be read to its end; all questions read before have ended. Or `rows_after` is
-                not a cursor of this run.
+                not a cursor of this run, or the lines read before are changed (`output.source_changed`).
             AuthError, QuotaError, UnavailableError: no worker can go on; the run is stopped and can be resumed.
             DiskFullError: the disk was full for ten minutes; the run can be resumed.
             QueueStalledError: the disk did not answer; the run can be resumed.
@@ -134,16 +135,12 @@ class Run:
         started = time.monotonic()
         try:
             async with AsyncExitStack() as stack:
-                self._queue = queue = await SQLiteQueue.open(
-                    self.directory.queue_path,
-                    lease_s=self.config.scheduler.lease_s,
-                    full_s=FULL_S,
-                    on_full=self._on_full,
-                )
-                if self.draining:
-                    self.drain()
-                stack.push_async_callback(queue.close)
+                queue = await self._open_queue(stack)
                 after = None if self._rows_after is None else await queue.number_of(self._rows_after)
+                line = await source_change.first_changed_line(queue, self.config.qa.coordinator.data_file)
+                if line is not None and await self._source_changed(queue, line):
+                    queue = await self._open_queue(stack)
+                    after = None if after is None else 0
                 await asyncio.to_thread(self.directory.update, state="running", error=None)
                 self._owned = True
                 rows = Projection(queue, self.directory.results_jsonl, also=self._on_row, after=after)
@@ -164,6 +161,30 @@ class Run:
             raise failure from error
         if self.error:
             raise self.error
+
+    async def _open_queue(self, stack: AsyncExitStack) -> SQLiteQueue:
+        self._queue = queue = await SQLiteQueue.open(
+            self.directory.queue_path, lease_s=self.config.scheduler.lease_s, full_s=FULL_S, on_full=self._on_full
+        )
+        if self.draining:
+            self.drain()
+        stack.push_async_callback(queue.close)
+        return queue
+
+    async def _source_changed(self, queue: SQLiteQueue, line: int) -> bool:
+        """Do what the settings say about a changed `line`. True: the queue was put aside."""
+        choice = self.config.output.source_changed
+        changed = f"line {line} of the source is changed"
+        if choice == "refuse":
+            raise source_change.refused(self.directory, self.config, line)
+        if choice == "append":
+            await source_change.read_on_from(queue, line)
+            self._listener(Notice("warning", f"{changed}; the run keeps its rows and reads on from there"))
+            return False
+        await queue.close()
+        path = await source_change.put_aside(self.directory)
+        self._listener(Notice("warning", f"{changed}; the run begins anew, its old rows are in {path}"))
+        return True
 
     def _typed(self, error: Exception) -> StreamingQueueError:
         """The end of the run as an error of ours."""

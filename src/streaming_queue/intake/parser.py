@@ -8,6 +8,7 @@ from typing import Literal
 
 from streaming_queue.errors import ConfigError
 from streaming_queue.intake.fields import RecordError
+from streaming_queue.intake.identity import check_of
 from streaming_queue.intake.jsonl import JsonlDecoder
 from streaming_queue.intake.lines import LineBuffer
 from streaming_queue.intake.remarks import Remarks
@@ -41,13 +42,15 @@ class Problem:
 class Parser:
     """Takes bytes, returns questions and problems, each with the number of lines up to its end.
 
-    `line` is the number of lines so far. Lines up to `skip` are skipped unread. With `strict` the first bad line raises
+    `line` is the number of lines so far. Lines up to `skip` are skipped unread. `checks` grows by the check of each
+    further line (`identity`). With `strict` the first bad line raises
     ConfigError.
     """
 
     def __init__(self, name: str, form: Format | None = None, *, strict: bool = False) -> None:
         self.line = 0
         self.skip = 0
+        self.checks = bytearray()
         self.remarks = Remarks(name)
         self._name = name
         self._form = form
@@ -83,6 +86,7 @@ class Parser:
             self.line += 1
             if self.line <= self.skip:
                 continue
+            self.checks += check_of(line)
             if self._decoder is None:
                 self._decoder = self._choose(line)
                 if not isinstance(self._decoder, JsonlDecoder):

@@ -19,7 +19,7 @@ from streaming_queue.intake.names import LOOKED_FOR, shown
 from streaming_queue.intake.parser import Parser, Problem, format_of
 from streaming_queue.intake.remarks import Remark
 from streaming_queue.intake.stream import FileStream
-from streaming_queue.messages import Question
+from streaming_queue.messages import Question, SourceChecks
 
 STDIN = "-"
 FLUSH_S = 0.05
@@ -38,12 +38,14 @@ class Batch:
     """Questions and the skipped lines among them, in order.
 
     `lines` is the bookmark: the number of the source's lines read so far. A source opened again with `skip=lines`
-    continues with the next question.
+    continues with the next question. `checks` are those of the lines
+    since the batch before; None if the source cannot be read again.
     """
 
     questions: list[Question] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     lines: int = 0
+    checks: SourceChecks | None = None
 
 
 class Source:
@@ -63,7 +65,7 @@ class Source:
         self._fields = ""
         self._entries: Iterator[tuple[int, Question | Problem]] = iter(())
         self._ended = False
-        self._lines = skip
+        self._lines = self._checked = skip
         self._error: ConfigError | None = None
         self._reading: asyncio.Future[Any] | None = None
 
@@ -134,6 +136,7 @@ class Source:
                 raise self._no_question(problems)
         self._fields = self._parser.describe()
         self._parser.skip = self._skip
+        del self._parser.checks[: self._skip * SourceChecks.SIZE]
         self._entries = itertools.chain([item for item in read if item[0] > self._skip], self._entries)
 
     def _no_question(self, problems: list[Problem]) -> ConfigError:
@@ -186,7 +189,16 @@ class Source:
             if not questions and not problems:
                 raise
             self._error = error
-        return Batch(questions, problems, self._lines) if questions or problems else None
+        if not questions and not problems:
+            return None
+        return Batch(questions, problems, self._lines, self._take_checks())
+
+    def _take_checks(self) -> SourceChecks | None:
+        first, self._checked = self._checked, self._lines
+        size = (self._lines - first) * SourceChecks.SIZE
+        taken = bytes(self._parser.checks[:size])
+        del self._parser.checks[:size]
+        return SourceChecks(first, taken) if self.rereadable else None
 
 
 async def open_source(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streaming_queue.errors import LeaseLostError, QueueError
-from streaming_queue.messages import Counts, Failure, Outcome, PutReport, Question, Result
+from streaming_queue.messages import Counts, Failure, Outcome, PutReport, Question, Result, SourceChecks
 from streaming_queue.record import record
 
 
@@ -137,8 +137,14 @@ class WorkQueue(Record):
     """A queue of questions and the record of their ends."""
 
     @abstractmethod
-    async def put(self, questions: Sequence[Question], *, bookmark: Mapping[str, Any] | None = None) -> PutReport:
-        """Store questions in order, and `bookmark` with them in the same step; durable on return.
+    async def put(
+        self,
+        questions: Sequence[Question],
+        *,
+        bookmark: Mapping[str, Any] | None = None,
+        checks: SourceChecks | None = None,
+    ) -> PutReport:
+        """Store questions in order, and `bookmark` and `checks` with them in the same step; durable on return.
 
         A question may state its id. If the id is known with the same text, the question is counted and not stored
         again, in any state. If the id is known with another text, the question takes the next of `candidate_ids`. A
@@ -147,6 +153,10 @@ class WorkQueue(Record):
         Raises:
             QueueFullError: the batch would exceed the queue's limit of open questions; nothing was stored.
         """
+
+    @abstractmethod
+    async def source_checks(self) -> bytes:
+        """The stored checks of the source's lines, from the first line on."""
 
     @abstractmethod
     async def lease(self, limit: int, wait_s: float = 0.0) -> list[Lease]:

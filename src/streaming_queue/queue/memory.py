@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from streaming_queue.errors import QueueClosedError
-from streaming_queue.messages import Counts, Failure, Outcome, PutReport, Question, Result
+from streaming_queue.messages import Counts, Failure, Outcome, PutReport, Question, Result, SourceChecks
 from streaming_queue.queue.base import STATS, AttemptRecord, Lease, WorkQueue
 from streaming_queue.queue.codec import decode_bookmark, encode_bookmark
 from streaming_queue.queue.memory_log import MemoryEntry, MemoryLog
@@ -47,6 +47,7 @@ class MemoryQueue(WorkQueue):
         self._stats = dict.fromkeys(STATS, 0)
         self._revision = 0
         self._bookmark: str | None = None
+        self._source_checks = bytearray()
         self._namer = Namer(self._taken, max_open)
         self._waiters: deque[Waiter] = deque()
         self._alarm: asyncio.TimerHandle | None = None
@@ -73,7 +74,13 @@ class MemoryQueue(WorkQueue):
         self._move(self._entries[seq], "ready")
         heapq.heappush(self._ready, seq)
 
-    async def put(self, questions: Sequence[Question], *, bookmark: Mapping[str, Any] | None = None) -> PutReport:
+    async def put(
+        self,
+        questions: Sequence[Question],
+        *,
+        bookmark: Mapping[str, Any] | None = None,
+        checks: SourceChecks | None = None,
+    ) -> PutReport:
         """See WorkQueue."""
         self._check_open()
         mark = None if bookmark is None else encode_bookmark(bookmark)
@@ -87,6 +94,8 @@ class MemoryQueue(WorkQueue):
             heapq.heappush(self._ready, self._last_seq)
         if mark is not None:
             self._bookmark = mark
+        if checks is not None:
+            checks.put_into(self._source_checks)
         self._serve()
         return naming.report
 
@@ -94,6 +103,11 @@ class MemoryQueue(WorkQueue):
         """See WorkQueue."""
         self._check_open()
         return decode_bookmark(self._bookmark)
+
+    async def source_checks(self) -> bytes:
+        """See WorkQueue."""
+        self._check_open()
+        return bytes(self._source_checks)
 
     async def lease(self, limit: int, wait_s: float = 0.0) -> list[Lease]:
         """See WorkQueue."""

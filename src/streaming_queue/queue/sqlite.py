@@ -15,10 +15,10 @@ from typing import Any, Self, TypeVar
 
 from streaming_queue.cursor import read_cursor
 from streaming_queue.errors import QueueClosedError, QueueError
-from streaming_queue.messages import Failure, Outcome, PutReport, Question, Result
+from streaming_queue.messages import Failure, Outcome, PutReport, Question, Result, SourceChecks
 from streaming_queue.queue.base import Lease, WorkQueue
 from streaming_queue.queue.codec import encode_bookmark, encode_end
-from streaming_queue.queue.sqlite_reading import SQLiteRecord, read_log_name, read_records
+from streaming_queue.queue.sqlite_reading import SQLiteRecord, read_log_name, read_records, read_source_checks
 from streaming_queue.queue.sqlite_state import Tally
 from streaming_queue.queue.sqlite_store import Store
 from streaming_queue.queue.sqlite_writer import OnFull, Reply, Writer
@@ -134,11 +134,21 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
         if self._writer is not None and self._closing is None:
             self._writer.submit(WriterCall(None, lambda store: store.unclaim(leases)))
 
-    async def put(self, questions: Sequence[Question], *, bookmark: Mapping[str, Any] | None = None) -> PutReport:
+    async def put(
+        self,
+        questions: Sequence[Question],
+        *,
+        bookmark: Mapping[str, Any] | None = None,
+        checks: SourceChecks | None = None,
+    ) -> PutReport:
         """See WorkQueue."""
         batch = list(questions)
         mark = None if bookmark is None else encode_bookmark(bookmark)
-        return await self._call(lambda store: store.put(batch, mark))
+        return await self._call(lambda store: store.put(batch, mark, checks))
+
+    async def source_checks(self) -> bytes:
+        """See WorkQueue."""
+        return await self._read(read_source_checks, b"")
 
     async def lease(self, limit: int, wait_s: float = 0.0) -> list[Lease]:
         """See WorkQueue."""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from streaming_queue.messages import Counts, Failure, Outcome, Question, Result
+from streaming_queue.messages import Counts, Failure, Outcome, Question, Result, SourceChecks
 from streaming_queue.queue.base import AttemptRecord, Record
 from streaming_queue.queue.codec import decode_bookmark
 from streaming_queue.queue.sqlite_rows import PAGE, read_json
@@ -103,6 +103,14 @@ def read_records(connection: sqlite3.Connection, after: int, limit: int) -> list
 def read_log_name(connection: sqlite3.Connection) -> str:
     """The name of the log in cursors; empty for a database of version 1, which has none."""
     return str(connection.execute("SELECT log FROM meta").fetchone()[0])
+
+
+def read_source_checks(connection: sqlite3.Connection) -> bytes:
+    """See `WorkQueue.source_checks`."""
+    stored = bytearray()
+    for lines, checks in connection.execute("SELECT lines, checks FROM source_check ORDER BY lines"):
+        SourceChecks(lines, checks).put_into(stored)
+    return bytes(stored)
 
 
 def _read_history(connection: sqlite3.Connection, question_id: str) -> list[AttemptRecord]:

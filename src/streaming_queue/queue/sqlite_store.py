@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from streaming_queue.messages import Failure, PutReport, Question, Result
+from streaming_queue.messages import Failure, PutReport, Question, Result, SourceChecks
 from streaming_queue.queue.base import AttemptRecord, Lease
 from streaming_queue.queue.codec import encode_end
 from streaming_queue.queue.sqlite_rows import CLAIMABLE, PAGE, read_by_keys, read_json, write_rows
@@ -70,12 +70,12 @@ _PURGE = "DELETE FROM question WHERE seq IN (SELECT value FROM json_each(?))"
 class Store(State):
     """The operations. A change joins the open transaction. An operation that raises a QueueError changed nothing."""
 
-    def put(self, questions: Sequence[Question], bookmark: str | None) -> PutReport:
+    def put(self, questions: Sequence[Question], bookmark: str | None, checks: SourceChecks | None = None) -> PutReport:
         """See `WorkQueue.put`; `bookmark` is JSON."""
         tally = self.tally
         naming = self.namer.name(questions, tally.ready + tally.leased)
         new = naming.new
-        if new or bookmark is not None:
+        if new or bookmark is not None or checks is not None:
             self.begin()
         if new:
             first = tally.last_seq + 1
@@ -87,6 +87,9 @@ class Store(State):
             tally.ready += len(new)
         if bookmark is not None:
             tally.bookmark = bookmark
+        if checks is not None:
+            self.db.execute("DELETE FROM source_check WHERE lines >= ?", (checks.lines,))
+            self.db.execute("INSERT INTO source_check VALUES (?, ?)", (checks.lines, checks.checks))
         return naming.report
 
     def claim(self, limit: int) -> list[Lease]:

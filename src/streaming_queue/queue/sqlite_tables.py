@@ -87,6 +87,11 @@ CREATE TABLE purged(                -- the records of deleted questions
     supersedes INTEGER NOT NULL,
     settled_at REAL NOT NULL
 ){strict};
+
+CREATE TABLE source_check(          -- checks of the source's lines (`SourceChecks`)
+    lines INTEGER PRIMARY KEY,
+    checks BLOB NOT NULL
+){strict};
 """
 # New columns and tables go to the end: so a first page of a new database also fits an old one (`salvage`).
 
@@ -102,6 +107,10 @@ CREATE TABLE purged(
     qid TEXT NOT NULL,
     supersedes INTEGER NOT NULL,
     settled_at REAL NOT NULL
+){strict};
+CREATE TABLE source_check(
+    lines INTEGER PRIMARY KEY,
+    checks BLOB NOT NULL
 ){strict};
 """
 """From version 1. All leases count as sent, because version 1 did not record which were."""

@@ -16,7 +16,7 @@ from typing import Any, Self
 import orjson
 
 from streaming_queue import __version__
-from streaming_queue.errors import ConfigError, StreamingQueueError, disk_error
+from streaming_queue.errors import ConfigError, QueueError, StreamingQueueError, disk_error
 from streaming_queue.links import NO_LINK, refuse_links
 from streaming_queue.report.files import replacing, sync_directory
 from streaming_queue.telemetry.json_lines import encode
@@ -141,6 +141,34 @@ class RunDirectory:
                 f"{self.manifest_path}: cannot be written: {error.strerror}; no answer is lost: "
                 f"`stq resume {self.path}` writes all files again"
             ) from error
+
+    def put_aside(self) -> Path:
+        """Move the queue and the rows into a new directory in this one, with a copy of `run.json`, and return it.
+
+        The queue goes last: a process that dies before leaves the run as it was, without result files.
+
+        Raises:
+            QueueError: the queue's file has a log, so it was not closed cleanly; or the disk failed.
+            StreamingQueueError: a file cannot be moved.
+        """
+        log = self.queue_path.with_name(f"{QUEUE_FILE}-wal")
+        try:
+            if log.exists() and log.stat().st_size:
+                raise QueueError(f"{log}: the queue was not closed cleanly; resume the run without --source-changed")
+            target = _new_directory(self.path, f"before-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
+            with replacing(target / self.manifest_path.name) as file:
+                file.write(encode(self._read_manifest(), indent=True) + b"\n")
+            for moved in (self.results_json, self.results_jsonl, self.queue_path):
+                if moved.exists():
+                    moved.rename(target / moved.name)
+                    sync_directory(target)
+            sync_directory(self.path)
+        except OSError as error:
+            path = error.filename or self.path
+            raise disk_error(path, error) or StreamingQueueError(
+                f"{path}: cannot be moved: {error.strerror}; nothing is lost: resume the run again"
+            ) from error
+        return target
 
     def _replace(self, manifest: dict[str, Any]) -> None:
         """Replace `run.json`. Raises ConfigError and OSError."""

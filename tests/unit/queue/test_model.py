@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from unit.queue.writer import in_writer
 
 from streaming_queue.errors import LeaseLostError, QueueFullError
-from streaming_queue.messages import Counts, Failure, Question, Result
+from streaming_queue.messages import Counts, Failure, Question, Result, SourceChecks
 from streaming_queue.queue.base import candidate_ids
 from streaming_queue.queue.memory import MemoryQueue
 from streaming_queue.queue.sqlite import SQLiteQueue
@@ -67,6 +67,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.purged: list[tuple[int, str, int | None]] = []
         self.table: dict[str, tuple[str, str]] = {}
         self.read = 0
+        self.checks = bytearray()
+        self.checks = bytearray()
         self.mark: dict[str, Any] | None = None
         self.paused = False
         self.queue: Any = None
@@ -130,7 +132,10 @@ class QueueMachine(RuleBasedStateMachine):
             except QueueFullError:
                 return
             raise AssertionError("a full queue took more")
-        report = self.run(self.queue.put(questions, bookmark=mark))
+        checks = None if mark is None else SourceChecks(min(mark.get("line", 0), len(self.checks) // 4), b"%4d" % added)
+        report = self.run(self.queue.put(questions, bookmark=mark, checks=checks))
+        if checks:
+            checks.put_into(self.checks)
         assert (report.added, report.known, report.renamed) == (added, known, tuple(renamed))
         self.items = items
         self.mark = self.mark if mark is None else mark
@@ -305,6 +310,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.run(self.queue.dead()) == [outcome for outcome in outcomes if outcome.result is None]
         assert self.run(self.queue.revision()) == self.revision
         assert self.run(self.queue.bookmark()) == self.mark
+        assert self.run(self.queue.source_checks()) == self.checks
         assert self.run(self.queue.stats()) == {
             "re_executions": self.re_executions,
             "leases_taken_ahead": self.ahead,

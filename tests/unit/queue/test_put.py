@@ -8,7 +8,7 @@ from types import MappingProxyType
 import pytest
 
 from streaming_queue.errors import QueueError, QueueFullError
-from streaming_queue.messages import Counts, PutReport, Question
+from streaming_queue.messages import Counts, PutReport, Question, SourceChecks
 from streaming_queue.queue.base import candidate_ids
 
 
@@ -153,3 +153,25 @@ async def test_a_bookmark_that_is_not_json_is_refused(queue):
     with pytest.raises(QueueError, match="bookmark"):
         await queue.put([Question("fine")], bookmark={"file": object()})
     assert await queue.counts() == Counts()
+
+
+async def test_checks_of_the_source_come_with_their_batch_and_replace_later_ones(queue):
+    assert await queue.source_checks() == b""
+    for lines, checks, expected in (
+        (0, b"11112222", b"11112222"),
+        (2, b"33334444", b"1111222233334444"),
+        (4, b"", b"1111222233334444"),
+        (3, b"5555", b"1111222233335555"),
+        (1, b"", b"1111"),
+        (1, b"66667777", b"111166667777"),
+        (0, b"8888", b"8888"),
+    ):
+        await queue.put([], bookmark={"lines": lines}, checks=SourceChecks(lines, checks))
+        assert await queue.source_checks() == expected
+
+
+async def test_a_batch_that_is_refused_leaves_no_checks(make_queue):
+    queue = await make_queue(max_open=1)
+    with pytest.raises(QueueFullError):
+        await queue.put([Question("a"), Question("b")], checks=SourceChecks(0, b"1111"))
+    assert await queue.source_checks() == b""
