@@ -200,7 +200,7 @@ class WorkQueue(Record):
 
     @abstractmethod
     async def results(self, after: int = 0, limit: int = 1000) -> list[Outcome]:
-        """The newest record of each question with `number` above `after`, by number.
+        """The newest record of each question with `number` above `after`, by number: up to `limit`, fewer if large.
 
         Every end, replay and purge is a record with a new number, which is never used again. It replaces the older
         record of its question, and names it (`Outcome.supersedes`). A question that never ended has no record.

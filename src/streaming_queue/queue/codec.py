@@ -11,10 +11,18 @@ from streaming_queue.errors import QueueError
 from streaming_queue.messages import Failure, Result
 from streaming_queue.telemetry.json_lines import encode
 
+LARGE = 256 * 1024
+"""Characters of a large answer."""
+
 
 def encode_end(end: Result | Failure) -> str:
     """`end` as one JSON object. A value that JSON cannot hold is replaced and never refused, so no answer is lost."""
     return encode(end).decode()
+
+
+def is_large(result: Result) -> bool:
+    """Whether copies of the answer count: large answers are encoded, stored and read one at a time."""
+    return len(result.answer) > LARGE
 
 
 def encode_bookmark(bookmark: Mapping[str, Any]) -> str:

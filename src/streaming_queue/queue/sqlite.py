@@ -17,7 +17,7 @@ from streaming_queue.cursor import read_cursor
 from streaming_queue.errors import QueueClosedError, QueueError
 from streaming_queue.messages import Failure, Outcome, PutReport, Question, Result, SourceChecks
 from streaming_queue.queue.base import Lease, WorkQueue
-from streaming_queue.queue.codec import encode_bookmark, encode_end
+from streaming_queue.queue.codec import encode_bookmark, encode_end, is_large
 from streaming_queue.queue.sqlite_reading import SQLiteRecord, read_log_name, read_records, read_source_checks
 from streaming_queue.queue.sqlite_state import Tally
 from streaming_queue.queue.sqlite_store import Store
@@ -194,7 +194,7 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
             raise lease.foreign_error()
         writer = self._running()
         future: asyncio.Future[bool] = writer.loop.create_future()
-        writer.submit_soon(Commit(future, lease, result, encode_end(result)))
+        writer.submit_soon(Commit(future, lease, result, None if is_large(result) else encode_end(result)))
         return await future
 
     async def retry(self, lease: Lease, delay_s: float, failure: Failure) -> None:

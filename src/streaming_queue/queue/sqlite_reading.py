@@ -17,6 +17,9 @@ from streaming_queue.queue.sqlite_state import Tally
 
 T = TypeVar("T")
 
+PAGE_CHARACTERS = 4 * 1024 * 1024
+"""The questions and answers of a page end at so many characters together, and with a whole row."""
+
 _OUTCOMES = """
 SELECT '[' || group_concat(line) || ']' FROM (
     SELECT q.number AS number,
@@ -25,6 +28,12 @@ SELECT '[' || group_concat(line) || ']' FROM (
         || ',' || coalesce(q.failure, 'null') || ',' || coalesce(q.supersedes, 'null') || ']' AS line
     FROM question q CROSS JOIN body b ON b.seq = q.seq LEFT JOIN result r ON r.seq = q.seq
     WHERE {which} AND q.number > ?1 {or_purged} ORDER BY number LIMIT ?2)
+"""
+_SIZES = """
+SELECT json_group_array(size) FROM (
+    SELECT length(b.text) + coalesce(length(r.body), 0) AS size
+    FROM question q CROSS JOIN body b ON b.seq = q.seq LEFT JOIN result r ON r.seq = q.seq
+    WHERE q.number > ?1 ORDER BY q.number LIMIT ?2)
 """
 _PURGED = """
     UNION ALL
@@ -124,11 +133,13 @@ def _read_history(connection: sqlite3.Connection, question_id: str) -> list[Atte
 def _read_page(
     connection: sqlite3.Connection, sql: str, after: int, limit: int, *parameters: str | None
 ) -> list[Outcome]:
-    """Up to `limit` records with a number above `after`."""
+    """Up to `limit` records with a number above `after`; fewer if they are large, see `WorkQueue.results`."""
     outcomes: list[Outcome] = []
-    size = PAGE
+    size, room = PAGE, PAGE_CHARACTERS
     log = read_log_name(connection)
-    while (wanted := min(size, limit - len(outcomes))) > 0:
+    while (wanted := min(size, limit - len(outcomes))) > 0 and room > 0:
+        if sql is _RECORDS:
+            wanted, room = _fitting(connection, after, wanted, room)
         try:
             lines = read_json(connection, sql, after, wanted, *parameters)
         except sqlite3.DataError:  # the texts of one page together exceed the longest value of SQLite
@@ -146,3 +157,12 @@ def _read_page(
             break
         after = outcomes[-1].number
     return outcomes
+
+
+def _fitting(connection: sqlite3.Connection, after: int, wanted: int, room: int) -> tuple[int, int]:
+    """How many of the `wanted` next records fit into `room`, at least one, and the room left."""
+    for count, size in enumerate(read_json(connection, _SIZES, after, wanted), 1):
+        room -= size
+        if room <= 0:
+            return count, room
+    return wanted, room

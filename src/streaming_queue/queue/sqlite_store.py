@@ -127,6 +127,7 @@ class Store(State):
         states: dict[int, str] = dict(read_json(self.db, _STATES, orjson.dumps(outside).decode())) if outside else {}
         tally, now = self.tally, time.time()
         results: list[tuple[object, ...]] = []
+        large: list[Commit] = []
         settled: list[tuple[int, int, int]] = []
         verdicts: list[bool] = []
         self.begin()
@@ -151,10 +152,16 @@ class Store(State):
                 self.delayed.pop(seq, None)
             tally.done += 1
             tally.last_number += 1
-            results.append((seq, lease.attempt, lease.fence, answer.body))
+            if answer.body is None:
+                large.append(answer)
+            else:
+                results.append((seq, lease.attempt, lease.fence, answer.body))
             settled.append((seq, tally.last_number, lease.attempt))
+        write_rows(self.db, _PUT_RESULT, results, now)
+        for answer in large:
+            lease, body = answer.lease, encode_end(answer.result)
+            write_rows(self.db, _PUT_RESULT, [(lease.payload, lease.attempt, lease.fence, body)], now)
         if settled:
-            write_rows(self.db, _PUT_RESULT, results, now)
             write_rows(self.db, _SETTLE, settled, now)
         return verdicts
 

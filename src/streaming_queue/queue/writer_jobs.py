@@ -30,11 +30,11 @@ class WriterCall(WriterJob):
 
 @dataclass(slots=True, eq=False)
 class Commit(WriterJob):
-    """Record an answer; `body` is its JSON."""
+    """Record an answer. `body` is its JSON, None for a large one: the thread encodes it when its turn comes."""
 
     lease: Lease
     result: Result
-    body: str
+    body: str | None
 
 
 @dataclass(slots=True, eq=False)

@@ -23,8 +23,8 @@ _PAUSE_S = 0.05
 _RETRY_S = 1.0
 STALLED_FINISH_S = 5.0
 """Longest time to finish the file after the disk of the queue stood still, in seconds."""
-_BATCH_BYTES = 4 * 1024 * 1024
-_BATCH_ROWS = 512
+_ROWS = 512
+"""Rows to read at a time; the queue gives fewer large ones."""
 
 
 class Projection:
@@ -182,7 +182,6 @@ class Projection:
 
     async def _follow(self) -> None:
         """Append the missing rows, or rewrite the file if a rewrite is due."""
-        batch = _Batch()
         while True:
             if self._rewrite_wanted:
                 if not self._finishing and time.monotonic() < self._rewrite_not_before:
@@ -190,26 +189,22 @@ class Projection:
                 await self._rewrite()
                 continue
             file = self._file
-            outcomes = await self._queue.results(file.last, batch.limit)
+            outcomes = await self._queue.results(file.last, _ROWS)
             if await self._queue.revision() != self._revision:
                 self._rewrite_wanted = True
                 continue
-            if outcomes:
-                await asyncio.to_thread(file.append, outcomes)
-            if not batch.more(outcomes):
+            if not outcomes:
                 return
+            await asyncio.to_thread(file.append, outcomes)
 
     async def _rewrite(self) -> None:
         """Replace the file by a new one from the record; try again later if an end was taken back meanwhile."""
         began = time.monotonic()
         revision = await self._queue.revision()
-        batch = _Batch()
         successor = await asyncio.to_thread(RowsFile.successor, self.path)
         try:
-            outcomes = await self._queue.results(0, batch.limit)
-            while outcomes:
+            while outcomes := await self._queue.results(successor.last, _ROWS):
                 await asyncio.to_thread(successor.append, outcomes)
-                outcomes = await self._queue.results(successor.last, batch.limit) if batch.more(outcomes) else []
             if await self._queue.revision() == revision:
                 await asyncio.to_thread(successor.install)
                 old, self._file = self._file, successor
@@ -232,13 +227,8 @@ class Projection:
 
     async def _pass_on(self) -> None:
         """Pass new rows to `also`; a slow `also` delays only itself."""
-        batch = _Batch()
-        more = True
-        while more:
-            outcomes = await self._queue.results(self._passed, batch.limit)
-            if outcomes:
-                await asyncio.to_thread(self._pass, outcomes)
-            more = batch.more(outcomes)
+        while outcomes := await self._queue.results(self._passed, _ROWS):
+            await asyncio.to_thread(self._pass, outcomes)
 
     def _pass(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
@@ -260,20 +250,3 @@ class Projection:
             f"{self.path} cannot be written: {error.strerror or error}; no answer is lost: the run's queue has them, "
             "and `stq resume` writes the file again"
         )
-
-
-class _Batch:
-    """The number of rows to read at a time: few at first, more while they are small."""
-
-    def __init__(self) -> None:
-        self.limit = 32
-
-    def more(self, outcomes: list[Outcome]) -> bool:
-        """Whether more may follow `outcomes`; adapts the limit to their size."""
-        full = len(outcomes) >= self.limit
-        size = sum(len(o.question.text) + (len(o.result.answer) if o.result else 0) + 500 for o in outcomes)
-        if size > _BATCH_BYTES:
-            self.limit = max(1, self.limit * _BATCH_BYTES // size)
-        elif full and size < _BATCH_BYTES // 2:
-            self.limit = min(_BATCH_ROWS, self.limit * 2)
-        return full

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import threading
 from contextlib import closing
@@ -14,9 +15,10 @@ from unit.queue.writer import handed_over, in_writer
 
 from streaming_queue.errors import DiskFullError, QueueClosedError, QueueError
 from streaming_queue.messages import Counts, Question
+from streaming_queue.queue import codec, sqlite_reading, sqlite_state
 from streaming_queue.queue import sqlite as sqlite_module
-from streaming_queue.queue import sqlite_state
 from streaming_queue.queue.sqlite import SQLiteQueue
+from streaming_queue.report.projection import Projection
 
 
 @pytest.fixture
@@ -205,6 +207,27 @@ async def test_texts_too_long_for_one_page_are_read_in_smaller_ones(path, result
     await in_writer(queue, lambda store: store.db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000))
     assert [outcome.number for outcome in await queue.results()] == list(range(1, 31))
     await queue.close()
+
+
+async def test_a_page_of_large_answers_ends_early_and_the_pages_have_all(path, result, tmp_path, monkeypatch):
+    monkeypatch.setattr(codec, "LARGE", 1000)
+    monkeypatch.setattr(sqlite_reading, "PAGE_CHARACTERS", 20_000)
+    queue = await SQLiteQueue.open(path)
+    answers = [str(number) * (9000 if number % 2 else 10) for number in range(100)]
+    await queue.put([Question(f"{number}?") for number in range(100)])
+    async with Projection(queue, tmp_path / "results.jsonl"):
+        leases = await queue.lease(100)
+        await asyncio.gather(*(queue.commit(lease, result(text)) for lease, text in zip(leases, answers, strict=True)))
+    pages, after = [], 0
+    while page := await queue.results(after, 1000):
+        pages.append([outcome.result.answer for outcome in page])
+        after = page[-1].number
+    assert [text for page in pages for text in page] == answers
+    assert all(sum(map(len, page)) < 20_000 + 2 * 9000 for page in pages)
+    assert len(pages) > 20
+    await queue.close()
+    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_bytes().splitlines()]
+    assert [row["answer"] for row in rows] == answers
 
 
 async def test_a_foreign_transaction_delays_a_call_or_fails_it(path):

@@ -417,23 +417,6 @@ async def test_finish_twice_is_finish_once(tmp_path):
         await projection.finish()
 
 
-async def test_large_answers_are_read_few_at_a_time(tmp_path):
-    record = record_of(64, "x" * 1_000_000)
-    limits = []
-    real = record.results
-
-    async def results(after: int = 0, limit: int = 1000):
-        limits.append(limit)
-        return await real(after, limit)
-
-    record.results = results
-    async with Projection(record, tmp_path / "results.jsonl"):
-        pass
-    assert max(limits) <= 32
-    assert limits[1] <= 5
-    assert (tmp_path / "results.jsonl").read_bytes() == expected(record)
-
-
 async def test_also_is_told_of_a_dead_letter_that_is_no_more_and_the_file_has_ends_only(tmp_path):
     queue, path, reported = MemoryQueue(), tmp_path / "results.jsonl", []
     await queue.put([Question(f"text {number}", f"q{number}") for number in range(3)])

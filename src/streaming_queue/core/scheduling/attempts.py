@@ -11,6 +11,7 @@ from dataclasses import replace
 from streaming_queue.core.pool.in_flight_call import InFlightCall
 from streaming_queue.core.pool.worker_faults import is_loss, poison
 from streaming_queue.core.pool.worker_pool import WorkerPool
+from streaming_queue.core.scheduling.answer_budget import AnswerBudget
 from streaming_queue.core.scheduling.auto import ProtocolChoice
 from streaming_queue.core.scheduling.hedging import Hedging
 from streaming_queue.core.scheduling.retry_budget import RetryBudget
@@ -74,6 +75,8 @@ class Attempts:
         self.in_flight: dict[Attempt, None] = {}
         self.failed_at: dict[str, set[str]] = {}
         """By question: the workers where the question has failed."""
+        self.on_room: Callable[[], None] = lambda: None
+        """Called when more answers fit into memory than before."""
         self.hedging = Hedging() if settings.hedge else None
         self._queue = queue
         self._ask = ask
@@ -83,8 +86,13 @@ class Attempts:
         self._settings = settings
         self._choice = choice
         self._budget = RetryBudget(share=settings.retry_share, per_s=settings.retry_per_s)
+        self._answers = AnswerBudget()
         self._deadlines: dict[str, float] = {}
         self._timeouts: dict[str, int] = {}
+
+    def has_room(self, on_the_way: int) -> bool:
+        """Whether the answer of one more question fits into memory, besides those of the questions in flight."""
+        return self._answers.has_room(len(self.in_flight) + on_the_way)
 
     async def make(self, worker_id: str, lease: Lease, *, is_duplicate: bool = False) -> None:
         """Ask the worker in the caller's task, and settle the lease by the outcome. Raises QueueError only."""
@@ -132,6 +140,8 @@ class Attempts:
         if self._choice:
             self._choice.answered(attempt.worker_id, result)
         self._forget(lease.id)
+        if self._answers.answered(result.response_bytes or 0):
+            self.on_room()
         first = await self._queue.commit(lease, result)
         self._emit(Answered(lease.id, result, lease.attempt) if first else Duplicate(lease.id, attempt.worker_id))
         if self.hedging:

@@ -38,6 +38,11 @@ class Handoff(Generic[Taker, Item]):
         """The number of items assigned to this taker whose `take` has not returned yet."""
         return self._given.count(taker)
 
+    @property
+    def on_the_way_count(self) -> int:
+        """The number of items assigned to takers whose `take` has not returned yet."""
+        return len(self._on_the_way)
+
     def on_the_way(self, item: Item) -> int:
         """The number of equal items assigned to takers whose `take` has not returned yet."""
         return self._on_the_way.count(item)

@@ -77,6 +77,7 @@ class Scheduler:
             queue, ask, self.pool, protocol_of=protocol_of, emit=emit, settings=settings, choice=choice
         )
         self._handoff = Handoff[str, Lease](self._may_take)
+        self._attempts.on_room = self._handoff.rematch
         self._choice = choice
         if choice:
             choice.on_change = self._handoff.rematch
@@ -238,6 +239,8 @@ class Scheduler:
 
     def _may_take(self, worker_id: str, lease: Lease) -> bool:
         if self._draining or not self.pool.takes(worker_id, self._handoff.given(worker_id)):
+            return False
+        if not self._attempts.has_room(self._handoff.on_the_way_count):
             return False
         shunned = self._attempts.failed_at.get(lease.id)
         if shunned and shunned.issuperset(self.pool.up):
