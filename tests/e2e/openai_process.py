@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server that knows one key, `right-key`; prints its base URL.
+"""An OpenAI-compatible server; prints its base URL. It knows `right-key`, and `empty-key` without quota.
 
 python openai_process.py [port] [seconds to an answer] [log of what was asked and answered]
 """
@@ -29,6 +29,9 @@ def refusal(request: web.Request) -> web.Response | None:
     given = request.headers.get("authorization", "").removeprefix("Bearer ")
     if given == "right-key":
         return None
+    if given == "empty-key":
+        error = {"error": {"message": "You exceeded your current quota.", "code": "insufficient_quota"}}
+        return web.json_response(error, status=429)
     message = f"Incorrect API key provided: {given[:6]}***{given[-3:]}."
     error = {"error": {"message": message, "code": "invalid_api_key", "type": "auth"}}
     return web.json_response(error, status=401)

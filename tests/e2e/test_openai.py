@@ -24,3 +24,14 @@ def test_a_provider_that_cannot_be_reached_is_an_error_not_a_mock_answer(stq) ->
     assert done.returncode == 3, done.stderr
     assert all(row["status"] == "failed" and row["answer"] is None for row in stq.rows())
     assert all("127.0.0.1:9" in row["error"]["message"] for row in stq.rows())
+
+
+def test_a_run_without_quota_stops_and_is_resumed_with_all_its_questions(stq, openai_server) -> None:
+    environment = {"OPENAI_BASE_URL": openai_server, "OPENAI_API_KEY": "empty-key"}
+    done = stq("run", "-q", stq.questions(10), "-o", "run", "--model", "test-model", env=environment)
+    assert done.returncode == 75, done.stderr
+    assert stq.rows() == []
+    assert stq.manifest()["state"] == "stopped"
+    done = stq("resume", "run", env=environment | {"OPENAI_API_KEY": "right-key"})
+    assert done.returncode == 0, done.stderr
+    assert len(stq.rows()) == 10
