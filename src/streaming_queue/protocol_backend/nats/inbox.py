@@ -14,7 +14,7 @@ from streaming_queue.protocol_backend.nats.codec import NO_RESPONDERS_HEADERS
 from streaming_queue.protocol_backend.nats.link import Link
 from streaming_queue.protocol_backend.nats.request import Instance, Request, ask_which, mourn
 
-WATCH_S = 0.5
+WATCH_S = 0.2
 """The pause, in seconds, between two checks of the instances of requests; younger requests are not checked."""
 
 
