@@ -204,6 +204,24 @@ class QueueClosedError(QueueError):
     code = "queue_closed"
 
 
+class RunClosedError(QueueError):
+    """The run is sealed or cancelled: it takes no questions, or a cancelled one no replay."""
+
+    code = "run_closed"
+
+
+class RunCancelledError(QueueError):
+    """The end of a question that was open when its run was cancelled."""
+
+    code = "run_cancelled"
+
+
+class UnknownRunError(QueueError):
+    """The queue has no run of this name."""
+
+    code = "unknown_run"
+
+
 class LLMError(StreamingQueueError):
     """The model's provider failed."""
 

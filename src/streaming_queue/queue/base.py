@@ -11,9 +11,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from streaming_queue.errors import LeaseLostError, QueueError
+from streaming_queue.errors import LeaseLostError, QueueError, RunCancelledError, RunClosedError
 from streaming_queue.messages import Counts, Failure, Outcome, PutReport, Question, Result, SourceChecks
 from streaming_queue.record import record
 
@@ -24,7 +24,8 @@ class Lease:
 
     `attempt` counts from 1. `fence` grows with every lease of the question: `retry`, `bury`, `release` and `extend`
     need the newest fence. `waited_ms` is the time the question was ready, `losses` the number of workers lost with it.
-    `payload` is the engine's own handle. `leased_at` is a moment of the monotonic clock.
+    `payload` is the engine's own handle. `leased_at` is a moment of the monotonic clock. `run` names the run of the
+    question in a queue of many runs.
     """
 
     question: Question
@@ -34,6 +35,7 @@ class Lease:
     losses: int = 0
     payload: Any = None
     leased_at: float = field(default_factory=time.monotonic, compare=False)
+    run: str = ""
 
     @property
     def id(self) -> str:
@@ -41,6 +43,11 @@ class Lease:
         if self.question.id is None:
             raise ValueError("a leased question has an id")
         return self.question.id
+
+    @property
+    def key(self) -> str:
+        """The question, in a queue of one run or of many."""
+        return f"{self.run}/{self.id}" if self.run else self.id
 
     def lost_error(self) -> LeaseLostError:
         """The error for a call that needs the newest fence."""
@@ -52,6 +59,9 @@ class Lease:
     def foreign_error(self) -> QueueError:
         """The error for a lease without the handle of the engine."""
         return QueueError(f"question {self.id!r}: the lease is not from this queue, so the answer cannot be recorded")
+
+
+RunState = Literal["open", "sealed", "done", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,21 @@ def candidate_ids(question: Question) -> Iterable[str]:
         number += 1
 
 
+def run_state(*, sealed: object, cancelled: object, counts: Counts) -> RunState:
+    """The state of a run; see `WorkQueue.run_state`."""
+    if cancelled:
+        return "cancelled"
+    return "open" if not sealed else "sealed" if counts.open else "done"
+
+
+def closed_error(state: RunState, what: str = "takes no more questions") -> RunClosedError:
+    """The error of a call that a closed run refuses."""
+    return RunClosedError(f"the run is {state} and {what}")
+
+
+CANCELLED = Failure(RunCancelledError.__name__, "the run was cancelled")
+
+
 class Record(ABC):
     """The read operations of a queue. A stopped queue has only these."""
 
@@ -133,30 +158,8 @@ class Record(ABC):
         """
 
 
-class WorkQueue(Record):
-    """A queue of questions and the record of their ends."""
-
-    @abstractmethod
-    async def put(
-        self,
-        questions: Sequence[Question],
-        *,
-        bookmark: Mapping[str, Any] | None = None,
-        checks: SourceChecks | None = None,
-    ) -> PutReport:
-        """Store questions in order, and `bookmark` and `checks` with them in the same step; durable on return.
-
-        A question may state its id. If the id is known with the same text, the question is counted and not stored
-        again, in any state. If the id is known with another text, the question takes the next of `candidate_ids`. A
-        question without an id is always new and takes the first free candidate. A batch is stored whole or not at all.
-
-        Raises:
-            QueueFullError: the batch would exceed the queue's limit of open questions; nothing was stored.
-        """
-
-    @abstractmethod
-    async def source_checks(self) -> bytes:
-        """The stored checks of the source's lines, from the first line on."""
+class LeaseQueue(ABC):
+    """A queue as a scheduler uses it: leases, and how each ends."""
 
     @abstractmethod
     async def lease(self, limit: int, wait_s: float = 0.0) -> list[Lease]:
@@ -199,6 +202,49 @@ class WorkQueue(Record):
         """Prolong the lease by the queue's lease time. Raises LeaseLostError."""
 
     @abstractmethod
+    async def counts(self) -> Counts:
+        """Questions by state."""
+
+    @abstractmethod
+    def pause(self) -> None:
+        """Stop giving leases until `resume`. All other calls work."""
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Give leases again."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Settle pending calls and close; idempotent. Later calls raise QueueClosedError."""
+
+
+class WorkQueue(Record, LeaseQueue):
+    """The questions of one run and the record of their ends."""
+
+    @abstractmethod
+    async def put(
+        self,
+        questions: Sequence[Question],
+        *,
+        bookmark: Mapping[str, Any] | None = None,
+        checks: SourceChecks | None = None,
+    ) -> PutReport:
+        """Store questions in order, and `bookmark` and `checks` with them in the same step; durable on return.
+
+        A question may state its id. If the id is known with the same text, the question is counted and not stored
+        again, in any state. If the id is known with another text, the question takes the next of `candidate_ids`. A
+        question without an id is always new and takes the first free candidate. A batch is stored whole or not at all.
+
+        Raises:
+            QueueFullError: the batch would exceed the queue's limit of open questions; nothing was stored.
+            RunClosedError: the run is sealed or cancelled; nothing was stored.
+        """
+
+    @abstractmethod
+    async def source_checks(self) -> bytes:
+        """The stored checks of the source's lines, from the first line on."""
+
+    @abstractmethod
     async def results(self, after: int = 0, limit: int = 1000) -> list[Outcome]:
         """The newest record of each question with `number` above `after`, by number: up to `limit`, fewer if large.
 
@@ -222,21 +268,29 @@ class WorkQueue(Record):
         """
 
     @abstractmethod
+    async def seal(self) -> None:
+        """Take no more questions; the run is done when all have ended. Idempotent."""
+
+    @abstractmethod
+    async def cancel(self) -> int:
+        """End the run: its open questions become dead letters of type `RunCancelledError`. Return their number.
+
+        A question in flight may still be answered. If it fails or is given back, it becomes such a dead letter, too.
+        Idempotent.
+        """
+
+    @abstractmethod
+    async def run_state(self) -> RunState:
+        """open, sealed, done (sealed, and every question has ended) or cancelled."""
+
+    @abstractmethod
     async def replay(self, *, ids: Sequence[str] | None = None, failure_type: str | None = None) -> int:
-        """Make dead letters ready again, with no attempts counted. Return their number."""
+        """Make dead letters ready again, with no attempts counted. Return their number.
+
+        Raises:
+            RunClosedError: the run is cancelled.
+        """
 
     @abstractmethod
     async def purge(self, *, ids: Sequence[str] | None = None, failure_type: str | None = None) -> int:
         """Delete dead letters. Return their number."""
-
-    @abstractmethod
-    def pause(self) -> None:
-        """Stop giving leases until `resume`. All other calls work."""
-
-    @abstractmethod
-    def resume(self) -> None:
-        """Give leases again."""
-
-    @abstractmethod
-    async def close(self) -> None:
-        """Settle pending calls and close; idempotent. Later calls raise QueueClosedError."""

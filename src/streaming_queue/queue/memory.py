@@ -14,7 +14,16 @@ from typing import Any
 
 from streaming_queue.errors import QueueClosedError
 from streaming_queue.messages import Counts, Failure, Outcome, PutReport, Question, Result, SourceChecks
-from streaming_queue.queue.base import STATS, AttemptRecord, Lease, WorkQueue
+from streaming_queue.queue.base import (
+    CANCELLED,
+    STATS,
+    AttemptRecord,
+    Lease,
+    RunState,
+    WorkQueue,
+    closed_error,
+    run_state,
+)
 from streaming_queue.queue.codec import decode_bookmark, encode_bookmark
 from streaming_queue.queue.memory_log import MemoryEntry, MemoryLog
 from streaming_queue.queue.naming import Namer
@@ -52,6 +61,7 @@ class MemoryQueue(WorkQueue):
         self._waiters: deque[Waiter] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         self._paused = False
+        self._sealed = self._cancelled = False
         self._closed = False
 
     def _taken(self, ids: Sequence[str]) -> dict[str, str]:
@@ -84,6 +94,8 @@ class MemoryQueue(WorkQueue):
         """See WorkQueue."""
         self._check_open()
         mark = None if bookmark is None else encode_bookmark(bookmark)
+        if questions and (self._sealed or self._cancelled):
+            raise closed_error(await self.run_state())
         naming = self._namer.name(questions, self._not_leased + self._counts["leased"])
         now = self._clock()
         for name, question in naming.new:
@@ -175,6 +187,7 @@ class MemoryQueue(WorkQueue):
             lost = AttemptRecord(entry.name, entry.attempts + 1, entry.fence, None, None, None, time.time(), "lost")
             entry.history.append(lost)
             self._make_ready(seq)
+        self._end_if_cancelled()
 
     def _claim(self, limit: int) -> list[Lease]:
         leases: list[Lease] = []
@@ -199,6 +212,7 @@ class MemoryQueue(WorkQueue):
             if not self._closed and self._holds(lease):
                 self._drop(lease).in_flight = False
                 self._make_ready(lease.payload)
+        self._end_if_cancelled()
         self._serve()
 
     def _holds(self, lease: Lease) -> bool:
@@ -281,6 +295,7 @@ class MemoryQueue(WorkQueue):
         else:
             self._make_ready(lease.payload)
         entry.history.append(AttemptRecord.of(lease, outcome, failure))
+        self._end_if_cancelled()
         self._serve()
 
     async def bury(self, lease: Lease, failure: Failure) -> None:
@@ -350,8 +365,34 @@ class MemoryQueue(WorkQueue):
         found.sort(key=lambda entry: entry.number)
         return [entry for entry in found if failure_type in (None, entry.failure_type)]
 
+    async def seal(self) -> None:
+        """See WorkQueue."""
+        self._check_open()
+        self._sealed = True
+
+    async def cancel(self) -> int:
+        """See WorkQueue."""
+        self._check_open()
+        self._cancelled = True
+        return self._end_if_cancelled()
+
+    def _end_if_cancelled(self) -> int:
+        """Give up the open questions of a cancelled run. Return their number."""
+        ended = [entry for entry in self._entries.values() if self._cancelled and entry.state in ("ready", "delayed")]
+        for entry in ended:
+            self._move(entry, "dead")
+            self._log.add(entry, failure=CANCELLED)
+            self._dead[entry.name] = entry
+        return len(ended)
+
+    async def run_state(self) -> RunState:
+        """See WorkQueue."""
+        return run_state(sealed=self._sealed, cancelled=self._cancelled, counts=await self.counts())
+
     async def replay(self, *, ids: Sequence[str] | None = None, failure_type: str | None = None) -> int:
         """See WorkQueue."""
+        if self._cancelled:
+            raise closed_error("cancelled", "replays no dead letter")
         chosen = self._chosen(ids, failure_type)
         for entry in chosen:
             self._take_end_back(entry)

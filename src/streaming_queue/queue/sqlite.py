@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 from streaming_queue.cursor import read_cursor
 from streaming_queue.errors import QueueClosedError, QueueError
 from streaming_queue.messages import Failure, Outcome, PutReport, Question, Result, SourceChecks
-from streaming_queue.queue.base import Lease, WorkQueue
+from streaming_queue.queue.base import Lease, RunState, WorkQueue
 from streaming_queue.queue.codec import encode_bookmark, encode_end, is_large
 from streaming_queue.queue.sqlite_reading import SQLiteRecord, read_log_name, read_records, read_source_checks
 from streaming_queue.queue.sqlite_state import Tally
@@ -233,6 +233,18 @@ class SQLiteQueue(SQLiteRecord, WorkQueue):
     async def revision(self) -> int:
         """See WorkQueue."""
         return (await self._tally()).revision
+
+    async def seal(self) -> None:
+        """See WorkQueue."""
+        await self._call(lambda store: store.seal())
+
+    async def cancel(self) -> int:
+        """See WorkQueue."""
+        return await self._call(lambda store: store.cancel())
+
+    async def run_state(self) -> RunState:
+        """See WorkQueue."""
+        return (await self._tally()).run_state
 
     async def replay(self, *, ids: Sequence[str] | None = None, failure_type: str | None = None) -> int:
         """See WorkQueue."""

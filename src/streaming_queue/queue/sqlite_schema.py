@@ -57,6 +57,8 @@ def connect(path: Path, *, unclean: bool) -> sqlite3.Connection:
         connection.executescript(PRAGMAS)
         if unclean:
             quick_check(path, connection)
+        if version and version != SCHEMA_VERSION:
+            _keep_copy(path, connection, version)
         if version != SCHEMA_VERSION:
             connection.executescript(
                 f"BEGIN IMMEDIATE; PRAGMA application_id={APPLICATION_ID};"
@@ -69,6 +71,21 @@ def connect(path: Path, *, unclean: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _keep_copy(path: Path, connection: sqlite3.Connection, version: int) -> None:
+    """Keep the database of an earlier version beside the new one. Raises sqlite3.Error and QueueError."""
+    copy = path.with_name(f"{path.name}.version-{version}")
+    begun = path.with_name(f"{copy.name}.tmp")
+    refuse_links([copy, begun], QueueError)
+    if copy.exists():
+        return
+    begun.unlink(missing_ok=True)
+    try:
+        connection.execute("VACUUM INTO ?", (str(begun),))  # it syncs the new file
+        begun.replace(copy)
+    finally:
+        begun.unlink(missing_ok=True)
 
 
 def files_of(path: Path) -> list[Path]:

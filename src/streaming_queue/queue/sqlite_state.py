@@ -17,7 +17,8 @@ import orjson
 from streaming_queue.errors import QueueError
 from streaming_queue.links import refuse_links
 from streaming_queue.messages import Counts
-from streaming_queue.queue.base import STATS
+from streaming_queue.queue.base import CANCELLED, STATS, RunState, run_state
+from streaming_queue.queue.codec import encode_end
 from streaming_queue.queue.lock import OwnerLock, refuse_network_file_system
 from streaming_queue.queue.naming import Namer
 from streaming_queue.queue.sqlite_rows import read_by_keys, read_json
@@ -41,11 +42,18 @@ class Tally:
     bookmark: str | None = None
     leases_taken_ahead: int = 0
     in_flight: str = "[]"
+    sealed: int = 0
+    cancelled: int = 0
 
     @property
     def counts(self) -> Counts:
         """Questions by state."""
         return Counts(self.ready, self.leased, self.done, self.dead)
+
+    @property
+    def run_state(self) -> RunState:
+        """See `WorkQueue.run_state`."""
+        return run_state(sealed=self.sealed, cancelled=self.cancelled, counts=self.counts)
 
     @property
     def stats(self) -> dict[str, int]:
@@ -71,6 +79,11 @@ SELECT seq, attempts + 1, fence, ?, 'lost' FROM question WHERE seq IN (SELECT va
 _LOST_READY = """
 UPDATE question SET state='ready', sent=sent OR seq IN (SELECT value FROM json_each(?)), not_before=?, leased_at=NULL
 WHERE seq IN (SELECT value FROM json_each(?))
+"""
+_CANCEL = """
+UPDATE question SET state='dead', supersedes=number, number=?1 + place, settled_at=?2, failure=?3, delay_s=NULL
+FROM (SELECT seq AS open, row_number() OVER (ORDER BY seq) AS place FROM question WHERE state IN ('ready', 'delayed'))
+WHERE seq = open
 """
 _DUE_READY = "UPDATE question SET state='ready', delay_s=NULL WHERE seq IN (SELECT value FROM json_each(?))"
 
@@ -163,6 +176,19 @@ class State:
         self.tally.leases_taken_ahead += len(seqs) - len(sent)
         for seq in seqs:
             self.end_lease(seq)
+        self.end_if_cancelled()
+
+    def end_if_cancelled(self) -> int:
+        """Give up the open questions of a cancelled run. Return their number."""
+        tally, count = self.tally, self.tally.ready
+        if not tally.cancelled or not count:
+            return 0
+        self.db.execute(_CANCEL, (tally.last_number, time.time(), encode_end(CANCELLED)))
+        tally.ready = 0
+        tally.dead += count
+        tally.last_number += count
+        self.delayed.clear()
+        return count
 
     def end_lease(self, seq: int) -> bool:
         """Forget a lease, if there is one. Return whether there was one."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from streaming_queue.messages import Failure, PutReport, Question, Result, SourceChecks
-from streaming_queue.queue.base import AttemptRecord, Lease
+from streaming_queue.queue.base import AttemptRecord, Lease, closed_error
 from streaming_queue.queue.codec import encode_end
 from streaming_queue.queue.sqlite_rows import CLAIMABLE, PAGE, read_by_keys, read_json, write_rows
 from streaming_queue.queue.sqlite_state import State
@@ -73,6 +73,8 @@ class Store(State):
     def put(self, questions: Sequence[Question], bookmark: str | None, checks: SourceChecks | None = None) -> PutReport:
         """See `WorkQueue.put`; `bookmark` is JSON."""
         tally = self.tally
+        if questions and (tally.sealed or tally.cancelled):
+            raise closed_error(tally.run_state)
         naming = self.namer.name(questions, tally.ready + tally.leased)
         new = naming.new
         if new or bookmark is not None or checks is not None:
@@ -120,6 +122,7 @@ class Store(State):
             self.tally.ready += len(seqs)
             for seq in seqs:
                 self.end_lease(seq)
+            self.end_if_cancelled()
 
     def commit(self, answers: Sequence[Commit]) -> list[bool]:
         """Record answers. Return for each whether it was the first of its question."""
@@ -191,6 +194,7 @@ class Store(State):
         if delayed:
             self.delay(seq, delay_s)
         self._remember(lease, outcome, failure)
+        self.end_if_cancelled()
 
     def bury(self, lease: Lease, failure: Failure) -> None:
         """See `WorkQueue.bury`."""
@@ -209,8 +213,22 @@ class Store(State):
         del self.leases[lease.payload]
         self.leases[lease.payload] = (lease.fence, self.clock() + self.lease_s)
 
+    def seal(self) -> None:
+        """See `WorkQueue.seal`."""
+        if not self.tally.sealed:
+            self.begin()
+            self.tally.sealed = 1
+
+    def cancel(self) -> int:
+        """See `WorkQueue.cancel`."""
+        self.begin()
+        self.tally.cancelled = 1
+        return self.end_if_cancelled()
+
     def replay(self, ids: Sequence[str] | None, failure_type: str | None) -> int:
         """See `WorkQueue.replay`."""
+        if self.tally.cancelled:
+            raise closed_error("cancelled", "replays no dead letter")
         dead = self._dead(ids, failure_type)
         if dead:
             self.begin()

@@ -77,7 +77,9 @@ CREATE TABLE meta(
     bookmark TEXT,                  -- JSON
     leases_taken_ahead INTEGER NOT NULL DEFAULT 0,
     in_flight TEXT NOT NULL DEFAULT '[]',  -- JSON: the seqs that were sent under their present lease
-    log TEXT NOT NULL DEFAULT ''    -- the name of the log in cursors
+    log TEXT NOT NULL DEFAULT '',   -- the name of the log in cursors
+    sealed INTEGER NOT NULL DEFAULT 0,
+    cancelled INTEGER NOT NULL DEFAULT 0
 ){strict};
 INSERT INTO meta(only, log) VALUES (1, lower(hex(randomblob(4))));
 
@@ -100,6 +102,8 @@ ALTER TABLE question ADD COLUMN supersedes INTEGER;
 ALTER TABLE meta ADD COLUMN leases_taken_ahead INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE meta ADD COLUMN in_flight TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE meta ADD COLUMN log TEXT NOT NULL DEFAULT '';
+ALTER TABLE meta ADD COLUMN sealed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE meta ADD COLUMN cancelled INTEGER NOT NULL DEFAULT 0;
 UPDATE meta SET log = lower(hex(randomblob(4))),
     in_flight = (SELECT json_group_array(seq) FROM question WHERE state = 'leased');
 CREATE TABLE purged(
@@ -118,7 +122,8 @@ CREATE TABLE source_check(
 VERSION_1_VIEWS = """
 CREATE TEMP TABLE purged(number INTEGER PRIMARY KEY, qid TEXT, supersedes INTEGER, settled_at REAL);
 CREATE TEMP VIEW question AS SELECT *, NULL AS supersedes FROM main.question;
-CREATE TEMP VIEW meta AS SELECT *, 0 AS leases_taken_ahead, '[]' AS in_flight, '' AS log FROM main.meta;
+CREATE TEMP VIEW meta AS SELECT *, 0 AS leases_taken_ahead, '[]' AS in_flight, '' AS log, 0 AS sealed, 0 AS cancelled
+FROM main.meta;
 """
 """Show a database of version 1 to a reader as one of version 2, whose rows have no cursors."""
 

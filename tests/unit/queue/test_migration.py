@@ -169,3 +169,15 @@ async def test_a_failed_migration_leaves_version_1(path):
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         assert database.execute("PRAGMA user_version").fetchone() == (1,)
         assert len(database.execute("PRAGMA table_info(meta)").fetchall()) == 12
+
+
+async def test_a_copy_of_the_older_version_is_kept(path):
+    for _ in range(2):
+        queue = await SQLiteQueue.open(path)
+        await queue.replay()
+        await queue.close()
+        copy = path.with_name("queue.db.version-1")
+        with closing(sqlite3.connect(f"{copy.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
+            assert database.execute("PRAGMA user_version").fetchone() == (1,)
+            assert database.execute("SELECT ready, leased, done, dead FROM meta").fetchone() == (1, 1, 1, 1)
+    assert sorted(file.name for file in path.parent.iterdir()) == ["queue.db", "queue.db.lock", "queue.db.version-1"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from unit.queue.writer import in_writer
 
-from streaming_queue.errors import LeaseLostError, QueueFullError
+from streaming_queue.errors import LeaseLostError, QueueFullError, RunClosedError
 from streaming_queue.messages import Counts, Failure, Question, Result, SourceChecks
 from streaming_queue.queue.base import candidate_ids
 from streaming_queue.queue.memory import MemoryQueue
@@ -68,7 +68,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.table: dict[str, tuple[str, str]] = {}
         self.read = 0
         self.checks = bytearray()
-        self.checks = bytearray()
+        self.sealed = self.cancelled = False
         self.mark: dict[str, Any] | None = None
         self.paused = False
         self.queue: Any = None
@@ -106,6 +106,20 @@ class QueueMachine(RuleBasedStateMachine):
         self.ahead += not (item.in_flight or failed)
         item.sent, item.in_flight = item.sent or item.in_flight or failed, False
 
+    def refused(self, call: Any) -> None:
+        try:
+            self.run(call)
+        except RunClosedError:
+            return
+        raise AssertionError("a closed run took it")
+
+    def end_if_cancelled(self) -> int:
+        ended = self.in_state("ready", "delayed") if self.cancelled else []
+        for item in ended:
+            item.state, item.end = "dead", "RunCancelledError"
+            self.record(item)
+        return len(ended)
+
     def record(self, item: Item) -> None:
         self.numbers += 1
         item.number, item.supersedes = self.numbers, item.number or None
@@ -114,6 +128,9 @@ class QueueMachine(RuleBasedStateMachine):
         questions=st.lists(QUESTIONS, max_size=4), mark=st.none() | st.dictionaries(st.just("line"), st.integers(0, 9))
     )
     def put(self, questions: list[Question], mark: dict[str, Any] | None) -> None:
+        if questions and (self.sealed or self.cancelled):
+            self.refused(self.queue.put(questions, bookmark=mark))
+            return
         items, known, renamed = dict(self.items), 0, []
         for question in questions:
             for name in candidate_ids(question):
@@ -150,6 +167,7 @@ class QueueMachine(RuleBasedStateMachine):
                     item.state = "ready"
                 elif item.state == "leased" and item.expires <= self.now:
                     self.lose(item)
+            self.end_if_cancelled()
             expected = self.in_state("ready")[:limit]
         assert [lease.id for lease in leases] == [item.name for item in expected]
         for lease, item in zip(leases, expected, strict=True):
@@ -233,6 +251,7 @@ class QueueMachine(RuleBasedStateMachine):
             item.state, item.end = "dead", kind
         else:
             item.state, item.due = ("delayed" if delay_s else "ready"), self.now + delay_s
+            self.end_if_cancelled()
 
     @rule(seconds=st.sampled_from([1.0, 10.0, 61.0]))
     def advance(self, seconds: float) -> None:
@@ -245,6 +264,9 @@ class QueueMachine(RuleBasedStateMachine):
             for item in self.in_state("dead")
             if (ids is None or item.name in ids) and (kind is None or item.end == kind)
         ]
+        if verb == "replay" and self.cancelled:
+            self.refused(self.queue.replay(ids=ids, failure_type=kind))
+            return
         assert self.run(getattr(self.queue, verb)(ids=ids, failure_type=kind)) == len(chosen)
         self.revision += len(chosen)
         for item in sorted(chosen, key=lambda item: item.number):
@@ -254,6 +276,17 @@ class QueueMachine(RuleBasedStateMachine):
                 self.purged.append((item.number, item.name, item.supersedes))
             else:
                 item.state, item.end, item.attempts, item.losses = "ready", "", 0, 0
+
+    @rule(verb=st.sampled_from(["seal", "seal", "seal", "cancel"]), sure=st.integers(0, 3))
+    def close_run(self, verb: str, sure: int) -> None:
+        if sure:  # a closed run has little left to test
+            return
+        if verb == "seal":
+            self.run(self.queue.seal())
+            self.sealed = True
+        else:
+            self.cancelled = True
+            assert self.run(self.queue.cancel()) == self.end_if_cancelled()
 
     @rule(limit=st.integers(1, 4))
     def consume(self, limit: int) -> None:
@@ -287,6 +320,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.paused = False
         for item in self.in_state("leased"):
             self.lose(item)
+        self.end_if_cancelled()
 
     @invariant()
     def agree(self) -> None:
@@ -309,6 +343,9 @@ class QueueMachine(RuleBasedStateMachine):
         assert [o.result.answer if o.result else o.failure.type for o in outcomes] == [item.end for item in ended]
         assert self.run(self.queue.dead()) == [outcome for outcome in outcomes if outcome.result is None]
         assert self.run(self.queue.revision()) == self.revision
+        is_over = not self.in_state("ready", "delayed", "leased")
+        closed = "cancelled" if self.cancelled else "done" if is_over else "sealed"
+        assert self.run(self.queue.run_state()) == (closed if self.sealed or self.cancelled else "open")
         assert self.run(self.queue.bookmark()) == self.mark
         assert self.run(self.queue.source_checks()) == self.checks
         assert self.run(self.queue.stats()) == {

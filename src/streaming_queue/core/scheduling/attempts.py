@@ -25,7 +25,7 @@ from streaming_queue.errors import (
     UnavailableError,
 )
 from streaming_queue.messages import Failure, ReplyMetadata, Result
-from streaming_queue.queue.base import Lease, WorkQueue
+from streaming_queue.queue.base import Lease, LeaseQueue
 from streaming_queue.telemetry.events import Answered, DeadLettered, Duplicate, EventListener, Hedged, Retried, Sent
 
 TOO_LATE_S = 0.05
@@ -63,7 +63,7 @@ class Attempts:
 
     def __init__(
         self,
-        queue: WorkQueue,
+        queue: LeaseQueue,
         ask: Ask,
         pool: WorkerPool,
         *,
@@ -103,7 +103,7 @@ class Attempts:
         self._budget.asked()
         if self.hedging:
             self.hedging.asked(duplicate=is_duplicate)
-        self._emit(Hedged(lease.id, worker_id) if is_duplicate else Sent(lease.id, worker_id, lease.attempt))
+        self._emit(Hedged(lease.key, worker_id) if is_duplicate else Sent(lease.key, worker_id, lease.attempt))
         queue_ms = lease.waited_ms + (time.monotonic() - lease.leased_at) * 1000
         try:
             try:
@@ -139,11 +139,11 @@ class Attempts:
         self._budget.ended(failed=False)
         if self._choice:
             self._choice.answered(attempt.worker_id, result)
-        self._forget(lease.id)
+        self._forget(lease.key)
         if self._answers.answered(result.response_bytes or 0):
             self.on_room()
         first = await self._queue.commit(lease, result)
-        self._emit(Answered(lease.id, result, lease.attempt) if first else Duplicate(lease.id, attempt.worker_id))
+        self._emit(Answered(lease.key, result, lease.attempt) if first else Duplicate(lease.key, attempt.worker_id))
         if self.hedging:
             self.hedging.answered(seconds)
             for rival in self._rivals(attempt):
@@ -157,7 +157,7 @@ class Attempts:
         limit_s = settings.attempt_timeout_s
         until = None if limit_s is None or limit_s >= LONG_S else now + limit_s
         if settings.question_timeout_s is not None:
-            deadline = self._deadlines.setdefault(lease.id, now + settings.question_timeout_s)
+            deadline = self._deadlines.setdefault(lease.key, now + settings.question_timeout_s)
             until = deadline if until is None else min(until, deadline)
         return until
 
@@ -174,7 +174,7 @@ class Attempts:
 
     def _is_over(self, lease: Lease) -> bool:
         """Whether too little time is left for another attempt."""
-        deadline = self._deadlines.get(lease.id)
+        deadline = self._deadlines.get(lease.key)
         return deadline is not None and deadline - time.monotonic() < TOO_LATE_S
 
     # --- hedging ---
@@ -187,14 +187,14 @@ class Attempts:
         for attempt in self.in_flight:  # in the order of their start
             if now - attempt.began < after_s:
                 return None
-            taken = attempt.lease.id in but or self._rivals(attempt)
+            taken = attempt.lease.key in but or self._rivals(attempt)
             if attempt.worker_id != worker_id and attempt.is_open and not taken:
                 return attempt.lease
         return None
 
     def _rivals(self, attempt: Attempt) -> list[Attempt]:
-        lease_id = attempt.lease.id
-        return [other for other in self.in_flight if other is not attempt and other.lease.id == lease_id]
+        lease_key = attempt.lease.key
+        return [other for other in self.in_flight if other is not attempt and other.lease.key == lease_key]
 
     # --- ends ---
 
@@ -229,10 +229,10 @@ class Attempts:
             self._choice.failed(worker_id, error)
         workers_own = self._pool.blame(worker_id, error, suspect=lease.attempt > 1)
         if not workers_own:
-            self._forgive(lease.id)
+            self._forgive(lease.key)
             self._budget.ended(failed=True)
         elif isinstance(error, UnavailableError) and lease.attempt == 1 and not lease.losses:
-            self._deadlines.pop(lease.id, None)  # the time of a question begins when a worker gets it
+            self._deadlines.pop(lease.key, None)  # the time of a question begins when a worker gets it
         if self.hedging and any(rival.lease.fence >= lease.fence for rival in self._rivals(attempt)):
             return  # another attempt still has the question, with a lease that is not older
         seconds = time.perf_counter() - attempt.began
@@ -245,10 +245,10 @@ class Attempts:
             elif not error.retryable or lease.attempt >= self._settings.max_attempts or self._hangs(lease, error):
                 await self.bury(lease, failure)
             else:
-                self.failed_at.setdefault(lease.id, set()).add(worker_id)
+                self.failed_at.setdefault(lease.key, set()).add(worker_id)
                 later_s = self._budget.reserve() if self._budget.holds else 0.0
                 await self._queue.retry(lease, max(self._jitter_s(lease.attempt), later_s), failure)
-                self._emit(Retried(lease.id, failure, lease.attempt, counted=True))
+                self._emit(Retried(lease.key, failure, lease.attempt, counted=True))
         except LeaseLostError:
             return
 
@@ -256,8 +256,8 @@ class Attempts:
         """Whether too many attempts of the question have timed out."""
         if not isinstance(error, SendTimeoutError):
             return False
-        self._timeouts[lease.id] = self._timeouts.get(lease.id, 0) + 1
-        return self._timeouts[lease.id] >= MOST_TIMEOUTS
+        self._timeouts[lease.key] = self._timeouts.get(lease.key, 0) + 1
+        return self._timeouts[lease.key] >= MOST_TIMEOUTS
 
     def _forgive(self, question_id: str) -> None:
         """Forgive the first worker if the question fails at a second one: the question is the cause."""
@@ -278,13 +278,13 @@ class Attempts:
         lost = is_loss(error)
         delay_s = self._budget.reserve() if isinstance(error, RateLimitedError) else 0.0
         await self._queue.release(lease, delay_s, failure=failure if lost else None, refused=not lost)
-        self._emit(Retried(lease.id, failure, lease.attempt, counted=False))
+        self._emit(Retried(lease.key, failure, lease.attempt, counted=False))
 
     async def bury(self, lease: Lease, failure: Failure) -> None:
         """Give the question up. Raises LeaseLostError."""
-        self._forget(lease.id)
+        self._forget(lease.key)
         await self._queue.bury(lease, failure)
-        self._emit(DeadLettered(lease.id, failure, lease.attempt))
+        self._emit(DeadLettered(lease.key, failure, lease.attempt))
 
     def _forget(self, question_id: str) -> None:
         self.failed_at.pop(question_id, None)

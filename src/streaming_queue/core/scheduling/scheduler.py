@@ -24,7 +24,7 @@ from streaming_queue.errors import (
     StreamingQueueError,
     UnavailableError,
 )
-from streaming_queue.queue.base import Lease, WorkQueue
+from streaming_queue.queue.base import Lease, LeaseQueue
 from streaming_queue.telemetry.events import EventListener, Waiting, WaitOver, WorkerJoined, WorkerLeft
 
 __all__ = ["Ask", "Scheduler", "SchedulerSettings"]
@@ -39,7 +39,7 @@ class Scheduler:
 
     def __init__(
         self,
-        queue: WorkQueue,
+        queue: LeaseQueue,
         ask: Ask,
         worker_ids: Sequence[str],
         *,
@@ -242,7 +242,7 @@ class Scheduler:
             return False
         if not self._attempts.has_room(self._handoff.on_the_way_count):
             return False
-        shunned = self._attempts.failed_at.get(lease.id)
+        shunned = self._attempts.failed_at.get(lease.key)
         if shunned and shunned.issuperset(self.pool.up):
             shunned = None
         if shunned and worker_id in shunned:
@@ -255,9 +255,9 @@ class Scheduler:
             return None
         takes = self.pool.takes(worker_id, self._handoff.given(worker_id))
         lease = self._attempts.slowest(worker_id, but=self._duplicates) if takes else None
-        if lease is None or worker_id in self._attempts.failed_at.get(lease.id, ()):
+        if lease is None or worker_id in self._attempts.failed_at.get(lease.key, ()):
             return None
-        self._duplicates.add(lease.id)
+        self._duplicates.add(lease.key)
         return lease
 
     # --- workers join and leave ---
@@ -297,8 +297,8 @@ class Scheduler:
         attempts, handoff = self._attempts, self._handoff
         while True:
             lease = await handoff.take(worker_id)
-            is_duplicate = lease.id in self._duplicates
-            self._duplicates.discard(lease.id)
+            is_duplicate = lease.key in self._duplicates
+            self._duplicates.discard(lease.key)
             await attempts.make(worker_id, lease, is_duplicate=is_duplicate)
             if not attempts.in_flight:
                 self._news.set()
