@@ -23,7 +23,10 @@ StreamingQueueError
 │  │  └─ DiskFullError
 │  ├─ QueueInUseError
 │  ├─ QueueStalledError
-│  └─ QueueClosedError
+│  ├─ QueueClosedError
+│  ├─ RunClosedError
+│  ├─ RunCancelledError
+│  └─ UnknownRunError
 └─ LLMError
    ├─ LLMTimeoutError
    ├─ RateLimitedError

@@ -55,6 +55,8 @@ def _page(repaired: Repaired, target: Path) -> str:
     page = columns(rows)
     if repaired.from_rows:
         page += f"\n{repaired.from_rows:,} of the rows are from the run's own {RESULTS_FILE}"
+    if repaired.nameless:
+        page += f"\n{repaired.nameless:,} are exported without their id, which is unreadable"
     if repaired.open or repaired.unknown:
         page += f"\nto ask the remaining questions: stq run -q {questions}"
     return page

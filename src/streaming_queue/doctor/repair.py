@@ -30,7 +30,8 @@ class Repaired:
     """Numbers of exported questions. `answered` and `failed` have rows, `from_rows` of them only in results.jsonl.
 
     `open` questions had not ended. `unknown` questions may have: their end is unreadable, so they must be asked again
-    like the open ones. `lost` questions cannot be asked again; None if the queue's own count is unreadable.
+    like the open ones. `lost` questions cannot be asked again; None if the queue's own count is unreadable. `nameless`
+    ones are exported without their id, which is unreadable.
     """
 
     answered: int = 0
@@ -39,11 +40,12 @@ class Repaired:
     open: int = 0
     unknown: int = 0
     lost: int | None = 0
+    nameless: int = 0
 
     @property
     def is_whole(self) -> bool:
         """Whether nothing is missing."""
-        return self.unknown == 0 and self.lost == 0
+        return self.unknown == 0 and self.lost == 0 and self.nameless == 0
 
 
 def repair(source: Path, target: Path) -> Repaired:
@@ -90,6 +92,7 @@ class _Export:
         self._rows = rows
         self._counts: Counter[str] = Counter()
         self._nameless: list[Remains] = []
+        self._nameless_count = 0
 
     def take(self, remains: Remains) -> None:
         """Write a question to its file. A question without a readable id waits for `finish`."""
@@ -116,12 +119,15 @@ class _Export:
                 row = _row(remains)
                 if (row["answer"], row["timestamp"]) not in ends:
                     self._end(remains)
+                    self._nameless_count += 1
             elif remains.text not in texts:
                 self._ask(remains)
+                self._nameless_count += remains.text is not None
         for row in left:
             self._copy(row)
         found = self._counts.total() - self._counts["from_rows"]
-        return Repaired(**self._counts, lost=None if total is None else max(total - found, 0))
+        lost = None if total is None else max(total - found, 0)
+        return Repaired(**self._counts, lost=lost, nameless=self._nameless_count)
 
     def _end(self, remains: Remains) -> None:
         self._results.write(encode_line(_row(remains)))
