@@ -116,7 +116,7 @@ class Batch:
         if self.model is not None:
             document["model"] = self.model
         if self.usage:
-            document["usage"] = self.usage.as_response()
+            document["usage"] = self.usage.as_batch()
         return document
 
 

@@ -51,10 +51,16 @@ class Tokens:
         return usage
 
     def as_response(self) -> dict[str, Any]:
-        """`usage` of a response and of a batch; the details are required there: an unknown one is 0."""
+        """`usage` of a response; the details are required there: an unknown one is 0."""
+        usage = self.as_batch()
+        usage["input_tokens_details"]["cache_write_tokens"] = 0
+        return usage
+
+    def as_batch(self) -> dict[str, Any]:
+        """`usage` of a batch; the details are required there: an unknown one is 0."""
         return {
             "input_tokens": self.input,
-            "input_tokens_details": {"cached_tokens": self.cached or 0, "cache_write_tokens": 0},
+            "input_tokens_details": {"cached_tokens": self.cached or 0},
             "output_tokens": self.output,
             "output_tokens_details": {"reasoning_tokens": self.reasoning or 0},
             "total_tokens": self.total,

@@ -47,9 +47,10 @@ def test_any_usage_gives_valid_shapes_or_none(usage: dict[str, object]) -> None:
     if tokens := Tokens.of(usage):
         shaped(CompletionUsage, tokens.as_chat())
         shaped(ResponseUsage, tokens.as_response())
+        shaped(BatchUsage, tokens.as_batch())
 
 
 def test_details_stand_only_where_known_in_a_chat() -> None:
     assert Tokens(1, 2, 3).as_chat() == {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
     assert shaped(CompletionUsage, Tokens(1, 2, 3, 0, 5).as_chat()).completion_tokens_details.reasoning_tokens == 5
-    assert BatchUsage.model_validate(Tokens(1, 2, 3, 4).as_response()).input_tokens_details.cached_tokens == 4
+    assert shaped(BatchUsage, Tokens(1, 2, 3, 4).as_batch()).input_tokens_details.cached_tokens == 4
