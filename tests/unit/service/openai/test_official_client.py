@@ -19,7 +19,7 @@ MESSAGES = [{"role": "user", "content": "6*7?"}]
 
 
 def served(request: httpx.Request) -> httpx.Response:
-    """The answer to a request; a question that is `dead` or `full` fails, with `!` in the middle of its answer."""
+    """The answer to a request. The questions `dead` and `full` fail, `dead!` in the middle of its answer."""
     document = json.loads(request.content)
     try:
         asked = (chat if request.url.path == chat.ENDPOINT else responses).read(document)
@@ -62,8 +62,17 @@ def response_stream(asked: chat.Asked) -> Iterable[bytes]:
 
 
 @pytest.fixture
-def client() -> Iterable[openai.OpenAI]:
-    with httpx.Client(transport=httpx.MockTransport(served)) as http:
+def sent() -> list[httpx.Request]:
+    return []
+
+
+@pytest.fixture
+def client(sent: list[httpx.Request]) -> Iterable[openai.OpenAI]:
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return served(request)
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as http:
         yield openai.OpenAI(api_key="k", base_url="http://test/v1", http_client=http, max_retries=1)
 
 
@@ -106,12 +115,14 @@ def test_a_refused_parameter(client: openai.OpenAI) -> None:
     )
 
 
-def test_failures(client: openai.OpenAI) -> None:
+def test_only_a_refusal_that_can_pass_is_repeated(client: openai.OpenAI, sent: list[httpx.Request]) -> None:
     with pytest.raises(openai.InternalServerError) as failed:
         client.chat.completions.create(model="m", messages=[{"role": "user", "content": "dead"}])
     assert (failed.value.status_code, failed.value.code) == (502, "remote")
+    assert len(sent) == 1
     with pytest.raises(openai.RateLimitError):
         client.responses.create(model="m", input="full")
+    assert len(sent) == 3
 
 
 def test_a_stream_that_fails(client: openai.OpenAI) -> None:
