@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-import orjson
 from pydantic import Field
 
 from streaming_queue.messages import Result
@@ -22,6 +21,7 @@ from streaming_queue.service.openai.parameters import (
 )
 from streaming_queue.service.openai.refusals import InvalidRequestError
 from streaming_queue.service.openai.usage import Tokens
+from streaming_queue.telemetry.json_lines import encode
 
 ENDPOINT: Final[Endpoint] = "/v1/chat/completions"
 PARAMETERS = Parameters(
@@ -177,8 +177,8 @@ DONE: Final = b"data: [DONE]\n\n"
 
 
 def event(document: dict[str, Any]) -> bytes:
-    """A chunk or an error envelope as a server-sent event."""
-    return b"data: " + orjson.dumps(document) + b"\n\n"
+    """A chunk or an error envelope as a server-sent event; `?` stands for what UTF-8 cannot carry."""
+    return b"data: " + encode(document) + b"\n\n"
 
 
 def _finish(result: Result) -> str:

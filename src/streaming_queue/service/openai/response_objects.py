@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from streaming_queue.messages import Result
 from streaming_queue.service.openai.conversation import Asked
 from streaming_queue.service.openai.refusals import envelope, refusal
 from streaming_queue.service.openai.usage import Tokens
+from streaming_queue.telemetry.json_lines import encode
 
 
 def response(asked: Asked, result: Result, *, id: str, created: float, completed: float) -> dict[str, Any]:  # noqa: A002
@@ -84,9 +83,9 @@ class Events:
 
 
 def event(document: dict[str, Any]) -> bytes:
-    """An event of `Events` as a server-sent event with its name."""
+    """An event of `Events` as a server-sent event with its name; `?` stands for what UTF-8 cannot carry."""
     name: str = document["type"]
-    return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(document) + b"\n\n"
+    return b"event: " + name.encode() + b"\ndata: " + encode(document) + b"\n\n"
 
 
 def _response(asked: Asked, id_: str, created: float, status: str) -> dict[str, Any]:

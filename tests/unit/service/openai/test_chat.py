@@ -267,3 +267,12 @@ def test_the_chunks(include_usage: bool, usage: dict[str, int] | None) -> None:
 def test_the_wire_form_of_a_chunk() -> None:
     assert chat.event({"a": "ü\n"}) == 'data: {"a":"ü\\n"}\n\n'.encode()
     assert chat.DONE == b"data: [DONE]\n\n"
+
+
+@given(TEXTS)
+def test_any_piece_of_an_answer_is_one_event(text: str) -> None:
+    chunks = chat.Chunks(ASKED, "chatcmpl-1", 1)
+    for document in (chunks.delta(text), *chunks.closing(Result(text, "w", "p", 1.0))):
+        data = chat.event(document)
+        assert data.count(b"\n") == 2
+        shaped(ChatCompletionChunk, json.loads(data.removeprefix(b"data: ")))

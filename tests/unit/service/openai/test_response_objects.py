@@ -4,9 +4,10 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
 from openai.types import responses as official
 from openai.types.responses import Response
-from unit.service.openai.shapes import shaped
+from unit.service.openai.shapes import TEXTS, shaped
 
 from streaming_queue.errors import QueueFullError, StreamingQueueError
 from streaming_queue.messages import Failure, Result
@@ -123,3 +124,13 @@ def test_the_wire_form_of_an_event() -> None:
     assert name == "event: response.output_text.delta"
     assert json.loads(data.removeprefix("data: ")) == document
     assert rest == ["", ""]
+
+
+@given(TEXTS)
+def test_any_piece_of_an_answer_is_one_event(text: str) -> None:
+    events = Events(ASKED, "resp_1", 1.0)
+    for document in (events.delta(text), *events.closing(Result(text, "w", "p", 1.0), 2.0)):
+        name, data, *rest = event(document).split(b"\n")
+        assert name == b"event: " + document["type"].encode()
+        parsed(json.loads(data.removeprefix(b"data: ")))
+        assert rest == [b"", b""]
