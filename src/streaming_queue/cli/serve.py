@@ -1,9 +1,10 @@
-"""`stq serve`: a worker or a coordinator as a process."""
+"""`stq serve`: a queue, a worker or a coordinator as a process."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 PAGE = "docs/processes.md"
 
-app = typer.Typer(name="serve", help="Serve a worker or a coordinator.", rich_markup_mode=None)
+app = typer.Typer(name="serve", help="Serve a queue, a worker or a coordinator.", rich_markup_mode=None)
 
 LogForm = Literal["text", "json"]
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on. [127.0.0.1]")]
@@ -150,6 +151,43 @@ def coordinator(
     settings = load_config(config, flags=flags, sets=sets or ())
     service = CoordinatorService(settings, output=_output(log))
     service.ready = _announcer(settings.qa.coordinator.coordinator_id, settings.control_protocol, log)
+    return run_async(service)
+
+
+@app.command(epilog=epilog("stq serve queue my-queue --worker http://127.0.0.1:10001", "docs/service.md"))
+def queue(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the queue.")] = Path("queue"),
+    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML file of settings.")] = None,
+    protocol: ProtocolName = None,
+    worker: Annotated[
+        list[str] | None,
+        typer.Option("--worker", metavar="ADDRESS", help="A worker that runs already; may be repeated."),
+    ] = None,
+    host: Host = None,
+    port: Annotated[int, typer.Option("--port", help="Port to listen on; 0 takes a free one.")] = 8080,
+    llm: Llm = None,
+    model: Model = None,
+    sets: Sets = None,
+    log: Log = "text",
+) -> int:
+    """Serve a queue over HTTP: programs submit questions and read rows.
+
+    Without --worker it starts workers as a run does. Open runs go on after a restart. On SIGTERM it finishes the
+    questions in flight, keeps the rest and ends with 0.
+    """
+    from streaming_queue.config import load_config
+    from streaming_queue.runner.queue_service import QueueService
+    from streaming_queue.runner.runner_base import run_async
+
+    flags: dict[str, Any] = {
+        "protocol": protocol,
+        "core.type": llm,
+        "core.name": model,
+        "qa.worker.endpoints": worker,
+    }
+    settings = load_config(config, flags=flags, sets=sets or ())
+    service = QueueService(settings, directory, host=host or "127.0.0.1", port=port, output=_output(log))
+    service.ready = _announcer("queue", "http", log)
     return run_async(service)
 
 

@@ -62,7 +62,7 @@ class QACoordinatorBase:
         """Set the network and the workers to use; without `worker_ids` every neighbour is a worker."""
         self.agent_network = network
         self.worker_ids = list(worker_ids or ())
-        self._membership = Membership(network, self.coordinator_id, self.worker_ids, protocol_name)
+        self.membership = Membership(network, self.coordinator_id, self.worker_ids, protocol_name)
         self.protocol_name = protocol_name
         if self not in network.services:
             network.services.append(self)
@@ -80,12 +80,12 @@ class QACoordinatorBase:
             ConnectError: no healthy worker answers there.
         """
         self._network()
-        return f"as {await self._membership.add(address)}"
+        return f"as {await self.membership.add(address)}"
 
     async def leave(self, address: str) -> str:
         """Send the worker at `address` no more questions, and remove it when its questions have ended."""
         self._network()
-        return f"{await self._membership.leave(address) or 'no worker'} leaves"
+        return f"{await self.membership.leave(address) or 'no worker'} leaves"
 
     async def dispatch_round(self) -> str:
         """Ask all questions of the source and report the outcome; a call during a run attaches to that run.
@@ -164,8 +164,8 @@ class QACoordinatorBase:
         self._run = run = Run(
             self.config,
             directory,
-            membership=self._membership,
-            ask=self._asker,
+            membership=self.membership,
+            ask=self.asker,
             emit=fan_out(self.listeners),
             on_row=self.on_row,
             rows_after=self.rows_after,
@@ -175,8 +175,8 @@ class QACoordinatorBase:
             run.drain()
         await run.run()
 
-    def _asker(self, run_id: str) -> Ask:
-        """A function that asks a leased question in its context and checks the outcome."""
+    def asker(self, run_id: str) -> Ask:
+        """A function that asks a leased question of the run `run_id` in its context and checks the outcome."""
         parameters = {worker_id: _parameters(setup.core) for worker_id, setup in self.config.roster.items()}
         otherwise = _parameters(self.config.core)
 

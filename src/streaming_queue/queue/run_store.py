@@ -34,6 +34,11 @@ class RunFacts:
     state: RunState = "open"
     counts: Counts | None = field(default_factory=Counts)
 
+    @property
+    def uid(self) -> str:
+        """A name that no other run has, in this queue or another one, at another time or place."""
+        return f"{self.name}-{int(self.created * 1_000_000):x}"
+
 
 class RunStore(ABC):
     """The facts of the runs, durable if the engine is, and their queues."""

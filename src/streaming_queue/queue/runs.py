@@ -82,7 +82,7 @@ class QueueOfRuns(LeaseQueue):
 
     async def run(self, name: str) -> RunFacts:
         """The newest facts of a run."""
-        facts = self._known(name)
+        facts = self.facts(name)
         queue = self._open.get(name)
         if queue is None and facts.counts is not None:
             return facts
@@ -150,7 +150,7 @@ class QueueOfRuns(LeaseQueue):
 
     async def remove(self, run: str) -> None:
         """Delete a run, its questions and rows. Leases of the run are lost."""
-        self._known(run)
+        self.facts(run)
         async with self._opening.setdefault(run, asyncio.Lock()):
             if (queue := self._open.pop(run, None)) is not None:
                 await queue.close()
@@ -159,7 +159,8 @@ class QueueOfRuns(LeaseQueue):
             self._facts.pop(run, None)
         self._opening.pop(run, None)
 
-    def _known(self, run: str) -> RunFacts:
+    def facts(self, run: str) -> RunFacts:
+        """The facts of a run, whose counts and state may be old: `run` counts."""
         self._check_open()
         try:
             return self._facts[run]
@@ -188,16 +189,16 @@ class QueueOfRuns(LeaseQueue):
                 del self._users[run]
 
     async def _queue(self, run: str) -> WorkQueue:
-        self._known(run)
+        self.facts(run)
         self._used.pop(run, None)
         self._used[run] = None  # the newest stands last
         if (queue := self._open.get(run)) is not None:
             return queue
         async with self._opening.setdefault(run, asyncio.Lock()):
-            self._known(run)
+            self.facts(run)
             if run not in self._open:
                 await self._put_some_away()
-                facts = self._known(run)
+                facts = self.facts(run)
                 if facts.counts is not None:
                     await self._store.save(replace(facts, counts=None))
                 self._open[run] = await self._store.open(run)

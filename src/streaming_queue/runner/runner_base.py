@@ -111,7 +111,7 @@ class RunnerBase:
         executor.coordinator.on_row = self.on_row
         executor.coordinator.rows_after = self.rows_after
         coordinator = config.qa.coordinator
-        await spawn(network, coordinator.coordinator_id, coordinator.host, coordinator.port or 0, executor)
+        await self._place_coordinator(executor)
         if hierarchy := config.network.hierarchy:
             emit = fan_out((self.output, *self.listeners))
             worker_ids = await build_pools(config, hierarchy, network, self._start_workers, self._subs, emit=emit)
@@ -217,6 +217,10 @@ class RunnerBase:
             await first(require_some(self.config, networks, emit), self._stopping.wait())
 
     # --- pieces ---
+
+    async def _place_coordinator(self, executor: Any) -> None:
+        coordinator = self.config.qa.coordinator
+        await spawn(self.network, coordinator.coordinator_id, coordinator.host, coordinator.port or 0, executor)
 
     def _connect_agents(self, center: str) -> None:
         topology = self.config.network.topology

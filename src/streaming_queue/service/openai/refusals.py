@@ -24,9 +24,11 @@ from streaming_queue.errors import (
     QueueStalledError,
     QuotaError,
     RateLimitedError,
+    RunClosedError,
     SendTimeoutError,
     StreamingQueueError,
     UnknownAgentError,
+    UnknownRunError,
     UnreachableError,
 )
 from streaming_queue.messages import Failure
@@ -107,6 +109,8 @@ _STATUSES: tuple[tuple[type[StreamingQueueError], int, str], ...] = (
     (DiskFullError, 507, "server_error"),
     (QueueFullError, 429, "rate_limit_error"),
     (QueueInUseError, 409, "invalid_request_error"),
+    (UnknownRunError, 404, "invalid_request_error"),
+    (RunClosedError, 409, "invalid_request_error"),
     (LeaseLostError, 409, "invalid_request_error"),
     (QueueClosedError, 503, "server_error"),
     (QueueStalledError, 503, "server_error"),
