@@ -170,10 +170,10 @@ def queue(
     sets: Sets = None,
     log: Log = "text",
 ) -> int:
-    """Serve a queue over HTTP: programs submit questions and read rows.
+    """Serve a queue over HTTP.
 
-    Without --worker it starts workers as a run does. Open runs go on after a restart. On SIGTERM it finishes the
-    questions in flight, keeps the rest and ends with 0.
+    Programs submit questions and read rows at any time. Without --worker it starts workers as a run does. Open runs go
+    on after a restart. On SIGTERM it finishes the questions in flight, keeps the rest and ends with 0.
     """
     from streaming_queue.config import load_config
     from streaming_queue.runner.queue_service import QueueService
