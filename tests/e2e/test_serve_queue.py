@@ -190,7 +190,10 @@ def test_a_run_is_stopped_goes_on_and_is_cancelled(queue) -> None:
     api.put("default", {"q": "go?", "id": "x"})
     api.until("default", done=1)
     assert api.call("GET", "/v1/runs/a")[1]["counts"]["ready"] == 40
-    api.call("POST", "/v1/runs/a/resume")
+    with api.open("GET", "/v1/runs/a/rows", accept="text/event-stream") as stream:
+        api.call("POST", "/v1/runs/a/resume")
+        followed = [next(rows)[1]["question_id"] for rows in [events(stream)] for _ in range(40)]
+    assert sorted(followed) == sorted(f"{number}" for number in range(40))
     api.until("a", done=40)
     assert api.call("POST", "/v1/runs/b/cancel")[1]["state"] == "cancelled"
     assert {row["error"]["type"] for row in api.rows("b")} == {"RunCancelledError"}

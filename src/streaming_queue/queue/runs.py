@@ -41,6 +41,7 @@ class QueueOfRuns(LeaseQueue):
         self._share = FairShare()
         self._dry: dict[str, float] = {}
         self._news = asyncio.Event()
+        self._changes: dict[str, asyncio.Event] = {}
         self._paused = self._closed = False
 
     @classmethod
@@ -110,6 +111,14 @@ class QueueOfRuns(LeaseQueue):
         async with self._using(run) as queue:
             return await queue.results(await queue.number_of(after), limit)
 
+    def next_change(self, run: str) -> asyncio.Event:
+        """An event that is set when the run has a new row or another state. Take it before you read the rows."""
+        return self._changes.setdefault(run, asyncio.Event())
+
+    def _tell(self, run: str) -> None:
+        if (event := self._changes.pop(run, None)) is not None:
+            event.set()
+
     async def counts_of(self, run: str) -> Counts:
         """The questions of a run by state."""
         return (await self.run(run)).counts or Counts()
@@ -158,6 +167,7 @@ class QueueOfRuns(LeaseQueue):
             await self._store.remove(run)
             self._facts.pop(run, None)
         self._opening.pop(run, None)
+        self._tell(run)
 
     def facts(self, run: str) -> RunFacts:
         """The facts of a run, whose counts and state may be old: `run` counts."""
@@ -175,6 +185,7 @@ class QueueOfRuns(LeaseQueue):
         """Note that a run may have questions, or has ended."""
         await self.run(run)
         self._dry.pop(run, None)
+        self._tell(run)
         self._news.set()
 
     @contextlib.asynccontextmanager
@@ -300,11 +311,14 @@ class QueueOfRuns(LeaseQueue):
     async def commit(self, lease: Lease, result: Result) -> bool:
         """See LeaseQueue."""
         async with self._using(lease.run) as queue:
-            return await queue.commit(lease, result)
+            first = await queue.commit(lease, result)
+        self._tell(lease.run)
+        return first
 
     async def retry(self, lease: Lease, delay_s: float, failure: Failure) -> None:
         """See LeaseQueue."""
         await self._held(lease).retry(lease, delay_s, failure)
+        self._tell(lease.run)  # a cancelled run gives the question up
         self._news.set()
 
     async def release(
@@ -312,11 +326,13 @@ class QueueOfRuns(LeaseQueue):
     ) -> None:
         """See LeaseQueue."""
         await self._held(lease).release(lease, delay_s, failure=failure, refused=refused)
+        self._tell(lease.run)
         self._news.set()
 
     async def bury(self, lease: Lease, failure: Failure) -> None:
         """See LeaseQueue."""
         await self._held(lease).bury(lease, failure)
+        self._tell(lease.run)
 
     async def extend(self, lease: Lease) -> None:
         """See LeaseQueue."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -13,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from streaming_queue.errors import QueueClosedError, UnknownRunError
 from streaming_queue.intake.parser import Parser, Problem
 from streaming_queue.messages import Question
 from streaming_queue.queue.run_store import RunFacts
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 PAGE = 500
 """Rows in one page."""
 HEARTBEAT_S = 15.0
-POLL_S = 0.25
 _LINES = "application/x-ndjson"
 _STEPS = ("seal", "stop", "resume", "cancel")
 
@@ -151,24 +152,26 @@ class _Service:
 
     async def _events(self, run: str, after: str) -> AsyncIterator[bytes]:
         """Each row as an event, whose id is its cursor; the stream ends with a run that has ended."""
-        silent_s = 0.0
         while True:
-            state = (await self._queue.run(run)).state
-            page = await self._queue.rows(run, after, PAGE)
+            change = self._queue.next_change(run)
+            try:
+                facts = await self._queue.run(run)
+                page = await self._queue.rows(run, after, PAGE)
+            except (UnknownRunError, QueueClosedError):  # it was deleted, or the service ends
+                return
             for outcome in page:
                 row = outcome.row()
                 after = str(row["cursor"])
                 yield b"id: %b\ndata: %b\n\n" % (after.encode(), encode(row))
             if page:
-                silent_s = 0.0
                 continue
-            if state in ("done", "cancelled"):
+            if facts.state in ("done", "cancelled") and not (facts.counts and facts.counts.open):
                 yield b"event: end\ndata: {}\n\n"
                 return
-            await asyncio.sleep(POLL_S)
-            silent_s += POLL_S
-            if silent_s >= HEARTBEAT_S:
-                silent_s = 0.0
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await change.wait()
+            except TimeoutError:
                 yield b": still here\n\n"
 
 
@@ -179,9 +182,7 @@ def _shown(facts: RunFacts) -> dict[str, Any]:
         "state": "stopped" if facts.stopped and facts.state in ("open", "sealed") else facts.state,
         "weight": facts.weight,
         "created": facts.created,
-        "counts": None
-        if counts is None
-        else {name: getattr(counts, name) for name in ("ready", "leased", "done", "dead")},
+        "counts": None if counts is None else asdict(counts),
     }
 
 
