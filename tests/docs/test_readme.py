@@ -46,8 +46,9 @@ def test_every_command_shown_works(name: str, tmp_path: Path, provider: dict[str
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     bin_ = tmp_path / "bin"
     bin_.mkdir()
-    (bin_ / "stq").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m streaming_queue.cli "$@"\n')
-    (bin_ / "stq").chmod(0o755)
+    for command, run in (("stq", f'"{sys.executable}" -m streaming_queue.cli'), ("python", f'"{sys.executable}"')):
+        (bin_ / command).write_text(f'#!/bin/sh\nexec {run} "$@"\n')
+        (bin_ / command).chmod(0o755)
     environment = {**os.environ, "PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}", "NO_COLOR": "1"}
     shown = commands(name)
     assert shown
