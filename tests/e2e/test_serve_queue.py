@@ -200,6 +200,22 @@ def test_a_run_is_stopped_goes_on_and_is_cancelled(queue) -> None:
     assert api.put("b", {"q": "late?"})[0] == 409
 
 
+def test_a_run_that_is_deleted_in_the_middle_of_its_work_stops_no_other(queue) -> None:
+    api = queue(latency_ms=50)
+    for _ in range(3):
+        api.call("POST", "/v1/runs", {"name": "gone"})
+        api.put("gone", *({"q": f"{number}?", "id": f"{number}"} for number in range(100)))
+        with api.open("GET", "/v1/runs/gone/rows", accept="text/event-stream") as stream:
+            next(events(stream))  # workers are at it
+        assert api.call("DELETE", "/v1/runs/gone")[0] == 204
+        assert api.call("GET", "/readyz") == (200, {"status": "ok"})
+    api.put("default", *({"q": f"{number}?", "id": f"{number}"} for number in range(20)))
+    api.until("default", done=20)
+    api.process.send_signal(signal.SIGTERM)
+    assert "next try" not in api.process.communicate(timeout=60)[1]
+    assert api.process.returncode == 0
+
+
 def test_what_was_acknowledged_has_one_end_however_often_the_queue_is_killed(queue) -> None:
     chance, accepted = random.Random(5), set[str]()
     for life in range(4):

@@ -378,7 +378,9 @@ class MemoryQueue(WorkQueue):
 
     def _end_if_cancelled(self) -> int:
         """Give up the open questions of a cancelled run. Return their number."""
-        ended = [entry for entry in self._entries.values() if self._cancelled and entry.state in ("ready", "delayed")]
+        if not self._cancelled:
+            return 0
+        ended = [entry for entry in self._entries.values() if entry.state in ("ready", "delayed")]
         for entry in ended:
             self._move(entry, "dead")
             self._log.add(entry, failure=CANCELLED)

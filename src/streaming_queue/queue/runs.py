@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from streaming_queue.errors import ConfigError, QueueClosedError, UnknownRunError
+from streaming_queue.errors import ConfigError, LeaseLostError, QueueClosedError, UnknownRunError
 from streaming_queue.messages import Counts, Failure, Outcome, PutReport, Question, Result
 from streaming_queue.queue.base import Lease, LeaseQueue, WorkQueue
 from streaming_queue.queue.fair_share import FairShare
 from streaming_queue.queue.run_store import RunFacts, RunStore, check_name
 
 MOST_ACTIVE = 64
-"""Runs that share the workers. More runs with open questions wait until one of these has none, the oldest first."""
+"""Runs that share the workers. More runs with open questions wait until one of these has none."""
 MOST_OPEN = 2 * MOST_ACTIVE
 """Queues of runs that are open at a time; a queue without work is closed first."""
 DRY_S = 0.05
@@ -40,6 +40,7 @@ class QueueOfRuns(LeaseQueue):
         self._users: dict[str, int] = {}
         self._share = FairShare()
         self._dry: dict[str, float] = {}
+        self._busy: dict[str, None] = {}  # the runs that may have open questions, in the order in which they got them
         self._news = asyncio.Event()
         self._changes: dict[str, asyncio.Event] = {}
         self._paused = self._closed = False
@@ -51,6 +52,7 @@ class QueueOfRuns(LeaseQueue):
         queue._facts = {facts.name: facts for facts in await store.all()}
         for name in list(queue._facts):
             await queue.run(name)  # counts those that a dead process had open
+            queue._busy[name] = None
         return queue
 
     # --- runs ---
@@ -93,12 +95,10 @@ class QueueOfRuns(LeaseQueue):
                 self._facts[name] = facts = replace(self._facts[name], state=state, counts=counts)
         return facts
 
-    async def put(
-        self, run: str, questions: Sequence[Question], *, bookmark: Mapping[str, Any] | None = None
-    ) -> PutReport:
+    async def put(self, run: str, questions: Sequence[Question]) -> PutReport:
         """See `WorkQueue.put`."""
         async with self._using(run) as queue:
-            report = await queue.put(questions, bookmark=bookmark)
+            report = await queue.put(questions)
             await self._changed(run)
             return report
 
@@ -118,10 +118,6 @@ class QueueOfRuns(LeaseQueue):
     def _tell(self, run: str) -> None:
         if (event := self._changes.pop(run, None)) is not None:
             event.set()
-
-    async def counts_of(self, run: str) -> Counts:
-        """The questions of a run by state."""
-        return (await self.run(run)).counts or Counts()
 
     async def seal(self, run: str) -> None:
         """See `WorkQueue.seal`."""
@@ -148,6 +144,7 @@ class QueueOfRuns(LeaseQueue):
         await self.run(run)
         facts = self._facts[run] = replace(self._facts[run], stopped=stopped)
         await self._store.save(replace(facts, counts=None) if run in self._open else facts)
+        self._busy[run] = None
         self._news.set()
 
     async def replay(self, run: str, *, ids: Sequence[str] | None = None, failure_type: str | None = None) -> int:
@@ -161,11 +158,12 @@ class QueueOfRuns(LeaseQueue):
         """Delete a run, its questions and rows. Leases of the run are lost."""
         self.facts(run)
         async with self._opening.setdefault(run, asyncio.Lock()):
+            self.facts(run)  # another call may have been first
+            del self._facts[run]  # from here on its leases are lost
+            self._used.pop(run, None)
             if (queue := self._open.pop(run, None)) is not None:
                 await queue.close()
-            self._used.pop(run, None)
             await self._store.remove(run)
-            self._facts.pop(run, None)
         self._opening.pop(run, None)
         self._tell(run)
 
@@ -185,6 +183,7 @@ class QueueOfRuns(LeaseQueue):
         """Note that a run may have questions, or has ended."""
         await self.run(run)
         self._dry.pop(run, None)
+        self._busy[run] = None
         self._tell(run)
         self._news.set()
 
@@ -220,18 +219,16 @@ class QueueOfRuns(LeaseQueue):
         if len(self._open) < MOST_OPEN:
             return
         for name in list(self._used):
-            queue = self._open.get(name)
-            if queue is None or name in self._users or (await queue.counts()).leased:
-                continue
-            async with self._opening.setdefault(name, asyncio.Lock()):
-                if self._open.get(name) is queue and name not in self._users:
-                    await self._put_away(name, queue)
-                    return
+            if name in self._open and name not in self._users and not (await self._open[name].counts()).leased:
+                async with self._opening.setdefault(name, asyncio.Lock()):
+                    if name in self._open and name not in self._users:
+                        await self._put_away(name)
+                        return
 
-    async def _put_away(self, name: str, queue: WorkQueue) -> None:
-        state, counts = await queue.run_state(), await queue.counts()
-        del self._open[name]
+    async def _put_away(self, name: str) -> None:
+        queue = self._open.pop(name)  # at once, so that no call gets a queue that closes
         self._used.pop(name, None)
+        state, counts = await queue.run_state(), await queue.counts()
         facts = self._facts[name] = replace(self._facts[name], state=state, counts=counts)
         await self._store.put_away(name, queue)
         await self._store.save(replace(facts, counts=None) if counts.leased else facts)
@@ -264,8 +261,13 @@ class QueueOfRuns(LeaseQueue):
             if not shares:
                 return
             for run, count in shares.items():
-                async with self._using(run) as queue:
-                    got = await queue.lease(count)
+                try:
+                    async with self._using(run) as queue:
+                        got = await queue.lease(count)
+                except (UnknownRunError, QueueClosedError):
+                    if run in self._facts:
+                        raise
+                    continue  # the run was removed meanwhile
                 leases += [replace(lease, run=run) for lease in got]
                 if len(got) < count:
                     self._dry[run] = time.monotonic() + DRY_S
@@ -276,32 +278,37 @@ class QueueOfRuns(LeaseQueue):
         self._dry = {run: until for run, until in self._dry.items() if until > now}
         demands: dict[str, tuple[float, int]] = {}
         active = 0
-        for name, facts in list(self._facts.items()):
-            if facts.stopped:
+        for name in list(self._busy):
+            facts = self._facts.get(name)
+            queue = self._open.get(name)
+            counts = None if facts is None else facts.counts if queue is None else await queue.counts()
+            if facts is None or facts.stopped or not counts or not counts.open:
+                del self._busy[name]  # `_changed` and `go_on` bring it back
                 continue
-            counts = await self._counts_now(name, facts)
-            if counts.open:
-                active += 1
-                if name not in self._dry:
-                    demands[name] = (facts.weight, counts.ready)
+            active += 1
+            if name not in self._dry:
+                demands[name] = (facts.weight, counts.ready)
             if active == MOST_ACTIVE:
                 break
         return demands
-
-    async def _counts_now(self, name: str, facts: RunFacts) -> Counts:
-        if (queue := self._open.get(name)) is not None:
-            return await queue.counts()
-        return facts.counts or Counts()
 
     async def _hand_back(self, leases: Sequence[Lease]) -> None:
         for lease in leases:
             await self.release(lease)
 
-    def _held(self, lease: Lease) -> WorkQueue:
+    @contextlib.asynccontextmanager
+    async def _settling(self, lease: Lease) -> AsyncIterator[WorkQueue]:
+        """The queue of a lease, which may change within the block. Raises LeaseLostError if its run was removed."""
         self._check_open()
-        if (queue := self._open.get(lease.run)) is None:
-            raise lease.lost_error()
-        return queue
+        try:
+            async with self._using(lease.run) as queue:
+                yield queue
+        except (UnknownRunError, QueueClosedError):
+            if lease.run in self._facts:
+                raise
+            raise lease.lost_error() from None
+        self._tell(lease.run)
+        self._news.set()
 
     def sent(self, lease: Lease) -> None:
         """See LeaseQueue."""
@@ -309,34 +316,34 @@ class QueueOfRuns(LeaseQueue):
             queue.sent(lease)
 
     async def commit(self, lease: Lease, result: Result) -> bool:
-        """See LeaseQueue."""
-        async with self._using(lease.run) as queue:
-            first = await queue.commit(lease, result)
-        self._tell(lease.run)
-        return first
+        """See LeaseQueue. False as well if the run was removed."""
+        try:
+            async with self._settling(lease) as queue:
+                return await queue.commit(lease, result)
+        except LeaseLostError:
+            return False
 
     async def retry(self, lease: Lease, delay_s: float, failure: Failure) -> None:
         """See LeaseQueue."""
-        await self._held(lease).retry(lease, delay_s, failure)
-        self._tell(lease.run)  # a cancelled run gives the question up
-        self._news.set()
+        async with self._settling(lease) as queue:
+            await queue.retry(lease, delay_s, failure)
 
     async def release(
         self, lease: Lease, delay_s: float = 0.0, *, failure: Failure | None = None, refused: bool = False
     ) -> None:
         """See LeaseQueue."""
-        await self._held(lease).release(lease, delay_s, failure=failure, refused=refused)
-        self._tell(lease.run)
-        self._news.set()
+        async with self._settling(lease) as queue:
+            await queue.release(lease, delay_s, failure=failure, refused=refused)
 
     async def bury(self, lease: Lease, failure: Failure) -> None:
         """See LeaseQueue."""
-        await self._held(lease).bury(lease, failure)
-        self._tell(lease.run)
+        async with self._settling(lease) as queue:
+            await queue.bury(lease, failure)
 
     async def extend(self, lease: Lease) -> None:
         """See LeaseQueue."""
-        await self._held(lease).extend(lease)
+        async with self._settling(lease) as queue:
+            await queue.extend(lease)
 
     async def counts(self) -> Counts:
         """The questions of all runs, by state."""
@@ -364,9 +371,9 @@ class QueueOfRuns(LeaseQueue):
         self._closed = True
         self._news.set()
         errors: list[Exception] = []
-        for name, queue in list(self._open.items()):
+        for name in list(self._open):
             try:
-                await self._put_away(name, queue)
+                await self._put_away(name)
             except Exception as error:
                 errors.append(error)
         await self._store.close()

@@ -35,8 +35,8 @@ FRAMES = 8
 class Watchdog:
     """Runs a coroutine and watches its event loop.
 
-    It counts looks, not time: a process that was stopped for a while (SIGSTOP, a sleeping machine) has done none. A
-    loop that a paused terminal or a pager holds is left alone: somebody sits there and can go on. Code that holds the
+    It counts looks, not time: a process that was stopped for a while (SIGSTOP, a sleeping machine) has done none. It
+    leaves a loop alone that waits for a paused terminal or a pager: its user can go on. Code that holds the
     interpreter's lock forever stops the watchdog, too.
     """
 

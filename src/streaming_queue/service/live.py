@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Iterator
 
 from streaming_queue.core.qa_coordinator_base import QACoordinatorBase
 from streaming_queue.core.scheduling.scheduler import Ask, Scheduler, SchedulerSettings
-from streaming_queue.errors import StreamingQueueError
+from streaming_queue.errors import QueueError, StreamingQueueError
 from streaming_queue.messages import Failure, ReplyMetadata, Result
 from streaming_queue.queue.base import Lease
 from streaming_queue.queue.runs import QueueOfRuns
 from streaming_queue.telemetry.events import Answered, DeadLettered, Event, EventListener, Notice
-
-logger = logging.getLogger(__name__)
 
 REST_S = 10.0
 """Pause after an error that no worker can mend, such as a refused credential, in seconds."""
@@ -44,9 +41,9 @@ class LiveQueue:
             self._coordinator.membership.scheduler = scheduler
             try:
                 await scheduler.run()
+            except QueueError:
+                raise
             except StreamingQueueError as error:
-                if error.code.startswith(("queue", "disk")):
-                    raise
                 self.problem = str(error)
                 self._listener(Notice("error", f"{error}; the next try is in {REST_S:g} s, questions keep their place"))
                 with contextlib.suppress(TimeoutError):

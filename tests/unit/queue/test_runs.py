@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -11,14 +12,15 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from streaming_queue.errors import ConfigError, QueueError, QueueInUseError
-from streaming_queue.messages import Failure, Question, Result
+from streaming_queue.errors import ConfigError, LeaseLostError, QueueError, QueueInUseError
+from streaming_queue.messages import Counts, Failure, Question, Result
 from streaming_queue.queue import runs as runs_module
 from streaming_queue.queue.run_directories import DirectoryRunStore
 from streaming_queue.queue.run_store import MemoryRunStore
 from streaming_queue.queue.runs import QueueOfRuns
 
 ANSWER = Result("yes", "w", "test", 0.1)
+CAUSE = Failure("OneError", "why")
 
 
 def some(count: int) -> list[Question]:
@@ -52,7 +54,7 @@ async def test_a_lease_waits_for_a_question_of_any_run(queue: QueueOfRuns) -> No
     assert (lease.run, lease.key) == ("a", "a/q0")
     assert await queue.lease(5, 0.05) == []
     waiting = asyncio.create_task(queue.lease(5, 30.0))
-    await queue.retry(lease, 0.1, Failure("OneError", "why"))
+    await queue.retry(lease, 0.1, CAUSE)
     assert [again.attempt for again in await asyncio.wait_for(waiting, 10)] == [2]
 
 
@@ -98,6 +100,44 @@ async def test_a_change_is_told_for_each_row_and_state(queue: QueueOfRuns) -> No
         assert change.is_set()
     assert not other.is_set()
     assert [(o.result or o.failure) is not None for o in await queue.rows("a")] == [True] * 3
+
+
+async def test_a_run_that_is_removed_loses_its_leases_and_disturbs_no_other(queue: QueueOfRuns) -> None:
+    for name in ("gone", "stays"):
+        await queue.create(name)
+        await queue.put(name, some(6))
+    leases = {name: [lease for lease in await queue.lease(12) if lease.run == name] for name in ("gone",)}["gone"]
+    await queue.remove("gone")
+    first, second, third, *_ = leases
+    assert not await queue.commit(first, ANSWER)
+    queue.sent(second)
+    for call in (queue.retry(second, 0.0, CAUSE), queue.release(second), queue.bury(third, CAUSE), queue.extend(third)):
+        with pytest.raises(LeaseLostError):
+            await call
+    assert [facts.name for facts in await queue.runs()] == ["stays"]
+    assert (await queue.run("stays")).counts == Counts(leased=6)
+
+
+async def test_a_removal_may_meet_every_other_call(queue: QueueOfRuns) -> None:
+    """Runs come and go while workers lease, commit and give back: no call fails but with the documented errors."""
+    over = False
+
+    async def work() -> None:
+        while not over:
+            for number, lease in enumerate(await queue.lease(4, 0.01)):
+                with contextlib.suppress(LeaseLostError):
+                    await (queue.commit(lease, ANSWER) if number % 2 else queue.release(lease))
+            await asyncio.sleep(0)  # memory never waits
+
+    workers = [asyncio.create_task(work()) for _ in range(3)]
+    for _ in range(15):
+        await queue.create("a")
+        await queue.put("a", some(8))
+        await asyncio.sleep(0)
+        await queue.remove("a")
+    over = True
+    await asyncio.gather(*workers)
+    assert await queue.runs() == []
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "x" * 101, "new\nline", "ü"])
