@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from streaming_queue.errors import QueueClosedError
-from streaming_queue.messages import Counts, Failure, Outcome, PutReport, Question, Result, SourceChecks
+from streaming_queue.messages import Failure, PutReport, Question, Result, SourceChecks
 from streaming_queue.queue.base import (
     CANCELLED,
-    STATS,
     AttemptRecord,
     Lease,
     RunState,
@@ -24,15 +22,16 @@ from streaming_queue.queue.base import (
     closed_error,
     run_state,
 )
-from streaming_queue.queue.codec import decode_bookmark, encode_bookmark
-from streaming_queue.queue.memory_log import MemoryEntry, MemoryLog
+from streaming_queue.queue.codec import encode_bookmark
+from streaming_queue.queue.memory_log import MemoryEntry
+from streaming_queue.queue.memory_record import MemoryRecord
 from streaming_queue.queue.naming import Namer
 
 Waiter = tuple[int, asyncio.Future[list[Lease]]]
 """The limit and the future of a `lease` that found nothing yet."""
 
 
-class MemoryQueue(WorkQueue):
+class MemoryQueue(MemoryRecord, WorkQueue):
     """A queue in memory: nothing survives the process.
 
     A lease lasts `lease_s` of `clock` (seconds, monotonic). `put` refuses a batch that would make more than `max_open`
@@ -42,43 +41,26 @@ class MemoryQueue(WorkQueue):
     def __init__(
         self, *, lease_s: float = 60.0, max_open: int | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        super().__init__()
         self._lease_s = lease_s
         self._clock = clock
-        self._entries: dict[int, MemoryEntry] = {}
-        self._seqs: dict[str, int] = {}
         self._last_seq = 0
         self._ready: list[int] = []
         self._delayed: list[tuple[float, int]] = []
         self._leases: dict[int, tuple[int, float]] = {}
-        self._log = MemoryLog()
-        self._dead: dict[str, MemoryEntry] = {}
-        self._counts = {"ready": 0, "delayed": 0, "leased": 0, "done": 0, "dead": 0}
-        self._stats = dict.fromkeys(STATS, 0)
-        self._revision = 0
-        self._bookmark: str | None = None
-        self._source_checks = bytearray()
         self._namer = Namer(self._taken, max_open)
         self._waiters: deque[Waiter] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         self._paused = False
         self._sealed = self._cancelled = False
-        self._closed = False
 
     def _taken(self, ids: Sequence[str]) -> dict[str, str]:
         return {id_: self._entries[self._seqs[id_]].question.text for id_ in ids if id_ in self._seqs}
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise QueueClosedError("the queue is closed")
 
     def _move(self, entry: MemoryEntry, state: str) -> None:
         self._counts[entry.state] -= 1
         self._counts[state] += 1
         entry.state = state
-
-    @property
-    def _not_leased(self) -> int:
-        return self._counts["ready"] + self._counts["delayed"]
 
     def _make_ready(self, seq: int) -> None:
         self._move(self._entries[seq], "ready")
@@ -110,16 +92,6 @@ class MemoryQueue(WorkQueue):
             checks.put_into(self._source_checks)
         self._serve()
         return naming.report
-
-    async def bookmark(self) -> dict[str, Any] | None:
-        """See WorkQueue."""
-        self._check_open()
-        return decode_bookmark(self._bookmark)
-
-    async def source_checks(self) -> bytes:
-        """See WorkQueue."""
-        self._check_open()
-        return bytes(self._source_checks)
 
     async def lease(self, limit: int, wait_s: float = 0.0) -> list[Lease]:
         """See WorkQueue."""
@@ -312,58 +284,6 @@ class MemoryQueue(WorkQueue):
         """See WorkQueue."""
         self._drop(lease)
         self._leases[lease.payload] = (lease.fence, self._clock() + self._lease_s)
-
-    async def counts(self) -> Counts:
-        """See WorkQueue."""
-        self._check_open()
-        counts = self._counts
-        return Counts(self._not_leased, counts["leased"], counts["done"], counts["dead"])
-
-    async def results(self, after: int = 0, limit: int = 1000) -> list[Outcome]:
-        """See WorkQueue."""
-        self._check_open()
-        return list(islice(self._log.after(after), max(0, limit)))
-
-    async def number_of(self, cursor: str) -> int:
-        """See WorkQueue."""
-        self._check_open()
-        return self._log.number_of(cursor)
-
-    async def revision(self) -> int:
-        """See WorkQueue."""
-        self._check_open()
-        return self._revision
-
-    async def dead(self, limit: int = 1000, *, after: int = 0, failure_type: str | None = None) -> list[Outcome]:
-        """See WorkQueue."""
-        chosen = (entry.outcome for entry in self._chosen(None, failure_type))
-        return list(islice((outcome for outcome in chosen if outcome and outcome.number > after), max(0, limit)))
-
-    async def dead_letter(self, question_id: str) -> Outcome | None:
-        """See WorkQueue."""
-        return next((entry.outcome for entry in self._chosen([question_id], None)), None)
-
-    async def reasons(self) -> dict[str, int]:
-        """See WorkQueue."""
-        types = Counter(str(entry.failure_type) for entry in self._chosen(None, None))
-        return dict(sorted(types.items(), key=lambda item: (-item[1], item[0])))
-
-    async def attempts(self, question_id: str) -> list[AttemptRecord]:
-        """See WorkQueue."""
-        self._check_open()
-        seq = self._seqs.get(question_id)
-        return [] if seq is None else list(self._entries[seq].history)
-
-    async def stats(self) -> dict[str, int]:
-        """See WorkQueue."""
-        self._check_open()
-        return dict(self._stats)
-
-    def _chosen(self, ids: Sequence[str] | None, failure_type: str | None) -> list[MemoryEntry]:
-        self._check_open()
-        found = [self._dead[name] for name in dict.fromkeys(self._dead if ids is None else ids) if name in self._dead]
-        found.sort(key=lambda entry: entry.number)
-        return [entry for entry in found if failure_type in (None, entry.failure_type)]
 
     async def seal(self) -> None:
         """See WorkQueue."""
